@@ -1,0 +1,1 @@
+"""Compile cagent YAML into Prefect flows that index, retrieve and answer on local models."""

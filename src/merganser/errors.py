@@ -1,0 +1,219 @@
+"""Every error that merganser raises on purpose.
+
+The tree::
+
+    MerganserError
+    ├── SpecErrors            all problems of one YAML file, each a SpecError
+    ├── SpecError             one problem at one position
+    ├── PlanError             a config that is valid but cannot be run as asked
+    ├── SkipDocument          one file cannot be indexed, with the reason
+    ├── StoreError            the index folder
+    │   ├── StoreBusyError        another run is writing (transient)
+    │   ├── StoreFormatError      a foreign or too new file stands where the index should be
+    │   ├── NoSnapshotError       nothing has been indexed yet
+    │   └── SnapshotMismatchError the query's embedder is not the one that made the snapshot
+    ├── ModelRunnerError      the model server
+    │   ├── RunnerUnreachableError   nothing answers at any address (transient)
+    │   ├── RunnerUnavailableError   it answers 429, 502, 503, 504 or drops the line (transient)
+    │   ├── ModelNotFoundError       the model is not local and was not pulled
+    │   ├── PullError                a pull ended without its success line
+    │   ├── InputTooLongError        one input exceeds the batch or the context
+    │   ├── RequestRejectedError     any other deterministic refusal
+    │   └── ProtocolError            an answer that breaks the contract (dimensions, NaN, count)
+    └── AgentError            a turn that could not be completed
+
+``TransientError`` marks the errors that may vanish by themselves; only these are retried.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class MerganserError(Exception):
+    """Base of all errors that are shown to a user without a traceback."""
+
+
+class TransientError(MerganserError):
+    """Mark an error that a later attempt may not meet.
+
+    Attributes:
+        retry_after_seconds: What the other side asked for, or None.
+    """
+
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SourcePosition:
+    """A place in a YAML file; line and column count from 1."""
+
+    path: Path
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        """Give ``path:line:column``, which editors and terminals can jump to."""
+        return f"{self.path}:{self.line}:{self.column}"
+
+
+class SpecError(MerganserError):
+    """One problem in a config.
+
+    Attributes:
+        position: Where it stands, or None when the file itself cannot be read.
+        key: The dotted key, for example ``agents.root.toolsets[0].type``; may be empty.
+        problem: What is wrong, with the value by ``!r``.
+        fix: What to do about it; may be empty.
+        source_line: The line of text at the position; may be empty.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        position: SourcePosition | None = None,
+        key: str = "",
+        fix: str = "",
+        source_line: str = "",
+    ) -> None:
+        self.problem = problem
+        self.position = position
+        self.key = key
+        self.fix = fix
+        self.source_line = source_line
+        super().__init__(self.render())
+
+    def render(self) -> str:
+        """Format as ``path:line:col: key: problem``, the source line, a caret and the fix."""
+        head = ": ".join(str(part) for part in (self.position, self.key, self.problem) if part)
+        lines = [head]
+        if self.position is not None and self.source_line:
+            caret = " " * (self.position.column - 1) + "^"
+            lines += [f"    {self.source_line}", f"    {caret}"]
+        if self.fix:
+            lines.append(f"    fix: {self.fix}")
+        return "\n".join(lines)
+
+
+class SpecErrors(MerganserError):
+    """All problems of a config at once, sorted by position.
+
+    Attributes:
+        errors: At least one.
+    """
+
+    def __init__(self, errors: Sequence[SpecError]) -> None:
+        self.errors = tuple(
+            sorted(errors, key=lambda e: (e.position is not None, str(e.position or ""), e.key))
+            if any(e.position is None for e in errors)
+            else sorted(errors, key=lambda e: (e.position, e.key))
+        )
+        super().__init__("\n".join(error.render() for error in self.errors))
+
+
+class PlanError(MerganserError):
+    """A valid config that cannot be planned: an unknown flow, a missing path, an empty corpus."""
+
+
+class SkipDocument(MerganserError):  # noqa: N818 - a signal with a reason, not a failure of the program
+    """One file that is not indexed.
+
+    Attributes:
+        reason: A short stable word, for example ``binary``.
+        detail: What was seen.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+class StoreError(MerganserError):
+    """The index folder cannot be used as asked."""
+
+
+class StoreBusyError(StoreError, TransientError):
+    """Another process is writing the same index."""
+
+
+class StoreFormatError(StoreError):
+    """A file of another program or of a newer version stands where the index should be."""
+
+
+class NoSnapshotError(StoreError):
+    """Nothing has been published in this index folder yet."""
+
+
+class SnapshotMismatchError(StoreError):
+    """The model that would embed the query is not the one that embedded the snapshot."""
+
+
+class ModelRunnerError(MerganserError):
+    """The model server refused, failed or could not be reached.
+
+    Attributes:
+        status: The HTTP status, or None when there was no answer.
+        url: The address that was asked; may be empty.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, url: str = "") -> None:
+        self.status = status
+        self.url = url
+        super().__init__(message)
+
+
+class RunnerUnreachableError(ModelRunnerError, TransientError):
+    """No address answered; the message lists every probe with its answer and the next step."""
+
+
+class RunnerUnavailableError(ModelRunnerError, TransientError):
+    """The server is there but cannot serve now: 429, 502, 503, 504 or a dropped connection."""
+
+
+class ModelNotFoundError(ModelRunnerError):
+    """The model is not on the server; the message names the command that pulls it."""
+
+
+class PullError(ModelRunnerError):
+    """A pull that did not end with a success line."""
+
+
+class InputTooLongError(ModelRunnerError):
+    """One input is longer than the engine takes.
+
+    Attributes:
+        tokens: Length of the input in tokens, or None when the server does not say.
+        limit: What fits, in tokens, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        tokens: int | None = None,
+        limit: int | None = None,
+        status: int | None = None,
+        url: str = "",
+    ) -> None:
+        self.tokens = tokens
+        self.limit = limit
+        super().__init__(message, status=status, url=url)
+
+
+class RequestRejectedError(ModelRunnerError):
+    """A deterministic refusal; the same request would be refused again."""
+
+
+class ProtocolError(ModelRunnerError):
+    """An answer that breaks the contract: wrong dimensions, NaN, a wrong count, no JSON."""
+
+
+class AgentError(MerganserError):
+    """An agent's turn could not be completed."""
