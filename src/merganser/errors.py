@@ -101,7 +101,7 @@ class SpecError(MerganserError):
         return "\n".join(lines)
 
 
-class SpecErrors(MerganserError):
+class SpecErrors(MerganserError):  # noqa: N818 - plural on purpose: it carries many SpecError
     """All problems of a config at once, sorted by position.
 
     Attributes:
