@@ -1,0 +1,1 @@
+"""Example configs that run, and the generated JSON schema for editors."""

@@ -1,0 +1,1 @@
+"""Settings that a Prefect server for merganser runs with, read by ``merganser server`` too."""

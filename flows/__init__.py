@@ -1,0 +1,1 @@
+"""Prefect flows: the compositions that a config compiles into."""

@@ -1,0 +1,68 @@
+"""Shared task options: who retries, how often, and under which cache policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import MissingResult
+
+from merganser.errors import TransientError
+
+if TYPE_CHECKING:
+    from prefect import Task
+    from prefect.cache_policies import CachePolicy
+    from prefect.client.schemas.objects import State, TaskRun
+
+
+def retry_condition(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Retry only what may vanish by itself.
+
+    Args:
+        task: The task that failed; unused, Prefect passes it.
+        task_run: Its run; unused, Prefect passes it.
+        state: The failed state, whose exception decides.
+
+    Returns:
+        True for a ``TransientError``, False for everything else.
+    """
+    del task, task_run
+    try:
+        result = state.result(raise_on_failure=False)
+    except MissingResult:
+        return False
+    return isinstance(result, TransientError)
+
+
+class TaskOptions(TypedDict):
+    """Keyword arguments of ``prefect.task`` that several tasks share."""
+
+    retries: int
+    retry_delay_seconds: float | list[float]
+    retry_jitter_factor: float
+    retry_condition_fn: Any
+    cache_policy: CachePolicy
+    persist_result: bool
+
+
+MODEL_TASK: TaskOptions = {
+    # The client has already tried a few times within seconds; these wait for a restart.
+    "retries": 3,
+    "retry_delay_seconds": [2.0, 10.0, 30.0],
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": retry_condition,
+    # Resuming comes from our own stores alone, never from Prefect's results.
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+"""Tasks that talk to the model server."""
+
+LOCAL_TASK: TaskOptions = {
+    "retries": 0,
+    "retry_delay_seconds": 0.0,
+    "retry_jitter_factor": 0.0,
+    "retry_condition_fn": retry_condition,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+"""Tasks that only touch this machine's files: what fails once fails again."""
