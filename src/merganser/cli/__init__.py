@@ -1,0 +1,122 @@
+"""The ``merganser`` command: one module a command, imported only when it is called.
+
+Exit codes: 0 done; 1 an error that the message explains, or a run that failed; 2 wrong usage;
+3 done, but with parts that failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from merganser.errors import MerganserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "check": "Load a config and report every error and warning.",
+    "plan": "Show what a run would do, without doing it.",
+    "index": "Bring the indexes of a config up to date.",
+    "search": "Search an index.",
+    "run": "Ask an agent one question.",
+    "batch": "Answer a file of questions.",
+    "doctor": "Look at the model server, the models and the run history.",
+    "snapshots": "List the snapshots of an index.",
+    "rollback": "Serve an earlier snapshot again.",
+    "runner": "Serve models on this machine without Docker.",
+    "server": "Run the Prefect server that keeps the run history.",
+}
+"""Command names and their one-line help; each lives in ``merganser.cli.<name>`` as ``command``."""
+
+EXIT_FAILED = 1
+EXIT_DEGRADED = 3
+EXIT_INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called.
+
+    ``merganser check`` must answer in milliseconds, and Prefect alone takes a second to import.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the names in the order in which they are explained."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the one command that is asked for."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"merganser.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest name for one that does not exist."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the table of commands without importing any."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's callback signature
+    del param
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"merganser {version('merganser')}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version.",
+)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def group(ctx: click.Context, *, debug: bool) -> None:
+    """Index code and documents, ask local models, watch it in Prefect."""
+    ctx.obj = debug
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    # ``--debug`` is taken anywhere: people add it at the end of what just failed.
+    words = ["--debug", *(w for w in words if w != "--debug")] if debug else words
+    try:
+        code = group.main(args=words, prog_name="merganser", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("\ninterrupted; what was finished is kept", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except MerganserError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,145 @@
+"""What several commands share: options, output and the way to a model server."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from merganser.load import Config
+
+PullPolicy = Literal["always", "missing", "never", "ask"]
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How a command reaches models and history.
+
+    Attributes:
+        model_map: Model names to replace, as given.
+        base_url: A model server's address, or None to look for one.
+        embedded: Serve models from this machine, without Docker.
+        pull: What to do about models that are not on the server.
+    """
+
+    model_map: Mapping[str, str]
+    base_url: str | None
+    embedded: bool
+    pull: PullPolicy
+
+    def load(self, file: str) -> Config:
+        """Load the config and show its warnings on stderr.
+
+        Raises:
+            SpecErrors: All problems of the file.
+        """
+        from merganser.load import load_config
+
+        config = load_config(file, model_map=self.model_map)
+        for warning in config.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        return config
+
+    def address(self) -> str | None:
+        """Give the address that was asked for, starting the embedded runner if it was."""
+        if self.base_url:
+            return self.base_url
+        if self.embedded:
+            from merganser.embedded.background import ensure_runner
+
+            return ensure_runner().url
+        return None
+
+
+def reach_options(function: Command) -> Command:
+    """Add the options that say how models are reached."""
+    for option in reversed(_REACH_OPTIONS):
+        function = option(function)
+    return function
+
+
+def take_reach(options: dict[str, Any]) -> Reach:
+    """Take the values of ``reach_options`` out of a command's keyword arguments."""
+    return Reach(
+        model_map=options.pop("model_map"),
+        base_url=options.pop("base_url"),
+        embedded=options.pop("embedded"),
+        pull=options.pop("pull"),
+    )
+
+
+def json_option(function: Command) -> Command:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(function)
+
+
+def file_argument(function: Command) -> Command:
+    """Add the config's FILE argument."""
+    return click.argument("file", type=click.Path(dir_okay=False))(function)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_encode))
+
+
+def _encode(value: object) -> object:
+    if isinstance(value, Path | os.PathLike):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _parse_model_map(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    del ctx
+    pairs = dict[str, str]()
+    for value in values:
+        name, separator, target = value.partition("=")
+        if not separator or not name or not target:
+            raise click.BadParameter(f"{value!r} is not of the form ai/wanted=ai/used", param=param)
+        pairs[name] = target
+    return pairs
+
+
+_REACH_OPTIONS = (
+    click.option(
+        "--model-map",
+        multiple=True,
+        metavar="WANTED=USED",
+        callback=_parse_model_map,
+        help="Use another model than the file names; repeatable.",
+    ),
+    click.option(
+        "--base-url", metavar="URL", help="Address of the model server [default: look for one]."
+    ),
+    click.option("--embedded", is_flag=True, help="Serve the models on this machine, no Docker."),
+    click.option(
+        "--pull",
+        type=click.Choice(get_args(PullPolicy)),
+        default="ask",
+        show_default=True,
+        help="What to do about missing models; without a terminal, ask means pull.",
+    ),
+)
+
+
+@contextmanager
+def exit_cleanly() -> Iterator[None]:
+    """Turn Ctrl-C into click's Abort, whatever library was interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.Abort from None
