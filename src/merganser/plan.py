@@ -1,0 +1,203 @@
+"""What a flow will do, as data: an ordered tuple of stages.
+
+The same config and flow give the same plan, with the same fingerprint. Two consumers read the
+stages: ``merganser.explain`` prints them and ``merganser.flows.execute`` runs them, both by
+``match`` over the closed union ``Stage``, so that a type checker finds a forgotten case.
+
+What only the run can know (which models are there, how many shards there are) is not in the plan:
+``explain`` takes it as ``World``, the run finds it out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from merganser.resolve import (
+    AskFlow,
+    BatchFlow,
+    FlowDefinition,
+    IndexDefinition,
+    IndexFlow,
+    ModelUse,
+    models_of_flow,
+    rags_of_flow,
+    resolve_rag,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from merganser.load import Config
+
+
+@dataclass(frozen=True, slots=True)
+class CheckModel:
+    """Ask the server whether a model is local.
+
+    Attributes:
+        use: The model with the role in which it is needed.
+    """
+
+    use: ModelUse
+
+
+@dataclass(frozen=True, slots=True)
+class PullModel:
+    """Pull a model that is missing, by the policy of the run.
+
+    Attributes:
+        use: The model with the role in which it is needed.
+    """
+
+    use: ModelUse
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureModel:
+    """Set context size, flags and draft model for the role, load the model, look at its output.
+
+    Attributes:
+        use: The model with the role in which it is needed.
+    """
+
+    use: ModelUse
+
+
+@dataclass(frozen=True, slots=True)
+class SurveySources:
+    """Find what was added, changed, moved and removed since the served snapshot.
+
+    Attributes:
+        index: The index whose sources are scanned.
+    """
+
+    index: IndexDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedShards:
+    """Chunk the changed files and embed the texts that no snapshot has had yet, shard by shard.
+
+    Attributes:
+        index: The index that the shards belong to.
+    """
+
+    index: IndexDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSnapshot:
+    """Write a new snapshot beside the served one.
+
+    Attributes:
+        index: The index it belongs to.
+    """
+
+    index: IndexDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class PublishSnapshot:
+    """Switch readers to the new snapshot in one step.
+
+    Attributes:
+        index: The index it belongs to.
+    """
+
+    index: IndexDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTurn:
+    """Let an agent answer one question.
+
+    Attributes:
+        agent: Its name.
+        rags: Names of the rags it may search.
+    """
+
+    agent: str
+    rags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerQuestions:
+    """Let an agent answer a file of questions, shard by shard.
+
+    Attributes:
+        flow: The batch flow with input, output and concurrency.
+        rags: Names of the rags the agent may search.
+    """
+
+    flow: BatchFlow
+    rags: tuple[str, ...]
+
+
+Stage = (
+    CheckModel
+    | PullModel
+    | ConfigureModel
+    | SurveySources
+    | EmbedShards
+    | BuildSnapshot
+    | PublishSnapshot
+    | TakeTurn
+    | AnswerQuestions
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one flow does.
+
+    Attributes:
+        flow: The flow's definition.
+        stages: In the order in which they run.
+        fingerprint: Hex digest; equal for equal configs and flows.
+    """
+
+    flow: FlowDefinition
+    stages: tuple[Stage, ...]
+    fingerprint: str
+
+
+def build_plan(config: Config, flow: FlowDefinition) -> Plan:
+    """Lay out the stages of one flow; pure and deterministic.
+
+    Args:
+        config: The loaded config.
+        flow: One of ``resolve_flows(config)``.
+    """
+    stages = tuple(_stages(config, flow))
+    text = f"{config.fingerprint}\n{flow!r}\n{stages!r}"
+    return Plan(flow, stages, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _stages(config: Config, flow: FlowDefinition) -> Iterator[Stage]:
+    for use in models_of_flow(config, flow):
+        yield CheckModel(use)
+        yield PullModel(use)
+        yield ConfigureModel(use)
+    rags = rags_of_flow(config, flow)
+    match flow:
+        case IndexFlow():
+            for index in _distinct_indexes(config, rags):
+                yield SurveySources(index)
+                yield EmbedShards(index)
+                yield BuildSnapshot(index)
+                yield PublishSnapshot(index)
+        case AskFlow():
+            yield TakeTurn(flow.agent, rags)
+        case BatchFlow():
+            yield AnswerQuestions(flow, rags)
+
+
+def _distinct_indexes(config: Config, rags: tuple[str, ...]) -> Iterator[IndexDefinition]:
+    seen = set[str]()
+    for rag in rags:
+        for index in resolve_rag(config, rag).indexes:
+            if str(index.folder) not in seen:
+                seen.add(str(index.folder))
+                yield index

@@ -1,0 +1,56 @@
+"""Progress of long work, from whoever does it to whoever shows it.
+
+The core and the tasks call ``report``; the command line listens with ``listening``. Without a
+listener a report costs one look-up. Threads that Prefect starts carry the listener along, because
+their context is copied.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one activity is.
+
+    Attributes:
+        activity: What is going on, stable during it, for example ``embed codebase``.
+        done: Units finished, or the increment when ``advance`` is true.
+        total: Units in all, or None when not known.
+        unit: ``texts``, ``bytes``, ``files``, ``questions``.
+        advance: ``done`` is to be added to what was reported before.
+    """
+
+    activity: str
+    done: int
+    total: int | None
+    unit: str
+    advance: bool = False
+
+
+_listener: ContextVar[Callable[[Progress], None] | None] = ContextVar("_listener", default=None)
+
+
+def report(
+    activity: str, done: int, total: int | None = None, *, unit: str, advance: bool = False
+) -> None:
+    """Tell the listener, if there is one."""
+    if listener := _listener.get():
+        listener(Progress(activity, done, total, unit, advance))
+
+
+@contextmanager
+def listening(listener: Callable[[Progress], None]) -> Generator[None]:
+    """Send the reports of the block, and of the threads it starts, to a listener."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
