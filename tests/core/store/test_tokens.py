@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merganser.store.tokens import (
+    MAX_TERM_CHARACTERS,
+    TermCounts,
+    count_terms,
+    expand_word,
+    query_terms,
+)
+
+TEXTS = st.lists(
+    st.one_of(
+        st.text(max_size=60),
+        st.text(alphabet="abAB01_ .é東京カ", max_size=60),
+        st.sampled_from(["getUserName", "", "  ", "__", "def run(self): return HTTPServer2"]),
+    ),
+    max_size=6,
+)
+
+
+def as_counters(counts: TermCounts) -> list[dict[str, int]]:
+    rows: list[dict[str, int]] = [{} for _ in counts.doc_len]
+    for row, term, tf in zip(counts.chunk_row, counts.term_id, counts.tf, strict=True):
+        rows[int(row)][counts.vocabulary[int(term)]] = int(tf)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("word", "terms"),
+    [
+        ("run", ["run"]),
+        ("Run", ["run"]),
+        ("getUserName", ["getusername", "get", "user", "name"]),
+        ("task_run_id", ["task_run_id", "task", "run", "id"]),
+        ("__init__", ["__init__", "init"]),
+        ("HTTPServer", ["httpserver", "http", "server"]),
+        ("parseJSON", ["parsejson", "parse", "json"]),
+        ("SHA256", ["sha256", "sha", "256"]),
+        ("utf8", ["utf8"]),
+        ("MAX_SIZE", ["max_size", "max", "size"]),
+        ("foo_foo", ["foo_foo", "foo", "foo"]),
+        ("___", []),
+        ("Ünïcode", ["ünïcode"]),
+        ("нашКод", ["нашкод", "наш", "код"]),
+        ("東京タワー", ["東京", "京タ", "タワ", "ワー"]),
+        ("京", ["京"]),
+        ("utf8東京x", ["utf8", "東京", "x"]),
+        ("हिन्दी", ["हिन्दी"]),
+    ],
+)
+def test_compound_gives_itself_and_its_parts(word: str, terms: list[str]):
+    assert terms == expand_word(word)
+
+
+@pytest.mark.parametrize("query", ["Go", "C#", "C++", "R", "the and", "to be or not"])
+def test_short_and_common_words_are_kept(query: str):
+    assert query_terms(query)
+
+
+def test_query_terms_are_distinct_and_in_order():
+    assert query_terms("fox FOX quick fox quick_fox") == ["fox", "quick", "quick_fox"]
+
+
+def test_query_without_words_has_no_terms():
+    assert query_terms("?!… —") == []
+
+
+def test_decomposed_and_full_width_letters_equal_plain_ones():
+    assert query_terms("café ＡＢＣ") == query_terms("cafe\u0301 ABC")
+
+
+def test_very_long_word_is_one_bounded_term():
+    assert [("ab" * 5000)[:MAX_TERM_CHARACTERS]] == expand_word("aB" * 5000)
+
+
+def test_long_text_without_spaces_is_indexed_to_its_end():
+    assert "終端" in query_terms("東" * 6000 + "終端")
+
+
+def test_frequencies_and_lengths_of_known_texts():
+    counts = count_terms(["run the run", "", "the task_run"])
+
+    assert (as_counters(counts)) == [
+        {"run": 2, "the": 1},
+        {},
+        {"the": 1, "task_run": 1, "task": 1, "run": 1},
+    ]
+    assert counts.doc_len.tolist() == [3, 0, 4]
+    assert counts.vocabulary == ["run", "task", "task_run", "the"]
+
+
+def test_frequency_saturates_at_255_but_length_does_not():
+    counts = count_terms(["x " * 1000])
+
+    assert (counts.tf.tolist(), counts.doc_len.tolist()) == ([255], [1000])
+
+
+def test_no_texts_give_empty_arrays_of_the_right_types():
+    counts = count_terms([])
+
+    assert (len(counts.tf), len(counts.doc_len), counts.vocabulary) == (0, 0, [])
+    assert (np.int32, np.int32, np.uint8, np.int32) == (
+        counts.chunk_row.dtype,
+        counts.term_id.dtype,
+        counts.tf.dtype,
+        counts.doc_len.dtype,
+    )
+
+
+@given(TEXTS)
+def test_counts_equal_the_terms_of_each_text_alone(texts: list[str]):
+    # query_terms uses the same word finder, so every text is compared with a plain loop over it.
+    counts = count_terms(texts)
+
+    alone = [as_counters(count_terms([text]))[0] for text in texts]
+    assert alone == as_counters(counts)
+    assert [set(query_terms(text)) for text in texts] == [set(row) for row in alone]
+    assert [sum(row.values()) for row in alone] == counts.doc_len.tolist()
+
+
+@given(TEXTS)
+def test_postings_are_sorted_by_term_then_row_without_repetition(texts: list[str]):
+    counts = count_terms(texts)
+
+    pairs = list(zip(counts.term_id.tolist(), counts.chunk_row.tolist(), strict=True))
+    assert sorted(set(pairs)) == pairs
+    assert sorted(set(counts.vocabulary)) == counts.vocabulary
+
+
+@given(st.lists(st.sampled_from(["run", "Task", "flowRun", "a_b", "x1"]), max_size=30))
+def test_term_frequency_is_what_a_counter_says(words: list[str]):
+    expected = Counter(term for word in words for term in expand_word(word))
+
+    assert [dict(expected)] == as_counters(count_terms([" ".join(words)]))
