@@ -1,0 +1,99 @@
+"""Progress on stderr: bars on a terminal, one plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import click
+
+from merganser.progress import listening
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from merganser.progress import Progress
+
+PLAIN_SECONDS = 5.0
+"""Without a terminal, a log line this often tells that work goes on and does not flood a log."""
+
+
+@contextmanager
+def shown_progress(*, quiet: bool = False) -> Generator[None]:
+    """Show what is reported during the block; nothing when ``quiet``."""
+    if quiet:
+        yield
+    elif sys.stderr.isatty():
+        with _bars():
+            yield
+    else:
+        with listening(_PlainLines().show):
+            yield
+
+
+@contextmanager
+def _bars() -> Generator[None]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total} {task.fields[unit]}"),
+        TimeRemainingColumn(),
+    )
+    ids = dict[str, int]()
+    lock = Lock()
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+
+        def show(progress: Progress) -> None:
+            with lock:
+                if progress.activity not in ids:
+                    task = bars.add_task(
+                        progress.activity, total=progress.total, unit=progress.unit
+                    )
+                    ids[progress.activity] = int(task)
+                task = bars.tasks[ids[progress.activity]]
+                completed = progress.done + (task.completed if progress.advance else 0)
+                total = task.total if progress.total is None else progress.total
+                bars.update(task.id, completed=completed, total=total)
+
+        with listening(show):
+            yield
+
+
+class _PlainLines:
+    """Writes the state of an activity at most every ``PLAIN_SECONDS`` seconds."""
+
+    def __init__(self) -> None:
+        self._done = dict[str, int]()
+        self._total = dict[str, int | None]()
+        self._started = dict[str, float]()
+        self._shown = dict[str, float]()
+        self._lock = Lock()
+
+    def show(self, progress: Progress) -> None:
+        with self._lock:
+            self._show(progress)
+
+    def _show(self, progress: Progress) -> None:
+        name, now = progress.activity, time.monotonic()
+        self._started.setdefault(name, now)
+        before = self._done.get(name, 0)
+        done = self._done[name] = progress.done + (before if progress.advance else 0)
+        total = progress.total if progress.total is not None else self._total.get(name)
+        self._total[name] = total
+        finished = total is not None and done >= total
+        if not finished and now - self._shown.get(name, 0.0) < PLAIN_SECONDS:
+            return
+        if finished and before >= (total or 0) and name in self._shown:
+            return
+        self._shown[name] = now
+        rate = done / max(now - self._started[name], 1e-3)
+        of = f" of {total}" if total is not None else ""
+        left = f", {(total - done) / rate:.0f} s left" if total and rate and not finished else ""
+        click.echo(f"{name}: {done}{of} {progress.unit} ({rate:.1f}/s{left})", err=True)
