@@ -1,0 +1,103 @@
+"""Embeddings: one request, its answer checked for everything that could poison an index."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from merganser.errors import ProtocolError
+from merganser.model_runner.wire import EmbeddingBatch, as_count, as_list, as_mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from merganser.model_runner.connection import Connection
+    from merganser.model_runner.retry import RetryPolicy
+
+EncodingFormat: TypeAlias = Literal["base64", "float"]
+
+
+async def request_embeddings(
+    connection: Connection,
+    ref: str,
+    texts: Sequence[str],
+    *,
+    name: str,
+    encoding_format: EncodingFormat,
+    retry: RetryPolicy | None = None,
+) -> EmbeddingBatch:
+    """Embed texts in one request.
+
+    Args:
+        connection: To any server.
+        ref: The model, for errors.
+        texts: At least one; the server truncates nothing and one text that is too long fails all.
+        name: The name that the server knows the model by.
+        encoding_format: ``base64`` is a quarter of the bytes and half of the client's CPU time.
+        retry: Instead of the connection's own policy.
+
+    Raises:
+        InputTooLongError: A text exceeds the engine's batch or context, or all of them the body.
+        ProtocolError: The answer has the wrong count, order, dimensions or values.
+        ModelRunnerError: As for every request.
+    """
+    path = f"{connection.address.openai_prefix}/embeddings"
+    document = await connection.json(
+        "POST",
+        path,
+        body={"model": name, "input": list(texts), "encoding_format": encoding_format},
+        model=ref,
+        read_seconds=connection.patience(name, "embedding"),
+        retry=retry,
+    )
+    connection.note_answer(name, "embedding")
+    return parse_embeddings(document, expected=len(texts), url=connection.shown(path))
+
+
+def parse_embeddings(document: Any, *, expected: int, url: str = "") -> EmbeddingBatch:
+    """Read an embeddings answer, whichever encoding the server chose.
+
+    Args:
+        document: The decoded JSON.
+        expected: How many texts were sent.
+        url: Who answered, for errors.
+
+    Raises:
+        ProtocolError: Not one vector per text, unequal dimensions, or a value that is no number.
+    """
+    answer = as_mapping(document)
+    rows = [as_mapping(row) for row in as_list(answer.get("data"))]
+    if len(rows) != expected:
+        message = f"{url}: expected {expected} embeddings, got {len(rows)}"
+        raise ProtocolError(message, url=url)
+    vectors: list[NDArray[np.float32] | None] = [None] * expected
+    for position, row in enumerate(rows):
+        index = row.get("index", position)
+        if not isinstance(index, int) or not 0 <= index < expected or vectors[index] is not None:
+            raise ProtocolError(f"{url}: embedding index {index!r} is out of place", url=url)
+        vectors[index] = _vector(row.get("embedding"), url)
+    found = [vector for vector in vectors if vector is not None]
+    sizes = {vector.size for vector in found}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ProtocolError(f"{url}: embeddings of unequal dimensions {sorted(sizes)}", url=url)
+    matrix = np.stack(found)
+    if not np.isfinite(matrix).all():
+        bad = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
+        raise ProtocolError(f"{url}: embedding {bad} holds a value that is no number", url=url)
+    tokens = as_count(as_mapping(answer.get("usage")).get("prompt_tokens"))
+    return EmbeddingBatch(matrix, tokens or 0)
+
+
+def _vector(value: Any, url: str) -> NDArray[np.float32]:
+    try:
+        if isinstance(value, str):
+            return np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4")
+        numbers = as_list(value)
+        return np.asarray([float("nan") if n is None else n for n in numbers], dtype=np.float32)
+    except (binascii.Error, ValueError, TypeError) as exc:
+        raise ProtocolError(f"{url}: an embedding cannot be read: {exc}", url=url) from exc
