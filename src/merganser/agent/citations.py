@@ -1,0 +1,180 @@
+"""Find the citations in an answer and hold each against what was really retrieved.
+
+A citation is ``[n]`` with a number that the model was given, or ``path:line`` and
+``path:line-line`` inside lines that it was shown. Anything else that looks like one is invalid:
+an answer that cites what nobody retrieved is a failure, whatever it says.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from merganser.agent.answers import SourceLine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from merganser.agent.evidence import Evidence
+
+_CODE = re.compile(r"(`{3,}|~{3,}).*?(?:\1`*|\Z)", re.DOTALL)
+_INLINE_CODE = re.compile(r"(?<!`)(`{1,2})(?!`)(.+?)(?<!`)\1(?!`)")
+# "[1]", "[1, 2]", "[1-3]"; what stands before tells a citation from an index like argv[1].
+_NUMBERS = re.compile(r"\[(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)\]")
+# A path with an extension that begins with a letter, so that 127.0.0.1:8000 is none.
+_PLACE = re.compile(
+    r"(?<![\w/.:@-])((?:\.{0,2}/)?[\w.@+-]+(?:/[\w.@+-]+)*\.[A-Za-z]\w{0,9})"
+    r":L?(\d{1,7})(?:\s?[-–]\s?L?(\d{1,7}))?(?!\w|\.\d)"
+)
+_DOMAINS = frozenset({"com", "org", "net", "io", "dev", "local", "localhost", "internal", "ai"})
+"""Endings that make ``name.ending:8000`` a host and port unless a folder comes before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Citations:
+    """What an answer cites.
+
+    Attributes:
+        sources: Every passage, those the answer names first, then by number and place.
+        invalid: The citations that match no passage, as written, without repetition.
+    """
+
+    sources: tuple[SourceLine, ...]
+    invalid: tuple[str, ...]
+
+
+def check_citations(text: str, evidence: Sequence[Evidence]) -> Citations:
+    """Find every citation in an answer and check it.
+
+    Args:
+        text: The answer. Fenced code is not searched: it shows code, with its own brackets. In
+            inline code only ``path:line`` counts.
+        evidence: What the model was shown in this turn.
+
+    Returns:
+        The passages with ``cited`` set, and the citations that match none of them.
+    """
+    prose = _CODE.sub(" ", text)
+    cited: set[int] = set()
+    invalid: dict[str, None] = {}
+    _check_numbers(_INLINE_CODE.sub(_keep_number, prose), evidence, cited, invalid)
+    _check_places(prose, evidence, cited, invalid)
+    _check_names(prose, evidence, cited)
+    lines = [
+        SourceLine(
+            item.path,
+            item.start_line,
+            item.end_line,
+            id=item.id,
+            cited=position in cited,
+            source=item.source,
+            score=item.score,
+        )
+        for position, item in enumerate(evidence)
+    ]
+    return Citations(_merge(lines), tuple(invalid))
+
+
+def _keep_number(match: re.Match[str]) -> str:
+    inside = match.group(2)
+    # `[2]` alone in backticks is a citation in the dress of code; `argv[2]` is not.
+    return inside if _NUMBERS.fullmatch(inside.strip()) else " "
+
+
+def _check_numbers(
+    prose: str, evidence: Sequence[Evidence], cited: set[int], invalid: dict[str, None]
+) -> None:
+    positions: dict[int, list[int]] = {}
+    for position, item in enumerate(evidence):
+        if item.id is not None:
+            positions.setdefault(item.id, []).append(position)
+    for match in _NUMBERS.finditer(prose):
+        attached = match.start() > 0 and (
+            prose[match.start() - 1].isalnum() or prose[match.start() - 1] == "_"
+        )
+        for number in _numbers(match.group(1)):
+            if number in positions:
+                cited.update(positions[number])
+            elif not attached:
+                invalid[f"[{number}]"] = None
+
+
+def _numbers(inside: str) -> list[int]:
+    numbers: list[int] = []
+    for part in re.split(r"[,;]", inside):
+        bounds = [int(bound) for bound in re.split(r"[–-]", part)]
+        # A range that spans more than a turn ever retrieves is judged by its two ends.
+        if len(bounds) == 2 and 0 <= bounds[1] - bounds[0] <= 100:
+            numbers += range(bounds[0], bounds[1] + 1)
+        else:
+            numbers += bounds
+    return numbers
+
+
+def _check_places(
+    prose: str, evidence: Sequence[Evidence], cited: set[int], invalid: dict[str, None]
+) -> None:
+    for match in _PLACE.finditer(prose):
+        path, start = match.group(1), int(match.group(2))
+        end = int(match.group(3) or start)
+        candidates = [n for n, item in enumerate(evidence) if _same_path(path, item.path)]
+        if not candidates and _is_host(path):
+            continue
+        touched = [
+            n for n in candidates if evidence[n].start_line <= end and start <= evidence[n].end_line
+        ]
+        if end >= start and _covered(start, end, [evidence[n] for n in touched]):
+            cited.update(touched)
+        else:
+            invalid[match.group(0)] = None
+
+
+def _check_names(prose: str, evidence: Sequence[Evidence], cited: set[int]) -> None:
+    """Count a file named without lines, which is no exact citation but does name the source."""
+    for position, item in enumerate(evidence):
+        if position not in cited and re.search(
+            rf"(?<![\w/.-]){re.escape(item.path)}(?![\w/:-]|\.\w)", prose
+        ):
+            cited.add(position)
+
+
+def _same_path(written: str, path: str) -> bool:
+    """Tell whether a written path is the path or an end of it, at a folder's boundary."""
+    parts = PurePosixPath(written).parts
+    return PurePosixPath(path).parts[-len(parts) :] == parts
+
+
+def _is_host(path: str) -> bool:
+    return "/" not in path and path.rpartition(".")[2].lower() in _DOMAINS
+
+
+def _covered(start: int, end: int, passages: Sequence[Evidence]) -> bool:
+    """Tell whether passages together contain every line from start to end."""
+    line = start
+    for item in sorted(passages, key=lambda item: item.start_line):
+        if item.start_line <= line:
+            line = max(line, item.end_line + 1)
+    return line > end
+
+
+def _merge(lines: Sequence[SourceLine]) -> tuple[SourceLine, ...]:
+    """Drop repeated places, keeping the cited one, and put cited places first."""
+    best: dict[tuple[str, int, int], SourceLine] = {}
+    for line in lines:
+        place = (line.path, line.start_line, line.end_line)
+        old = best.get(place)
+        if old is None or (line.cited and not old.cited):
+            best[place] = line
+    return tuple(
+        sorted(
+            best.values(),
+            key=lambda line: (
+                not line.cited,
+                line.id if line.id is not None else 1 << 30,
+                line.path,
+                line.start_line,
+            ),
+        )
+    )

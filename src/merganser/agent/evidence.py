@@ -1,0 +1,172 @@
+"""Numbered evidence: what a turn retrieved, under the numbers by which it may be cited.
+
+Numbers are derived from what is in hand, never from a counter in memory, so that a resumed turn
+whose earlier tool calls are replayed gives the same numbers again.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from merganser.retrieve.hits import Hit
+
+CHARACTERS_PER_TOKEN = 3.0
+"""Characters that one token is counted as when no tokeniser is at hand.
+
+English prose is near 4 and source code near 3 in the byte-pair vocabularies of current models; the
+lower figure keeps the estimate on the safe side.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One passage that the model was shown.
+
+    Attributes:
+        path: Relative posix path.
+        start_line: First line, from 1.
+        end_line: Last line, inclusive.
+        text: The passage; empty where only the place matters.
+        id: The number to cite, or None for a file read by a tool.
+        source: The rag or tool it came from.
+        score: Higher is better, or None.
+    """
+
+    path: str
+    start_line: int
+    end_line: int
+    text: str
+    _: KW_ONLY
+    id: int | None = None
+    source: str = ""
+    score: float | None = None
+
+    @property
+    def place(self) -> tuple[str, str, int, int]:
+        """What makes two passages the same one."""
+        return (self.source, self.path, self.start_line, self.end_line)
+
+
+def number_hits(
+    hits: Iterable[Hit],
+    *,
+    source: str,
+    first: int = 1,
+    known: Mapping[tuple[str, str, int, int], int] | None = None,
+) -> list[Evidence]:
+    """Give every hit its number, the old one where the same passage was shown before.
+
+    Args:
+        hits: Best first.
+        source: The rag they came from.
+        first: The first free number.
+        known: Numbers already given, by place.
+
+    Returns:
+        One Evidence a hit, in the same order, a passage that occurs twice only once.
+    """
+    numbers = dict(known or {})
+    given: dict[tuple[str, str, int, int], Evidence] = {}
+    for hit in hits:
+        evidence = Evidence(
+            hit.path, hit.start_line, hit.end_line, hit.text, source=source, score=hit.score
+        )
+        if evidence.place in given:
+            continue
+        if evidence.place not in numbers:
+            numbers[evidence.place] = first
+            first += 1
+        given[evidence.place] = replace(evidence, id=numbers[evidence.place])
+    return list(given.values())
+
+
+def fit_evidence(evidence: Sequence[Evidence], characters: int) -> tuple[list[Evidence], int]:
+    """Keep the best passages that fit, cutting the last one at a line's end.
+
+    Args:
+        evidence: Best first.
+        characters: Room for their texts.
+
+    Returns:
+        The passages that fit, with ``end_line`` of a cut one moved to its last kept line, and how
+        many were cut or dropped. The first is kept at least in part, whatever the room.
+    """
+    kept: list[Evidence] = []
+    room = characters
+    for item in evidence:
+        if len(item.text) <= room:
+            kept.append(item)
+            room -= len(item.text)
+            continue
+        if not kept:
+            kept.append(_cut(item, max(room, 1)))
+        break
+    whole = sum(
+        1 for item, original in zip(kept, evidence, strict=False) if item.text == original.text
+    )
+    return kept, len(evidence) - whole
+
+
+def _cut(item: Evidence, characters: int) -> Evidence:
+    text = item.text[:characters]
+    if "\n" in text:
+        text = text[: text.rindex("\n") + 1]
+    lines = text.removesuffix("\n").count("\n")
+    return replace(item, text=text, end_line=min(item.end_line, item.start_line + lines))
+
+
+def render_evidence(evidence: Sequence[Evidence]) -> str:
+    """Write passages for a prompt, each under its number and inside a fence it cannot close."""
+    blocks: list[str] = []
+    for item in evidence:
+        # A fence longer than any run of backticks inside is closed by nothing in the text.
+        longest = max((len(run) for run in re.findall(r"`+", item.text)), default=0)
+        fence = "`" * max(3, longest + 1)
+        text = item.text if item.text.endswith("\n") else f"{item.text}\n"
+        blocks.append(
+            f"[{item.id}] {item.path}:{item.start_line}-{item.end_line}\n{fence}\n{text}{fence}"
+        )
+    return "\n\n".join(blocks)
+
+
+def evidence_to_json(item: Evidence) -> dict[str, Any]:
+    """Write a passage as the rag tool returns it.
+
+    ``source_path``, ``content``, ``similarity`` and ``chunk_index`` are the reference's keys;
+    ``id``, ``lines`` and ``score`` are additions. ``chunk_index`` is the passage's number, because
+    an index inside the file says nothing that ``lines`` does not say better.
+    """
+    return {
+        "id": item.id,
+        "source_path": item.path,
+        "lines": f"{item.start_line}-{item.end_line}",
+        "content": item.text,
+        "similarity": item.score,
+        "score": item.score,
+        "chunk_index": item.id,
+    }
+
+
+def evidence_from_json(value: object, *, source: str) -> Evidence | None:
+    """Read back what ``evidence_to_json`` wrote, or give None for anything else."""
+    if not isinstance(value, dict):
+        return None
+    row = cast("dict[str, Any]", value)
+    try:
+        start, _, end = str(row["lines"]).partition("-")
+        return Evidence(
+            str(row["source_path"]),
+            int(start),
+            int(end or start),
+            str(row["content"]),
+            id=int(row["id"]),
+            source=source,
+            score=None if row["score"] is None else float(row["score"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,368 @@
+"""Reading files on behalf of a model: only inside the roots, only text, only so much.
+
+Every path that a model gives is untrusted. It is refused when it names ``..``, when it resolves
+(symbolic links included) to a place outside the roots, when it lies in version control's own
+folder, or when it is no regular file. Writing is not here: it needs permissions first.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from merganser.errors import MerganserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+MAX_FILE_BYTES = 2 * 1024 * 1024
+"""Files beyond this are not read at all; source files are far below, data dumps far above."""
+
+MAX_READ_CHARACTERS = 40_000
+"""What one read may hand to the model, near 13,000 tokens; more is had by line ranges."""
+
+MAX_ENTRIES = 1_000
+"""Entries that one listing, tree or search may give."""
+
+MAX_DEPTH = 6
+"""Levels of a directory tree."""
+
+MAX_LINE_CHARACTERS = 400
+"""Longest line of a search result; generated files have lines of megabytes."""
+
+SEARCH_SECONDS = 10.0
+"""Wall time of a search by pattern, which a hostile pattern could stretch for ever."""
+
+_HIDDEN = frozenset({".git", ".hg", ".svn", ".jj"})
+_UNWANTED = frozenset({".merganser", "__pycache__", "node_modules", ".venv"})
+
+
+class FilesystemError(MerganserError):
+    """A file cannot be read as asked; the message is meant for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextLines:
+    """Part of a text file.
+
+    Attributes:
+        path: Relative to its root, posix.
+        start_line: First line, from 1.
+        end_line: Last line, inclusive; 0 for an empty file.
+        text: The lines.
+        truncated: True when lines after ``end_line`` were left out for size.
+    """
+
+    path: str
+    start_line: int
+    end_line: int
+    text: str
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystem:
+    """The read-only files of an agent.
+
+    Attributes:
+        roots: Absolute folders; relative paths are looked up in the first that has them.
+        ignore_vcs: Leave out of listings and searches what version control ignores.
+    """
+
+    roots: tuple[Path, ...]
+    _: KW_ONLY
+    ignore_vcs: bool = True
+
+    @classmethod
+    def at(cls, *roots: Path, ignore_vcs: bool = True) -> Filesystem:
+        """Open folders, each once, with symbolic links resolved.
+
+        Raises:
+            FilesystemError: A root is no folder.
+        """
+        resolved = dict.fromkeys(root.resolve() for root in roots)
+        for root in resolved:
+            if not root.is_dir():
+                raise FilesystemError(f"the root {str(root)!r} is no directory")
+        return cls(tuple(resolved), ignore_vcs=ignore_vcs)
+
+    def resolve(self, path: str) -> Path:
+        """Turn a model's path into a real one inside the roots.
+
+        Raises:
+            FilesystemError: It is empty, names ``..``, leaves the roots, lies in version control's
+                folder or does not exist.
+        """
+        if not path.strip() or "\0" in path:
+            raise FilesystemError("the path must not be empty")
+        given = Path(path)
+        if ".." in given.parts:
+            raise FilesystemError(f"{path!r}: '..' is not allowed; give a path below the root")
+        candidates = [given] if given.is_absolute() else [root / given for root in self.roots]
+        inside = [real for real in map(_real, candidates) if self._root_of(real) is not None]
+        if not inside:
+            raise FilesystemError(f"{path!r} is outside the directories that may be read")
+        real = next((one for one in inside if one.exists()), None)
+        if real is None:
+            raise FilesystemError(f"{path!r} does not exist")
+        if _HIDDEN.intersection(real.parts):
+            raise FilesystemError(f"{path!r} belongs to version control and may not be read")
+        return real
+
+    def name(self, real: Path) -> str:
+        """Give a real path as the model sees it: relative to its root, posix."""
+        root = self._root_of(real)
+        assert root is not None, real
+        return real.relative_to(root).as_posix()
+
+    def _root_of(self, real: Path) -> Path | None:
+        return next((root for root in self.roots if real.is_relative_to(root)), None)
+
+    def read_file(
+        self, path: str, start_line: int | None = None, end_line: int | None = None
+    ) -> TextLines:
+        """Read a text file or some of its lines.
+
+        Args:
+            path: Relative to a root, or absolute inside one.
+            start_line: First line, from 1.
+            end_line: Last line, inclusive.
+
+        Returns:
+            The lines, at most ``MAX_READ_CHARACTERS`` of them.
+
+        Raises:
+            FilesystemError: Not inside the roots, not a regular text file, or too large.
+        """
+        real = self.resolve(path)
+        lines = read_text(real, path).splitlines(keepends=True)
+        first = max(start_line or 1, 1)
+        last = min(end_line or len(lines), len(lines))
+        if lines and first > len(lines):
+            raise FilesystemError(f"{path!r} has only {len(lines)} lines")
+        if end_line is not None and end_line < first:
+            raise FilesystemError(f"end_line {end_line} is before start_line {first}")
+        chosen = lines[first - 1 : last]
+        kept = _fit_lines(chosen)
+        return TextLines(
+            self.name(real), first, first + len(kept) - 1, "".join(kept), len(kept) < len(chosen)
+        )
+
+    def list_directory(self, path: str = ".") -> list[str]:
+        """Name what a directory holds, directories with a slash at the end, sorted.
+
+        Raises:
+            FilesystemError: Not a directory inside the roots.
+        """
+        real = self.resolve(path)
+        return [entry + ("/" if folder else "") for entry, folder in self._entries(real, path)]
+
+    def directory_tree(self, path: str = ".") -> list[str]:
+        """Name everything below a directory, indented by depth.
+
+        Raises:
+            FilesystemError: Not a directory inside the roots.
+        """
+        lines: list[str] = []
+        self._draw(self.resolve(path), path, 0, lines)
+        if len(lines) > MAX_ENTRIES:
+            lines = [*lines[:MAX_ENTRIES], "... (more entries left out)"]
+        return lines
+
+    def _draw(self, real: Path, path: str, depth: int, lines: list[str]) -> None:
+        for entry, folder in self._entries(real, path):
+            lines.append("  " * depth + entry + ("/" if folder else ""))
+            if len(lines) > MAX_ENTRIES:
+                return
+            below = real / entry
+            # A link to a folder is named but not followed: it may lead round in circles.
+            if folder and depth + 1 < MAX_DEPTH and not below.is_symlink():
+                self._draw(below, f"{path}/{entry}", depth + 1, lines)
+
+    def _entries(self, real: Path, path: str) -> list[tuple[str, bool]]:
+        if not real.is_dir():
+            raise FilesystemError(f"{path!r} is not a directory")
+        try:
+            names = sorted(os.listdir(real))  # noqa: PTH208 - names only, thousands of Paths cost
+        except OSError as error:
+            raise FilesystemError(f"{path!r} cannot be listed: {error.strerror}") from error
+        names = [name for name in names if name not in _HIDDEN]
+        if self.ignore_vcs:
+            names = [name for name in names if name not in _UNWANTED]
+            ignored = _ignored(real, names)
+            names = [name for name in names if name not in ignored]
+        return [(name, (real / name).is_dir()) for name in names]
+
+    def _files(self, real: Path, path: str) -> Iterator[Path]:
+        if real.is_file():
+            yield real
+            return
+        for entry, folder in self._entries(real, path):
+            below = real / entry
+            if below.is_symlink():
+                continue
+            if folder:
+                yield from self._files(below, f"{path}/{entry}")
+            elif below.is_file():
+                yield below
+
+    def search_files_content(
+        self,
+        path: str,
+        query: str,
+        *,
+        is_regex: bool = False,
+        exclude_patterns: Sequence[str] = (),
+    ) -> list[str]:
+        """Find the lines that contain a text or match a pattern.
+
+        Args:
+            path: A directory or file.
+            query: A text, or a regular expression of Python's grammar.
+            is_regex: Whether ``query`` is a regular expression.
+            exclude_patterns: Globs of paths or names to leave out.
+
+        Returns:
+            ``path:line: text`` lines, at most ``MAX_ENTRIES``.
+
+        Raises:
+            FilesystemError: An empty query, a broken or too slow pattern, a path outside.
+        """
+        if not query:
+            raise FilesystemError("the query must not be empty")
+        real = self.resolve(path)
+        files = [
+            (str(file), name)
+            for file in self._files(real, path)
+            if not _excluded(name := self.name(file), exclude_patterns)
+        ]
+        if not is_regex:
+            return search_lines(files, re.compile(re.escape(query)))
+        try:
+            re.compile(query)
+        except re.error as error:
+            raise FilesystemError(f"{query!r} is no regular expression: {error}") from error
+        return _search_apart(files, query)
+
+
+def search_lines(files: Sequence[tuple[str, str]], pattern: re.Pattern[str]) -> list[str]:
+    """Give ``name:line: text`` for every matching line of text files; others are passed over."""
+    found: list[str] = []
+    for file, name in files:
+        try:
+            text = read_text(Path(file), name)
+        except FilesystemError:
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
+            if pattern.search(line):
+                found.append(f"{name}:{number}: {line.strip()[:MAX_LINE_CHARACTERS]}")
+                if len(found) == MAX_ENTRIES:
+                    return [*found, "... (more matches left out)"]
+    return found
+
+
+def _search_apart(files: Sequence[tuple[str, str]], query: str) -> list[str]:
+    """Search in a process of its own, because nothing stops a hostile pattern inside this one."""
+    program = (
+        "import json, re, sys\n"
+        "from merganser.agent.filesystem import search_lines\n"
+        "job = json.load(sys.stdin)\n"
+        "json.dump(search_lines(job['files'], re.compile(job['query'])), sys.stdout)\n"
+    )
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program, the job goes through stdin
+            [sys.executable, "-c", program],
+            input=json.dumps({"files": files, "query": query}),
+            capture_output=True,
+            text=True,
+            timeout=SEARCH_SECONDS,
+            check=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FilesystemError(
+            f"the pattern {query!r} took longer than {SEARCH_SECONDS:.0f} s; make it simpler"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        raise FilesystemError(f"the search failed: {error.stderr.strip()[-200:]}") from error
+    return json.loads(done.stdout)
+
+
+def _real(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise FilesystemError(f"{str(path.name)!r} cannot be resolved") from error
+
+
+def _excluded(name: str, patterns: Sequence[str]) -> bool:
+    base = name.rpartition("/")[2]
+    return any(
+        fnmatch.fnmatch(name, pattern)
+        or fnmatch.fnmatch(base, pattern)
+        or fnmatch.fnmatch(name, f"{pattern.rstrip('/')}/*")
+        for pattern in patterns
+    )
+
+
+def read_text(real: Path, shown: str) -> str:
+    """Read a whole text file, not through a link.
+
+    Args:
+        real: Resolved.
+        shown: The name for messages.
+
+    Raises:
+        FilesystemError: Not a regular text file, or too large.
+    """
+    if not real.is_file():
+        raise FilesystemError(f"{shown!r} is not a file")
+    try:
+        # O_NOFOLLOW: the path is resolved, so a link here was put in after the check.
+        with os.fdopen(os.open(real, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise FilesystemError(f"{shown!r} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise FilesystemError(f"{shown!r} is larger than {MAX_FILE_BYTES:,} bytes")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise FilesystemError(f"{shown!r} is binary or not UTF-8 text")
+    return text
+
+
+def _fit_lines(lines: Sequence[str]) -> list[str]:
+    room = MAX_READ_CHARACTERS
+    for count, line in enumerate(lines):
+        room -= len(line)
+        if room < 0:
+            return list(lines[:count]) or [lines[0][:MAX_READ_CHARACTERS]]
+    return list(lines)
+
+
+def _ignored(folder: Path, names: Sequence[str]) -> set[str]:
+    """Ask git which names it ignores; outside a work tree, or without git, none."""
+    if not names:
+        return set()
+    environment: dict[str, Any] = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command, the names go through stdin
+            ["git", "-C", str(folder), "check-ignore", "--stdin", "-z"],  # noqa: S607 - from PATH
+            input="\0".join(names).encode(errors="surrogateescape"),
+            capture_output=True,
+            env=environment,
+            timeout=SEARCH_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    return set(done.stdout.decode(errors="surrogateescape").split("\0")) - {""}

@@ -1,0 +1,276 @@
+"""One attempt at a turn: search, ask, collect what was shown, judge the answer.
+
+``turn`` decides the mode and the room, and what to do when an attempt fails; here the attempt is
+made. Pydantic AI runs the loop of model requests and tool calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from merganser.agent.answers import (
+    Answer,
+    HitSource,
+    RagMode,
+    ToolUse,
+    TurnUsage,
+)
+from merganser.agent.citations import check_citations
+from merganser.agent.events import EventSink, Noted
+from merganser.agent.evidence import Evidence, fit_evidence, number_hits, render_evidence
+from merganser.agent.instructions import compose_instructions, compose_prompt
+from merganser.agent.model import ChatOptions, chat_model, chat_settings, close_model
+from merganser.agent.tools import (
+    FILESYSTEM_INSTRUCTION,
+    TurnScope,
+    evidence_of,
+    filesystem_toolset,
+    notes_of,
+    rag_toolset,
+    search_notes,
+)
+from merganser.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic_ai import AgentRunResult, FunctionToolset
+    from pydantic_ai.messages import ModelMessage
+
+    from merganser.agent.definition import AgentDefinition
+    from merganser.agent.filesystem import Filesystem
+    from merganser.model_runner.address import Address
+    from merganser.retrieve.hits import Hit, SearchResult
+
+MAX_REQUESTS = 50
+"""Most model requests of one turn; a model that needs more is going round in circles."""
+
+Search: TypeAlias = Callable[[str, HitSource, str], "Awaitable[SearchResult]"]
+"""How context mode searches: the rag's name, its retriever, the question."""
+
+
+async def _search(rag: str, retriever: HitSource, question: str) -> SearchResult:
+    del rag
+    return await retriever.search(question)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """What an orchestrator adds to a turn.
+
+    Attributes:
+        capabilities: Given to the Pydantic AI agent, for example its durability.
+        search: Runs the searches of context mode, for example as tasks.
+        chat: Timeouts, retries and the loop guard of chat requests.
+    """
+
+    capabilities: tuple[Any, ...] = ()
+    search: Search = _search
+    chat: ChatOptions = field(default_factory=ChatOptions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Everything that stays the same between the attempts of one turn."""
+
+    agent: AgentDefinition
+    question: str
+    turn_id: str
+    retrievers: Mapping[str, HitSource]
+    address: Address
+    on_event: EventSink
+    hooks: Hooks
+    files: Filesystem | None
+    model_name: str
+    context_tokens: int
+    answer_tokens: int
+    mode: RagMode
+    tools: bool
+    notes: tuple[str, ...] = ()
+
+    def noting(self, note: str) -> Turn:
+        """Add a note and tell it."""
+        self.on_event(Noted(note))
+        return replace(self, notes=(*self.notes, note))
+
+
+def instructions_of(turn: Turn) -> str:
+    """Write the turn's system message."""
+    agent = turn.agent
+    toolsets = [rag.instruction for rag in agent.rags] if turn.mode == "tool" else []
+    if turn.files is not None and agent.filesystem is not None:
+        toolsets.append(agent.filesystem.instruction or FILESYSTEM_INSTRUCTION)
+    return compose_instructions(agent.instruction, toolsets, rag_mode=turn.mode, tools=turn.tools)
+
+
+async def attempt(turn: Turn, room: int) -> Answer:
+    """Make one attempt at the turn.
+
+    Args:
+        turn: What does not change between attempts.
+        room: Characters that retrieved text may take, in the prompt or in one tool's result.
+
+    Raises:
+        InputTooLongError: Prompt and history exceed the model's context.
+        ToolTemplateError: The model's chat template cannot render tools.
+        ModelRunnerError: The server failed in another way.
+        AgentError: The turn did not come to an end.
+    """
+    shown: list[Evidence] = []
+    notes: list[str] = []
+    if turn.mode == "context":
+        shown, notes = await _gather(turn, room)
+    prompt = compose_prompt(turn.question, render_evidence(shown))
+    model = chat_model(
+        turn.model_name,
+        turn.address,
+        on_event=turn.on_event,
+        token=turn.agent.token(),
+        options=turn.hooks.chat,
+    )
+    try:
+        messages, result = await _run(turn, model, prompt, room)
+    finally:
+        await close_model(model)
+    shown += evidence_of(messages, {rag.tool_name: rag.name for rag in turn.agent.rags})
+    return _answer(turn, messages, result, shown, notes)
+
+
+async def _gather(turn: Turn, room: int) -> tuple[list[Evidence], list[str]]:
+    """Search every rag for the question and number what fits, best of each first."""
+    names = [rag.name for rag in turn.agent.rags]
+    results = await asyncio.gather(
+        *(turn.hooks.search(name, turn.retrievers[name], turn.question) for name in names)
+    )
+    ranked: list[tuple[int, str, Hit]] = [
+        (rank, name, hit)
+        for name, result in zip(names, results, strict=True)
+        for rank, hit in enumerate(result.hits)
+    ]
+    ranked.sort(key=lambda item: item[0])
+    numbered: list[Evidence] = []
+    for _, name, hit in ranked:
+        numbered += number_hits([hit], source=name, first=len(numbered) + 1)
+    notes = [
+        note for name, result in zip(names, results, strict=True) for note in notes_of(name, result)
+    ]
+    kept, left_out = fit_evidence(numbered, room)
+    if left_out:
+        notes.append(
+            f"{left_out} of {len(numbered)} passages were cut or left out to fit the context"
+        )
+    for note in notes:
+        turn.on_event(Noted(note))
+    return kept, notes
+
+
+async def _run(
+    turn: Turn, model: Any, prompt: str, room: int
+) -> tuple[list[ModelMessage], AgentRunResult[str] | None]:
+    """Run the loop; the result is None when the model used up its tokens without a text."""
+    from pydantic_ai import Agent, capture_run_messages
+    from pydantic_ai.exceptions import (
+        OutputTokenLimitExceeded,
+        UnexpectedModelBehavior,
+        UsageLimitExceeded,
+    )
+    from pydantic_ai.usage import UsageLimits
+
+    agent = Agent(
+        model,
+        name=turn.agent.name,
+        instructions=instructions_of(turn),
+        deps_type=TurnScope,
+        toolsets=_toolsets(turn),
+        model_settings=chat_settings(turn.agent.model, max_tokens=turn.answer_tokens),
+        capabilities=turn.hooks.capabilities,
+    )
+    with capture_run_messages() as messages:
+        try:
+            result = await agent.run(
+                prompt,
+                deps=TurnScope(turn.turn_id, room),
+                usage_limits=UsageLimits(request_limit=MAX_REQUESTS),
+            )
+        except UsageLimitExceeded as error:
+            raise AgentError(
+                f"stopped after {MAX_REQUESTS} model requests without an answer"
+            ) from error
+        except OutputTokenLimitExceeded:
+            return messages, None
+        except UnexpectedModelBehavior as error:
+            raise AgentError(f"{turn.agent.model.model}: {error.message}") from error
+    return messages, result
+
+
+def _toolsets(turn: Turn) -> list[FunctionToolset[TurnScope]]:
+    toolsets: list[FunctionToolset[TurnScope]] = []
+    if turn.mode == "tool":
+        toolsets.append(rag_toolset(turn.agent.rags, turn.retrievers, turn.on_event))
+    if turn.files is not None:
+        toolsets.append(filesystem_toolset(turn.files, turn.on_event))
+    return toolsets
+
+
+def _answer(
+    turn: Turn,
+    messages: Sequence[ModelMessage],
+    result: AgentRunResult[str] | None,
+    shown: Sequence[Evidence],
+    notes: Sequence[str],
+) -> Answer:
+    from pydantic_ai.messages import ModelResponse
+
+    responses = [message for message in messages if isinstance(message, ModelResponse)]
+    finish = responses[-1].finish_reason if responses else None
+    text = result.output if result is not None else ""
+    citations = check_citations(text, shown)
+    said = [*turn.notes, *notes, *search_notes(messages)]
+    if finish == "length":
+        said.append(f"the answer was cut at max_tokens ({turn.answer_tokens})")
+    if turn.mode == "tool" and not citations.sources:
+        said.append("the model answered without any retrieved text")
+    if citations.invalid:
+        said.append(f"cites what was never retrieved: {', '.join(citations.invalid)}")
+    return Answer(
+        text=text,
+        reasoning="\n\n".join(r.thinking for r in responses if r.thinking),
+        sources=citations.sources,
+        invalid_citations=citations.invalid,
+        tool_calls=_tool_uses(messages),
+        usage=TurnUsage(
+            requests=len(responses),
+            input_tokens=sum(r.usage.input_tokens for r in responses),
+            output_tokens=sum(r.usage.output_tokens for r in responses),
+        ),
+        rag_mode=turn.mode,
+        notes=tuple(said),
+        finish_reason=finish,
+        model=turn.agent.model.model,
+        turn_id=turn.turn_id,
+    )
+
+
+def _tool_uses(messages: Sequence[ModelMessage]) -> tuple[ToolUse, ...]:
+    from pydantic_ai.messages import ModelRequest, ModelResponse, ToolReturnPart
+
+    worked = {
+        part.tool_call_id
+        for message in messages
+        if isinstance(message, ModelRequest)
+        for part in message.parts
+        if isinstance(part, ToolReturnPart) and part.outcome == "success"
+    }
+    return tuple(
+        ToolUse(
+            call.tool_name,
+            call.args_as_dict(),
+            "success" if call.tool_call_id in worked else "failed",
+        )
+        for message in messages
+        if isinstance(message, ModelResponse)
+        for call in message.tool_calls
+    )

@@ -1,0 +1,221 @@
+"""One turn: a question to an agent, with retrieval, tools, checked citations and typed failures.
+
+This module decides how retrieved text reaches the model, keeps it within the context, and tries
+once more with less when it was too much; ``loop`` makes each attempt. An orchestrator adds itself
+through ``Hooks`` without either knowing it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+from merganser.agent.definition import describe_agent
+from merganser.agent.events import TurnStarted, ignore_event
+from merganser.agent.evidence import CHARACTERS_PER_TOKEN
+from merganser.agent.filesystem import Filesystem
+from merganser.agent.loop import Hooks, Turn, attempt, instructions_of
+from merganser.errors import InputTooLongError, PlanError
+from merganser.model_runner.faults import ToolTemplateError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from merganser.agent.answers import Answer, HitSource, RagMode
+    from merganser.agent.definition import AgentDefinition, RequestedMode
+    from merganser.agent.events import EventSink
+    from merganser.load import Config
+    from merganser.model_runner.address import Address
+    from merganser.model_runner.wire import ServedModel
+
+DEFAULT_CONTEXT_TOKENS = 4096
+"""Context of a model that says nothing about its own: the server's default."""
+
+DEFAULT_ANSWER_TOKENS = 2048
+"""Longest answer when the config sets no ``max_tokens``: small models may never stop."""
+
+_TEMPLATE_TOKENS = 256
+"""Set aside for what the chat template adds: roles, tool definitions, separators."""
+
+_LEAST_ROOM_CHARACTERS = 400
+"""Room that retrieved text always gets; below it a passage says nothing."""
+
+_SHRINK = 0.8
+"""Margin when the context is shrunk after the server counted more tokens than fit."""
+
+
+class TurnRunner(Protocol):
+    """What a turn needs of the model server's client; ``ModelRunner`` has it."""
+
+    @property
+    def address(self) -> Address:
+        """Where the server is."""
+        ...
+
+    async def model(self, ref: str) -> ServedModel | None:
+        """Look the model up."""
+        ...
+
+    async def tool_canary(self, ref: str) -> bool:
+        """Tell whether the model calls tools."""
+        ...
+
+
+async def take_turn(
+    config: Config,
+    agent_name: str,
+    question: str,
+    *,
+    retrievers: Mapping[str, HitSource],
+    runner: TurnRunner,
+    turn_id: str,
+    on_event: EventSink | None = None,
+    rag_mode: RequestedMode | None = None,
+    working_directory: Path | None = None,
+    hooks: Hooks | None = None,
+) -> Answer:
+    """Let an agent answer one question.
+
+    Args:
+        config: With the agent.
+        agent_name: Its name in the config.
+        question: Not empty.
+        retrievers: One for each rag of the agent, by the rag's name.
+        runner: The model server's client, open.
+        turn_id: Stands in every cache key; the same id resumes, a new one never reuses.
+        on_event: Told what happens as it happens.
+        rag_mode: Instead of the agent's own: ``tool`` lets the model search, ``context`` puts
+            what was found into the prompt, ``auto`` asks the model's canary.
+        working_directory: A second root of the filesystem toolset, after the config's folder.
+        hooks: What an orchestrator adds.
+
+    Returns:
+        The answer; look at ``outcome`` before relying on it.
+
+    Raises:
+        PlanError: The question is empty, or a retriever of the agent is missing.
+        ModelNotFoundError: The model is not local to the server.
+        TransientError: The server failed in a way that may pass.
+        ModelRunnerError: It refused for good.
+        AgentError: The turn did not come to an end: a loop, too many requests, no text.
+    """
+    started = monotonic()
+    if not question.strip():
+        raise PlanError("the question is empty")
+    turn = await _prepare(
+        describe_agent(config, agent_name),
+        question,
+        retrievers=retrievers,
+        runner=runner,
+        turn_id=turn_id,
+        on_event=on_event or ignore_event,
+        rag_mode=rag_mode,
+        roots=(config.directory, working_directory or Path.cwd()),
+        hooks=hooks or Hooks(),
+    )
+    turn.on_event(TurnStarted(agent_name, turn.agent.model.model, turn.mode))
+    answer = await _attempt_twice(turn)
+    return replace(answer, seconds=monotonic() - started)
+
+
+async def _prepare(
+    agent: AgentDefinition,
+    question: str,
+    *,
+    retrievers: Mapping[str, HitSource],
+    runner: TurnRunner,
+    turn_id: str,
+    on_event: EventSink,
+    rag_mode: RequestedMode | None,
+    roots: tuple[Path, ...],
+    hooks: Hooks,
+) -> Turn:
+    if missing := [rag.name for rag in agent.rags if rag.name not in retrievers]:
+        raise PlanError(f"agent {agent.name!r} needs a retriever for {', '.join(missing)}")
+    served = await runner.model(agent.model.model)
+    context = agent.model.context_size or (served.context_size if served else None)
+    context_tokens = context or DEFAULT_CONTEXT_TOKENS
+    answer_tokens = agent.model.max_tokens or min(DEFAULT_ANSWER_TOKENS, context_tokens // 4)
+    mode, tools, notes = await _choose_mode(agent, runner, rag_mode or agent.rag_mode)
+    turn = Turn(
+        agent=agent,
+        question=question,
+        turn_id=turn_id,
+        retrievers=retrievers,
+        address=runner.address,
+        on_event=on_event,
+        hooks=hooks,
+        files=_open_files(agent, roots) if tools else None,
+        model_name=_request_name(agent, served),
+        context_tokens=context_tokens,
+        answer_tokens=answer_tokens,
+        mode=mode,
+        tools=tools,
+    )
+    if served is not None and served.alias_of:
+        notes = (f"{served.ref} is an alias: {served.alias_of} answers", *notes)
+    for note in notes:
+        turn = turn.noting(note)
+    return turn
+
+
+def _request_name(agent: AgentDefinition, served: ServedModel | None) -> str:
+    """Give the name that requests carry: canonical where the server manages its models."""
+    return served.canonical if served is not None and served.managed else agent.model.model
+
+
+def _open_files(agent: AgentDefinition, roots: Sequence[Path]) -> Filesystem | None:
+    if agent.filesystem is None:
+        return None
+    return Filesystem.at(*roots, ignore_vcs=agent.filesystem.ignore_vcs)
+
+
+async def _choose_mode(
+    agent: AgentDefinition, runner: TurnRunner, requested: RequestedMode
+) -> tuple[RagMode, bool, tuple[str, ...]]:
+    """Give the mode, whether tools are offered, and what to note about it."""
+    if not agent.rags and agent.filesystem is None:
+        return "none", False, ()
+    if requested == "auto":
+        known = agent.model.supports_tools
+        tools = known if known is not None else await runner.tool_canary(agent.model.model)
+        reason = f"{agent.model.model} does not call tools"
+    else:
+        tools = requested == "tool"
+        reason = "rag_mode is 'context'"
+    if tools:
+        return ("tool" if agent.rags else "none"), True, ()
+    notes = (f"{reason}: its filesystem tools are not offered",) if agent.filesystem else ()
+    return ("context" if agent.rags else "none"), False, notes
+
+
+async def _attempt_twice(turn: Turn) -> Answer:
+    """Run the turn; shrink what it retrieves, or do without tools, and run once more if needed."""
+    room = _room(turn)
+    try:
+        return await attempt(turn, room)
+    except ToolTemplateError:
+        turn = turn.noting("the model's chat template cannot render tools: context mode instead")
+        turn = replace(turn, tools=False, files=None, mode="context" if turn.agent.rags else "none")
+        return await attempt(turn, _room(turn))
+    except InputTooLongError as error:
+        ratio = error.limit / error.tokens if error.limit and error.tokens else 0.5
+        smaller = max(int(room * min(ratio, 1.0) * _SHRINK), _LEAST_ROOM_CHARACTERS)
+        if turn.mode == "none" and not turn.tools:
+            raise
+        turn = turn.noting(
+            f"the context was too long ({error.tokens or '?'} of {error.limit or '?'} tokens): "
+            f"retrieved text cut from {room:,} to {smaller:,} characters"
+        )
+        return await attempt(turn, smaller)
+
+
+def _room(turn: Turn) -> int:
+    """Estimate the characters that retrieved text may take in the prompt."""
+    fixed = instructions_of(turn) + turn.question
+    reserved = min(turn.answer_tokens, turn.context_tokens // 2) + _TEMPLATE_TOKENS
+    room = int((turn.context_tokens - reserved) * CHARACTERS_PER_TOKEN) - len(fixed)
+    # A model that searches does so more than once.
+    return max(room // 2 if turn.tools else room, _LEAST_ROOM_CHARACTERS)
