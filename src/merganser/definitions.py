@@ -1,0 +1,316 @@
+"""What the engine works with, as pure data: no YAML and no names left to look up.
+
+Everything is frozen, hashable and has a stable ``repr``, because plans take their fingerprints
+from it. `merganser.resolve` makes these from a config and exports them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+    from pathlib import Path
+
+    from merganser.errors import SourcePosition
+    from merganser.spec import ScoreNormalization, Similarity
+    from merganser.split import ChunkingOptions
+
+Role = Literal["chat", "draft", "embedding", "reranking"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftModel:
+    """A small model that drafts tokens for a large one (speculative decoding).
+
+    Attributes:
+        model: Its name at Docker Model Runner.
+        num_tokens: Tokens drafted at a time.
+        acceptance_rate: Least probability of a proposed token, 0 to 1.
+    """
+
+    model: str
+    num_tokens: int = 16
+    acceptance_rate: float = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """A model with all that is needed to reach and set it up.
+
+    Attributes:
+        name: As the config refers to it: a declared name or ``provider/model``.
+        provider: ``dmr`` or the name of another server.
+        model: Its name at the provider, for example ``ai/qwen3:14B``.
+        base_url: Address of the server; None means that Docker Model Runner is looked for.
+        token_env: Name of the environment variable that holds the token.
+        temperature: 0 to 2, or None for the model's own; so are the next four.
+        max_tokens: Most tokens in an answer.
+        top_p: 0 to 1.
+        frequency_penalty: -2 to 2.
+        presence_penalty: -2 to 2.
+        context_size: Tokens, or None for the model's own.
+        runtime_flags: Flags for the engine.
+        draft: Model for speculative decoding.
+        keep_alive: How long it stays in memory, as the server takes it (``5m``, ``0``, ``-1``).
+        score_normalization: How a reranker's raw scores become 0 to 1.
+        supports_tools: Whether it can call tools; None means that a canary finds out.
+    """
+
+    name: str
+    provider: str
+    model: str
+    base_url: str | None = None
+    token_env: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    context_size: int | None = None
+    runtime_flags: tuple[str, ...] = ()
+    draft: DraftModel | None = None
+    keep_alive: str | None = None
+    score_normalization: ScoreNormalization = "auto"
+    supports_tools: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingDefinition:
+    """How the chunks of an index are embedded.
+
+    Attributes:
+        model: The embedding model.
+        dimensions: Expected length of a vector; None takes what the model gives.
+        batch_size: Most texts in one request.
+        concurrency: Most requests at a time.
+        similarity: How near two vectors are.
+    """
+
+    model: ModelRef
+    dimensions: int | None
+    batch_size: int = 50
+    concurrency: int = 3
+    similarity: Similarity = "cosine_similarity"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexDefinition:
+    """One index on disk; strategies that cut the same documents alike share it.
+
+    Attributes:
+        name: Unique in the config.
+        folder: Where its files are, absolute.
+        base: Folder that ``docs`` and stored paths are relative to, absolute.
+        docs: Paths and globs as written.
+        docs_positions: Where each of them stands in the YAML.
+        respect_vcs: Whether what git ignores is left out.
+        chunking: How documents are cut.
+        embedding: How chunks are embedded, or None for an index of words alone.
+    """
+
+    name: str
+    folder: Path
+    base: Path
+    docs: tuple[str, ...]
+    docs_positions: tuple[SourcePosition | None, ...] = field(default=(), repr=False, compare=False)
+    respect_vcs: bool
+    chunking: ChunkingOptions
+    embedding: EmbeddingDefinition | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyDefinition:
+    """One way to search a rag.
+
+    Attributes:
+        name: Unique in its rag.
+        kind: Dense or by words.
+        index: The index that it searches.
+        limit: Most hits that it contributes.
+        threshold: Least score of a hit, or None.
+        weight: Its weight in weighted fusion, or None.
+        k1: BM25: how soon repeated words stop counting.
+        b: BM25: how much long chunks are held back, 0 to 1.
+    """
+
+    name: str
+    kind: Literal["chunked-embeddings", "bm25"]
+    index: IndexDefinition
+    limit: int
+    threshold: float | None
+    weight: float | None
+    k1: float = 1.5
+    b: float = 0.75
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FusionDefinition:
+    """How the hits of several strategies become one list.
+
+    Attributes:
+        strategy: By rank, by weighted score, or by the highest score.
+        k: Constant of reciprocal rank fusion.
+        weights: By the strategy's name; those that have one.
+    """
+
+    strategy: Literal["rrf", "weighted", "max"]
+    k: int
+    weights: Mapping[str, float] = field(hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankDefinition:
+    """How the best hits are scored anew.
+
+    Attributes:
+        model: The reranker.
+        top_k: How many of the best hits are scored.
+        threshold: Least normalised score of a hit, 0 to 1, or None.
+        criteria: What counts as relevant, or None.
+    """
+
+    model: ModelRef
+    top_k: int
+    threshold: float | None
+    criteria: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RagDefinition:
+    """One searchable collection.
+
+    Attributes:
+        name: As in the config.
+        description: What the search tool is for, or None.
+        instruction: Told to the model in its system prompt, or None.
+        tool_name: Name of the search tool; letters, digits, ``-`` and ``_``, at most 64.
+        strategies: Ways to search, at least one.
+        indexes: The distinct indexes of the strategies.
+        fusion: How several lists become one.
+        rerank: A second look at the best hits, or None.
+        limit: Most hits in the end.
+        deduplicate: Whether equal texts are given once.
+        include_score: Whether the model is told the scores.
+        return_full_content: Whether whole documents are given in place of chunks.
+    """
+
+    name: str
+    description: str | None
+    instruction: str | None
+    tool_name: str
+    strategies: tuple[StrategyDefinition, ...]
+    indexes: tuple[IndexDefinition, ...]
+    fusion: FusionDefinition
+    rerank: RerankDefinition | None
+    limit: int
+    deduplicate: bool
+    include_score: bool
+    return_full_content: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When a flow runs by itself.
+
+    Attributes:
+        cron: Five fields, or None.
+        timezone: Where the cron's clock hangs.
+        interval: Time between two starts, or None.
+    """
+
+    cron: str | None
+    timezone: str
+    interval: timedelta | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How often a failed run is started again.
+
+    Attributes:
+        count: Attempts after the first.
+        delay: Time before each.
+    """
+
+    count: int
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFlow:
+    """Bring indexes up to date.
+
+    Attributes:
+        name: As in the config, or ``index-<rag>``.
+        rags: At least one.
+        schedule: When it runs by itself, or None.
+        after: Flows whose success starts it.
+        retries: What happens after a failed run, or None for nothing.
+        concurrency: Shards embedded at a time, or None for the engine's choice.
+    """
+
+    name: str
+    rags: tuple[str, ...]
+    schedule: Schedule | None = None
+    after: tuple[str, ...] = ()
+    retries: Retries | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFlow:
+    """Answer a file of questions.
+
+    Attributes:
+        name: As in the config.
+        agent: Who answers.
+        input: Questions (JSONL), absolute.
+        output: Answers (JSONL), absolute.
+        concurrency: Questions answered at a time.
+        schedule: When it runs by itself, or None.
+        after: Flows whose success starts it.
+        retries: What happens after a failed run, or None for nothing.
+    """
+
+    name: str
+    agent: str
+    input: Path
+    output: Path
+    concurrency: int = 1
+    schedule: Schedule | None = None
+    after: tuple[str, ...] = ()
+    retries: Retries | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskFlow:
+    """Ask an agent one question.
+
+    Attributes:
+        name: ``ask-<agent>``.
+        agent: Who answers.
+    """
+
+    name: str
+    agent: str
+
+
+FlowDefinition = IndexFlow | BatchFlow | AskFlow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelUse:
+    """A model and what it is needed for.
+
+    Attributes:
+        model: The model.
+        role: What it does.
+        used_by: The place in the config that names it.
+    """
+
+    model: ModelRef
+    role: Role
+    used_by: str

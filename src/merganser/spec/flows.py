@@ -1,0 +1,129 @@
+"""``flows``: what runs by itself, when, after what, and how often it is tried."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
+
+from merganser.spec.base import Count, Duration, Names, StrictModel, Text, fault
+from merganser.spec.cron import find_cron_problem
+
+
+def _check_cron(value: str) -> str:
+    problem = find_cron_problem(value)
+    if problem:
+        raise fault(problem, fix='five fields, for example "0 3 * * *" for 03:00 every day')
+    return value
+
+
+def _check_timezone(value: str) -> str:
+    from zoneinfo import ZoneInfo, available_timezones  # noqa: PLC0415 - only schedules pay for it
+
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, KeyError):
+        from difflib import get_close_matches  # noqa: PLC0415 - only errors pay for it
+
+        near = get_close_matches(value, sorted(available_timezones()), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "write a name such as Europe/Berlin"
+        raise fault(f"{value!r} is not a known time zone", fix=hint) from None
+    return value
+
+
+def _check_interval(value: timedelta) -> timedelta:
+    if value < timedelta(seconds=1):
+        raise fault("must be at least one second", fix="write a duration such as 15m")
+    return value
+
+
+def _check_jsonl(value: str) -> str:
+    if not value.endswith(".jsonl"):
+        raise fault(f"must be a .jsonl file, got {value!r}", fix="write one JSON object a line")
+    return value
+
+
+def _read_retries(value: Any) -> Any:
+    return {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class ScheduleSpec(StrictModel):
+    """When a flow runs by itself: by ``cron`` or by ``interval``."""
+
+    cron: Annotated[str, AfterValidator(_check_cron)] | None = None
+    """Five fields, for example ``0 3 * * *``."""
+
+    timezone: Annotated[str, AfterValidator(_check_timezone)] | None = None
+    """Where the cron's clock hangs, for example ``Europe/Berlin``; UTC when left out."""
+
+    interval: Annotated[Duration, AfterValidator(_check_interval)] | None = None
+    """Time between two starts, for example ``15m``."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.cron is None) == (self.interval is None):
+            raise fault("must have either cron or interval", fix='for example: {cron: "0 3 * * *"}')
+        if self.interval is not None and self.timezone is not None:
+            raise fault(
+                "has no meaning with interval", fix="remove it, or use cron", at=("timezone",)
+            )
+        return self
+
+
+class RetriesSpec(StrictModel):
+    """How often a failed run of a flow is started again. A bare number is the ``count``."""
+
+    count: Annotated[int, Strict(), Field(ge=0, le=100)] = 0
+    """Attempts after the first."""
+
+    delay: Duration = timedelta(seconds=30)
+    """Time before each of them."""
+
+
+class _Flow(StrictModel):
+    schedule: ScheduleSpec | None = None
+    """When the flow runs by itself; only by hand when left out."""
+
+    after: Names = ()
+    """Flows whose success starts this one."""
+
+    retries: Annotated[
+        RetriesSpec, BeforeValidator(_read_retries, json_schema_input_type=int | RetriesSpec)
+    ] = RetriesSpec()
+    """What happens after a failed run."""
+
+
+class IndexFlowSpec(_Flow):
+    """Bring indexes up to date."""
+
+    type: Literal["index"]
+    """Which kind of flow this is."""
+
+    rag: Names = ()
+    """Name or names under ``rag``; all of them when left out."""
+
+    concurrency: Count | None = None
+    """Shards embedded at a time; one when left out."""
+
+
+class BatchFlowSpec(_Flow):
+    """Answer a file of questions."""
+
+    type: Literal["batch"]
+    """Which kind of flow this is."""
+
+    agent: Text | None = None
+    """Name under ``agents``; ``root``, else the first, when left out."""
+
+    input: Annotated[Text, AfterValidator(_check_jsonl)]
+    """Questions, one JSON object a line, relative to the config."""
+
+    output: Annotated[Text, AfterValidator(_check_jsonl)]
+    """Answers, one JSON object a line in the order of the questions, relative to the config."""
+
+    concurrency: Count = 1
+    """Questions answered at a time. A local server with one slot gains nothing from more."""
+
+
+FlowSpec = Annotated[IndexFlowSpec | BatchFlowSpec, Field(discriminator="type")]

@@ -1,0 +1,132 @@
+"""The key check: unknown keys are errors, known ones that cannot be run yet warn or are refused."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from merganser.source import Location
+from merganser.spec import later
+from merganser.spec.document import is_map, lookup
+from merganser.spec.sections import FOREIGN_TOOLSETS, NAME_MAPS, SECTIONS, Section, Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from merganser.spec.document import Document
+    from merganser.spec.sections import Pattern
+
+
+def check_keys(document: Document) -> None:
+    """Report every key that is not run, and take it out of the document's value."""
+    for pattern in FOREIGN_TOOLSETS:
+        for location, entry in list(document.matches(pattern)):
+            if is_map(entry):
+                _check_limits(document, location, entry)
+    for section in SECTIONS:
+        for location, entry in list(document.matches(section.pattern)):
+            if is_map(entry) and not document.is_refused(location):
+                _check_entry(document, location, entry, section)
+        _drop_toolsets(document, section)
+
+
+def _check_entry(
+    document: Document, location: Location, entry: dict[str, Any], section: Section
+) -> None:
+    kind = str(entry.get("type"))
+    variant = section.variants.get("") or section.variants.get(kind)
+    if variant:
+        _check_map(document, location, entry, section, variant)
+    elif kind in section.dropped_types:
+        _check_dropped(document, location, entry, section.dropped_types[kind])
+    elif kind in section.later_types:
+        known = section.later_types[kind]
+        document.refuse(location, known.problem, fix=known.fix)
+
+
+def _drop_toolsets(document: Document, section: Section) -> None:
+    dropped = dict[Location, set[int]]()
+    for location, entry in document.matches(section.pattern):
+        if is_map(entry) and entry.get("type") in section.dropped_types:
+            dropped.setdefault(location[:-1], set()).add(int(location[-1]))
+    for location, indexes in dropped.items():
+        document.drop_items(location, indexes)
+
+
+def suggest(word: str, known: Collection[str]) -> str:
+    """Give ``did you mean 'x'?`` for the nearest known word, or nothing."""
+    lowered = {name.casefold(): name for name in known}
+    near = get_close_matches(word.casefold(), lowered, n=1, cutoff=0.6)
+    return f"did you mean {lowered[near[0]]!r}?" if near else ""
+
+
+def _check_map(
+    document: Document,
+    location: Location,
+    entry: dict[str, Any],
+    section: Section,
+    variant: Variant,
+) -> None:
+    fields = variant.model.model_fields
+    for key in list(entry):
+        at = (*location, key)
+        if entry[key] is None and (key in fields or key in variant.later):
+            # `toolsets:` with nothing behind it is the same as no toolsets.
+            if (*section.pattern, key) not in NAME_MAPS or not location:
+                del entry[key]
+            continue
+        if key in fields:
+            continue
+        del entry[key]
+        known = variant.later.get(key)
+        if known is None:
+            hint = _hint(key, {*fields, *variant.later}, section.pattern)
+            document.error(at, "unknown key", fix=hint, on_key=True)
+        elif known.refused:
+            document.error(at, known.problem, fix=known.fix, on_key=True)
+        else:
+            document.warn(at, known.problem)
+
+
+def _hint(key: str, here: Collection[str], pattern: Pattern) -> str:
+    near = suggest(key, here)
+    if near:
+        return near
+    elsewhere = [
+        section.pattern
+        for section in SECTIONS
+        for variant in section.variants.values()
+        if key in variant.model.model_fields and section.pattern != pattern
+    ]
+    if elsewhere and key not in {"type", "name"}:
+        places = " or ".join(dict.fromkeys(_readable(place) for place in elsewhere))
+        return f"it belongs under {places}"
+    return f"known keys: {', '.join(sorted(here))}"
+
+
+def _readable(pattern: Pattern) -> str:
+    if not pattern:
+        return "the top level"
+    text = ".".join("<name>" if step == "*" else step for step in pattern)
+    return text.replace("strategies.<name>", "strategies[]").replace(
+        "toolsets.<name>", "toolsets[]"
+    )
+
+
+def _check_dropped(
+    document: Document, location: Location, entry: dict[str, Any], known: frozenset[str]
+) -> None:
+    document.warn(
+        (*location, "type"), f"the toolset {entry['type']!r} is not supported yet, ignored"
+    )
+    _check_limits(document, location, entry)
+    for key in entry:
+        if key not in known and key not in later.TOOLSET_LIMITS:
+            hint = _hint(key, known, ("agents", "*", "toolsets", "*"))
+            document.error((*location, key), "unknown key", fix=hint, on_key=True)
+
+
+def _check_limits(document: Document, location: Location, entry: dict[str, Any]) -> None:
+    for key, known in later.TOOLSET_LIMITS.items():
+        if lookup(entry, (key,)) is not None:
+            document.error((*location, key), known.problem, fix=known.fix, on_key=True)
