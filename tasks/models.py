@@ -1,0 +1,164 @@
+"""Tasks that get a model ready: check, pull, configure; each is a bar of its own in the run."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from merganser.embed import Embedder
+from merganser.model_runner import (
+    Address,
+    ModelRunner,
+    PullProgress,
+    ServedModel,
+    configure_request,
+    ensure_model,
+    mode_of,
+    resolve_address,
+)
+from merganser.progress import report
+from merganser.tasks.options import MODEL_TASK
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from merganser.resolve import EmbeddingDefinition, ModelUse
+
+_ARTIFACT_SECONDS = 2.0
+"""Each update of a progress artifact is a request to the Prefect server."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """What ``check_model`` found.
+
+    Attributes:
+        use: The model with the role in which it is needed.
+        address: The server that answered.
+        served: What the server has, or None when the model is not local.
+    """
+
+    use: ModelUse
+    address: Address
+    served: ServedModel | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyModel:
+    """A model that is pulled, configured and loaded.
+
+    Attributes:
+        use: The model with the role in which it is needed.
+        address: Its server.
+        served: What the server has, with the digest of the weights.
+        notes: What a user should know, an alias above all.
+    """
+
+    use: ModelUse
+    address: Address
+    served: ServedModel
+    notes: tuple[str, ...]
+
+
+@task(**MODEL_TASK, task_run_name="check {use.role} {use.model.model}")
+def check_model(use: ModelUse, base_url: str | None) -> ModelStatus:
+    """Find the model's server and ask whether the model is local.
+
+    Raises:
+        RunnerUnreachableError: No server answers; the message lists every address tried.
+    """
+
+    async def check() -> ModelStatus:
+        address = await resolve_address(base_url=use.model.base_url or base_url)
+        async with ModelRunner(address) as runner:
+            return ModelStatus(use, address, await runner.model(use.model.model))
+
+    status = asyncio.run(check())
+    found = status.served.id if status.served else "not local"
+    get_run_logger().info("%s at %s: %s", use.model.model, status.address.shown, found)
+    return status
+
+
+@task(**MODEL_TASK, task_run_name="pull {status.use.model.model}")
+def pull_model(status: ModelStatus) -> ModelStatus:
+    """Pull the model, with its progress as an artifact of the run.
+
+    Raises:
+        PullError: It could not be pulled.
+    """
+    show = _PullArtifact(status.use.model.model)
+
+    async def pull() -> ServedModel:
+        async with ModelRunner(status.address) as runner:
+            return await ensure_model(runner, status.use, policy="always", on_progress=show)
+
+    return ModelStatus(status.use, status.address, asyncio.run(pull()))
+
+
+@task(**MODEL_TASK, task_run_name="configure {status.use.role} {status.use.model.model}")
+def configure_model(status: ModelStatus) -> ReadyModel:
+    """Configure the model for its role and load it, so that later tasks do not wait.
+
+    Raises:
+        RunnerUnavailableError: It stayed busy and could not be configured.
+        RequestRejectedError: A flag is not allowed, or the model cannot be loaded.
+    """
+    assert status.served is not None, "pull_model comes before"
+    served = status.served
+    use, ref = status.use, status.use.model.model
+
+    async def configure() -> None:
+        async with ModelRunner(status.address) as runner:
+            request = configure_request(use, served)
+            if request is not None and served.managed:
+                await runner.configure(ref, request)
+            if (mode := mode_of(use)) is not None:
+                await runner.preload(ref, mode)
+
+    asyncio.run(configure())
+    notes = (served.note,) if served.note else ()
+    for note in notes:
+        get_run_logger().warning(note)
+    return ReadyModel(use, status.address, served, notes)
+
+
+def embedder_of(
+    ready: ReadyModel, definition: EmbeddingDefinition, runner: ModelRunner
+) -> Embedder:
+    """Give the embedder of a ready model; the fingerprint is known after its first answer."""
+    return Embedder(
+        runner,
+        ready.use.model,
+        ready.served,
+        dimensions=definition.dimensions,
+        batch_size=definition.batch_size,
+        concurrency=definition.concurrency,
+    )
+
+
+class _PullArtifact:
+    """Sends a pull's progress to the terminal and, every two seconds, to the run's artifact."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._sent = 0.0
+        self._artifact: UUID | None = None
+
+    def __call__(self, progress: PullProgress) -> None:
+        """Take one line of the pull."""
+        done, total = progress.received_bytes, progress.total_bytes
+        report(f"{progress.phase} {self._model}", done, total, unit="bytes")
+        if not total or monotonic() - self._sent < _ARTIFACT_SECONDS:
+            return
+        self._sent = monotonic()
+        percent = 100.0 * done / total
+        if self._artifact is None:
+            created: Any = create_progress_artifact(percent, description=f"Pull {self._model}")
+            self._artifact = cast("UUID", created)
+        else:
+            update_progress_artifact(self._artifact, percent)
