@@ -1,0 +1,345 @@
+"""Find the documents of an index and read them.
+
+``scan_documents`` looks at names and at what the file system says of them; it opens nothing, so a
+run in which nothing changed costs one listing. ``read_document`` opens one file and refuses what
+cannot be indexed. Whatever is left out is listed with its reason.
+
+Whether a document changed is for ``merganser.index`` to find out, from size, time and inode first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from merganser.encoding import decode
+from merganser.errors import SkipDocument
+from merganser.ignore import VCS_FOLDERS, list_files
+from merganser.languages import language_of
+from merganser.path_globs import GlobEntry, is_glob
+from merganser.unindexable import name_reason, text_reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from merganser.ignore import Listed
+
+MAX_BYTES = 2 * 1024 * 1024
+"""Larger files are data, logs or bundles; the largest hand-written source seen is below 1 MB."""
+
+INDEX_FOLDER = ".merganser"
+"""Folders of this name are indexes; they are never part of one."""
+
+Reason = Literal[
+    "binary",
+    "duplicate",
+    "empty",
+    "encoding",
+    "generated",
+    "ignored",
+    "link",
+    "minified",
+    "name",
+    "not a file",
+    "too large",
+    "unreadable",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file to index, as the file system describes it.
+
+    Attributes:
+        path: Posix, relative to the base; may begin with ``../``. What users see.
+        absolute: Where it is.
+        size_bytes: Its length.
+        mtime_ns: When its content changed last, in nanoseconds since 1970.
+        inode: Its number in the file system; another one means that the file was replaced.
+        language: By its name, or None.
+    """
+
+    path: str
+    absolute: Path
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    language: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A path that is not indexed.
+
+    Attributes:
+        path: As in ``Document``; a folder left out as a whole ends in ``/``.
+        reason: A short stable word.
+        detail: What was seen; may be empty.
+    """
+
+    path: str
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a scan found.
+
+    Attributes:
+        documents: Sorted by path, each file once.
+        skipped: Sorted by path.
+        missing: Entries of ``docs`` that match nothing on disk, in their order.
+    """
+
+    documents: tuple[Document, ...]
+    skipped: tuple[Skipped, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentText:
+    """What a document holds; ``bom + text.encode(encoding)`` are the file's bytes.
+
+    Attributes:
+        text: Line ends as they are, without a byte order mark.
+        encoding: Name of a Python codec.
+        content_hash: BLAKE2b of the file's bytes, 16 bytes.
+        size_bytes: Length of the file's bytes.
+        bom: The byte order mark; mostly empty.
+    """
+
+    text: str
+    encoding: str
+    content_hash: bytes
+    size_bytes: int
+    bom: bytes = b""
+
+
+def read_document(document: Document) -> DocumentText:
+    """Read and decode one document.
+
+    Raises:
+        SkipDocument: It is gone, unreadable, binary, in no known encoding, blank, minified or
+            generated.
+    """
+    try:
+        data = document.absolute.read_bytes()
+    except OSError as error:
+        raise SkipDocument("unreadable", error.strerror or str(error)) from error
+    if len(data) > max(MAX_BYTES, document.size_bytes):
+        raise SkipDocument("too large", f"it grew to {len(data):,} bytes")
+    decoded = decode(data)
+    if reason := text_reason(decoded.text, document.language):
+        raise SkipDocument(*reason)
+    return DocumentText(decoded.text, decoded.encoding, content_hash(data), len(data), decoded.bom)
+
+
+def content_hash(data: bytes) -> bytes:
+    """Give the 16 bytes that stand for a file's content; equal files have equal ones."""
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def scan_documents(
+    docs: Sequence[str],
+    *,
+    base: Path,
+    respect_vcs: bool = True,
+    exclude: Sequence[Path] = (),
+    max_bytes: int = MAX_BYTES,
+) -> Scan:
+    """Find the files that the entries of ``docs`` name.
+
+    Args:
+        docs: Files, folders (with all below them) or globs with ``**``, ``*``, ``?``, ``[a-z]`` and
+            ``{a,b}``; absolute or relative to ``base``. A path that exists is never a glob.
+        base: What relative entries and the documents' paths start from.
+        respect_vcs: Whether files that git would ignore are left out. A path named in ``docs`` is
+            scanned even where a repository around it ignores it.
+        exclude: Folders that are left out wherever they are met, such as the index itself.
+        max_bytes: Larger files are skipped.
+    """
+    # Path.resolve() would follow the links that users see in their paths.
+    absolute = Path(os.path.abspath(base))  # noqa: PTH100
+    scanner = _Scanner(absolute, respect_vcs=respect_vcs, exclude=exclude, max_bytes=max_bytes)
+    missing = tuple(entry for entry in docs if not scanner.add(entry))
+    return scanner.result(missing)
+
+
+class _Scanner:
+    """The state of one scan."""
+
+    def __init__(
+        self,
+        base: Path,
+        *,
+        respect_vcs: bool,
+        exclude: Sequence[Path],
+        max_bytes: int,
+    ) -> None:
+        self._base = base
+        self._respect_vcs = respect_vcs
+        self._exclude = frozenset(os.path.realpath(path) for path in exclude)
+        self._max_bytes = max_bytes
+        self._prefixes: dict[str, str] = {}
+        self._documents: dict[str, Document] = {}
+        self._skipped: dict[str, Skipped] = {}
+        self._links: dict[str, str] = {}  # path of a followed link to where it leads
+        self._crossed = False  # whether a root was reached through a link
+
+    def add(self, entry: str) -> bool:
+        """Scan one entry of ``docs``; False when nothing on disk matches it."""
+        root = os.path.normpath(self._base / Path(entry).expanduser())
+        if not os.path.lexists(root) and is_glob(entry):
+            return self._add_glob(GlobEntry.parse(root))
+        if not os.path.exists(root):  # noqa: PTH110 - Path.exists() raises where it may not look
+            return False
+        self._crossed |= os.path.realpath(root) != root
+        if Path(root).is_dir():
+            self._add_directory(root)
+        else:
+            self._add_file(root, self._shown(root))
+        return True
+
+    def _add_glob(self, glob: GlobEntry) -> bool:
+        """Scan the files that match, or that lie in a folder that matches."""
+        if not Path(glob.root).is_dir():
+            return False
+        found = False
+        for listed in self._list(glob.root):
+            if glob.matches(listed.path.rstrip("/")):
+                found = True
+                self._add_listed(glob.root, listed)
+        return found
+
+    def _add_directory(self, root: str) -> None:
+        if self._is_excluded(root):
+            return
+        for listed in self._list(root):
+            self._add_listed(root, listed)
+
+    def _list(self, root: str) -> Iterator[Listed]:
+        return list_files(root, respect_vcs=self._respect_vcs, prune=self._is_pruned)
+
+    def _is_pruned(self, directory: str) -> bool:
+        name = directory.rpartition("/")[2]
+        if name == INDEX_FOLDER or name in VCS_FOLDERS:
+            return True
+        return self._is_excluded(directory)
+
+    def _is_excluded(self, directory: str) -> bool:
+        return bool(self._exclude) and os.path.realpath(directory) in self._exclude
+
+    def _prefix(self, root: str) -> str:
+        if root not in self._prefixes:
+            self._prefixes[root] = self._shown(root)
+        return self._prefixes[root]
+
+    def _shown(self, absolute: str) -> str:
+        """Give a path relative to the base, with ``/``; nothing of the disk is asked."""
+        return Path(os.path.relpath(absolute, self._base)).as_posix()
+
+    def _add_listed(self, root: str, listed: Listed) -> None:
+        prefix = self._prefix(root)
+        path = listed.path if prefix == "." else f"{prefix}/{listed.path}"
+        if listed.reason:
+            self._skip(path, listed.reason, listed.detail)
+        else:
+            self._add_file(f"{root}/{listed.path}", path, root=root)
+
+    def _add_file(self, absolute: str, path: str, *, root: str | None = None) -> None:
+        """Take a file, or say why not; a path that was named itself (no root) may be a link."""
+        if not path.isascii() and _is_mangled(path):
+            self._skip(os.fsencode(path).decode("utf-8", "backslashreplace"), "name", "not UTF-8")
+            return
+        try:
+            status = os.lstat(absolute)
+            if stat.S_ISLNK(status.st_mode):
+                if root is not None and not self._may_follow(absolute, path, root):
+                    return
+                status = os.stat(absolute)  # noqa: PTH116 - beside lstat
+        except FileNotFoundError:
+            return  # in git's index but deleted from the work tree
+        except OSError as error:
+            self._skip(path, "unreadable", error.strerror or "")
+            return
+        if stat.S_ISDIR(status.st_mode):
+            self._add_submodule(absolute)
+        else:
+            self._admit(absolute, path, status)
+
+    def _add_submodule(self, root: str) -> None:
+        """Scan a submodule, which git lists as one path."""
+        if not self._is_pruned(root):
+            self._add_directory(root)
+
+    def _admit(self, absolute: str, path: str, status: os.stat_result) -> None:
+        """Make a document of a file unless its name, type or size speaks against it."""
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            self._skip(path, "not a file")
+        elif size == 0:
+            self._skip(path, "empty")
+        elif reason := name_reason(path.rpartition("/")[2]):
+            self._skip(path, *reason)
+        elif size > self._max_bytes:
+            self._skip(path, "too large", f"{size:,} bytes, the limit is {self._max_bytes:,}")
+        else:
+            language = language_of(path.rpartition("/")[2])
+            self._documents[path] = Document(
+                path, Path(absolute), size, status.st_mtime_ns, status.st_ino, language
+            )
+
+    def _may_follow(self, absolute: str, path: str, root: str) -> bool:
+        """Whether a link met in a folder is a document by itself; says why when it is not.
+
+        Links to folders are not entered, which rules cycles out. A link to a file of the same
+        folder is followed when the scan does not find the file itself, which is known at the end.
+        """
+        target = os.path.realpath(absolute)
+        if not os.path.lexists(target):
+            self._skip(path, "link", "it points to nothing")
+        elif Path(target).is_dir():
+            self._skip(path, "link", "links to folders are not followed")
+        elif not target.startswith(f"{os.path.realpath(root)}/"):
+            self._skip(path, "link", "it leads out of the folder that is scanned")
+        else:
+            self._links[path] = target
+            return True
+        return False
+
+    def _skip(self, path: str, reason: Reason, detail: str = "") -> None:
+        self._skipped[path] = Skipped(path, reason, detail)
+
+    def result(self, missing: tuple[str, ...]) -> Scan:
+        """Settle links and duplicates, and sort."""
+        self._drop_duplicates()
+        documents = sorted(self._documents.values(), key=lambda document: document.path)
+        skipped = [s for s in self._skipped.values() if s.path not in self._documents]
+        return Scan(tuple(documents), tuple(sorted(skipped, key=lambda s: s.path)), missing)
+
+    def _drop_duplicates(self) -> None:
+        """Keep one path of files that were found by several: the plain one, then the first."""
+        if not self._links and not self._crossed:
+            return
+        kept: dict[str, str] = {}
+        for path in sorted(self._documents, key=lambda path: (path in self._links, path)):
+            real = os.path.realpath(self._documents[path].absolute)
+            if real in kept:
+                del self._documents[path]
+                self._skip(path, "duplicate", f"the same file as {kept[real]}")
+            else:
+                kept[real] = path
+
+
+def _is_mangled(path: str) -> bool:
+    """Whether a name holds bytes that are not UTF-8, which no database column takes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,0 +1,260 @@
+"""List the files under a directory that version control would not ignore.
+
+In a git work tree git itself is asked, so every rule of every kind counts exactly as git counts
+it. Elsewhere, and where git is not there or refuses, the nested ``.gitignore`` files are read with
+the same meaning. Links are listed, never entered.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pathspec import GitIgnoreSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+VCS_FOLDERS = frozenset({".git", ".hg", ".svn", ".bzr", ".jj"})
+"""Never entered, whatever the rules say."""
+
+# What git would read from its environment inside a hook, and would then look at another tree.
+_GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
+# A work tree can name programs in its config; none of them runs because somebody indexes it.
+_GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+_GIT_TIMEOUT_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One path found under a root.
+
+    Attributes:
+        path: Posix, relative to the root; ``name/`` for a folder that was left out as a whole.
+        reason: Why it is left out, or empty when it is a file to look at.
+        detail: The rule, when there is one.
+    """
+
+    path: str
+    reason: Literal["", "ignored", "unreadable"] = ""
+    detail: str = ""
+
+
+def list_files(root: str, *, respect_vcs: bool, prune: Callable[[str], bool]) -> Iterator[Listed]:
+    """List everything under a directory, as files to look at or paths left out with a reason.
+
+    A root that an enclosing repository ignores is listed nonetheless: then only the rules from the
+    root down count.
+
+    Args:
+        root: An absolute directory.
+        respect_vcs: Whether ignore rules count.
+        prune: Tells whether an absolute directory is left out as a whole.
+    """
+    if not respect_vcs:
+        return _walk(root, (), prune, respect_vcs=False)
+    top = _work_tree(root)
+    if top is None:
+        return _walk(root, (), prune, respect_vcs=True)
+    listed = _ask_git(root, top)
+    if listed is not None:
+        return _expand_git(root, listed, prune)
+    rules = _rules_above(root, top)
+    ignored = root != top and any(
+        _verdict(rules, path, folder=True) for path in _between(top, root)
+    )
+    return _walk(root, () if ignored else rules, prune, respect_vcs=True)
+
+
+def _work_tree(path: str) -> str | None:
+    """Find the nearest directory, from the path up, that holds ``.git``."""
+    for directory in (Path(path), *Path(path).parents):
+        if os.path.lexists(directory / ".git"):
+            return str(directory)
+    return None
+
+
+def _between(top: str, root: str) -> list[str]:
+    """Give the directories below ``top`` down to and with ``root``."""
+    found = [root, *map(str, Path(root).parents)]
+    return list(reversed(found[: found.index(top)]))
+
+
+# -- git ------------------------------------------------------------------------------------------
+
+
+def _run_git(root: str, *arguments: str) -> subprocess.CompletedProcess[bytes] | None:
+    """Run a reading git command in a directory; None when there is no git or it hangs."""
+    if shutil.which("git") is None:
+        return None
+    environment = {k: v for k, v in os.environ.items() if k not in _GIT_VARIABLES}
+    environment["GIT_OPTIONAL_LOCKS"] = "0"
+    try:
+        return subprocess.run(  # noqa: S603 - a fixed program with an argument list
+            [*_GIT, *arguments],
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def _ask_git(root: str, top: str) -> list[Listed] | None:
+    """Let git list a directory; None when its rules do not apply there or git cannot say."""
+    if root != top:
+        checked = _run_git(top, "check-ignore", "--quiet", "--no-index", "--", root)
+        if checked is None or checked.returncode != 1:
+            return None
+    files = _run_git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    if files is None or files.returncode != 0:
+        return None
+    ignored = _run_git(
+        root, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"
+    )
+    names = dict.fromkeys(_split_names(files.stdout))  # a conflict lists a file three times
+    left_out = _split_names(ignored.stdout) if ignored and ignored.returncode == 0 else []
+    return [
+        *(Listed(name) for name in names),
+        *(Listed(name, "ignored", "by git's rules") for name in left_out),
+    ]
+
+
+def _split_names(output: bytes) -> list[str]:
+    return [os.fsdecode(name) for name in output.split(b"\0") if name]
+
+
+def _expand_git(root: str, listed: list[Listed], prune: Callable[[str], bool]) -> Iterator[Listed]:
+    """Drop what is pruned, and enter the repositories that lie untracked in the work tree.
+
+    A submodule is listed like a file; whoever looks at the path finds a directory.
+    """
+    pruned: dict[str, bool] = {}
+
+    def out(directory: str) -> bool:
+        """Whether a directory of the tree, relative to the root, or one above it is pruned."""
+        if not directory:
+            return False
+        known = pruned.get(directory)
+        if known is None:
+            known = out(directory.rpartition("/")[0]) or prune(f"{root}/{directory}")
+            pruned[directory] = known
+        return known
+
+    for entry in listed:
+        name = entry.path.rstrip("/")
+        parent = name if entry.path.endswith("/") else name.rpartition("/")[0]
+        if out(parent):
+            continue
+        if entry.reason or not entry.path.endswith("/"):
+            yield entry
+            continue
+        for found in list_files(f"{root}/{name}", respect_vcs=True, prune=prune):
+            yield Listed(f"{name}/{found.path}", found.reason, found.detail)
+
+
+# -- without git ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """The rules of one ``.gitignore``.
+
+    Attributes:
+        directory: Absolute, without a slash at the end; the rules count below it.
+        spec: The compiled lines.
+        lines: The lines as they stand, for the report.
+        name: The file's name.
+    """
+
+    directory: str
+    spec: GitIgnoreSpec
+    lines: tuple[str, ...]
+    name: str
+
+
+def _read_rules(directory: str, name: str = ".gitignore") -> _Rules | None:
+    """Read a directory's rules; None when it has none that can be read."""
+    try:
+        text = Path(directory, name).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return None
+    lines = tuple(text.splitlines())
+    return _Rules(directory, GitIgnoreSpec.from_lines(lines), lines, name)
+
+
+def _rules_above(root: str, top: str) -> tuple[_Rules, ...]:
+    """Read the rules of an enclosing work tree that count in ``root``, weakest first."""
+    directories = [top, *_between(top, root)[:-1]] if root != top else []
+    own = [_read_rules(top, ".git/info/exclude"), *(_read_rules(d) for d in directories)]
+    return tuple(rules for rules in own if rules is not None)
+
+
+def _verdict(rules: tuple[_Rules, ...], path: str, *, folder: bool) -> str | None:
+    """Give the rule that ignores an absolute path, or None; the innermost file decides."""
+    for one in reversed(rules):
+        relative = path[len(one.directory) + 1 :] + ("/" if folder else "")
+        result = one.spec.check_file(relative)
+        if result.include is not None:
+            if not result.include or result.index is None:
+                return None
+            return f"{one.name}:{result.index + 1}: {one.lines[result.index]}"
+    return None
+
+
+# Folders that tools make and mark; git users name them in .gitignore, others have no such place.
+_MADE_FOLDERS = {"CACHEDIR.TAG": "a cache", "pyvenv.cfg": "a virtual environment"}
+
+
+def _walk(
+    root: str, rules: tuple[_Rules, ...], prune: Callable[[str], bool], *, respect_vcs: bool
+) -> Iterator[Listed]:
+    """Walk a directory with the rules of every ``.gitignore`` on the way; unreadable is named."""
+    pending = [("", rules)]
+    while pending:
+        relative, above = pending.pop()
+        directory = f"{root}/{relative}".rstrip("/")
+        try:
+            entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+        except OSError as error:
+            yield Listed(f"{relative}/" if relative else "./", "unreadable", error.strerror or "")
+            continue
+        names = {entry.name for entry in entries}
+        if respect_vcs and relative and (special := _special(root, relative, names, prune)):
+            yield from special
+            continue
+        inner = above
+        if respect_vcs and ".gitignore" in names and (own := _read_rules(directory)):
+            inner = (*above, own)
+        for entry in entries:
+            path = f"{relative}/{entry.name}" if relative else entry.name
+            if not entry.is_dir(follow_symlinks=False):
+                yield _judge(path, _verdict(inner, entry.path, folder=False))
+            elif entry.name not in VCS_FOLDERS and not prune(entry.path):
+                rule = _verdict(inner, entry.path, folder=True)
+                if rule is None:
+                    pending.append((path, inner))
+                else:
+                    yield _judge(f"{path}/", rule)
+
+
+def _special(
+    root: str, relative: str, names: set[str], prune: Callable[[str], bool]
+) -> list[Listed] | None:
+    """List a folder that is a repository of its own or that a tool made; None for any other."""
+    if ".git" in names:
+        listed = list_files(f"{root}/{relative}", respect_vcs=True, prune=prune)
+        return [Listed(f"{relative}/{one.path}", one.reason, one.detail) for one in listed]
+    made = next((why for tag, why in _MADE_FOLDERS.items() if tag in names), None)
+    return [Listed(f"{relative}/", "ignored", made)] if made else None
+
+
+def _judge(path: str, rule: str | None) -> Listed:
+    return Listed(path) if rule is None else Listed(path, "ignored", rule)

@@ -1,0 +1,178 @@
+r"""Split a document into chunks.
+
+Owns options, chunks and the laws; where to cut is the business of ``merganser.split_code`` (a
+syntax tree), ``merganser.split_markdown`` (headings) and ``merganser.split_text`` (running text).
+
+The laws, for every text whatsoever:
+
+- with overlap 0 the chunks' texts joined are the text; with overlap the spans cover it, in order;
+- no chunk is longer than ``size`` characters, and none parts a ``\\r\\n``;
+- line numbers are exact: lines end at ``\\n`` alone, as in editors and in ``path:line``;
+- no chunk is blank unless the text holds more white space at one place than a chunk may.
+
+What an option does:
+
+- ``size``: the most characters of a chunk, its overlap included.
+- ``overlap``: how many characters a chunk repeats from before its start, where it goes on with
+  something that was cut: running text, a long function, a long section. Whole definitions and
+  sections that stand side by side share nothing, so they do not repeat each other's ends.
+- ``respect_word_boundaries``: a cut that would fall inside a word moves back to white space if the
+  second half of the window has some, and an overlap begins at a word. No text is ever dropped.
+- ``code_aware``: cuts follow the syntax tree of the languages of ``merganser.grammars``; in other
+  text they follow blank lines and line ends, and an overlap begins at a line.
+
+Markdown is split by its headings whatever the options say: they are the text's own structure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import KW_ONLY, dataclass
+
+from merganser.grammars import GRAMMARS, grammar_versions
+from merganser.split_code import split_code
+from merganser.split_markdown import split_markdown
+from merganser.split_text import Limits, Piece, absorb_blanks, cut_text, safe_cut
+
+CHUNKER_VERSION = 1
+"""Part of the fingerprint; goes up whenever the same text and options give other chunks."""
+
+# Longer texts are not parsed: trees take some 10 times the text's memory. The scan's own cap is
+# lower, so this is met only by callers who raise it.
+_MAX_PARSED = 8_000_000
+_PARSED: frozenset[str | None] = frozenset(GRAMMARS)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkingOptions:
+    """How documents are split; lengths in characters of the decoded text.
+
+    Attributes:
+        size: The most characters of a chunk, at least 2.
+        overlap: Characters repeated from the chunk before, at least 0; more than half of ``size``
+            counts as half.
+        respect_word_boundaries: Whether cuts keep words whole where they can.
+        code_aware: Whether cuts follow syntax trees, blank lines and line ends.
+
+    Raises:
+        ValueError: A length is out of range.
+    """
+
+    _: KW_ONLY
+    size: int = 1500
+    overlap: int = 75
+    respect_word_boundaries: bool = False
+    code_aware: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 2 or self.overlap < 0:
+            raise ValueError(
+                f"chunks need a size of at least 2 and an overlap of at least 0, "
+                f"got {self.size} and {self.overlap}"
+            )
+
+    def fingerprint(self) -> str:
+        """Give a hex digest that differs whenever the same text might give other chunks.
+
+        It covers the options, the chunker's version and, when syntax trees are used, the versions
+        of the grammars.
+        """
+        facts = {
+            "chunker": CHUNKER_VERSION,
+            "size": self.size,
+            "overlap": self.overlap,
+            "respect_word_boundaries": self.respect_word_boundaries,
+            "code_aware": self.code_aware,
+            "grammars": grammar_versions() if self.code_aware else (),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A stretch of one document, small enough to be embedded.
+
+    Attributes:
+        ord: Place in the document, from 0.
+        text: ``document[start_char:end_char]``.
+        start_line: Line of the first character, from 1.
+        end_line: Line of the last character; a line end belongs to the line that it ends.
+        start_char: First character in the decoded text.
+        end_char: One past the last character.
+        symbol: ``Flow.run``; several definitions as ``load, Flow.run``; a path of headings such as
+            ``Install > Linux``; empty where nothing has a name.
+        kind: ``function``, ``class``, ``method``, ``module`` (code of several kinds or at the top
+            of a file), ``section`` or ``text``.
+    """
+
+    ord: int
+    text: str
+    start_line: int
+    end_line: int
+    start_char: int
+    end_char: int
+    symbol: str
+    kind: str
+
+
+def split_document(text: str, *, language: str | None, options: ChunkingOptions) -> list[Chunk]:
+    """Split one document; an empty text has no chunks.
+
+    Args:
+        text: The decoded text, with its line ends as they are.
+        language: As in ``Document.language``.
+        options: Lengths and preferences.
+    """
+    if not text:
+        return []
+    overlap = min(options.overlap, options.size // 2, options.size - 2)
+    markdown = language == "markdown"
+    limits = Limits(
+        whole=options.size,
+        part=options.size - overlap,
+        structure=options.code_aware or markdown,
+        words=options.respect_word_boundaries,
+    )
+    if markdown:
+        pieces = split_markdown(text, limits)
+    elif (
+        options.code_aware
+        and language is not None
+        and language in GRAMMARS
+        and len(text) <= _MAX_PARSED
+    ):
+        pieces = split_code(text, str(language), limits)
+    else:
+        pieces = cut_text(text, 0, len(text), limits)
+    return _to_chunks(text, absorb_blanks(text, pieces, limits), overlap, limits)
+
+
+def _to_chunks(text: str, pieces: list[Piece], overlap: int, limits: Limits) -> list[Chunk]:
+    """Number the pieces' lines and put the overlap in front of those that continue another."""
+    chunks: list[Chunk] = []
+    line, previous = 1, 0
+    for i, (start, end, symbol, kind, continues) in enumerate(pieces):
+        first, first_line = start, line
+        if continues and overlap:
+            first = _overlap_start(text, max(previous, start - overlap), start, limits)
+            first_line -= text.count("\n", first, start)
+        line += text.count("\n", start, end)
+        last_line = line - (text[end - 1] == "\n")
+        chunks.append(Chunk(i, text[first:end], first_line, last_line, first, end, symbol, kind))
+        previous = start
+    return chunks
+
+
+def _overlap_start(text: str, earliest: int, start: int, limits: Limits) -> int:
+    """Choose where an overlap begins: at a line, else at a word, as the limits prefer."""
+    if limits.structure:
+        line = text.find("\n", max(earliest - 1, 0), start - 1) + 1
+        if line > 0:
+            return line
+    if limits.words and earliest and not text[earliest - 1].isspace():
+        for at in range(earliest, start):
+            if text[at].isspace():
+                return at + 1
+    cut = safe_cut(text, max(earliest - 2, 0), earliest) if earliest else 0
+    return cut if cut == earliest else min(earliest + 1, start)
