@@ -1,0 +1,126 @@
+"""Fixtures for all tests: a clean environment, no way out to the network, one real model server."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from merganser.embedded import EmbeddedRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_REAL_SERVER_FOLDERS = ("conformance", "e2e")
+_FORGOTTEN_PREFIXES = ("PREFECT_", "MERGANSER_", "MODEL_RUNNER_", "HF_", "OPENAI_")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+class NonLoopbackError(ConnectionRefusedError):
+    """A test tried to leave this machine."""
+
+
+def _is_allowed(host: object) -> bool:
+    """Tell whether a host is this machine, or the real server that the user named."""
+    if not host or host == "localhost" or not isinstance(host, str):
+        return True
+    named = os.environ.get("MODEL_RUNNER_HOST", "")
+    if named and host in named:
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Refuse every connection and name lookup that leaves the loopback interface."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+    look_up = socket.getaddrinfo
+
+    def guard(listener: socket.socket, address: Any) -> None:
+        if listener.family in {socket.AF_INET, socket.AF_INET6} and not _is_allowed(address[0]):
+            raise NonLoopbackError(f"tests may not connect to {address!r}")
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        guard(self, address)
+        connect(self, address)
+
+    def guarded_connect_ex(self: socket.socket, address: Any) -> int:
+        guard(self, address)
+        return connect_ex(self, address)
+
+    def guarded_look_up(host: Any, *arguments: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if not _is_allowed(name):
+            raise socket.gaierror(socket.EAI_NONAME, f"tests may not look up {name!r}")
+        return look_up(host, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded_connect)
+        patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+        patch.setattr(socket, "getaddrinfo", guarded_look_up)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, model_cache: Path
+) -> None:
+    """Hide the user's settings from tests and keep their files out of the user's folders."""
+    keeps_server = set(_REAL_SERVER_FOLDERS) & set(request.path.parts)
+    for name in list(os.environ):
+        if name == "MODEL_RUNNER_HOST" and keeps_server:
+            continue
+        if name.startswith(_FORGOTTEN_PREFIXES) or name.upper() in _PROXIES:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MERGANSER_HOME", str(model_cache.parent / "home"))
+    monkeypatch.setenv("MERGANSER_CACHE", str(model_cache))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+
+
+@pytest.fixture(scope="session")
+def model_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of converted models, kept between runs: a conversion takes seconds."""
+    cache: pytest.Cache | None = getattr(request.config, "cache", None)
+    return tmp_path_factory.mktemp("models") if cache is None else cache.mkdir("embedded-models")
+
+
+@pytest.fixture(scope="session")
+def runner(model_cache: Path) -> Iterator[EmbeddedRunner]:
+    """Serve real models: MiniLM and SmolLM2 are there, well-known names can be pulled as aliases.
+
+    ``runner.url`` is its address, ``runner.faults`` and ``runner.counters`` are for the tests.
+    """
+    with EmbeddedRunner(
+        pulled=["ai/all-minilm", "ai/smollm2"], cache_dir=model_cache, offline=True
+    ) as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Drop the faults of the shared runner after each test that used it."""
+    yield
+    if "runner" in request.fixturenames:
+        shared: EmbeddedRunner = request.getfixturevalue("runner")
+        shared.faults.clear()
+
+
+@pytest.fixture
+def make_runner(model_cache: Path) -> Iterator[Callable[..., EmbeddedRunner]]:
+    """Give a function that starts further runners; options as ``RunnerOptions``."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> EmbeddedRunner:
+            settings: dict[str, Any] = {"cache_dir": model_cache, "offline": True, **options}
+            return stack.enter_context(EmbeddedRunner(**settings))
+
+        yield start
