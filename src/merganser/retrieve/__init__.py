@@ -1,0 +1,11 @@
+"""Retrieval: scoring, fusion, reranking and the search that puts them together.
+
+Reading the index is ``merganser.store``'s; what is done with the hits is the agent's and the
+command line's.
+"""
+
+from merganser.retrieve.explain import Missing, Standing
+from merganser.retrieve.hits import Hit, HitExplanation, Leg, SearchResult
+from merganser.retrieve.search import Retriever
+
+__all__ = ["Hit", "HitExplanation", "Leg", "Missing", "Retriever", "SearchResult", "Standing"]

@@ -1,0 +1,116 @@
+"""Fusion: several strategies' ranked lists made into one.
+
+Every function takes, per strategy, a list of (item, score) with the best first and gives one list
+sorted by descending score. Equal scores are ordered by a key of the item, never by chance. An item
+is whatever its caller takes for the same passage; ``retrieve.hits.PassageKey`` is path and span.
+
+Strategies take part with a weight, 1 unless given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+
+class Sortable(Protocol):
+    """An item that has a fixed order among its like and can stand in a dict."""
+
+    def __lt__(self, other: Any, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+
+ItemT = TypeVar("ItemT", bound=Sortable)
+
+RRF_K = 60
+"""The constant of Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and
+individual Rank Learning Methods", SIGIR 2009, who found the choice uncritical around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fused(Generic[ItemT]):
+    """One item of the fused list.
+
+    Attributes:
+        item: What was ranked.
+        score: Fused, higher is better; its scale is that of the method.
+        terms: What each strategy that found the item added (for ``max``: offered).
+    """
+
+    item: ItemT
+    score: float
+    terms: Mapping[str, float]
+
+
+def reciprocal_rank_fusion(
+    lists: Mapping[str, Sequence[tuple[ItemT, float]]],
+    *,
+    k: float = RRF_K,
+    weights: Mapping[str, float] | None = None,
+) -> list[Fused[ItemT]]:
+    """Add up ``weight / (k + rank)``, ranks from 1; scores are not looked at.
+
+    Args:
+        lists: Per strategy, best first.
+        k: Damps the top ranks' lead, at least 0.
+        weights: Per strategy.
+
+    Returns:
+        The union of the lists.
+    """
+    return _combine(lists, weights, lambda weight, rank, _: weight / (k + rank), sum)
+
+
+def weighted_fusion(
+    lists: Mapping[str, Sequence[tuple[ItemT, float]]],
+    *,
+    weights: Mapping[str, float] | None = None,
+) -> list[Fused[ItemT]]:
+    """Add up ``weight * score``; the scores must be of comparable scales.
+
+    Args:
+        lists: Per strategy, best first.
+        weights: Per strategy.
+
+    Returns:
+        The union of the lists.
+    """
+    return _combine(lists, weights, lambda weight, _, score: weight * score, sum)
+
+
+def max_fusion(
+    lists: Mapping[str, Sequence[tuple[ItemT, float]]],
+    *,
+    weights: Mapping[str, float] | None = None,
+) -> list[Fused[ItemT]]:
+    """Take the largest ``weight * score``; the scores must be of comparable scales.
+
+    Args:
+        lists: Per strategy, best first.
+        weights: Per strategy.
+
+    Returns:
+        The union of the lists.
+    """
+    return _combine(lists, weights, lambda weight, _, score: weight * score, max)
+
+
+def _combine(
+    lists: Mapping[str, Sequence[tuple[ItemT, float]]],
+    weights: Mapping[str, float] | None,
+    term: Callable[[float, int, float], float],
+    reduce: Callable[[list[float]], float],
+) -> list[Fused[ItemT]]:
+    terms: dict[ItemT, dict[str, float]] = {}
+    # Sorted, because floating-point sums depend on their order and the mapping's order on YAML's.
+    for name in sorted(lists):
+        weight = (weights or {}).get(name, 1.0)
+        for rank, (item, score) in enumerate(lists[name], start=1):
+            terms.setdefault(item, {}).setdefault(name, term(weight, rank, score))
+    fused = [Fused(item, reduce(list(parts.values())), parts) for item, parts in terms.items()]
+    fused.sort(key=lambda one: one.item)
+    fused.sort(key=lambda one: one.score, reverse=True)  # stable: equal scores stay in item order
+    return fused

@@ -1,0 +1,164 @@
+"""What a search gives back: hits with their place and their scores, and what the reader must know.
+
+All values are plain data that survive JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PassageKey: TypeAlias = tuple[str, int, int, str]
+"""Path, first line, last line and digest of the text: what makes two strategies' chunks the same
+passage, also where the strategies cut the files in different ways. It orders ties, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What one strategy says of a hit.
+
+    Attributes:
+        rank: Its place in the strategy's list, from 1.
+        score: The strategy's own score, higher is better: BM25 raw, or a similarity.
+    """
+
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HitExplanation:
+    """Why a hit stands where it stands.
+
+    Attributes:
+        fused_rank: Its place after fusion, from 1.
+        fused_score: Its score after fusion.
+        fused_terms: What each strategy put into that score.
+        bm25_terms: Per BM25 strategy, what each term of the query added to its score.
+        rerank_delta: Places won (positive) or lost by reranking; None when not reranked.
+    """
+
+    fused_rank: int
+    fused_score: float
+    fused_terms: Mapping[str, float]
+    bm25_terms: Mapping[str, Mapping[str, float]] = field(
+        default_factory=dict[str, dict[str, float]]
+    )
+    rerank_delta: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage of the index that answers a query.
+
+    Attributes:
+        path: As indexed: posix and relative to the config's folder.
+        start_line: First line, from 1.
+        end_line: Last line, inclusive.
+        text: The passage, or the whole file where ``return_full_content`` asks for it.
+        score: Higher is better; the rerank score where there is one, otherwise the fused one.
+            Only hits that both have a rerank score, or both have none, can be compared by it.
+        symbol: For example ``Flow.run`` or ``Install > Linux``; may be empty.
+        language: Of the file, or None.
+        legs: Per strategy that found it.
+        rerank_score: Of the reranker, after normalisation; None when not reranked.
+        stale: The file changed or went away since it was indexed, so the lines may be off.
+        explanation: Given when the search was asked to explain.
+    """
+
+    path: str
+    start_line: int
+    end_line: int
+    text: str
+    score: float
+    _: KW_ONLY
+    symbol: str = ""
+    language: str | None = None
+    legs: Mapping[str, Leg] = field(default_factory=dict[str, Leg])
+    rerank_score: float | None = None
+    stale: bool = False
+    explanation: HitExplanation | None = None
+
+    @property
+    def source(self) -> str:
+        """``path:start-end``, the form in which an answer cites the hit."""
+        return f"{self.path}:{self.start_line}-{self.end_line}"
+
+    def as_json(self, *, scores: bool = True) -> dict[str, Any]:
+        """Give the hit as JSON values.
+
+        Args:
+            scores: With the score, its legs and the reranker's.
+        """
+        value: dict[str, Any] = {
+            "source": self.source,
+            "path": self.path,
+            "start_line": self.start_line,
+            "end_line": self.end_line,
+            "symbol": self.symbol,
+            "language": self.language,
+            "text": self.text,
+            "stale": self.stale,
+        }
+        if scores:
+            value["score"] = self.score
+            value["legs"] = {
+                name: {"rank": leg.rank, "score": leg.score} for name, leg in self.legs.items()
+            }
+            value["rerank_score"] = self.rerank_score
+        if self.explanation is not None:
+            why = self.explanation
+            value["explanation"] = {
+                "fused_rank": why.fused_rank,
+                "fused_score": why.fused_score,
+                "fused_terms": dict(why.fused_terms),
+                "bm25_terms": {name: dict(terms) for name, terms in why.bm25_terms.items()},
+                "rerank_delta": why.rerank_delta,
+            }
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """The answer to one query.
+
+    Attributes:
+        query: As asked.
+        hits: Best first, at most the limit.
+        notes: What the reader must know: a strategy that could not take part, a skipped
+            reranking, files that changed since they were indexed.
+        timings: Wall seconds per step (``bm25``, ``embed``, ``fuse``, ``rerank``, ``total``, ...);
+            steps that ran at the same time overlap.
+        snapshots: The generation that was read, per index.
+        rerank: ``applied``, ``skipped (<reason>)``, or empty where none is configured.
+        include_score: The config wants scores shown.
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    notes: tuple[str, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict[str, float])
+    snapshots: Mapping[str, int] = field(default_factory=dict[str, int])
+    rerank: str = ""
+    include_score: bool = False
+
+    def as_json(self, *, scores: bool | None = None) -> dict[str, Any]:
+        """Give the result as JSON values.
+
+        Args:
+            scores: With scores or without; left out, as the config's ``include_score`` says, and
+                always with them when hits are explained.
+        """
+        explained = any(hit.explanation is not None for hit in self.hits)
+        with_scores = (self.include_score or explained) if scores is None else scores
+        return {
+            "query": self.query,
+            "hits": [hit.as_json(scores=with_scores) for hit in self.hits],
+            "notes": list(self.notes),
+            "rerank": self.rerank,
+            "snapshots": dict(self.snapshots),
+            "seconds": {name: round(value, 6) for name, value in self.timings.items()},
+        }

@@ -1,0 +1,156 @@
+"""From the strategies' lists to one: fusion, equal texts given once, reranking.
+
+The limit is not applied here, so that an explanation can say where a passage below it stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from merganser.retrieve.fusion import (
+    Fused,
+    max_fusion,
+    reciprocal_rank_fusion,
+    weighted_fusion,
+)
+from merganser.retrieve.hits import Leg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from merganser.definitions import RagDefinition
+    from merganser.retrieve.hits import PassageKey
+    from merganser.retrieve.legs import Candidate, LegResult
+    from merganser.retrieve.rerank import Reranked, Reranker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ordered:
+    """A passage with all that was said of it.
+
+    Attributes:
+        candidate: The chunk.
+        legs: Per strategy that found it.
+        fused: Its score after fusion.
+        fused_rank: Its place after fusion, from 1, passages with the same text counted once.
+        rerank_score: Or None.
+    """
+
+    candidate: Candidate
+    legs: Mapping[str, Leg]
+    fused: Fused[PassageKey]
+    fused_rank: int
+    rerank_score: float | None = None
+
+    @property
+    def score(self) -> float:
+        """The rerank score where there is one, otherwise the fused one."""
+        return self.fused.score if self.rerank_score is None else self.rerank_score
+
+
+@dataclass(frozen=True, slots=True)
+class Ordering:
+    """All passages that any strategy found.
+
+    Attributes:
+        passages: Best first.
+        dropped: Per passage that is not among them, its path and the reason.
+        reranked: What the reranker did, or None where none is configured.
+    """
+
+    passages: tuple[Ordered, ...]
+    dropped: tuple[tuple[str, str], ...]
+    reranked: Reranked | None = None
+
+
+def fuse_legs(definition: RagDefinition, legs: Sequence[LegResult]) -> list[Fused[PassageKey]]:
+    """Make one list of the strategies' lists.
+
+    A rag with a single strategy keeps that strategy's scores. ``weighted`` and ``max`` compare
+    scores across strategies, and raw BM25 has no upper bound, so there it is divided by the best
+    score of the query.
+
+    Args:
+        definition: Which method, with its weights.
+        legs: Those that could take part.
+    """
+    alone = len(definition.strategies) == 1
+    method = "max" if alone else definition.fusion.strategy
+    weights = None if alone else definition.fusion.weights
+    by_rank = alone or method == "rrf"
+    lists = {leg.strategy.name: _scores(leg, raw=by_rank) for leg in legs}
+    match method:
+        case "rrf":
+            return reciprocal_rank_fusion(lists, k=definition.fusion.k, weights=weights)
+        case "weighted":
+            return weighted_fusion(lists, weights=weights)
+        case "max":
+            return max_fusion(lists, weights=weights)
+
+
+def _scores(leg: LegResult, *, raw: bool) -> list[tuple[PassageKey, float]]:
+    best = leg.candidates[0][1] if leg.candidates and leg.matches and not raw else 1.0
+    return [(candidate.passage, score / best) for candidate, score in leg.candidates]
+
+
+async def order_passages(
+    definition: RagDefinition, legs: Sequence[LegResult], query: str, reranker: Reranker | None
+) -> Ordering:
+    """Fuse, give equal texts once, and rerank.
+
+    Args:
+        definition: What the config says.
+        legs: The strategies that could take part.
+        query: The question.
+        reranker: Or None where none is configured.
+    """
+    candidates: dict[PassageKey, Candidate] = {}
+    standings: dict[PassageKey, dict[str, Leg]] = {}
+    for leg in legs:
+        for rank, (candidate, score) in enumerate(leg.candidates, start=1):
+            candidates.setdefault(candidate.passage, candidate)
+            standing = standings.setdefault(candidate.passage, {})
+            standing.setdefault(leg.strategy.name, Leg(rank, score))
+    passages: list[Ordered] = []
+    dropped: list[tuple[str, str]] = []
+    first_with: dict[str, str] = {}
+    for fused in fuse_legs(definition, legs):
+        chunk = candidates[fused.item].chunk
+        place = f"{chunk.path}:{chunk.start_line}-{chunk.end_line}"
+        first = first_with.setdefault(chunk.text, place)
+        if definition.deduplicate and first != place:
+            dropped.append((chunk.path, f"{place} has the same text as {first}"))
+            continue
+        passages.append(
+            Ordered(
+                candidate=candidates[fused.item],
+                legs=standings[fused.item],
+                fused=fused,
+                fused_rank=len(passages) + 1,
+            )
+        )
+    if reranker is None:
+        return Ordering(tuple(passages), tuple(dropped))
+    return await _rerank(passages, dropped, query, reranker)
+
+
+async def _rerank(
+    passages: Sequence[Ordered],
+    dropped: Sequence[tuple[str, str]],
+    query: str,
+    reranker: Reranker,
+) -> Ordering:
+    reranked = await reranker.rerank(query, [one.candidate.chunk.text for one in passages])
+    after = tuple(
+        Ordered(
+            candidate=passages[index].candidate,
+            legs=passages[index].legs,
+            fused=passages[index].fused,
+            fused_rank=passages[index].fused_rank,
+            rerank_score=reranked.scores.get(index),
+        )
+        for index in reranked.order
+    )
+    lost = ((passages[i].candidate.chunk.path, why) for i, why in reranked.dropped.items())
+    return Ordering(after, (*dropped, *lost), reranked)
