@@ -7,6 +7,7 @@ made. Pydantic AI runs the loop of model requests and tool calls.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 
 MAX_REQUESTS = 50
 """Most model requests of one turn; a model that needs more is going round in circles."""
+
+_THINKING = re.compile(r"\s*<think>(?P<thought>.*?)(?:</think>\s*|\Z)", re.DOTALL)
 
 Search: TypeAlias = Callable[[str, HitSource, str], "Awaitable[SearchResult]"]
 """How context mode searches: the rag's name, its retriever, the question."""
@@ -226,7 +229,7 @@ def _answer(
 
     responses = [message for message in messages if isinstance(message, ModelResponse)]
     finish = responses[-1].finish_reason if responses else None
-    text = result.output if result is not None else ""
+    text, thought = split_reasoning(result.output if result is not None else "")
     citations = check_citations(text, shown)
     said = [*turn.notes, *notes, *search_notes(messages)]
     if finish == "length":
@@ -237,7 +240,9 @@ def _answer(
         said.append(f"cites what was never retrieved: {', '.join(citations.invalid)}")
     return Answer(
         text=text,
-        reasoning="\n\n".join(r.thinking for r in responses if r.thinking),
+        reasoning="\n\n".join(
+            part for part in (*(response.thinking for response in responses), thought) if part
+        ),
         sources=citations.sources,
         invalid_citations=citations.invalid,
         tool_calls=_tool_uses(messages),
@@ -252,6 +257,16 @@ def _answer(
         model=turn.agent.model.model,
         turn_id=turn.turn_id,
     )
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """Take reasoning in tags off an answer, for servers that leave it in the text.
+
+    Returns:
+        The answer and the reasoning; a tag that is never closed leaves no answer.
+    """
+    found = _THINKING.match(text)
+    return (text[found.end() :], found["thought"].strip()) if found else (text, "")
 
 
 def _tool_uses(messages: Sequence[ModelMessage]) -> tuple[ToolUse, ...]:

@@ -171,6 +171,11 @@ def _openai_model(name: str, address: Address, token: str | None, timeouts: Time
         openai_chat_supports_multiple_system_messages=False,
         # A stream that ends without a finish reason was cut off.
         openai_chat_streaming_requires_finish_reason=True,
+        # Some templates cannot render the `additionalProperties` that the default puts in.
+        json_schema_transformer=None,
+        # Tags are found only where a stream's pieces end at them, else all is taken for reasoning:
+        # the loop splits the whole text instead. No model writes these.
+        thinking_tags=("\x00think", "\x00/think"),
         # Chat templates drop old reasoning; sending it back costs context.
         openai_chat_send_back_thinking_parts=False,
     )

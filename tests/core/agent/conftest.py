@@ -1,0 +1,57 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from merganser.load import Config, load_config
+from merganser.retrieve.hits import Hit, SearchResult
+
+CONFIG = """
+version: "2"
+models:
+  small: {{provider: dmr, model: ai/smollm2, temperature: 0, max_tokens: {max_tokens}}}
+agents:
+  root:
+    model: small
+    instruction: You answer questions about birds.
+    rag_mode: {rag_mode}
+    rag: [birds]
+{toolsets}
+rag:
+  birds:
+    docs: [.]
+    strategies: [{{type: bm25}}]
+"""
+
+DUCK = Hit("ducks.md", 1, 3, "# Ducks\nA merganser is a diving duck.\nIt eats fish.\n", 0.9)
+GOOSE = Hit("geese.md", 5, 5, "A goose eats grass.\n", 0.4)
+
+
+class GivenHits:
+    """A retriever over hits at hand: it answers every question with the next list of them."""
+
+    def __init__(self, *answers: tuple[Hit, ...]) -> None:
+        self.answers = list(answers) or [(DUCK, GOOSE)]
+        self.questions: list[str] = []
+        self.notes: tuple[str, ...] = ()
+
+    async def search(self, question: str) -> SearchResult:
+        self.questions.append(question)
+        hits = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return SearchResult(query=question, hits=hits, notes=self.notes)
+
+
+@pytest.fixture
+def given_hits() -> type[GivenHits]:
+    return GivenHits
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[..., Config]:
+    def write(*, rag_mode: str = "tool", max_tokens: int = 200, filesystem: bool = False) -> Config:
+        toolsets = "    toolsets: [{type: filesystem}]" if filesystem else ""
+        path = tmp_path / "birds.yaml"
+        path.write_text(CONFIG.format(rag_mode=rag_mode, max_tokens=max_tokens, toolsets=toolsets))
+        return load_config(path)
+
+    return write
