@@ -107,6 +107,11 @@ class ModelRunner:
         """The open HTTP client, for an OpenAI client that shares its settings."""
         return self.connection.client
 
+    @property
+    def retry(self) -> RetryPolicy:
+        """What each call does by itself about transient failures."""
+        return self.connection.retry
+
     async def managed(self) -> bool:
         """Tell whether the server manages models, as Docker Model Runner does."""
         if self._managed is None:

@@ -112,9 +112,10 @@ def message_of(document: Mapping[str, Any]) -> ServerMessage | None:
         return ServerMessage(error.strip())
     if isinstance(error, dict):
         return _engine_message(as_mapping(error))
-    if document.get("type") == "error" or "detail" in document or "message" in document:
-        text = as_text(document.get("message")) or str(document.get("detail", ""))
-        return ServerMessage(text.strip())
+    if document.get("type") == "error" or "message" in document:
+        return _engine_message(document)
+    if "detail" in document:
+        return ServerMessage(str(document["detail"]).strip())
     return None
 
 

@@ -232,7 +232,6 @@ async def _pull_once(
         "/models/create",
         body=body,
         headers={"Accept": "application/json"},
-        model=ref,
         read_seconds=None,
         retry=NO_RETRY,
     ) as response:
