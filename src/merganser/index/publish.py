@@ -1,0 +1,252 @@
+"""Publish a built snapshot: move its files in, switch in one step, collect what is old."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from merganser.errors import StoreError
+from merganser.index.observed import Observed, load_observed, save_observed
+from merganser.index.report import FailedFile, IndexReport, Status
+from merganser.store import arrow
+from merganser.store.catalogue import SkippedRow, read_catalogue
+from merganser.store.history import RunRow, record_run
+from merganser.store.layout import Current, IndexFolder, move_file, sync_folder
+from merganser.store.schema import attach, connect
+from merganser.store.snapshots import KEEP_SNAPSHOTS, collect
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from merganser.index.build import BuiltSnapshot
+    from merganser.index.survey import Survey
+    from merganser.index.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What readers get now.
+
+    Attributes:
+        generation: The served snapshot, or None when nothing has ever been published.
+        report: What the run did.
+    """
+
+    generation: int | None
+    report: IndexReport
+
+
+def publish(
+    workspace: Workspace, built: BuiltSnapshot, *, keep_snapshots: int = KEEP_SNAPSHOTS
+) -> Published:
+    """Serve a built snapshot and end the run.
+
+    Readers that have an older snapshot open keep it. Before the switch a crash leaves the old
+    snapshot served and orphans that the next run collects; after it, the new one.
+
+    Args:
+        workspace: The run.
+        built: What ``build_snapshot`` gave.
+        keep_snapshots: How many snapshots to keep, at least 1, the served one included.
+
+    Raises:
+        StoreError: A file cannot be moved or written; the old snapshot is served.
+    """
+    index = workspace.index
+    try:
+        current = index.read_current()
+        written = 0
+        if built.generation is not None and built.catalogue is not None:
+            written = _move_in(workspace, built, built.catalogue)
+            current = _switch(index, current, built, keep_snapshots)
+            _clean_up(workspace, current)
+        _remember(workspace, built)
+    except OSError as error:
+        raise StoreError(f"cannot publish in {str(index.path)!r}: {error}") from error
+    report = _report(workspace, built, served=current.generation if current else None,
+                     bytes_written=written)  # fmt: skip
+    _record(index, report, workspace.plan.started)
+    workspace.close()
+    return Published(report.served, report)
+
+
+def finish_unchanged(survey: Survey) -> IndexReport:
+    """End a run whose survey found nothing to do; nothing is written but a row of history."""
+    began = datetime.fromtimestamp(survey.stat_ns / 1e9, UTC)
+    index = IndexFolder(survey.definition.folder)
+    rows = connect()
+    try:
+        attach(rows, index.catalogue(survey.base_generation or 0), "g")
+        files, chunks, segments = rows.execute(
+            "SELECT (SELECT count(*) FROM g.files), (SELECT coalesce(sum(row_count), 0) FROM "
+            "g.files), (SELECT count(*) FROM g.segments)"
+        ).fetchall()[0]
+    finally:
+        rows.close()
+    report = IndexReport(
+        name=survey.definition.name,
+        run_id=f"{began:%Y%m%dT%H%M%S}-unchanged",
+        status="unchanged",
+        generation=None,
+        served=survey.base_generation,
+        files=files,
+        unchanged=survey.unchanged,
+        outside=survey.outside,
+        skipped=tuple(SkippedRow(s.path, s.reason, s.detail) for s in survey.skipped),
+        chunks=int(chunks),
+        segments=segments,
+        embedding=bool(survey.fingerprint),
+        model=_model_name(survey),
+        seconds=time.time() - survey.stat_ns / 1e9,
+    )
+    _record(index, report, began)
+    return report
+
+
+def _move_in(workspace: Workspace, built: BuiltSnapshot, catalogue: Path) -> int:
+    index = workspace.index
+    written = catalogue.stat().st_size
+    if built.segment is not None:
+        written += built.segment.stat().st_size
+        move_file(built.segment, index.path / built.segment.name)
+    move_file(catalogue, index.path / catalogue.name)
+    sync_folder(index.path)
+    return written
+
+
+def _switch(
+    index: IndexFolder, current: Current | None, built: BuiltSnapshot, keep_snapshots: int
+) -> Current:
+    generation = built.generation or 0
+    kept = (generation, *(current.kept if current else ()))[: max(1, keep_snapshots)]
+    switched = Current(
+        generation=generation,
+        kept=tuple(number for number in kept if index.catalogue(number).exists()),
+        next_generation=generation + 1,
+        next_segment=built.next_segment,
+    )
+    index.write_current(switched)
+    return switched
+
+
+def _clean_up(workspace: Workspace, current: Current) -> None:
+    """Remove what is not needed any more; the next run does what fails here."""
+    try:
+        if workspace.model is not None:
+            store = workspace.embeddings()
+            foreign = any(
+                not path.name.startswith(workspace.run_id)
+                for path in store.journal_folder.glob("*.npz")
+            )
+            served = _served_hashes(workspace.index, current) if foreign else None
+            store.drop_journals(own=workspace.run_id, served=served)
+        collect(workspace.index, current)
+    except (OSError, StoreError) as error:
+        _log.warning("could not clean up %s: %s", workspace.folder, error)
+
+
+def _served_hashes(index: IndexFolder, current: Current) -> NDArray[np.uint64]:
+    parts = [np.zeros((0, 2), dtype=np.uint64)]
+    for segment in read_catalogue(index.catalogue(current.generation)).segments:
+        rows = connect()
+        try:
+            attach(rows, index.path / segment.file, "s")
+            found = arrow.fetch_columns(rows, "SELECT hash_high, hash_low FROM s.chunks")
+            parts.append(np.stack([found["hash_high"], found["hash_low"]], axis=1))
+        finally:
+            rows.close()
+    return np.concatenate(parts)
+
+
+def _remember(workspace: Workspace, built: BuiltSnapshot) -> None:
+    """Keep what surveys learnt of files that the snapshot does not know."""
+    path = workspace.index.observed
+    found: dict[str, Observed] = {} if workspace.plan.survey.full else load_observed(path)
+    if built.generation is not None:  # the snapshot has the status of its own files
+        found = {name: entry for name, entry in found.items() if entry.reason}
+    read = {outcome.path for outcome in built.outcomes("read")}
+    found = {name: entry for name, entry in found.items() if name not in read}
+    found |= {entry.path: entry for entry in built.observed}
+    save_observed(path, found.values())
+
+
+def _report(
+    workspace: Workspace, built: BuiltSnapshot, *, served: int | None, bytes_written: int
+) -> IndexReport:
+    survey = workspace.plan.survey
+    failed = built.outcomes("failed")
+    read = {outcome.path: outcome for outcome in built.outcomes("read")}
+    status: Status = "published" if built.generation is not None else "unchanged"
+    return IndexReport(
+        name=survey.definition.name,
+        run_id=workspace.run_id,
+        status="degraded" if failed else status,
+        generation=built.generation,
+        served=served,
+        reasons=survey.reasons,
+        files=built.files,
+        added=sum(document.path in read for document in survey.added),
+        changed=sum(document.path in read for document in survey.changed),
+        moved=sum(move.document.path in read for move in survey.moved),
+        removed=len(survey.removed)
+        + sum(
+            outcome.status == "skipped"
+            for outcome in built.outcomes("skipped")
+            if outcome.path in {document.path for document in survey.changed}
+        ),
+        unchanged=survey.unchanged,
+        outside=survey.outside,
+        failed=tuple(FailedFile(o.path, o.reason, o.detail) for o in failed),
+        skipped=built.skipped,
+        chunks=built.chunks,
+        chunks_written=sum(outcome.chunks for outcome in read.values()),
+        texts_embedded=sum(result.texts_embedded for result in built.results),
+        texts_reused=sum(result.texts_reused for result in built.results),
+        bytes=sum(outcome.size_bytes for outcome in read.values()),
+        bytes_written=bytes_written,
+        segments=built.segments,
+        merged=built.merged,
+        embedding=workspace.model is not None,
+        model=workspace.model.name if workspace.model else "",
+        seconds=time.time() - survey.stat_ns / 1e9,
+    )
+
+
+def _model_name(survey: Survey) -> str:
+    embedding = survey.definition.embedding
+    return embedding.model.name if embedding and survey.fingerprint else ""
+
+
+def _record(index: IndexFolder, report: IndexReport, started: datetime) -> None:
+    """Write the history; the snapshot is served whether or not this works."""
+    run = RunRow(
+        run_id=report.run_id,
+        started=started,
+        finished=datetime.now(UTC),
+        status=report.status,
+        generation=report.generation,
+        files=report.files,
+        added=report.added,
+        changed=report.changed,
+        moved=report.moved,
+        removed=report.removed,
+        failed=len(report.failed),
+        skipped=len(report.skipped),
+        chunks=report.chunks,
+        texts_embedded=report.texts_embedded,
+        texts_reused=report.texts_reused,
+        bytes=report.bytes,
+    )
+    try:
+        record_run(index, run)
+    except StoreError as error:
+        _log.warning("could not write the history of %s: %s", index.path, error)

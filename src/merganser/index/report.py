@@ -1,0 +1,85 @@
+"""What a run did, for the terminal, the artifact and ``--json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from merganser.store.catalogue import SkippedRow
+
+Status = Literal["published", "unchanged", "degraded"]
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFile:
+    """A file that could not be indexed; its old version stays, when there is one."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexReport:
+    """What one run of an index did.
+
+    Attributes:
+        name: Of the index.
+        run_id: Of the run; "" for one that had nothing to do.
+        status: ``published``, ``unchanged``, or ``degraded`` when files failed.
+        generation: The snapshot that was published, or None.
+        served: The snapshot that is served now, or None.
+        reasons: Why unchanged files were done again.
+        files: Live files.
+        added: New files.
+        changed: Files with other content.
+        moved: Files that were renamed.
+        removed: Files that are gone.
+        unchanged: Files that stayed as they are.
+        outside: Files of the index that this run did not look at and kept.
+        failed: Files that could not be indexed.
+        skipped: Files that were found and are not indexed, with the reasons.
+        chunks: Live chunks.
+        chunks_written: Chunks of the files that were read.
+        texts_embedded: Texts sent to the model.
+        texts_reused: Texts whose vectors were there.
+        bytes: Of the files that were read.
+        bytes_written: Of the new segment and catalogue.
+        segments: Number of segments of the snapshot.
+        merged: Older segments that were rewritten.
+        embedding: Whether chunks have vectors; without, only words can be searched.
+        model: Name of the embedding model, or "".
+        seconds: Wall time from the survey on.
+    """
+
+    name: str
+    run_id: str
+    status: Status
+    generation: int | None
+    served: int | None
+    reasons: tuple[str, ...] = ()
+    files: int = 0
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    outside: int = 0
+    failed: tuple[FailedFile, ...] = ()
+    skipped: tuple[SkippedRow, ...] = ()
+    chunks: int = 0
+    chunks_written: int = 0
+    texts_embedded: int = 0
+    texts_reused: int = 0
+    bytes: int = 0
+    bytes_written: int = 0
+    segments: int = 0
+    merged: int = 0
+    embedding: bool = False
+    model: str = ""
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Give plain data for ``--json`` and artifacts."""
+        return asdict(self)

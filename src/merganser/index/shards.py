@@ -1,0 +1,297 @@
+"""Shards: groups of changed files that are read, cut and embedded by one task each.
+
+A shard is about 1 to 10 seconds of embedding. It leaves two things behind: a journal with the new
+vectors, which outlives the run, and a file with its chunks, which lives as long as the run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from merganser.documents import read_document
+from merganser.errors import SkipDocument, StoreError
+from merganser.index.embedding import ShardTexts, embed_missing
+from merganser.split import split_document
+from merganser.store import arrow
+from merganser.store.embeddings import hash_texts
+from merganser.store.layout import replace_file
+from merganser.store.schema import quote
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from merganser.documents import Document
+    from merganser.index.model import EmbedsDocuments
+    from merganser.index.survey import Survey
+    from merganser.index.workspace import Workspace
+    from merganser.split import Chunk, ChunkingOptions
+
+CHUNKS_PER_SHARD = 512
+"""5 to 10 s of a small encoder on two cores, so that the overhead of a task stays small."""
+
+_FILL = 0.6  # chunks of real files are that full on average
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Some files that are embedded together.
+
+    Attributes:
+        number: From 0; the files of shards in order are sorted by path.
+        documents: At least one.
+    """
+
+    number: int
+    documents: tuple[Document, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileOutcome:
+    """What became of one file.
+
+    Attributes:
+        path: As users see it.
+        status: ``read``, ``skipped`` or ``failed``.
+        content_hash: Hex, for files that were read.
+        size_bytes: Bytes that were read.
+        chunks: How many it gave.
+        reason: Why it was skipped or failed, a short word.
+        detail: What was seen.
+    """
+
+    path: str
+    status: str
+    content_hash: str = ""
+    size_bytes: int = 0
+    chunks: int = 0
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardResult:
+    """What a shard gave.
+
+    Attributes:
+        number: Of the shard.
+        files: One outcome a file, in the shard's order.
+        chunks: In all.
+        texts_embedded: Texts sent to the model.
+        texts_reused: Distinct texts whose vectors were there or came from another shard.
+        seconds: Wall time.
+    """
+
+    number: int
+    files: tuple[FileOutcome, ...]
+    chunks: int
+    texts_embedded: int
+    texts_reused: int
+    seconds: float
+
+
+def plan_shards(survey: Survey, *, chunks_per_shard: int = CHUNKS_PER_SHARD) -> tuple[Shard, ...]:
+    """Group the files that have to be read, by path; pure and deterministic.
+
+    Args:
+        survey: What differs.
+        chunks_per_shard: About how many chunks one shard has; a large file is a shard of its own.
+    """
+    budget = chunks_per_shard * survey.definition.chunking.size * _FILL
+    groups: list[list[Document]] = []
+    filled = 0.0
+    for document in survey.pending:
+        cost = max(document.size_bytes, survey.definition.chunking.size * _FILL / 2)
+        if not groups or filled + cost > budget:
+            groups.append([])
+            filled = 0.0
+        groups[-1].append(document)
+        filled += cost
+    return tuple(Shard(number, tuple(group)) for number, group in enumerate(groups))
+
+
+async def embed_shard(
+    workspace: Workspace, shard: Shard | int, embedder: EmbedsDocuments | None
+) -> ShardResult:
+    """Read, cut and embed the files of one shard; a shard that was done is not done again.
+
+    May run in several threads of the process at once; equal texts are embedded by one of them.
+
+    Args:
+        workspace: The run.
+        shard: It or its number.
+        embedder: The run's model, or None when the run has none.
+
+    Returns:
+        What became of each file. A file that cannot be read or embedded is reported, not raised.
+
+    Raises:
+        ModelRunnerError: The server failed for a reason that is not one file's.
+        PlanError: The config expects vectors of another length.
+        ProtocolError: The model gave unusable vectors.
+        StoreError: The disk is full or the folder cannot be written.
+    """
+    shard = workspace.shards[shard] if isinstance(shard, int) else shard
+    done = load_result(workspace, shard.number)
+    if done is not None:
+        return done
+    began = time.monotonic()
+    work = _read_files(workspace, shard)
+    embedded = reused = 0
+    try:
+        if embedder is not None and work.texts:
+            counts = await embed_missing(workspace, shard.number, embedder, work.as_texts())
+            embedded, reused = counts.embedded, counts.reused
+            for position, error in counts.errors.items():
+                work.outcomes[position] = replace(
+                    work.outcomes[position],
+                    status="failed",
+                    chunks=0,
+                    reason="embedding",
+                    detail=error,
+                )
+        _write_chunks(workspace, shard.number, work)
+        result = ShardResult(
+            number=shard.number,
+            files=tuple(work.outcomes),
+            chunks=sum(outcome.chunks for outcome in work.outcomes),
+            texts_embedded=embedded,
+            texts_reused=reused,
+            seconds=time.monotonic() - began,
+        )
+        _save_result(workspace, result)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to the index folder {str(workspace.folder)!r}: {error}; the served "
+            "snapshot is as it was"
+        ) from error
+    return result
+
+
+def fail_shard(workspace: Workspace, shard: Shard | int, error: str) -> ShardResult:
+    """Record that a shard could not be done: its files keep their old versions.
+
+    Args:
+        workspace: The run.
+        shard: It or its number.
+        error: Why, for the report.
+    """
+    shard = workspace.shards[shard] if isinstance(shard, int) else shard
+    files = tuple(
+        FileOutcome(document.path, "failed", reason="shard", detail=error)
+        for document in shard.documents
+    )
+    result = ShardResult(
+        number=shard.number, files=files, chunks=0, texts_embedded=0, texts_reused=0, seconds=0.0
+    )
+    _save_result(workspace, result)
+    return result
+
+
+def chunks_path(workspace: Workspace, number: int) -> Path:
+    """File with the chunks of a shard; absent when it has none."""
+    return workspace.path / f"shard-{number:05d}.parquet"
+
+
+def load_result(workspace: Workspace, number: int) -> ShardResult | None:
+    """Give the result of a shard that is done, else None."""
+    try:
+        data = json.loads((workspace.path / f"shard-{number:05d}.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    data["files"] = tuple(FileOutcome(**outcome) for outcome in data["files"])
+    return ShardResult(**data)
+
+
+def _save_result(workspace: Workspace, result: ShardResult) -> None:
+    """Mark a shard as done; written last."""
+    path = workspace.path / f"shard-{result.number:05d}.json"
+    replace_file(path, json.dumps(asdict(result)).encode(), is_durable=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """The files of a shard as they were read.
+
+    Attributes:
+        outcomes: One a file.
+        chunks: Of all files, file after file.
+        owner: (n_chunks,) int32, which file each chunk is of.
+        texts: Of the chunks.
+        hashes: (n_chunks, 2) uint64, of the texts.
+    """
+
+    outcomes: list[FileOutcome]
+    chunks: list[Chunk]
+    owner: NDArray[np.int32]
+    texts: list[str]
+    hashes: NDArray[np.uint64]
+
+    def as_texts(self) -> ShardTexts:
+        return ShardTexts(self.texts, self.hashes, self.owner)
+
+
+def _read_files(workspace: Workspace, shard: Shard) -> _Work:
+    outcomes: list[FileOutcome] = []
+    chunks: list[Chunk] = []
+    counts: list[int] = []
+    for document in shard.documents:
+        outcome, part = _read_file(document, workspace.plan.survey.definition.chunking)
+        outcomes.append(outcome)
+        chunks += part
+        counts.append(len(part))
+    texts = [chunk.text for chunk in chunks]
+    owner = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    return _Work(outcomes, chunks, owner, texts, hash_texts(texts))
+
+
+def _read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcome, list[Chunk]]:
+    try:
+        read = read_document(document)
+        chunks = split_document(read.text, language=document.language, options=options)
+    except SkipDocument as skip:
+        # A file that cannot be read now may be fine at the next run: a failure, not a skip.
+        status = "failed" if skip.reason == "unreadable" else "skipped"
+        return FileOutcome(document.path, status, reason=skip.reason, detail=skip.detail), []
+    except (OSError, ValueError, RecursionError) as error:
+        detail = f"{type(error).__name__}: {error}"
+        return FileOutcome(document.path, "failed", reason="chunking", detail=detail), []
+    content_hash = read.content_hash.hex()
+    return FileOutcome(document.path, "read", content_hash, read.size_bytes, len(chunks)), chunks
+
+
+def _write_chunks(workspace: Workspace, number: int, work: _Work) -> None:
+    """Write the chunks of the files that are good."""
+    is_good = np.array([outcome.status == "read" for outcome in work.outcomes], dtype=bool)
+    good = is_good[work.owner] if len(work.owner) else np.zeros(0, dtype=bool)
+    chunks = [work.chunks[i] for i in np.flatnonzero(good).tolist()]
+    if not chunks:
+        return
+    table = arrow.make_table(
+        {
+            "file": work.owner[good],
+            "hash_high": work.hashes[good, 0],
+            "hash_low": work.hashes[good, 1],
+            **{
+                name: np.array([getattr(chunk, name) for chunk in chunks], dtype=np.int32)
+                for name in CHUNK_NUMBERS
+            },
+            "symbol": [chunk.symbol for chunk in chunks],
+            "kind": [chunk.kind for chunk in chunks],
+            "text": [chunk.text for chunk in chunks],
+        }
+    )
+    cursor = workspace.cursor()
+    cursor.register("rows", table)
+    path = quote(str(chunks_path(workspace, number)))
+    cursor.execute(f"COPY rows TO {path} (FORMAT parquet, COMPRESSION uncompressed)").fetchall()
+    cursor.unregister("rows")
+
+
+CHUNK_NUMBERS = ("ord", "start_line", "end_line", "start_char", "end_char")

@@ -1,0 +1,41 @@
+"""The index on disk: immutable snapshots in DuckDB files, shared segments, one writer.
+
+``layout`` has the folder and the switch, ``segments`` and ``catalogue`` write the files of a
+snapshot, ``reader`` reads them, ``embeddings`` keeps vectors by content, ``snapshots`` lists,
+rolls back and collects, ``history`` has one row a run, ``tokens`` says what a word is. What goes
+into a snapshot is decided in ``merganser.index``, what is found in it by ``merganser.retrieve``.
+"""
+
+from merganser.store.catalogue import Canaries, FileRow, SegmentRow, SkippedRow
+from merganser.store.history import RunRow, list_runs, record_run
+from merganser.store.layout import IndexFolder
+from merganser.store.reader import (
+    Filter,
+    Postings,
+    Similarity,
+    Snapshot,
+    StoredChunk,
+    open_snapshot,
+)
+from merganser.store.snapshots import KEEP_SNAPSHOTS, SnapshotInfo, list_snapshots, rollback
+
+__all__ = [
+    "KEEP_SNAPSHOTS",
+    "Canaries",
+    "FileRow",
+    "Filter",
+    "IndexFolder",
+    "Postings",
+    "RunRow",
+    "SegmentRow",
+    "Similarity",
+    "SkippedRow",
+    "Snapshot",
+    "SnapshotInfo",
+    "StoredChunk",
+    "list_runs",
+    "list_snapshots",
+    "open_snapshot",
+    "record_run",
+    "rollback",
+]

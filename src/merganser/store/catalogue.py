@@ -1,0 +1,247 @@
+"""A snapshot's catalogue: which files it holds and in which segments their chunks are.
+
+The catalogue is the snapshot. It is small (about 100 bytes a file), written once and never
+changed; segments are shared by the catalogues that name them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+
+from merganser.errors import StoreError, StoreFormatError
+from merganser.store import arrow
+from merganser.store.schema import (
+    CANARIES_TABLE,
+    CATALOGUE_TABLES,
+    SCHEMA_VERSION,
+    attach,
+    attach_new,
+    connect,
+    finish,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """One live file of a snapshot.
+
+    Attributes:
+        path: As users see it, relative to the config's folder.
+        language: Or "" when not known.
+        size_bytes: When it was last looked at.
+        mtime_ns: Likewise.
+        inode: Likewise.
+        stat_ns: When it was looked at, in nanoseconds since the epoch.
+        content_hash: Hex of the 16-byte BLAKE2b of its bytes.
+        segment: Number of the segment with its chunks.
+        file_id: Number of the file in that segment.
+        first_row: Of its chunks.
+        row_count: Number of its chunks.
+        term_count: Terms in its chunks, with repetitions.
+    """
+
+    path: str
+    language: str
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    stat_ns: int
+    content_hash: str
+    segment: int
+    file_id: int
+    first_row: int
+    row_count: int
+    term_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """One segment of a snapshot.
+
+    Attributes:
+        segment: Its number.
+        file: Its file name in the index folder.
+        row_count: Chunks in it.
+        live_rows: Chunks of this snapshot in it.
+        size_bytes: Of the file.
+        embedding: Fingerprint of the model that embedded it, or "".
+        dimensions: Of its vectors, 0 without.
+    """
+
+    segment: int
+    file: str
+    row_count: int
+    live_rows: int
+    size_bytes: int
+    embedding: str
+    dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRow:
+    """A file that was found and is not indexed, with the reason."""
+
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Canaries:
+    """Texts with the vectors the snapshot's model gave them, to notice another model.
+
+    Attributes:
+        texts: Usually 8.
+        vectors: (n_texts, dimensions) float32.
+    """
+
+    texts: tuple[str, ...]
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Catalogue:
+    """All of a snapshot but its chunks."""
+
+    meta: Mapping[str, str]
+    files: tuple[FileRow, ...]
+    segments: tuple[SegmentRow, ...]
+    skipped: tuple[SkippedRow, ...] = ()
+    canaries: Canaries | None = None
+
+
+_NUMBER_TYPES = {"inode": np.uint64, "size_bytes": np.int64, "mtime_ns": np.int64,
+                 "stat_ns": np.int64, "term_count": np.int64}  # fmt: skip
+
+
+def write_catalogue(path: Path, catalogue: Catalogue) -> None:
+    """Make the file of a snapshot."""
+    connection = connect()
+    try:
+        attach_new(connection, path, "new")
+        connection.execute(CATALOGUE_TABLES.format("new")).fetchall()
+        cursor = connection.cursor()
+        meta = {"schema_version": str(SCHEMA_VERSION), **catalogue.meta}
+        arrow.insert(cursor, "new.meta", {"key": list(meta), "value": list(meta.values())})
+        for table, kind, rows in (
+            ("new.files", FileRow, catalogue.files),
+            ("new.segments", SegmentRow, catalogue.segments),
+            ("new.skipped", SkippedRow, catalogue.skipped),
+        ):
+            _insert_rows(cursor, table, kind, rows)
+        if catalogue.canaries is not None:
+            texts, vectors = catalogue.canaries.texts, catalogue.canaries.vectors
+            connection.execute(CANARIES_TABLE.format("new", vectors.shape[1])).fetchall()
+            order = np.arange(len(texts), dtype=np.int32)
+            arrow.insert(cursor, "new.canaries", {"ord": order, "text": texts, "v": vectors})
+        finish(connection, "new")
+    finally:
+        connection.close()
+
+
+def _insert_rows(
+    cursor: duckdb.DuckDBPyConnection,
+    table: str,
+    kind: type[FileRow | SegmentRow | SkippedRow],
+    rows: Sequence[FileRow | SegmentRow | SkippedRow],
+) -> None:
+    if not rows:
+        return
+    columns: dict[str, NDArray[Any] | list[str]] = {}
+    for field in fields(kind):
+        values = [getattr(row, field.name) for row in rows]
+        if field.type == "str":
+            columns[field.name] = values
+        else:
+            columns[field.name] = np.array(values, _NUMBER_TYPES.get(field.name, np.int32))
+    arrow.insert(cursor, table, columns)
+
+
+def attach_catalogue(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[str, str]:
+    """Attach a catalogue as ``g`` and give its meta.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        StoreFormatError: A newer merganser wrote it, or it is no catalogue.
+        StoreError: It cannot be opened.
+    """
+    attach(connection, path, "g")
+    try:
+        meta = dict(connection.cursor().execute("SELECT key, value FROM g.meta").fetchall())
+        version = int(meta["schema_version"])
+    except (duckdb.Error, KeyError, ValueError) as error:
+        raise StoreFormatError(f"{str(path)!r} is not a snapshot of merganser: {error}") from error
+    if version > SCHEMA_VERSION:
+        raise StoreFormatError(
+            f"{str(path)!r} has schema {version}, this merganser knows up to {SCHEMA_VERSION}: "
+            "upgrade merganser, or name another folder with `database`"
+        )
+    return meta
+
+
+def read_files(cursor: duckdb.DuckDBPyConnection) -> tuple[FileRow, ...]:
+    """Give the files of the attached catalogue, by path."""
+    names = ", ".join(field.name for field in fields(FileRow))
+    rows = cursor.execute(f"SELECT {names} FROM g.files ORDER BY path").fetchall()  # noqa: S608
+    return tuple(FileRow(*row) for row in rows)
+
+
+def read_segments(cursor: duckdb.DuckDBPyConnection) -> tuple[SegmentRow, ...]:
+    """Give the segments of the attached catalogue, by number."""
+    names = ", ".join(field.name for field in fields(SegmentRow))
+    rows = cursor.execute(f"SELECT {names} FROM g.segments ORDER BY segment").fetchall()  # noqa: S608
+    return tuple(SegmentRow(*row) for row in rows)
+
+
+def read_skipped(cursor: duckdb.DuckDBPyConnection) -> tuple[SkippedRow, ...]:
+    """Give the skipped files of the attached catalogue, by path."""
+    rows = cursor.execute("SELECT path, reason, detail FROM g.skipped ORDER BY path").fetchall()
+    return tuple(SkippedRow(*row) for row in rows)
+
+
+def read_canaries(cursor: duckdb.DuckDBPyConnection, dimensions: int) -> Canaries | None:
+    """Give the canaries of the attached catalogue, or None."""
+    if not cursor.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE database_name = 'g' AND table_name = 'canaries'"
+    ).fetchall():
+        return None
+    rows = cursor.execute("SELECT text FROM g.canaries ORDER BY ord").fetchall()
+    vectors = arrow.fetch_vectors(cursor, "SELECT v FROM g.canaries ORDER BY ord", dimensions)
+    return Canaries(tuple(row[0] for row in rows), vectors)
+
+
+def read_catalogue(path: Path) -> Catalogue:
+    """Read a snapshot's catalogue.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        StoreFormatError: A newer merganser wrote it, or it is no catalogue.
+        StoreError: It is damaged.
+    """
+    connection = connect()
+    try:
+        meta = attach_catalogue(connection, path)
+        return Catalogue(
+            meta=meta,
+            files=read_files(connection.cursor()),
+            segments=read_segments(connection.cursor()),
+            skipped=read_skipped(connection.cursor()),
+            canaries=read_canaries(connection.cursor(), int(meta.get("dimensions", "0"))),
+        )
+    except duckdb.Error as error:
+        raise StoreError(
+            f"the snapshot {str(path)!r} is damaged ({error}); `merganser rollback` to another "
+            "one, or index again with --full"
+        ) from error
+    finally:
+        connection.close()

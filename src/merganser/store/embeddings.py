@@ -1,0 +1,325 @@
+"""Embeddings by content: a text that was ever embedded by the same model is not embedded again.
+
+The key is the 16-byte BLAKE2b of the exact text together with the model's fingerprint. Vectors
+live in the segments of the kept snapshots; those that are paid for but not in a segment yet lie in
+journals, one file a shard, written beside and renamed, so that a dead run loses at most the shards
+that were under way. A journal goes when a published snapshot holds its vectors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+import zipfile
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from merganser.store import arrow
+from merganser.store.layout import sync_folder
+from merganser.store.schema import attach, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from merganser.store.layout import IndexFolder
+
+KEEP_JOURNALS_SECONDS = 30 * 86_400
+"""Age at which a journal is dropped although no snapshot holds its vectors."""
+
+_RECENT_BLOCKS = 32
+# Lookups search this many small sorted blocks before they are merged into the large one: merging
+# at every commit would sort everything once a shard.
+
+
+def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
+    """Hash texts.
+
+    Returns:
+        (n_texts, 2) uint64: the halves of each 16-byte BLAKE2b of the text's UTF-8.
+    """
+    blake2b = hashlib.blake2b
+    digests = [blake2b(t.encode("utf-8", "surrogatepass"), digest_size=16).digest() for t in texts]
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64).reshape(-1, 2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """Where texts' vectors are, sorted by the low half of the hash."""
+
+    high: NDArray[np.uint64]
+    low: NDArray[np.uint64]
+    source: NDArray[np.int32]
+    row: NDArray[np.int32]
+
+    @classmethod
+    def make(
+        cls, hashes: NDArray[np.uint64], source: NDArray[np.int32], row: NDArray[np.int32]
+    ) -> _Block:
+        order = np.argsort(hashes[:, 1], kind="stable")
+        return cls(hashes[order, 0], hashes[order, 1], source[order], row[order])
+
+    def locate(
+        self, hashes: NDArray[np.uint64], source: NDArray[np.int32], row: NDArray[np.int32]
+    ) -> None:
+        """Fill in the places of the texts that are here."""
+        if len(self.low) == 0:
+            return
+        at = np.minimum(np.searchsorted(self.low, hashes[:, 1]), len(self.low) - 1)
+        hit = (self.low[at] == hashes[:, 1]) & (self.high[at] == hashes[:, 0])
+        source[hit] = self.source[at[hit]]
+        row[hit] = self.row[at[hit]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reservation:
+    """What has to be done for some texts.
+
+    Attributes:
+        mine: Positions of the texts that the caller now has to embed, and to ``release``.
+        elsewhere: Positions of the texts that another shard of this process is embedding.
+        waits: Done when those shards are through, well or badly.
+    """
+
+    mine: NDArray[np.intp]
+    elsewhere: NDArray[np.intp]
+    waits: tuple[Future[None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSource:
+    """A segment whose vectors may be reused."""
+
+    path: Path
+    dimensions: int
+
+
+class EmbeddingStore:
+    """All vectors of one model that an index has; shared by the threads of one run.
+
+    Attributes:
+        dimensions: Length of the vectors, or None while there are none.
+    """
+
+    def __init__(
+        self, folder: IndexFolder, fingerprint: str, segments: Iterable[SegmentSource]
+    ) -> None:
+        """Look at what is there.
+
+        Args:
+            folder: The index.
+            fingerprint: Of the model.
+            segments: The segments of the kept snapshots that this model embedded.
+        """
+        self.dimensions: int | None = None
+        self.journal_folder = folder.embeddings / fingerprint[:32]
+        self._lock = threading.Lock()
+        self._claims: dict[bytes, Future[None]] = {}
+        self._sources: list[Path] = []
+        self._recent: list[_Block] = []
+        self._main = _Block.make(_NO_HASHES, _NO_ROWS, _NO_ROWS)
+        self._connection = connect()
+        self._attached: set[int] = set()
+        for segment in segments:
+            self._add_segment(segment)
+        for path in sorted(self.journal_folder.glob("*.npz")):
+            self._add_journal(path)
+        self._merge()
+
+    def close(self) -> None:
+        """Let go of the segments."""
+        self._connection.close()
+
+    def reserve(self, hashes: NDArray[np.uint64]) -> Reservation:
+        """Find out which texts have no vector yet, and claim those nobody else is embedding.
+
+        Args:
+            hashes: (n, 2) uint64, without repetitions.
+        """
+        mine: list[int] = []
+        elsewhere: list[int] = []
+        waits: set[Future[None]] = set()
+        own = Future[None]()
+        with self._lock:
+            source, _ = self._locate(hashes)
+            for position in np.flatnonzero(source < 0).tolist():
+                claim = self._claims.setdefault(hashes[position].tobytes(), own)
+                if claim is own:
+                    mine.append(position)
+                else:
+                    elsewhere.append(position)
+                    waits.add(claim)
+        return Reservation(
+            np.array(mine, dtype=np.intp), np.array(elsewhere, dtype=np.intp), tuple(waits)
+        )
+
+    def release(self, hashes: NDArray[np.uint64]) -> None:
+        """Give up the claims on the texts of one reservation, committed or not."""
+        with self._lock:
+            claims = {self._claims.pop(row.tobytes(), None) for row in hashes}
+        for claim in claims:
+            if claim is not None and not claim.done():
+                claim.set_result(None)
+
+    def has(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Tell of each text whether it has a vector."""
+        with self._lock:
+            return self._locate(hashes)[0] >= 0
+
+    def commit(self, name: str, hashes: NDArray[np.uint64], vectors: NDArray[np.float32]) -> Path:
+        """Store vectors for good; after this returns, no crash loses them.
+
+        Args:
+            name: Of the journal, unique in the run.
+            hashes: (n, 2) uint64.
+            vectors: (n, dimensions) float32.
+
+        Returns:
+            The journal.
+        """
+        self.journal_folder.mkdir(parents=True, exist_ok=True)
+        path = self.journal_folder / f"{name}.npz"
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            np.savez(file, hashes=hashes, vectors=vectors)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+        with self._lock:
+            self.dimensions = vectors.shape[1]
+            self._add_block(path, hashes)
+        return path
+
+    def fetch(self, hashes: NDArray[np.uint64]) -> NDArray[np.float32]:
+        """Give the vectors of texts, all of which must be there.
+
+        Args:
+            hashes: (n, 2) uint64, repetitions allowed.
+
+        Returns:
+            (n, dimensions) float32.
+
+        Raises:
+            KeyError: A text has no vector.
+        """
+        with self._lock:
+            source, row = self._locate(hashes)
+        if (source < 0).any():
+            raise KeyError(hashes[source < 0][0].tobytes().hex())
+        vectors = np.empty((len(hashes), self.dimensions or 0), dtype=np.float32)
+        for number in np.unique(source).tolist():
+            wanted = np.flatnonzero(source == number)
+            vectors[wanted] = self._read(number, row[wanted])
+        return vectors
+
+    def drop_journals(self, *, own: str, served: NDArray[np.uint64] | None = None) -> None:
+        """Remove the journals that are not needed any more.
+
+        Args:
+            own: Prefix of the names of the journals that the published snapshot took in.
+            served: (n, 2) uint64, hashes of the texts in the snapshot; a foreign journal goes when
+                all of its texts are among them. None keeps foreign journals until they are old.
+        """
+        known = (
+            _Block.make(served, *(2 * (np.zeros(len(served), dtype=np.int32),)))
+            if (served is not None)
+            else None
+        )
+        for path in list(self.journal_folder.glob("*.npz")):
+            if path.name.startswith(own) or _is_old(path) or _is_covered(path, known):
+                path.unlink(missing_ok=True)
+        for path in self.journal_folder.glob("*.tmp"):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.journal_folder.rmdir()
+
+    def _locate(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        source = np.full(len(hashes), -1, dtype=np.int32)
+        row = np.zeros(len(hashes), dtype=np.int32)
+        for block in (self._main, *self._recent):
+            block.locate(hashes, source, row)
+        return source, row
+
+    def _add_block(self, path: Path, hashes: NDArray[np.uint64]) -> None:
+        number = len(self._sources)
+        self._sources.append(path)
+        source = np.full(len(hashes), number, dtype=np.int32)
+        self._recent.append(_Block.make(hashes, source, np.arange(len(hashes), dtype=np.int32)))
+        if len(self._recent) > _RECENT_BLOCKS:
+            self._merge()
+
+    def _merge(self) -> None:
+        blocks = [self._main, *self._recent]
+        low = np.concatenate([block.low for block in blocks])
+        hashes = np.stack([np.concatenate([block.high for block in blocks]), low], axis=1)
+        source = np.concatenate([block.source for block in blocks])
+        self._main = _Block.make(hashes, source, np.concatenate([b.row for b in blocks]))
+        self._recent = []
+
+    def _add_segment(self, segment: SegmentSource) -> None:
+        number = len(self._sources)
+        attach(self._connection, segment.path, f"e{number}")
+        columns = arrow.fetch_columns(
+            self._connection.cursor(),
+            f"SELECT hash_high, hash_low FROM e{number}.chunks ORDER BY row",  # noqa: S608
+        )
+        self._attached.add(number)
+        self.dimensions = segment.dimensions
+        self._add_block(segment.path, np.stack([columns["hash_high"], columns["hash_low"]], axis=1))
+
+    def _add_journal(self, path: Path) -> None:
+        try:
+            with np.load(path) as file:
+                hashes = cast("NDArray[np.uint64]", file["hashes"])
+                dimensions = int(file["vectors"].shape[1])
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            path.unlink(missing_ok=True)  # its texts are embedded again
+            return
+        if self.dimensions in {None, dimensions}:
+            self.dimensions = dimensions
+            self._add_block(path, hashes)
+
+    def _read(self, number: int, rows: NDArray[np.int32]) -> NDArray[np.float32]:
+        if number not in self._attached:
+            with np.load(self._sources[number]) as file:
+                return file["vectors"][rows]
+        distinct, position = np.unique(rows, return_inverse=True)
+        cursor = self._connection.cursor()
+        cursor.register("wanted", arrow.make_table({"row": distinct}))
+        found = arrow.fetch_vectors(
+            cursor,
+            f"SELECT v FROM e{number}.vectors JOIN wanted USING (row) ORDER BY row",  # noqa: S608
+            self.dimensions or 0,
+        )
+        cursor.unregister("wanted")
+        return found[position]
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > KEEP_JOURNALS_SECONDS
+
+
+def _is_covered(path: Path, known: _Block | None) -> bool:
+    if known is None:
+        return False
+    try:
+        with np.load(path) as file:
+            hashes = cast("NDArray[np.uint64]", file["hashes"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return True
+    source = np.full(len(hashes), -1, dtype=np.int32)
+    known.locate(hashes, source, source.copy())
+    return bool((source >= 0).all())
+
+
+_NO_HASHES = np.zeros((0, 2), dtype=np.uint64)
+_NO_ROWS = np.zeros(0, dtype=np.int32)

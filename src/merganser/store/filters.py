@@ -1,0 +1,107 @@
+"""Which chunks of a snapshot count: the live ones, and of them what a filter lets through.
+
+A filter is applied before anything is ranked, so it never leaves too few hits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from merganser.store import arrow
+from merganser.store.catalogue import read_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import duckdb
+    from numpy.typing import NDArray
+
+    from merganser.store.catalogue import FileRow, SegmentRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which chunks count; empty fields allow everything, the others must all hold.
+
+    Attributes:
+        paths: Patterns in gitignore's language, relative to the config's folder: ``src/``,
+            ``*.md``, ``tests/**/test_*.py``. A file counts when the last pattern that matches it
+            does not begin with ``!``.
+        languages: Names of languages, such as ``python``.
+        symbols: Patterns for names: ``Flow`` stands for ``Flow``, everything in it, and every
+            ``….Flow``; ``*`` and ``?`` as in a shell.
+    """
+
+    paths: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Tell whether it restricts anything."""
+        return bool(self.paths or self.languages or self.symbols)
+
+
+def live_rows(
+    cursor: duckdb.DuckDBPyConnection, segments: Sequence[SegmentRow], where: Filter | None
+) -> list[tuple[int, str]]:
+    """Give the segments that hold chunks that count, each with the SQL condition for them.
+
+    Args:
+        cursor: Of the snapshot, with the catalogue as ``g``; the conditions hold on it alone.
+        segments: Of the snapshot.
+        where: A filter, or None for all live chunks.
+
+    Returns:
+        Segment numbers with a WHERE clause for their ``chunks`` and ``vectors``, which may be "".
+    """
+    if not where:
+        return [
+            (s.segment, "" if s.live_rows == s.row_count else _live(s.segment)) for s in segments
+        ]
+    allowed = _allowed_files(read_files(cursor), where)
+    conditions: list[tuple[int, str]] = []
+    for number in sorted({file.segment for file in allowed}):
+        ids = [file.file_id for file in allowed if file.segment == number]
+        name = f"allowed{number}"
+        cursor.register(name, arrow.make_table({"file_id": np.array(ids, dtype=np.int32)}))
+        condition = f"WHERE file_id IN (SELECT file_id FROM {name})"  # noqa: S608 - our own name
+        if where.symbols:
+            rows = _rows_with_symbols(cursor, number, condition, where.symbols)
+            if not len(rows):
+                continue
+            cursor.register(f"rows{number}", arrow.make_table({"row": rows}))
+            condition = f"WHERE row IN (SELECT row FROM rows{number})"  # noqa: S608 - our own name
+        conditions.append((number, condition))
+    return conditions
+
+
+def _allowed_files(files: Sequence[FileRow], where: Filter) -> list[FileRow]:
+    allowed = [file for file in files if file.row_count]
+    if where.paths:
+        from pathspec import GitIgnoreSpec  # noqa: PLC0415 - most searches have no patterns
+
+        spec = GitIgnoreSpec.from_lines(where.paths)
+        allowed = [file for file in allowed if spec.match_file(file.path)]
+    if where.languages:
+        languages = {language.lower() for language in where.languages}
+        allowed = [file for file in allowed if file.language.lower() in languages]
+    return allowed
+
+
+def _rows_with_symbols(
+    cursor: duckdb.DuckDBPyConnection, number: int, condition: str, symbols: Sequence[str]
+) -> NDArray[np.int32]:
+    tests = " OR ".join(
+        f"symbol GLOB ${n} OR symbol GLOB ${n} || '.*' OR symbol GLOB '*.' || ${n} "
+        f"OR symbol GLOB '*.' || ${n} || '.*'"
+        for n in range(1, len(symbols) + 1)
+    )
+    query = f"SELECT row FROM s{number}.chunks {condition} AND ({tests}) ORDER BY row"  # noqa: S608 - patterns are parameters
+    return arrow.fetch_columns(cursor, query, symbols)["row"].astype(np.int32)
+
+
+def _live(segment: int) -> str:
+    return f"WHERE file_id IN (SELECT file_id FROM g.files WHERE segment = {segment})"  # noqa: S608 - a number

@@ -1,0 +1,153 @@
+"""One row a run, in a database that any process may write for an instant.
+
+DuckDB locks a file for the process that has it open, so it is opened, written and closed for each
+row, and a writer that meets another one tries again for a bounded time.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from merganser.errors import StoreBusyError, StoreError, StoreFormatError
+from merganser.store.schema import attach_new, connect, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from merganser.store.layout import IndexFolder
+
+_PATIENCE_SECONDS = 5.0
+
+_RUNS_TABLE = """CREATE TABLE IF NOT EXISTS h.runs (
+    run_id VARCHAR, started TIMESTAMP, finished TIMESTAMP, status VARCHAR, generation INTEGER,
+    files INTEGER, added INTEGER, changed INTEGER, moved INTEGER, removed INTEGER, failed INTEGER,
+    skipped INTEGER, chunks BIGINT, texts_embedded BIGINT, texts_reused BIGINT, bytes BIGINT,
+    error VARCHAR)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """One run of an index.
+
+    Attributes:
+        run_id: Its name.
+        started: With time zone; stored in UTC.
+        finished: Likewise.
+        status: ``published``, ``unchanged``, ``degraded`` (published, with failed files) or
+            ``failed``.
+        generation: The snapshot it published, or None.
+        files: Live files after it.
+        added: Files.
+        changed: Files.
+        moved: Files.
+        removed: Files.
+        failed: Files that kept their old version.
+        skipped: Files not indexed, for a stated reason.
+        chunks: Live chunks after it.
+        texts_embedded: Texts sent to the model.
+        texts_reused: Texts whose vectors were there.
+        bytes: Of the files that were read.
+        error: What ended it, or "".
+    """
+
+    run_id: str
+    started: datetime
+    finished: datetime
+    status: str
+    generation: int | None = None
+    files: int = 0
+    added: int = 0
+    changed: int = 0
+    moved: int = 0
+    removed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    chunks: int = 0
+    texts_embedded: int = 0
+    texts_reused: int = 0
+    bytes: int = 0
+    error: str = ""
+
+
+def record_run(index: IndexFolder, run: RunRow) -> None:
+    """Append one run.
+
+    Raises:
+        StoreBusyError: Other processes kept the file busy for seconds.
+        StoreError: It cannot be written.
+    """
+
+    def write(connection: duckdb.DuckDBPyConnection) -> None:
+        attach_new(connection, index.history, "h")
+        connection.execute(_RUNS_TABLE).fetchall()
+        marks = ", ".join("?" for _ in fields(RunRow))
+        connection.execute(
+            f"INSERT INTO h.runs VALUES ({marks})",  # noqa: S608
+            [_without_zone(value) for value in astuple(run)],
+        ).fetchall()
+        connection.execute("DETACH h").fetchall()
+
+    _with_patience(index, write)
+
+
+def list_runs(index: IndexFolder, *, limit: int = 100) -> tuple[RunRow, ...]:
+    """Give the latest runs, newest first.
+
+    Raises:
+        StoreBusyError: Other processes kept the file busy for seconds.
+        StoreError: It cannot be read.
+    """
+    if not index.history.exists():
+        return ()
+    found: list[RunRow] = []
+
+    def read(connection: duckdb.DuckDBPyConnection) -> None:
+        path = quote(str(index.history))
+        connection.execute(f"ATTACH {path} AS h (READ_ONLY)").fetchall()
+        names = [field.name for field in fields(RunRow)]
+        rows = connection.execute(
+            f"SELECT {', '.join(names)} FROM h.runs ORDER BY started DESC, run_id LIMIT {limit:d}"  # noqa: S608
+        ).fetchall()
+        found.extend(RunRow(**dict(zip(names, map(_with_zone, row), strict=True))) for row in rows)
+
+    _with_patience(index, read)
+    return tuple(found)
+
+
+def _without_zone(value: object) -> object:
+    # Python's side of TIMESTAMPTZ needs another package.
+    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+
+
+def _with_zone(value: Any) -> Any:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+
+
+def _with_patience(index: IndexFolder, action: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        connection = connect()
+        try:
+            action(connection)
+        except duckdb.IOException as error:
+            if "lock" not in str(error):
+                raise StoreError(f"{str(index.history)!r}: {error}") from error
+            if time.monotonic() > deadline:
+                raise StoreBusyError(
+                    f"{str(index.history)!r} is kept busy by another process: {error}"
+                ) from error
+        except (duckdb.SerializationException, duckdb.InvalidInputException) as error:
+            raise StoreFormatError(f"{str(index.history)!r} cannot be read: {error}") from error
+        except duckdb.Error as error:
+            raise StoreError(f"{str(index.history)!r}: {error}") from error
+        else:
+            return
+        finally:
+            connection.close()
+        time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - to get out of step, not a secret

@@ -1,0 +1,98 @@
+"""DuckDB connections and the tables of catalogues and segments.
+
+All files are written in the storage format of DuckDB 1.5, which 1.5 and 2.0 read. Tables have no
+keys or indexes: on 1.5 and 2.0 a primary key makes every checkpoint rewrite the whole table, so
+uniqueness is the writer's care. No extension is needed, and none is ever downloaded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from merganser.errors import StoreError, StoreFormatError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+"""Of the tables below; a snapshot of a newer version is refused, an older one is rebuilt."""
+
+_FILE_OPTIONS = "STORAGE_VERSION 'v1.5.0', ROW_GROUP_SIZE 30720"
+# 30,720 rows a group: a scan runs in as many threads as there are groups, and the default of
+# 122,880 leaves most indexes with one. Measured 13 % smaller and faster at 100k chunks.
+
+CATALOGUE_TABLES = """
+CREATE TABLE {0}.meta (key VARCHAR, value VARCHAR);
+CREATE TABLE {0}.files (
+    path VARCHAR, language VARCHAR, size_bytes BIGINT, mtime_ns BIGINT, inode UBIGINT,
+    stat_ns BIGINT, content_hash VARCHAR, segment INTEGER, file_id INTEGER, first_row INTEGER,
+    row_count INTEGER, term_count BIGINT);
+CREATE TABLE {0}.segments (
+    segment INTEGER, file VARCHAR, row_count INTEGER, live_rows INTEGER, size_bytes BIGINT,
+    embedding VARCHAR, dimensions INTEGER);
+CREATE TABLE {0}.skipped (path VARCHAR, reason VARCHAR, detail VARCHAR);
+"""
+
+SEGMENT_TABLES = """
+CREATE TABLE {0}.chunks (
+    row INTEGER, file_id INTEGER, ord INTEGER, start_line INTEGER, end_line INTEGER,
+    start_char INTEGER, end_char INTEGER, symbol VARCHAR, kind VARCHAR, hash_high UBIGINT,
+    hash_low UBIGINT, doc_len INTEGER, text VARCHAR);
+CREATE TABLE {0}.terms (term_id INTEGER, term VARCHAR);
+CREATE TABLE {0}.postings (term_id INTEGER, row INTEGER, tf UTINYINT);
+"""
+
+VECTORS_TABLE = "CREATE TABLE {0}.vectors (row INTEGER, file_id INTEGER, v FLOAT[{1}]);"
+CANARIES_TABLE = "CREATE TABLE {0}.canaries (ord INTEGER, text VARCHAR, v FLOAT[{1}]);"
+
+
+def connect() -> duckdb.DuckDBPyConnection:
+    """Open an empty database in memory, to which files are attached.
+
+    Use one cursor a query and fetch all of it: on DuckDB 2.0 an unread result owns its cursor.
+    """
+    return duckdb.connect(
+        ":memory:",
+        config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"},
+    )
+
+
+def quote(text: str) -> str:
+    """Write a string as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def attach_new(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
+    """Attach a database file that is to be written."""
+    connection.execute(f"ATTACH {quote(str(path))} AS {name} ({_FILE_OPTIONS})").fetchall()
+
+
+def attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
+    """Attach a finished file for reading.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        StoreFormatError: It is no DuckDB database, or one of a format this DuckDB cannot read.
+        StoreError: DuckDB cannot open it for another reason.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path)
+    try:
+        connection.execute(f"ATTACH {quote(str(path))} AS {name} (READ_ONLY)").fetchall()
+    except (duckdb.SerializationException, duckdb.InvalidInputException) as error:
+        raise StoreFormatError(f"{str(path)!r} cannot be read: {error}") from error
+    except duckdb.Error as error:
+        if not path.exists():  # collected by a writer in this instant
+            raise FileNotFoundError(path) from error
+        raise StoreError(
+            f"{str(path)!r} cannot be opened ({error}); `merganser rollback` to another snapshot, "
+            "or index again with --full"
+        ) from error
+
+
+def finish(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Bring an attached file to disk in full, without a write-ahead log, and let go of it."""
+    connection.execute(f"CHECKPOINT {name}").fetchall()
+    connection.execute(f"DETACH {name}").fetchall()

@@ -1,0 +1,292 @@
+"""Write a segment: chunks, vectors and postings of some files, in one immutable DuckDB file.
+
+A segment never changes after it is finished. Which of its files are live is said by the
+catalogue of each snapshot, so an edit writes a small segment and leaves the large ones alone.
+Rows of a file are contiguous. A chunk's key is ``segment << 32 | row``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from merganser.store import arrow
+from merganser.store.schema import (
+    SEGMENT_TABLES,
+    VECTORS_TABLE,
+    attach,
+    attach_new,
+    connect,
+    finish,
+)
+from merganser.store.tokens import count_terms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from merganser.store.catalogue import FileRow
+
+_POSTINGS_BATCH = 4_000_000
+# A posting is packed in 64 bits while it is sorted, which numpy does 20 times faster than a sort
+# by several columns: 24 bits of term, 32 of row, 8 of frequency.
+_TERM_SHIFT, _ROW_SHIFT = np.uint64(40), np.uint64(8)
+_ROW_AND_TF, _TF = np.uint64((1 << 40) - 1), np.uint64(255)
+_MAX_TERMS = 1 << 24
+
+KEY_SHIFT = 32
+"""A chunk's key is ``segment << KEY_SHIFT | row``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkRows:
+    """Chunks of some files, file after file.
+
+    Attributes:
+        file: (n,) int32, which of the files the chunk belongs to, ascending from 0, no gaps but
+            for files without chunks.
+        numbers: (n,) int32 each: ord, start_line, end_line, start_char, end_char.
+        symbols: n strings.
+        kinds: n strings.
+        hashes: (n, 2) uint64, of the texts.
+        texts: n strings.
+    """
+
+    file: NDArray[np.int32]
+    numbers: dict[str, NDArray[np.int32]]
+    symbols: Sequence[str]
+    kinds: Sequence[str]
+    hashes: NDArray[np.uint64]
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a file's chunks are in its segment."""
+
+    file_id: int
+    first_row: int
+    row_count: int
+    term_count: int
+
+
+class _TermIds(dict[str, int]):
+    """Number terms in the order in which they are first looked up."""
+
+    def __missing__(self, term: str) -> int:
+        number = len(self)
+        self[term] = number
+        return number
+
+
+class SegmentWriter:
+    """Fill a new segment, batch by batch, with bounded memory.
+
+    Args:
+        path: The file to make.
+        dimensions: Length of the vectors, or None for a segment without.
+    """
+
+    def __init__(self, path: Path, *, dimensions: int | None) -> None:
+        self.row_count = 0
+        self._dimensions = dimensions
+        self._file_count = 0
+        self._terms = _TermIds()
+        self._packed: list[NDArray[np.uint64]] = []
+        self._connection = connect()
+        attach_new(self._connection, path, "new")
+        self._connection.execute(SEGMENT_TABLES.format("new")).fetchall()
+        if dimensions is not None:
+            self._connection.execute(VECTORS_TABLE.format("new", dimensions)).fetchall()
+
+    def add(
+        self, paths: Sequence[str], rows: ChunkRows, vectors: NDArray[np.float32] | None
+    ) -> list[Placed]:
+        """Append the chunks of new files.
+
+        Args:
+            paths: Of the files; their words are found together with the text's.
+            rows: The chunks.
+            vectors: (n, dimensions) float32, or None in a segment without.
+
+        Returns:
+            One place a path.
+        """
+        count = len(rows.texts)
+        row = np.arange(self.row_count, self.row_count + count, dtype=np.int32)
+        file_id = rows.file + np.int32(self._file_count)
+        doc_len = self._count_terms(paths, rows)
+        cursor = self._connection.cursor()
+        arrow.insert(
+            cursor,
+            "new.chunks",
+            {
+                "row": row,
+                "file_id": file_id,
+                **rows.numbers,
+                "symbol": rows.symbols,
+                "kind": rows.kinds,
+                "hash_high": rows.hashes[:, 0],
+                "hash_low": rows.hashes[:, 1],
+                "doc_len": doc_len,
+                "text": rows.texts,
+            },
+        )
+        if vectors is not None:
+            arrow.insert(cursor, "new.vectors", {"row": row, "file_id": file_id, "v": vectors})
+        return self._place(
+            np.bincount(rows.file, minlength=len(paths)),
+            np.bincount(rows.file, weights=doc_len, minlength=len(paths)),
+        )
+
+    def copy(self, segment: Path, files: Sequence[FileRow]) -> list[Placed]:
+        """Append files of an older segment, without their sources and without embedding.
+
+        Args:
+            segment: Its file.
+            files: Those to take, by ascending ``first_row``.
+
+        Returns:
+            One place a file.
+        """
+        attach(self._connection, segment, "old")
+        counts = np.array([file.row_count for file in files], dtype=np.int64)
+        starts = self.row_count + np.cumsum(counts) - counts
+        shifts = starts - np.array([file.first_row for file in files], dtype=np.int64)
+        cursor = self._connection.cursor()
+        cursor.register(
+            "moves",
+            arrow.make_table(
+                {
+                    "file_id": np.array([file.file_id for file in files], dtype=np.int32),
+                    "new_id": np.arange(len(files), dtype=np.int32) + np.int32(self._file_count),
+                    "shift": shifts.astype(np.int32),
+                }
+            ),
+        )
+        tables = ["chunks"] if self._dimensions is None else ["chunks", "vectors"]
+        for table in tables:
+            cursor.execute(
+                f"INSERT INTO new.{table} SELECT o.* REPLACE (o.row + m.shift AS row, "  # noqa: S608
+                f"m.new_id AS file_id) FROM old.{table} o JOIN moves m ON o.file_id = m.file_id"
+            ).fetchall()
+        cursor.unregister("moves")
+        self._copy_postings(counts, starts, shifts)
+        self._connection.execute("DETACH old").fetchall()
+        return self._place(counts, np.array([file.term_count for file in files]))
+
+    def finish(self) -> None:
+        """Write the postings and bring the file to disk."""
+        cursor = self._connection.cursor()
+        terms = sorted(self._terms)
+        rank = np.empty(len(terms), dtype=np.uint64)
+        rank[np.fromiter(map(self._terms.__getitem__, terms), dtype=np.intp, count=len(terms))] = (
+            np.arange(len(terms), dtype=np.uint64)
+        )
+        arrow.insert(
+            cursor, "new.terms", {"term_id": np.arange(len(terms), dtype=np.int32), "term": terms}
+        )
+        packed = np.concatenate(self._packed) if self._packed else np.zeros(0, dtype=np.uint64)
+        self._packed = []
+        for at in range(0, len(packed), _POSTINGS_BATCH):
+            part = packed[at : at + _POSTINGS_BATCH]
+            part[:] = (rank[part >> _TERM_SHIFT] << _TERM_SHIFT) | (part & _ROW_AND_TF)
+        packed.sort()
+        for at in range(0, len(packed), _POSTINGS_BATCH):
+            part = packed[at : at + _POSTINGS_BATCH]
+            arrow.insert(
+                cursor,
+                "new.postings",
+                {
+                    "term_id": (part >> _TERM_SHIFT).astype(np.int32),
+                    "row": ((part & _ROW_AND_TF) >> _ROW_SHIFT).astype(np.int32),
+                    "tf": (part & _TF).astype(np.uint8),
+                },
+            )
+        finish(self._connection, "new")
+        self._connection.close()
+
+    def abandon(self) -> None:
+        """Let go of the unfinished file."""
+        self._connection.close()
+
+    def _count_terms(self, paths: Sequence[str], rows: ChunkRows) -> NDArray[np.int32]:
+        """Add the chunks' postings and give their lengths in terms."""
+        counts = count_terms(
+            [
+                f"{paths[file]}\n{symbol}\n{text}"
+                for file, symbol, text in zip(
+                    rows.file.tolist(), rows.symbols, rows.texts, strict=True
+                )
+            ]
+        )
+        self._pack(
+            counts.vocabulary,
+            counts.term_id,
+            counts.chunk_row + np.int64(self.row_count),
+            counts.tf,
+        )
+        return counts.doc_len
+
+    def _copy_postings(
+        self, counts: NDArray[np.int64], starts: NDArray[np.int64], shifts: NDArray[np.int64]
+    ) -> None:
+        cursor = self._connection.cursor()
+        size, total = cursor.execute(
+            "SELECT (SELECT coalesce(max(row), -1) + 1 FROM old.chunks), "
+            "(SELECT count(*) FROM old.postings)"
+        ).fetchall()[0]
+        new_row = np.full(size, -1, dtype=np.int64)
+        targets: NDArray[np.int64] = np.repeat(
+            starts - np.cumsum(counts) + counts, counts
+        ) + np.arange(int(counts.sum()), dtype=np.int64)
+        new_row[targets - np.repeat(shifts, counts)] = targets
+        vocabulary = arrow.fetch_strings(
+            self._connection.cursor(), "SELECT term FROM old.terms ORDER BY term_id"
+        )
+        for at in range(0, total, _POSTINGS_BATCH):
+            part = arrow.fetch_columns(
+                self._connection.cursor(),
+                "SELECT term_id, row, tf FROM old.postings WHERE rowid >= ? AND rowid < ?",
+                [at, at + _POSTINGS_BATCH],
+            )
+            rows = new_row[part["row"]]
+            live = rows >= 0
+            used, term = np.unique(part["term_id"][live].astype(np.int64), return_inverse=True)
+            numbers: list[int] = used.tolist()
+            self._pack(
+                [vocabulary[number] for number in numbers], term, rows[live], part["tf"][live]
+            )
+
+    def _pack(
+        self,
+        vocabulary: Sequence[str],
+        term: NDArray[Any],
+        row: NDArray[np.int64],
+        tf: NDArray[np.uint8],
+    ) -> None:
+        ids = np.fromiter(
+            map(self._terms.__getitem__, vocabulary), dtype=np.uint64, count=len(vocabulary)
+        )
+        if len(self._terms) > _MAX_TERMS:
+            raise OverflowError(f"a segment holds at most {_MAX_TERMS} terms")
+        if len(term):
+            self._packed.append(
+                (ids[term] << _TERM_SHIFT)
+                | (row.astype(np.uint64) << _ROW_SHIFT)
+                | tf.astype(np.uint64)
+            )
+
+    def _place(self, counts: NDArray[Any], terms: NDArray[Any]) -> list[Placed]:
+        ends = self.row_count + np.cumsum(counts)
+        places = [
+            Placed(self._file_count + i, int(end) - int(count), int(count), int(term_count))
+            for i, (end, count, term_count) in enumerate(zip(ends, counts, terms, strict=True))
+        ]
+        self._file_count += len(places)
+        self.row_count += int(counts.sum())
+        return places

@@ -1,0 +1,190 @@
+"""The kept snapshots of an index: list them, serve another one, collect what none needs."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from merganser.errors import NoSnapshotError, StoreError
+from merganser.store.catalogue import read_catalogue
+from merganser.store.layout import Current, IndexFolder
+from merganser.store.lock import WriterLock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from merganser.store.catalogue import Catalogue
+
+KEEP_SNAPSHOTS = 3
+"""How many snapshots are kept, the served one included, when the config does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """One kept snapshot.
+
+    Attributes:
+        generation: Its number.
+        served: Whether readers get it.
+        created: ISO time, UTC.
+        files: Live files.
+        chunks: Live chunks.
+        model_name: Of the embedding model, or "".
+        segments: Number of segments it is made of.
+        size_bytes: Of its segments, which it may share with other snapshots.
+    """
+
+    generation: int
+    served: bool
+    created: str
+    files: int
+    chunks: int
+    model_name: str
+    segments: int
+    size_bytes: int
+
+
+def list_snapshots(folder: Path) -> tuple[SnapshotInfo, ...]:
+    """Give the kept snapshots, newest first; none when nothing has been published.
+
+    Raises:
+        StoreFormatError: A foreign or too new file stands there.
+        StoreError: The index is damaged.
+    """
+    index = IndexFolder(folder)
+    current = index.read_current()
+    if current is None:
+        return ()
+    infos: list[SnapshotInfo] = []
+    for generation in sorted(current.kept, reverse=True):
+        catalogue = read_kept(index, generation)
+        infos.append(
+            SnapshotInfo(
+                generation=generation,
+                served=generation == current.generation,
+                created=catalogue.meta["created"],
+                files=len(catalogue.files),
+                chunks=sum(file.row_count for file in catalogue.files),
+                model_name=catalogue.meta.get("model_name", ""),
+                segments=len(catalogue.segments),
+                size_bytes=sum(segment.size_bytes for segment in catalogue.segments),
+            )
+        )
+    return tuple(infos)
+
+
+def read_kept(index: IndexFolder, generation: int) -> Catalogue:
+    """Read the catalogue of a kept snapshot.
+
+    Raises:
+        StoreError: It is missing or damaged.
+    """
+    try:
+        return read_catalogue(index.catalogue(generation))
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"{str(index.catalogue(generation))!r} is missing from the index; `merganser "
+            "rollback` to another snapshot, or index again with --full"
+        ) from error
+
+
+def rollback(folder: Path, generation: int | None = None) -> int:
+    """Serve a kept snapshot again; also repairs a damaged ``CURRENT``.
+
+    The next run indexes on top of it. The snapshot that was served stays kept.
+
+    Args:
+        folder: The index folder.
+        generation: Which one, or None for the one that was served before.
+
+    Returns:
+        The generation that is served now.
+
+    Raises:
+        NoSnapshotError: It is not kept, or there is no earlier one.
+        StoreBusyError: A run is writing.
+        StoreError: The snapshot is damaged.
+    """
+    index = IndexFolder(folder)
+    if not folder.is_dir():
+        raise NoSnapshotError(f"nothing has been indexed in {str(folder)!r} yet")
+    lock = WriterLock(index)
+    try:
+        current = _read_or_repair(index, generation)
+        target = _choose(current, generation)
+        catalogue = read_kept(index, target)
+        missing = [s.file for s in catalogue.segments if not (folder / s.file).exists()]
+        if missing:
+            raise StoreError(f"snapshot {target} cannot be served: {missing[0]!r} is missing")
+        kept = (target, *(number for number in current.kept if number != target))
+        index.write_current(Current(target, kept, current.next_generation, current.next_segment))
+    finally:
+        lock.release()
+    return target
+
+
+def _choose(current: Current, generation: int | None) -> int:
+    there = ", ".join(map(str, sorted(current.kept)))
+    if generation is None:
+        if len(current.kept) < 2:
+            raise NoSnapshotError(f"there is no earlier snapshot to go back to; kept: {there}")
+        return current.kept[1]
+    if generation not in current.kept:
+        raise NoSnapshotError(f"snapshot {generation} is not kept; there are: {there}")
+    return generation
+
+
+def _read_or_repair(index: IndexFolder, generation: int | None) -> Current:
+    try:
+        current = index.read_current()
+    except StoreError:
+        on_disk = index.catalogues_on_disk()
+        if generation is None or generation not in on_disk:
+            raise
+        others = [number for number in reversed(on_disk) if number != generation]
+        return Current(generation, (generation, *others), *next_numbers(index))
+    if current is None:
+        raise NoSnapshotError(f"nothing has been indexed in {str(index.path)!r} yet")
+    return current
+
+
+def next_numbers(index: IndexFolder) -> tuple[int, int]:
+    """Give the next generation and segment number, counting from the files that are there."""
+    generations, segments = index.catalogues_on_disk(), index.segments_on_disk()
+    return max(generations, default=0) + 1, max(segments, default=0) + 1
+
+
+def collect(index: IndexFolder, current: Current | None) -> None:
+    """Remove what no kept snapshot needs: old and orphaned files, remains of dead runs.
+
+    Call it with the writer's lock. Readers that have a removed file open keep it.
+
+    Args:
+        index: The index.
+        current: What is kept, or None when nothing has been published.
+    """
+    kept = current.kept if current else ()
+    needed = {
+        segment.segment for generation in kept for segment in read_kept(index, generation).segments
+    }
+    for number in index.catalogues_on_disk():
+        if number not in kept:
+            _remove(index.catalogue(number))
+    for number in index.segments_on_disk():
+        if number not in needed:
+            _remove(index.segment(number))
+
+
+def collect_builds(index: IndexFolder, *, but: Sequence[str] = ()) -> None:
+    """Remove the working folders of runs that are over; call it with the writer's lock."""
+    if index.build.is_dir():
+        for folder in index.build.iterdir():
+            if folder.name not in but:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_name(path.name + ".wal").unlink(missing_ok=True)
