@@ -19,7 +19,7 @@ from merganser.model_runner.chat import (
     merge_messages,
     plain_tools,
 )
-from merganser.model_runner.client import ModelRunner
+from merganser.model_runner.client import ModelRunner, token_of
 from merganser.model_runner.configure import (
     Configuration,
     ConfigureRequest,
@@ -93,5 +93,6 @@ __all__ = [
     "probe_all",
     "pull_command",
     "resolve_address",
+    "token_of",
     "with_retries",
 ]

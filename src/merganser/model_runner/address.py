@@ -216,11 +216,19 @@ async def first_answering(candidates: Sequence[Address]) -> Address:
     )
 
 
-async def probe_all(candidates: Sequence[Address]) -> tuple[Probe, ...]:
-    """Ask every candidate, also those after the first that answers, for a diagnosis."""
+async def probe_all(
+    candidates: Sequence[Address],
+) -> tuple[Address | None, tuple[Probe, ...]]:
+    """Ask every candidate, also those after the first that answers, for a diagnosis.
+
+    Returns:
+        The first that answers, or None, and what each answered.
+    """
     explicit = len(candidates) == 1
     answers = await asyncio.gather(*(probe(one, explicit=explicit) for one in candidates))
-    return tuple(result for _, result in answers)
+    probes = tuple(result for _, result in answers)
+    found = next((address for address, result in answers if result.ok), None)
+    return found and replace(found, probes=probes), probes
 
 
 async def probe(address: Address, *, explicit: bool) -> tuple[Address, Probe]:

@@ -92,8 +92,7 @@ class ModelRunner:
         """
         env = os.environ if env is None else env
         address = await resolve_address(base_url=model.base_url if model else None, env=env)
-        token = env.get(model.token_env) if model is not None and model.token_env else None
-        return cls(address, token=token, env=env)
+        return cls(address, token=token_of(model, env=env), env=env)
 
     async def __aenter__(self) -> Self:
         await self.connection.__aenter__()
@@ -418,6 +417,13 @@ class ModelRunner:
     def _unmanaged(self, name: str, *, ref: str = "") -> ServedModel:
         note = f"{self.address.shown} manages no models: nothing is pulled or configured there"
         return ServedModel(ref or name, name, name, tags=(name,), managed=False, note=note)
+
+
+def token_of(model: ModelRef | None, *, env: Mapping[str, str] | None = None) -> str | None:
+    """Read the token that a model's server wants from the variable that its config names."""
+    if model is None or model.token_env is None:
+        return None
+    return (os.environ if env is None else env).get(model.token_env) or None
 
 
 def _is_array(response: httpx.Response) -> bool:

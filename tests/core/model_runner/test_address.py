@@ -129,8 +129,9 @@ async def test_a_guess_that_gives_no_model_list_is_not_taken(double: Double):
     double.fail("/engines/v1/models", 200, "<html>hello</html>")
     candidates = [parse_address(double.url), parse_address(double.url)]
 
-    probes = await probe_all(candidates)
+    found, probes = await probe_all(candidates)
 
+    assert found is None
     assert [probe.ok for probe in probes] == [False, False]
 
 

@@ -1,0 +1,338 @@
+"""Look at everything a run needs from its model servers and say what is wrong and what to do.
+
+It asks what ``docker model status``, ``list``, ``ps``, ``df`` and ``logs`` ask, over HTTP, so it
+works for every kind of server, and then tries each model on a question with a known answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, asdict, dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from merganser.errors import InputTooLongError, ModelRunnerError
+from merganser.model_runner import (
+    ModelRunner,
+    candidate_addresses,
+    configure_request,
+    probe_all,
+    pull_command,
+    token_of,
+)
+from merganser.model_runner.address import NEXT_STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from merganser.model_runner import Address, DiskUsage, Probe, RunningModel, ServedModel
+    from merganser.resolve import ModelRef, ModelUse
+
+Level: TypeAlias = Literal["ok", "note", "problem"]
+
+# Longer than llama.cpp's default batch of 512 tokens, in any tokeniser.
+_LONG_INPUT = "word " * 600
+_NORM_TOLERANCE = 0.01
+_SHOWN_LOG_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What, for example ``version`` or ``embedding canary``.
+        level: ``note`` is worth knowing, ``problem`` stops a run.
+        detail: What was seen.
+        fix: What to do about a problem; empty otherwise.
+        seconds: How long it took, or None where that says nothing.
+    """
+
+    name: str
+    level: Level
+    detail: str
+    _: KW_ONLY
+    fix: str = ""
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerReport:
+    """One model server, or the places where none was found.
+
+    Attributes:
+        address: Where it answers, for people, or None.
+        probes: Every address that was asked, in order, with its answer.
+        version: As the server says, or None.
+        engines: Name and state of each engine.
+        models: What is local.
+        running: The engines that run.
+        disk: What models and engines take, or None.
+        log: The last lines of its log.
+        checks: What to make of all this.
+    """
+
+    address: str | None
+    probes: tuple[Probe, ...]
+    version: str | None = None
+    engines: tuple[tuple[str, str], ...] = ()
+    models: tuple[ServedModel, ...] = ()
+    running: tuple[RunningModel, ...] = ()
+    disk: DiskUsage | None = None
+    log: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReport:
+    """One model in one role.
+
+    Attributes:
+        model: As in the config.
+        role: What it is for.
+        used_by: The config's key that wants it.
+        served: What the server has, or None when it is missing or the server is.
+        checks: What to make of it.
+    """
+
+    model: str
+    role: str
+    used_by: str
+    served: ServedModel | None
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything that was found.
+
+    Attributes:
+        servers: One per distinct server of the models; the default one when there are no models.
+        models: One per use.
+    """
+
+    servers: tuple[ServerReport, ...]
+    models: tuple[ModelReport, ...]
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Every check, servers first."""
+        reports = (*self.servers, *self.models)
+        return tuple(check for report in reports for check in report.checks)
+
+    @property
+    def healthy(self) -> bool:
+        """Nothing that was found stops a run."""
+        return all(check.level != "problem" for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give everything as plain data."""
+        return {"healthy": self.healthy, **asdict(self)}
+
+
+async def diagnose(
+    uses: Sequence[ModelUse] = (),
+    *,
+    base_url: str | None = None,
+    env: Mapping[str, str] | None = None,
+    canaries: bool = True,
+) -> Diagnosis:
+    """Look at the servers and models of a config, or at the default server alone.
+
+    Never raises for what is wrong with a server: that is what it reports.
+
+    Args:
+        uses: The models that a config needs, from ``resolve.all_models``.
+        base_url: The server of models that name none.
+        env: Environment with ``MODEL_RUNNER_HOST``; the process's own by default.
+        canaries: Try each model, which loads it.
+    """
+    servers: list[ServerReport] = []
+    models: dict[int, ModelReport] = {}
+    for (url, _), numbers in _by_server(uses, base_url).items():
+        some = [uses[number] for number in numbers]
+        report, found = await _diagnose_server(some, url=url, env=env, canaries=canaries)
+        servers.append(report)
+        models.update(zip(numbers, found, strict=True))
+    return Diagnosis(tuple(servers), tuple(models[number] for number in sorted(models)))
+
+
+def _by_server(
+    uses: Sequence[ModelUse], base_url: str | None
+) -> dict[tuple[str | None, str | None], list[int]]:
+    """Group the uses by server; without any, ask for the default server."""
+    groups: dict[tuple[str | None, str | None], list[int]] = {}
+    for number, use in enumerate(uses):
+        key = (use.model.base_url or base_url, use.model.token_env)
+        groups.setdefault(key, []).append(number)
+    return groups or {(base_url, None): []}
+
+
+async def _diagnose_server(
+    uses: Sequence[ModelUse],
+    *,
+    url: str | None,
+    env: Mapping[str, str] | None,
+    canaries: bool,
+) -> tuple[ServerReport, list[ModelReport]]:
+    address, probes = await probe_all(candidate_addresses(base_url=url, env=env))
+    if address is None:
+        asked = ", ".join(probe.url for probe in probes)
+        check = Check("address", "problem", f"no model server answers at {asked}", fix=NEXT_STEPS)
+        server = ServerReport(address=None, probes=probes, checks=(check,))
+        return server, [_report(use, None, [_unknown(use)]) for use in uses]
+    model: ModelRef | None = uses[0].model if uses else None
+    async with ModelRunner(address, token=token_of(model, env=env)) as runner:
+        server = await _look_at_server(runner, address, probes)
+        return server, [await _look_at_model(runner, use, canaries=canaries) for use in uses]
+
+
+async def _look_at_server(
+    runner: ModelRunner, address: Address, probes: tuple[Probe, ...]
+) -> ServerReport:
+    checks = [Check("address", "ok", f"{address.shown} ({address.source})")]
+    try:
+        status = await runner.status()
+        models, running, disk = await runner.list_models(), await runner.ps(), await runner.df()
+    except ModelRunnerError as error:
+        checks.append(Check("status", "problem", str(error), fix="`docker model status`"))
+        return ServerReport(address=address.shown, probes=probes, checks=tuple(checks))
+    if not status.running:
+        text = "an OpenAI-compatible server: nothing is pulled, configured or unloaded there"
+        checks.append(Check("management", "note", text))
+    elif status.version is None:
+        text = "the server does not say its version, so it is older than v1.0.30"
+        checks.append(Check("version", "note", text))
+    else:
+        checks.append(Check("version", "ok", status.version))
+    checks += [_engine_check(name, state) for name, state in status.engines if name == "llama.cpp"]
+    return ServerReport(
+        address=address.shown,
+        probes=probes,
+        version=status.version,
+        engines=status.engines,
+        models=models,
+        running=running,
+        disk=disk,
+        log=await _log_tail(runner),
+        checks=tuple(checks),
+    )
+
+
+def _engine_check(name: str, state: str) -> Check:
+    state_word, _, details = state.partition(":")
+    runs = state_word.strip().lower().startswith("running")
+    if runs and not details.strip().endswith("unknown"):
+        return Check(f"engine {name}", "ok", state)
+    fix = "`docker model install-runner`, then `docker model status`"
+    # On Linux a missing llama-server binary is reported as running with an unknown version.
+    missing = f"{state}: the engine's program is missing" if runs else state
+    return Check(f"engine {name}", "problem", missing, fix=fix)
+
+
+async def _log_tail(runner: ModelRunner) -> tuple[str, ...]:
+    try:
+        log = await runner.logs()
+    except ModelRunnerError:
+        return ()  # the log only helps to explain what the checks have found
+    return tuple((log or "").splitlines()[-_SHOWN_LOG_LINES:])
+
+
+async def _look_at_model(runner: ModelRunner, use: ModelUse, *, canaries: bool) -> ModelReport:
+    ref = use.model.model
+    try:
+        served = await runner.model(ref)
+    except ModelRunnerError as error:
+        return _report(use, None, [Check("model", "problem", str(error))])
+    if served is None:
+        missing = f"{ref} is not local at {runner.address.shown}"
+        return _report(use, None, [Check("model", "problem", missing, fix=pull_command(ref))])
+    checks = [
+        Check("model", "note", served.note) if served.note else Check("model", "ok", served.id)
+    ]
+    if served.managed:
+        checks += await _configuration_check(runner, use, served)
+    if canaries:
+        checks += await _try_model(runner, use)
+    return _report(use, served, checks)
+
+
+async def _configuration_check(
+    runner: ModelRunner, use: ModelUse, served: ServedModel
+) -> list[Check]:
+    request = configure_request(use, served)
+    if request is None:
+        return []
+    try:
+        standing = await runner.configuration(use.model.model)
+    except ModelRunnerError as error:
+        return [Check("configuration", "problem", str(error))]
+    if standing is None:
+        return [Check("configuration", "note", "the server is too old to say")]
+    if any(one.mode == request.mode for one in standing):
+        return [Check("configuration", "ok", f"set for {request.mode}")]
+    return [Check("configuration", "note", f"not set for {request.mode}; a run sets it")]
+
+
+async def _try_model(runner: ModelRunner, use: ModelUse) -> list[Check]:
+    ref = use.model.model
+    tries: dict[str, list[tuple[str, Callable[[ModelRunner, str], Awaitable[Check]]]]] = {
+        "embedding": [("embedding canary", _try_embedding), ("long input", _try_long_input)],
+        "reranking": [("rerank canary", _try_reranking)],
+        "chat": [("tool canary", _try_tools)],
+    }
+    checks: list[Check] = []
+    for name, attempt in tries.get(use.role, []):
+        started = monotonic()
+        try:
+            check = await attempt(runner, ref)
+        except ModelRunnerError as error:
+            check = Check(name, "problem", str(error), fix="`docker model logs`")
+        seconds = monotonic() - started
+        checks.append(Check(name, check.level, check.detail, fix=check.fix, seconds=seconds))
+    return checks
+
+
+async def _try_embedding(runner: ModelRunner, ref: str) -> Check:
+    canary = await runner.embedding_canary(ref)
+    detail = f"{canary.dimensions} dimensions, norm {canary.norm:.4f}"
+    # Vectors are normalised on our side anyway, so another norm only tells of another engine.
+    usual = abs(canary.norm - 1.0) <= _NORM_TOLERANCE
+    return Check("", "ok" if usual else "note", detail)
+
+
+async def _try_long_input(runner: ModelRunner, ref: str) -> Check:
+    try:
+        await runner.embed(ref, [_LONG_INPUT])
+    except InputTooLongError as error:
+        limit = f"{error.limit} tokens" if error.limit else "its limit"
+        return Check("", "note", f"texts above {limit} are split and their vectors averaged")
+    return Check("", "ok", "600 words fit")
+
+
+async def _try_reranking(runner: ModelRunner, ref: str) -> Check:
+    canary = await runner.rerank_canary(ref)
+    detail = f"{canary.scale} scores, margin {canary.margin:.4g}"
+    if canary.trusted:
+        return Check("", "ok", detail)
+    fix = "use a model made for reranking, for example hf.co/ggml-org/qwen3-reranker-0.6b-q8_0-gguf"
+    return Check("", "problem", f"{detail}: this model does not rerank", fix=fix)
+
+
+async def _try_tools(runner: ModelRunner, ref: str) -> Check:
+    if await runner.tool_canary(ref):
+        return Check("", "ok", "calls tools")
+    return Check("", "note", "does not call tools: it is given the retrieved context instead")
+
+
+def _unknown(use: ModelUse) -> Check:
+    return Check("model", "problem", f"{use.model.model}: no server to ask", fix=NEXT_STEPS)
+
+
+def _report(use: ModelUse, served: ServedModel | None, checks: list[Check]) -> ModelReport:
+    return ModelReport(
+        model=use.model.model,
+        role=use.role,
+        used_by=use.used_by,
+        served=served,
+        checks=tuple(checks),
+    )
