@@ -161,6 +161,6 @@ def describe_source(line: SourceLine) -> str:
 class HitSource(Protocol):
     """What the agent needs of a retriever; ``merganser.retrieve.Retriever`` is one."""
 
-    async def search(self, question: str) -> SearchResult:
+    async def search(self, question: str, /) -> SearchResult:
         """Find the passages for a question, best first."""
         ...

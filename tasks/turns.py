@@ -1,0 +1,188 @@
+"""Turns as Prefect sees them: each model request and tool call is a task run of the flow.
+
+Pydantic AI's durability makes the tasks; here they get the turn's id in their cache keys. The id
+stands where the flow run's id stood: a run that resumes the same turn takes over what was answered,
+and a new turn, with an id of its own, never does. A tool call that was cut in the middle runs
+again, so tools must bear that; all of ours only read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import CacheKeyFnPolicy, CachePolicy, CompoundCachePolicy, RunId
+
+from merganser.agent.answers import describe_source
+from merganser.agent.batch import run_batch_shard
+from merganser.agent.loop import Hooks
+from merganser.agent.model import ChatOptions
+from merganser.agent.retrievers import open_retrievers
+from merganser.agent.turn import take_turn
+from merganser.model_runner import NO_RETRY, ModelRunner
+from merganser.tasks.options import LOCAL_TASK, MODEL_TASK, retry_condition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from pydantic_ai.durable_exec.prefect import TaskConfig
+
+    from merganser.agent.answers import Answer, HitSource
+    from merganser.agent.batch import AnswerJournal, BatchShard, ShardReport
+    from merganser.agent.questions import Question
+    from merganser.agent.retrievers import FindModel, ModelPlace
+    from merganser.load import Config
+    from merganser.retrieve.hits import SearchResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchJob:
+    """What the shards of one batch share.
+
+    Attributes:
+        config: With the agent.
+        agent: Who answers.
+        rags: What it may search.
+        place: Its chat model.
+        find_model: The models of the rags.
+        keys: The key of each question, by its id.
+    """
+
+    config: Config
+    agent: str
+    rags: tuple[str, ...]
+    place: ModelPlace
+    find_model: FindModel
+    keys: Mapping[str, str]
+
+
+def turn_cache_policy(turn_id: str) -> CachePolicy:
+    """Give Pydantic AI's cache policy with the turn's id in place of the flow run's.
+
+    Args:
+        turn_id: Stored before the turn begins, so that a crash in it can be resumed.
+    """
+    from pydantic_ai.durable_exec.prefect import DEFAULT_PYDANTIC_AI_CACHE_POLICY  # noqa: PLC0415 - a second
+
+    standard = DEFAULT_PYDANTIC_AI_CACHE_POLICY
+    assert isinstance(standard, CompoundCachePolicy)
+    kept = [policy for policy in standard.policies if not isinstance(policy, RunId)]
+    assert len(kept) == len(standard.policies) - 1, "the standard policy has changed"
+    turn = CacheKeyFnPolicy(cache_key_fn=lambda _context, _parameters: turn_id)
+    return CompoundCachePolicy(policies=[*kept, turn])
+
+
+def durable_hooks(turn_id: str) -> Hooks:
+    """Give what a flow adds to a turn: durability, searches as tasks, retries by Prefect alone.
+
+    Args:
+        turn_id: The turn; the same id resumes.
+
+    Returns:
+        Hooks for ``take_turn``, to be used inside a flow run.
+    """
+    from pydantic_ai.durable_exec.prefect import PrefectDurability  # noqa: PLC0415 - a second
+
+    policy = turn_cache_policy(turn_id)
+    return Hooks(
+        capabilities=(
+            PrefectDurability(
+                model_task_config=_turn_task(policy, MODEL_TASK["retries"]),
+                # Our tools fail for good by telling the model; what they raise may pass.
+                tool_task_config=_turn_task(policy, MODEL_TASK["retries"]),
+            ),
+        ),
+        search=_search_as_task,
+        chat=ChatOptions(retry=NO_RETRY),
+    )
+
+
+def _turn_task(policy: CachePolicy, retries: int) -> TaskConfig:
+    return {
+        "retries": retries,
+        "retry_delay_seconds": MODEL_TASK["retry_delay_seconds"],
+        "retry_condition_fn": retry_condition,
+        "cache_policy": policy,
+        # The result is what a resumed turn takes over.
+        "persist_result": True,
+    }
+
+
+async def _search_as_task(rag: str, retriever: HitSource, question: str) -> SearchResult:
+    @task(**MODEL_TASK, name="search", task_run_name=f"search {rag}")
+    async def search(question: str) -> SearchResult:
+        return await retriever.search(question)
+
+    return await search(question)
+
+
+@task(**LOCAL_TASK, task_run_name="show answer")
+def publish_answer(question: str, answer: Answer, key: str) -> UUID:
+    """Show an answer with its sources as an artifact of the run.
+
+    Args:
+        question: As asked.
+        answer: Its answer.
+        key: The artifact's key: lower-case letters, digits and dashes.
+
+    Returns:
+        The artifact's id.
+    """
+    created: Any = create_markdown_artifact(
+        answer_markdown(question, answer), key=key, description=question[:200]
+    )
+    return created
+
+
+def answer_markdown(question: str, answer: Answer) -> str:
+    """Write an answer for people: the text, the sources, what it cost."""
+    quoted = "\n".join(f"> {line}" for line in question.splitlines())
+    lines = [quoted, "", answer.text.strip() or "*(no text)*", "", f"**{answer.outcome}**", ""]
+    lines += [f"- `{describe_source(line)}`" for line in answer.sources]
+    lines += ["", *(f"- note: {note}" for note in answer.notes)]
+    cost = (
+        f"{answer.model}, rag mode {answer.rag_mode}, {answer.usage.requests} requests, "
+        f"{answer.usage.input_tokens} + {answer.usage.output_tokens} tokens, "
+        f"{answer.seconds:.1f} s"
+    )
+    lines += ["", cost]
+    return "\n".join(lines)
+
+
+@task(**MODEL_TASK, task_run_name="answer {shard.number}")
+def answer_shard(
+    shard: BatchShard, job: BatchJob, journal: AnswerJournal, concurrency: int
+) -> ShardReport:
+    """Answer the questions of one shard; each answered row is on disk at once.
+
+    Durability of each request would cost more than it saves here: the row is the resume record.
+
+    Raises:
+        StoreError: An index cannot be read.
+    """
+
+    async def answer_all() -> ShardReport:
+        async with (
+            open_retrievers(job.config, job.rags, job.find_model) as retrievers,
+            ModelRunner(job.place.address) as runner,
+        ):
+
+            async def answer(question: Question) -> Answer:
+                return await take_turn(
+                    job.config,
+                    job.agent,
+                    question.question,
+                    retrievers=retrievers,
+                    runner=runner,
+                    turn_id=job.keys[question.id],
+                )
+
+            return await run_batch_shard(
+                shard, answer, journal, keys=job.keys, concurrency=concurrency
+            )
+
+    return asyncio.run(answer_all())
