@@ -7,7 +7,6 @@ found out once, and then those that have a meaning there fall back and the other
 from __future__ import annotations
 
 import os
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
 from merganser.errors import RequestRejectedError
@@ -48,6 +47,8 @@ if TYPE_CHECKING:
 _DEFAULT_OPTIONS = ChatOptions()
 _DEFAULT_TIMEOUTS = Timeouts()
 _DEFAULT_RETRY = RetryPolicy()
+# How servers of other kinds say that they have no such call; 429 is about load, not about calls.
+_NOT_THERE = frozenset({*range(400, 500), 501}) - {429}
 
 
 class ModelRunner:
@@ -114,27 +115,14 @@ class ModelRunner:
     async def managed(self) -> bool:
         """Tell whether the server manages models, as Docker Model Runner does."""
         if self._managed is None:
-            response = await self.connection.request(
-                "GET",
-                "/models",
-                expected={
-                    HTTPStatus.NOT_FOUND,
-                    HTTPStatus.METHOD_NOT_ALLOWED,
-                    HTTPStatus.UNAUTHORIZED,
-                    HTTPStatus.FORBIDDEN,
-                },
-            )
+            response = await self.connection.request("GET", "/models", expected=_NOT_THERE)
             # OpenAI servers whose API has no /v1 answer here too, with an object.
             self._managed = response.is_success and _is_array(response)
         return self._managed
 
     async def version(self) -> str | None:
         """Give the server's version, or None when it is older than v1.0.30 or of another kind."""
-        response = await self.connection.request(
-            "GET",
-            "/version",
-            expected={404, 405, 401, 403},
-        )
+        response = await self.connection.request("GET", "/version", expected=_NOT_THERE)
         if not response.is_success:
             return None
         try:
@@ -260,9 +248,7 @@ class ModelRunner:
 
     async def logs(self) -> str | None:
         """Give the server's log, or None when it is older than v1.1.29 or keeps none."""
-        response = await self.connection.request(
-            "GET", "/logs", expected={400, 401, 403, 404, 405, 501}
-        )
+        response = await self.connection.request("GET", "/logs", expected=_NOT_THERE)
         return response.text if response.is_success else None
 
     async def embed(
@@ -401,7 +387,7 @@ class ModelRunner:
 
     async def _openai_models(self) -> Sequence[str] | None:
         path = f"{self.address.openai_prefix}/models"
-        response = await self.connection.request("GET", path, expected={404, 405, 501})
+        response = await self.connection.request("GET", path, expected=_NOT_THERE)
         if not response.is_success:
             return None
         return openai_ids(self.connection.decode(response, path=path))

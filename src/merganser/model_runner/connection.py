@@ -101,6 +101,8 @@ class Connection:
                     timeout=limit,
                 )
             except httpx.HTTPError as exc:
+                # Whatever was loaded may be gone, so the next request waits for a load again.
+                self.forget_answers()
                 raise error_for_exception(exc, url=self.shown(path)) from exc
             if not response.is_success and response.status_code not in expected:
                 raise self.error(response, response.text, path=path, model=model)

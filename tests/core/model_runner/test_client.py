@@ -241,6 +241,9 @@ async def test_a_first_request_waits_for_the_load_and_a_later_one_does_not(doubl
         double.fail(EMBEDDINGS, 200, embedding_answer([1.0]), delay=0.5)
         with pytest.raises(RunnerUnavailableError, match="in time"):
             await client.embed(EMBEDDER, ["a"])
+        # It may have been unloaded, and a short wait would end every load before its end.
+        double.fail(EMBEDDINGS, 200, embedding_answer([1.0]), delay=0.5)
+        await client.embed(EMBEDDER, ["a"])
 
 
 async def test_a_server_that_is_gone_is_unreachable():
@@ -271,6 +274,15 @@ async def test_a_server_that_lists_no_models_is_believed(double: Double):
 
     assert found is not None
     assert found.canonical == "gpt-x"
+
+
+async def test_wrong_credentials_are_not_taken_for_a_server_without_a_list(double: Double):
+    double.managed = False
+    double.fail("/v1/models", 401, {"error": {"message": "bad key", "type": "auth"}})
+
+    async with ModelRunner(f"{double.url}/v1") as client:
+        with pytest.raises(RequestRejectedError, match="token_key"):
+            await client.model("gpt-x")
 
 
 async def test_the_token_of_a_server_is_sent(double: Double):
