@@ -387,7 +387,7 @@ class ModelRunner:
 
     async def _openai_models(self) -> Sequence[str] | None:
         path = f"{self.address.openai_prefix}/models"
-        response = await self.connection.request("GET", path, expected=_NOT_THERE)
+        response = await self.connection.request("GET", path, expected={404, 405, 501})
         if not response.is_success:
             return None
         return openai_ids(self.connection.decode(response, path=path))
