@@ -9,6 +9,7 @@ again, so tools must bear that; all of ours only read.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,9 @@ from merganser.agent.loop import Hooks
 from merganser.agent.model import ChatOptions
 from merganser.agent.retrievers import open_retrievers
 from merganser.agent.turn import take_turn
+from merganser.errors import TransientError
 from merganser.model_runner import NO_RETRY, ModelRunner
-from merganser.tasks.options import LOCAL_TASK, MODEL_TASK, retry_condition
+from merganser.tasks.options import LOCAL_TASK, MODEL_TASK, TaskOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,15 +107,29 @@ def _turn_task(policy: CachePolicy, retries: int) -> TaskConfig:
     return {
         "retries": retries,
         "retry_delay_seconds": MODEL_TASK["retry_delay_seconds"],
-        "retry_condition_fn": retry_condition,
+        "retry_condition_fn": may_pass,
         "cache_policy": policy,
         # The result is what a resumed turn takes over.
         "persist_result": True,
     }
 
 
+async def may_pass(task: Any, task_run: Any, state: Any) -> bool:
+    """Retry only what may vanish by itself, as ``retry_condition`` does for tasks that block.
+
+    In a coroutine a state gives its result as an awaitable.
+    """
+    del task, task_run
+    result = state.result(raise_on_failure=False)
+    if inspect.isawaitable(result):
+        result = await result
+    return isinstance(result, TransientError)
+
+
 async def _search_as_task(rag: str, retriever: HitSource, question: str) -> SearchResult:
-    @task(**MODEL_TASK, name="search", task_run_name=f"search {rag}")
+    options: TaskOptions = {**MODEL_TASK, "retry_condition_fn": may_pass}
+
+    @task(**options, name="search", task_run_name=f"search {rag}")
     async def search(question: str) -> SearchResult:
         return await retriever.search(question)
 
