@@ -69,21 +69,28 @@ def no_network() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def clean_environment(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, model_cache: Path
-) -> None:
-    """Hide the user's settings from tests and keep their files out of the user's folders."""
-    keeps_server = set(_REAL_SERVER_FOLDERS) & set(request.path.parts)
-    for name in list(os.environ):
-        if name == "MODEL_RUNNER_HOST" and keeps_server:
-            continue
-        if name.startswith(_FORGOTTEN_PREFIXES) or name.upper() in _PROXIES:
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("MERGANSER_HOME", str(model_cache.parent / "home"))
-    monkeypatch.setenv("MERGANSER_CACHE", str(model_cache))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    model_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Hide the user's settings from tests and keep tests out of the user's folders."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            forgotten = name.startswith(_FORGOTTEN_PREFIXES) and name != "MODEL_RUNNER_HOST"
+            if forgotten or name.upper() in _PROXIES:
+                patch.delenv(name)
+        patch.setenv("MERGANSER_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("MERGANSER_CACHE", str(model_cache))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("DO_NOT_TRACK", "1")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_real_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let only the tests that are meant for it see the user's own model runner."""
+    if not set(_REAL_SERVER_FOLDERS) & set(request.path.parts):
+        monkeypatch.delenv("MODEL_RUNNER_HOST", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -67,10 +67,15 @@ class OnnxEncoder:
         self._tokenizer = load_library("tokenizers").Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_truncation()  # a cut text is a wrong vector: too long is an error
         self._tokenizer.no_padding()
+        self._vocabulary_size = int(self._tokenizer.get_vocab_size())
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Give the token ids of each text, the special tokens included, never cut."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def knows(self, ids: Sequence[int]) -> bool:
+        """Tell whether every id is in the vocabulary."""
+        return not ids or (min(ids) >= 0 and max(ids) < self._vocabulary_size)
 
     def encode(self, tokens: Sequence[Sequence[int]]) -> Vectors:
         """Encode one batch.

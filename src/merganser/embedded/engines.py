@@ -119,14 +119,13 @@ class EncoderOnlyEngine:
 
     async def answer(self, request: EngineRequest) -> EngineResponse:
         """Refuse as llama.cpp does."""
-        if request.operation == "rerank":
-            refusal = not_supported("reranking", "Start it with `--reranking`")
-        elif request.operation == "score":
+        if request.operation in {"score", "images"}:
             return file_not_found()
-        else:
-            fix = "Start it without `--embeddings` or `--reranking`"
-            refusal = not_supported("completions", fix)
-        return refusal.response
+        if request.operation == "rerank":
+            fix = "Start it with `--reranking`"
+            return not_supported("reranking", fix).response
+        message = "the current context does not support logits computation. skipping"
+        return EngineRefusalError(500, message, "server_error").response
 
     async def close(self) -> None:
         """Hold nothing, free nothing."""

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from merganser.embedded.model_store import ModelConflictError
 from merganser.embedded.model_tar import BadModelTarError, read_model_tar
-from merganser.embedded.names import qualify
+from merganser.embedded.names import is_valid, qualify
 from merganser.embedded.pulls import RawText
 from merganser.embedded.replies import (
     StreamReply,
@@ -78,7 +78,7 @@ async def create_model(state: RunnerState, request: Request) -> Response:
         reference, token = document["from"], document.get("bearer-token")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise TextError(400, "invalid request body") from None
-    if not isinstance(reference, str) or not reference.strip():
+    if not isinstance(reference, str) or not is_valid(reference):
         raise TextError(400, "Invalid model reference")
     lines = state.puller.pull(reference, token)
     # No header is sent before the first line: an early failure still has its own status.

@@ -12,10 +12,11 @@ import json
 import re
 import tarfile
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merganser.embedded.artifacts import Artifact, gguf_artifact
+from merganser.embedded.artifacts import Artifact, GgufFile, gguf_artifact
 from merganser.embedded.gguf_metadata import NotGgufError
 from merganser.embedded.hub import file_sha256
 from merganser.errors import MerganserError
@@ -100,6 +101,26 @@ def _describe(manifest: bytes, blobs: dict[str, Path]) -> Artifact:
         raise BadModelTarError("no GGUF layer")
     digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
     try:
-        return gguf_artifact(path, digest=digest, source="loaded")
+        artifact = gguf_artifact(path, digest=digest, source="loaded")
     except NotGgufError as error:
         raise BadModelTarError(str(error)) from error
+    return _with_packaged_config(artifact, _read_config(document, blobs))
+
+
+def _read_config(manifest: dict[str, Any], blobs: dict[str, Path]) -> dict[str, Any]:
+    """Give the packager's ``config``; it is empty for artifacts of other packagers."""
+    try:
+        path = blobs[str(manifest["config"]["digest"]).removeprefix("sha256:")]
+        document: dict[str, Any] = json.loads(path.read_bytes())
+        return dict(document["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadModelTarError(f"the config blob cannot be read: {error}") from error
+
+
+def _with_packaged_config(artifact: Artifact, config: dict[str, Any]) -> Artifact:
+    """Show the packager's config, and use its context size as the default."""
+    context = config.get("context_size")
+    if isinstance(context, int) and isinstance(artifact.files, GgufFile):
+        files = replace(artifact.files, context_tokens=context)
+        return replace(artifact, config=config, files=files)
+    return replace(artifact, config=config)

@@ -12,7 +12,13 @@ import re
 DEFAULT_REGISTRY = "docker.io"
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|[0-9a-f]{64}|[0-9a-f]{12}")
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:[/:@][A-Za-z0-9][A-Za-z0-9._-]*)*")
 _DOCKER_ALIASES = ("index.docker.io/", "registry-1.docker.io/")
+
+
+def is_valid(reference: str) -> bool:
+    """Tell whether the text can be a model's name or id at all."""
+    return _REFERENCE.fullmatch(reference.strip()) is not None
 
 
 def is_digest(reference: str) -> bool:

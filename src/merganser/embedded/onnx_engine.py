@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from merganser.embedded.settings import EngineSettings
 
 _INVALID = "invalid_request_error"
+_WRONG_TYPE = (
+    '"prompt" elements must be a string, a list of tokens, a JSON object containing a prompt '
+    "string, or a list of mixed strings & tokens."
+)
+_JSON_TYPES: dict[type[object], str] = {
+    bool: "boolean",
+    int: "number",
+    float: "number",
+    list: "array",
+    dict: "object",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +97,12 @@ class OnnxEngine:
         as_base64 = _wants_base64(document)
         tokens = await asyncio.to_thread(self._tokenize, inputs)
         for ids in tokens:
+            if not self._encoder.knows(ids):
+                raise EngineRefusalError(400, "Prompt contains invalid tokens", _INVALID)
             self._check_length(len(ids))
         vectors = await asyncio.wrap_future(self._pool.submit(tokens))
+        if "input" not in document:
+            return EngineResponse(_encode_plain_answer(vectors))
         body = await asyncio.to_thread(
             _encode_answer,
             vectors,
@@ -134,15 +149,12 @@ def _read_inputs(document: Mapping[str, Any]) -> list[str | list[int]]:
     Raises:
         EngineRefusalError: None, an empty list, or other types.
     """
-    given = document.get("input", document.get("content"))
-    if given is None:
+    if "input" not in document and "content" not in document:
         raise EngineRefusalError(400, '"input" or "content" must be provided', _INVALID)
+    given: object = document["input"] if "input" in document else document["content"]
     items = _as_items(given)
     if items is None:
-        message = (
-            '"input" must be a string, a list of strings, a list of tokens, or a list of those'
-        )
-        raise EngineRefusalError(400, message, _INVALID)
+        raise EngineRefusalError(400, _WRONG_TYPE, _INVALID)
     if not items:
         raise EngineRefusalError(400, '"input" must not be empty', _INVALID)
     return items
@@ -177,7 +189,11 @@ def _wants_base64(document: Mapping[str, Any]) -> bool:
     Raises:
         EngineRefusalError: Neither ``float`` nor ``base64``, or vectors not to be normalised.
     """
-    wanted = document.get("encoding_format", "float")
+    wanted: object = document.get("encoding_format", "float")
+    if not isinstance(wanted, str):
+        found = _JSON_TYPES.get(type(wanted), "null")
+        message = f"[json.exception.type_error.302] type must be string, but is {found}"
+        raise EngineRefusalError(400, message, _INVALID)
     if wanted not in {"float", "base64"}:
         message = "The format to return the embeddings in. Can be either float or base64"
         raise EngineRefusalError(400, message, _INVALID)
@@ -185,6 +201,13 @@ def _wants_base64(document: Mapping[str, Any]) -> bool:
         message = "embd_normalize: the vectors of this engine are L2-normalised (2) in the graph"
         raise EngineRefusalError(400, message, _INVALID)
     return wanted == "base64"
+
+
+def _encode_plain_answer(vectors: Vectors) -> bytes:
+    """Write llama.cpp's own form, which it uses when the texts came as ``content``."""
+    return encode_json(
+        [{"index": index, "embedding": [row.tolist()]} for index, row in enumerate(vectors)]
+    )
 
 
 def _encode_answer(vectors: Vectors, *, model: object, tokens: int, as_base64: bool) -> bytes:

@@ -96,7 +96,6 @@ class Puller:
         self._default_aliases = default_aliases
         self._places = asyncio.Semaphore(MAX_CONCURRENT_PULLS)
         self._announced = set[str]()
-        self._prepared = dict[str, Artifact]()
 
     def resolve(self, reference: str) -> PullTarget | None:
         """Find what can serve a reference, by itself or as a stand-in."""
@@ -116,8 +115,8 @@ class Puller:
             TextError: Refused before the first line.
         """
         self._raise_early_fault(reference)
-        if self._adopt_stored(reference):
-            yield progress_line("success", "Using cached model")
+        if artifact := self._adopt_stored(reference):
+            yield _cached_line(artifact)
             return
         target = self.resolve(reference)
         if target is None:
@@ -149,16 +148,15 @@ class Puller:
             return explicit
         return default_alias(reference) if self._default_aliases else None
 
-    def _adopt_stored(self, reference: str) -> bool:
-        """Serve a reference by a model that is here; True when nothing has to be fetched."""
-        if self._store.find(reference) is not None:
-            return True
+    def _adopt_stored(self, reference: str) -> Artifact | None:
+        """Serve a reference by a model that is here; None when it has to be fetched."""
+        if model := self._store.find(reference):
+            return model.artifact
         alias = self._aliases.get(shorten(reference))
-        stored = self._store.find(alias) if alias else None
-        if stored is None or alias is None:
-            return False
-        self._store.add(stored.artifact, reference, alias_of=alias)
-        return True
+        if alias is None or catalogue_model(alias) or not (model := self._store.find(alias)):
+            return None
+        self._store.add(model.artifact, reference, alias_of=alias)
+        return model.artifact
 
     def _announce(self, reference: str, target: PullTarget) -> None:
         if target.alias_of and shorten(reference) not in self._announced:
@@ -170,12 +168,6 @@ class Puller:
     ) -> AsyncIterator[Line]:
         if target.alias_of:
             yield progress_line("warning", _stand_in_message(reference, target))
-        artifact = self._prepared.get(target.model.reference)
-        if artifact is not None:
-            self._store.add(artifact, reference, alias_of=target.alias_of)
-            size = format_size(artifact.size_bytes)
-            yield progress_line("success", f"Using cached model: {size}")
-            return
         work = _Preparation(target.model, self._weights, token)
         try:
             async for line in work.lines():
@@ -187,7 +179,6 @@ class Puller:
             return
         finally:
             work.cancel()
-        self._prepared[target.model.reference] = artifact
         self._store.add(artifact, reference, alias_of=target.alias_of)
         yield progress_line("success", "Model pulled successfully")
 
@@ -221,14 +212,16 @@ class Puller:
             case "pull-doubled":
                 async for line in self._doubled(reference, target, token):
                     yield line
-            case _:  # pull-cached and pull-slow do all of the work, quietly or late
+            case "pull-slow":
+                yield begun
                 await asyncio.sleep(seconds)
-                quiet = kind == "pull-cached"
                 async for line in self._stream(reference, target, token):
-                    if not quiet:
-                        yield line
-                if quiet:
-                    yield progress_line("success", "Using cached model: 21.77MiB")
+                    yield line
+            case _:  # pull-cached does the work, quietly
+                async for _line in self._stream(reference, target, token):
+                    pass
+                if artifact := self._adopt_stored(reference):
+                    yield _cached_line(artifact)
 
     async def _doubled(
         self, reference: str, target: PullTarget, token: str | None
@@ -276,6 +269,10 @@ def _stand_in_message(reference: str, target: PullTarget) -> str:
         f"{wanted} is not available here; {target.alias_of} stands in for it. "
         "Results are those of the smaller model."
     )
+
+
+def _cached_line(artifact: Artifact) -> dict[str, Any]:
+    return progress_line("success", f"Using cached model: {format_size(artifact.size_bytes)}")
 
 
 def _layer_line(model: CatalogueModel, file: WeightFile, done: int) -> dict[str, Any]:
