@@ -26,7 +26,7 @@ from merganser.embedded.bert_onnx import (
     numeric_variant,
 )
 from merganser.embedded.encoder import OnnxEncoder
-from merganser.embedded.gguf_metadata import FILE_TYPES, read_gguf_metadata
+from merganser.embedded.gguf_metadata import FILE_TYPES, SYNTHETIC_KEY, read_gguf_metadata
 from merganser.embedded.hub import file_sha256
 from merganser.embedded.onnx_engine import OnnxFiles
 
@@ -195,9 +195,12 @@ def gguf_artifact(path: Path, *, digest: str = "", source: str = "file") -> Arti
     context = metadata.get(f"{architecture}.context_length")
     context_tokens = int(context) if isinstance(context, int) else None
     size = path.stat().st_size
+    quantization = FILE_TYPES.get(int(metadata.get("general.file_type", -1)), "unknown")
+    if metadata.get(SYNTHETIC_KEY):
+        quantization = "SYNTHETIC"
     config: dict[str, Any] = {
         "format": "gguf",
-        "quantization": FILE_TYPES.get(int(metadata.get("general.file_type", -1)), "unknown"),
+        "quantization": quantization,
         "parameters": str(metadata.get("general.size_label", "")),
         "architecture": architecture,
         "size": format_size(size),

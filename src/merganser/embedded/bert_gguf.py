@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from merganser.embedded.gguf_metadata import SYNTHETIC_KEY
 from merganser.embedded.libraries import load_library
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class BertSource:
         weights: Its ``model.safetensors``.
         name: Goes into ``general.name``.
         description: Goes into ``general.description`` if not empty.
+        synthetic: Mark the file as made up; its Model JSON then says so.
     """
 
     config: Path
@@ -46,6 +48,7 @@ class BertSource:
     _: KW_ONLY
     name: str
     description: str = ""
+    synthetic: bool = False
 
 
 def convert_bert_to_gguf(
@@ -98,6 +101,8 @@ def _write_parameters(
     writer.add_name(source.name)
     if source.description:
         writer.add_description(source.description)
+    if source.synthetic:
+        writer.add_bool(SYNTHETIC_KEY, True)
     writer.add_block_count(parameters["num_hidden_layers"])
     writer.add_context_length(parameters["max_position_embeddings"])
     writer.add_embedding_length(parameters["hidden_size"])

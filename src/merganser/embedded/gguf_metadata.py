@@ -31,6 +31,10 @@ FILE_TYPES: Final = {
 """``general.file_type`` by number, as llama.cpp names them."""
 
 
+SYNTHETIC_KEY: Final = "merganser.synthetic"
+"""Our own key in files whose weights were made up for tests."""
+
+
 class NotGgufError(ValueError):
     """The file does not begin as a GGUF file does, or breaks off."""
 

@@ -8,7 +8,6 @@ means nothing. It says so in ``general.name`` and ``general.description``, its M
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SYNTHETIC_NAME: Final = "synthetic-reranker (random head, order is meaningless)"
-SYNTHETIC_QUANTIZATION: Final = "SYNTHETIC"
 
 _SEED: Final = 7
 _HIDDEN: Final = 384
@@ -48,7 +46,7 @@ def write_synthetic_reranker(weights: Mapping[str, Path], target: Path) -> Artif
         weights["model.safetensors"],
         name=SYNTHETIC_NAME,
         description="For tests of the wire format. It cannot rank.",
+        synthetic=True,
     )
     convert_bert_to_gguf(source, target, rank=True, extra=head)
-    artifact = gguf_artifact(target, source="synthetic")
-    return replace(artifact, config={**artifact.config, "quantization": SYNTHETIC_QUANTIZATION})
+    return gguf_artifact(target, source="synthetic")

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 class Progress(Protocol):
     """Told about every stretch of bytes fetched or checked."""
 
-    def __call__(self, file: WeightFile, done_bytes: int) -> None:
+    def __call__(self, file: WeightFile, done_bytes: int, /) -> None:
         """Take the bytes of ``file`` that are there so far."""
 
 
