@@ -9,41 +9,18 @@ A deployment's entry point is such a name (PEP 562), so no code is generated.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from merganser.errors import PlanError
-from merganser.flows.compile import compile_flow
+from merganser.flows.compile import compile_flow, spell
 from merganser.load import load_config
 from merganser.resolve import resolve_flows
 
 if TYPE_CHECKING:
     from prefect import Flow
 
-    from merganser.load import Config
-    from merganser.resolve import FlowDefinition
-
 CONFIG_PATH = "MERGANSER_CONFIG_PATH"
-
-
-def attribute_name(config: Path, flow: str) -> str:
-    """Give the name under which a flow of a config is found in this module."""
-    return f"{_spell(config.stem)}__{_spell(flow)}"
-
-
-def find_flow(config: Config, name: str) -> FlowDefinition:
-    """Give the flow of that name.
-
-    Raises:
-        PlanError: There is none; the message lists those that exist.
-    """
-    flows = resolve_flows(config)
-    for flow in flows:
-        if flow.name == name:
-            return flow
-    known = ", ".join(repr(flow.name) for flow in flows)
-    raise PlanError(f"{config.path} has no flow {name!r}; it has {known}")
 
 
 def __getattr__(name: str) -> Flow[..., Any]:
@@ -62,7 +39,7 @@ def __getattr__(name: str) -> Flow[..., Any]:
         for file in _config_files(config_name)
         for config in [load_config(file)]
         for flow in resolve_flows(config)
-        if _spell(flow.name) == flow_name
+        if spell(flow.name) == flow_name
     ]
     if not found:
         where = ", ".join(str(folder) for folder in _folders())
@@ -71,11 +48,6 @@ def __getattr__(name: str) -> Flow[..., Any]:
         places = ", ".join(f"{config.path} ({flow.name})" for config, flow in found)
         raise PlanError(f"{name!r} is ambiguous: {places}; rename one of them")
     return compile_flow(*found[0])
-
-
-def _spell(name: str) -> str:
-    """Spell a name as a Python identifier, with no double underscore of its own."""
-    return re.sub(r"\W|_+", "_", name)
 
 
 def _folders() -> list[Path]:
@@ -87,5 +59,5 @@ def _config_files(config_name: str) -> list[Path]:
         file
         for folder in _folders()
         for file in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml")))
-        if _spell(file.stem) == config_name
+        if spell(file.stem) == config_name
     ]

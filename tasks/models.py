@@ -12,6 +12,7 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from merganser.embed import Embedder
 from merganser.model_runner import (
+    NO_RETRY,
     Address,
     ModelRunner,
     PullProgress,
@@ -20,6 +21,7 @@ from merganser.model_runner import (
     ensure_model,
     mode_of,
     resolve_address,
+    token_of,
 )
 from merganser.progress import report
 from merganser.tasks.options import MODEL_TASK
@@ -27,7 +29,7 @@ from merganser.tasks.options import MODEL_TASK
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from merganser.resolve import EmbeddingDefinition, ModelUse
+    from merganser.resolve import EmbeddingDefinition, ModelRef, ModelUse
 
 _ARTIFACT_SECONDS = 2.0
 """Each update of a progress artifact is a request to the Prefect server."""
@@ -75,7 +77,7 @@ def check_model(use: ModelUse, base_url: str | None) -> ModelStatus:
 
     async def check() -> ModelStatus:
         address = await resolve_address(base_url=use.model.base_url or base_url)
-        async with ModelRunner(address) as runner:
+        async with open_runner(address, use.model) as runner:
             return ModelStatus(use, address, await runner.model(use.model.model))
 
     status = asyncio.run(check())
@@ -94,7 +96,7 @@ def pull_model(status: ModelStatus) -> ModelStatus:
     show = _PullArtifact(status.use.model.model)
 
     async def pull() -> ServedModel:
-        async with ModelRunner(status.address) as runner:
+        async with open_runner(status.address, status.use.model) as runner:
             return await ensure_model(runner, status.use, policy="always", on_progress=show)
 
     return ModelStatus(status.use, status.address, asyncio.run(pull()))
@@ -113,7 +115,7 @@ def configure_model(status: ModelStatus) -> ReadyModel:
     use, ref = status.use, status.use.model.model
 
     async def configure() -> None:
-        async with ModelRunner(status.address) as runner:
+        async with open_runner(status.address, use.model) as runner:
             request = configure_request(use, served)
             if request is not None and served.managed:
                 await runner.configure(ref, request)
@@ -125,6 +127,11 @@ def configure_model(status: ModelStatus) -> ReadyModel:
     for note in notes:
         get_run_logger().warning(note)
     return ReadyModel(use, status.address, served, notes)
+
+
+def open_runner(address: Address, model: ModelRef) -> ModelRunner:
+    """Give a client that leaves retries to Prefect, where they are seen in the run's history."""
+    return ModelRunner(address, retry=NO_RETRY, token=token_of(model))
 
 
 def embedder_of(

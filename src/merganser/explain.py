@@ -5,6 +5,7 @@ The stages are those that ``merganser.flows.execute`` runs; here they only becom
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -21,9 +22,9 @@ from merganser.plan import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from merganser.index import Survey
     from merganser.plan import Plan, Stage
 
 _NAMED_PATHS = 5
@@ -163,6 +164,20 @@ def _explained(plan: Plan, world: World) -> Iterator[str]:
                 yield from (f"      {line}" for line in describe_work(work))
             case _:
                 pass
+
+
+def work_of(found: Survey) -> IndexWork:
+    """Give what a survey found as what a run would do."""
+    return IndexWork(
+        added=tuple(document.path for document in found.added),
+        changed=tuple(document.path for document in found.changed),
+        moved=tuple((move.origin, move.document.path) for move in found.moved),
+        removed=found.removed,
+        unchanged=found.unchanged,
+        skipped=Counter(skipped.reason for skipped in found.skipped),
+        reasons=found.reasons,
+        pending_bytes=sum(document.size_bytes for document in found.pending),
+    )
 
 
 def describe_work(work: IndexWork) -> Iterator[str]:

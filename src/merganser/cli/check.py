@@ -13,7 +13,8 @@ from merganser.errors import SpecErrors
 @json_option
 def command(file: str, *, as_json: bool) -> int:
     """Load FILE and report every error and warning, without touching models or history."""
-    from merganser.load import check_as_json, load_config, render_check
+    from merganser.check import check_as_json, render_check
+    from merganser.load import load_config
 
     try:
         config = load_config(file)

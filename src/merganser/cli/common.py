@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from merganser.load import Config
 
@@ -30,12 +29,14 @@ class Reach:
         base_url: A model server's address, or None to look for one.
         embedded: Serve models from this machine, without Docker.
         pull: What to do about models that are not on the server.
+        ephemeral: Keep the run history only as long as the command runs.
     """
 
     model_map: Mapping[str, str]
     base_url: str | None
     embedded: bool
     pull: PullPolicy
+    ephemeral: bool
 
     def load(self, file: str) -> Config:
         """Load the config and show its warnings on stderr.
@@ -75,6 +76,7 @@ def take_reach(options: dict[str, Any]) -> Reach:
         base_url=options.pop("base_url"),
         embedded=options.pop("embedded"),
         pull=options.pop("pull"),
+        ephemeral=options.pop("ephemeral"),
     )
 
 
@@ -88,30 +90,31 @@ def file_argument(function: Command) -> Command:
     return click.argument("file", type=click.Path(dir_okay=False))(function)
 
 
+def parse_pairs(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Turn repeated ``a=b`` into a mapping; click's callback."""
+    del ctx
+    pairs = dict[str, str]()
+    for value in values:
+        name, separator, target = value.partition("=")
+        if not separator or not name or not target:
+            raise click.BadParameter(f"{value!r} is not of the form NAME=MODEL", param=param)
+        pairs[name] = target
+    return pairs
+
+
 def print_json(value: object) -> None:
     """Print one JSON document on stdout."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_encode))
 
 
 def _encode(value: object) -> object:
-    if isinstance(value, Path | os.PathLike):
+    if isinstance(value, Path):
         return str(value)
     if isinstance(value, bytes):
         return value.hex()
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def _parse_model_map(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> dict[str, str]:
-    del ctx
-    pairs = dict[str, str]()
-    for value in values:
-        name, separator, target = value.partition("=")
-        if not separator or not name or not target:
-            raise click.BadParameter(f"{value!r} is not of the form ai/wanted=ai/used", param=param)
-        pairs[name] = target
-    return pairs
 
 
 _REACH_OPTIONS = (
@@ -119,7 +122,7 @@ _REACH_OPTIONS = (
         "--model-map",
         multiple=True,
         metavar="WANTED=USED",
-        callback=_parse_model_map,
+        callback=parse_pairs,
         help="Use another model than the file names; repeatable.",
     ),
     click.option(
@@ -133,11 +136,12 @@ _REACH_OPTIONS = (
         show_default=True,
         help="What to do about missing models; without a terminal, ask means pull.",
     ),
+    click.option("--ephemeral", is_flag=True, help="Keep no run history beyond this command."),
 )
 
 
 @contextmanager
-def exit_cleanly() -> Iterator[None]:
+def exit_cleanly() -> Generator[None]:
     """Turn Ctrl-C into click's Abort, whatever library was interrupted."""
     try:
         yield

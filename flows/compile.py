@@ -1,0 +1,157 @@
+"""Compile a config's flow into a Prefect flow with a typed parameter form.
+
+A compiled flow is a closure over the config and its plan. Its name, version and parameters are what
+the Prefect UI shows; its module and name are where any process finds it again, see ``pipelines``.
+"""
+
+from __future__ import annotations
+
+import re
+from contextvars import ContextVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
+from uuid import uuid4
+
+from prefect import Flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from merganser.explain import describe_plan
+from merganser.flows.execute import Execution, Outcome, Question
+from merganser.flows.lifecycle import registered_run
+from merganser.flows.models import ModelPolicy
+from merganser.model_runner import PullPolicy  # noqa: TC001 - Prefect reads the annotation
+from merganser.plan import build_plan
+from merganser.resolve import AskFlow, BatchFlow, IndexFlow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from merganser.agent.events import EventSink
+    from merganser.load import Config
+    from merganser.plan import Plan
+    from merganser.resolve import FlowDefinition
+
+MODULE = "merganser.flows.pipelines"
+
+DEFAULT_WORKERS = 2
+"""Two shards at a time: one is chunked and stored while the other waits for the model server."""
+
+
+event_sink: ContextVar[EventSink | None] = ContextVar("event_sink", default=None)
+"""Who is told what happens during a turn in this process; a flow's parameters are only data."""
+
+
+def compile_flow(config: Config, definition: FlowDefinition) -> Flow[..., Outcome]:
+    """Make the Prefect flow of one flow of a config.
+
+    Args:
+        config: The loaded config.
+        definition: One of ``resolve_flows(config)``.
+
+    Returns:
+        A flow that blocks until the run is over.
+    """
+    plan = build_plan(config, definition)
+    body = _body(config, plan)
+    body.__module__ = MODULE
+    body.__name__ = body.__qualname__ = attribute_name(config.path.stem, definition.name)
+    label = f"{config.path.stem}.{definition.name}"
+    return Flow(
+        body,
+        name=label,
+        version=plan.fingerprint[:12],
+        description=describe_plan(plan),
+        flow_run_name=lambda: f"{label} {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}",
+        task_runner=cast("Any", ThreadPoolTaskRunner(max_workers=_workers(definition))),
+        persist_result=False,
+        validate_parameters=True,
+    )
+
+
+def attribute_name(config: str, flow: str) -> str:
+    """Give the name under which ``pipelines`` finds a flow of a config."""
+    return f"{spell(config)}__{spell(flow)}"
+
+
+def spell(name: str) -> str:
+    """Spell a name as a Python identifier, with no double underscore of its own."""
+    return re.sub(r"\W|_+", "_", name)
+
+
+def _workers(definition: FlowDefinition) -> int:
+    match definition:
+        case IndexFlow() | BatchFlow():
+            return definition.concurrency or DEFAULT_WORKERS
+        case AskFlow():
+            return DEFAULT_WORKERS
+        case _:
+            assert_never(definition)
+
+
+def _body(config: Config, plan: Plan) -> Callable[..., Outcome]:
+    match plan.flow:
+        case IndexFlow():
+            return _index_body(config, plan)
+        case AskFlow():
+            return _ask_body(config, plan)
+        case BatchFlow():
+            return _batch_body(config, plan)
+        case _:
+            assert_never(plan.flow)
+
+
+def _index_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
+    def index(
+        full: bool = False,  # noqa: FBT001, FBT002 - a field of the UI's form
+        pull: PullPolicy = "missing",
+        base_url: str | None = None,
+    ) -> Outcome:
+        """Bring the indexes up to date.
+
+        Args:
+            full: Index everything anew; vectors of equal texts are still reused.
+            pull: What to do about models that are not local.
+            base_url: Address of the model server; empty looks for one.
+        """
+        with registered_run():
+            return Execution(config, ModelPolicy(base_url, pull), full=full).run(plan)
+
+    return index
+
+
+def _ask_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
+    def ask(
+        question: str,
+        turn_id: str | None = None,
+        rag_mode: Literal["auto", "tool", "context"] | None = None,
+        pull: PullPolicy = "missing",
+        base_url: str | None = None,
+    ) -> Outcome:
+        """Ask the agent one question.
+
+        Args:
+            question: What to ask.
+            turn_id: Resumes the turn of that id; empty starts a new one.
+            rag_mode: How retrieved text reaches the model; empty takes the agent's own.
+            pull: What to do about models that are not local.
+            base_url: Address of the model server; empty looks for one.
+        """
+        asked = Question(question, turn_id or uuid4().hex, rag_mode, event_sink.get())
+        with registered_run():
+            return Execution(config, ModelPolicy(base_url, pull), question=asked).run(plan)
+
+    return ask
+
+
+def _batch_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
+    def batch(pull: PullPolicy = "missing", base_url: str | None = None) -> Outcome:
+        """Answer the file of questions; answered rows of earlier runs are kept.
+
+        Args:
+            pull: What to do about models that are not local.
+            base_url: Address of the model server; empty looks for one.
+        """
+        with registered_run():
+            return Execution(config, ModelPolicy(base_url, pull)).run(plan)
+
+    return batch

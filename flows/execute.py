@@ -1,0 +1,151 @@
+"""Run a plan: its stages, in order, as tasks of one flow run.
+
+The other consumer of a plan is ``merganser.explain``, which only tells what happens here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, assert_never
+
+from merganser.flows.ask import AnswerStages
+from merganser.flows.index import IndexStages
+from merganser.flows.models import ModelPolicy, ModelStages
+from merganser.plan import (
+    AnswerQuestions,
+    BuildSnapshot,
+    CheckModel,
+    ConfigureModel,
+    EmbedShards,
+    PublishSnapshot,
+    PullModel,
+    SurveySources,
+    TakeTurn,
+)
+
+if TYPE_CHECKING:
+    from merganser.agent.answers import Answer
+    from merganser.agent.batch import BatchReport
+    from merganser.agent.definition import RequestedMode
+    from merganser.agent.events import EventSink
+    from merganser.index import IndexReport
+    from merganser.load import Config
+    from merganser.plan import Plan, Stage
+    from merganser.resolve import IndexDefinition
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an ask flow is asked.
+
+    Attributes:
+        text: Not empty.
+        turn_id: The same one resumes the turn.
+        rag_mode: Instead of the agent's own.
+        on_event: Told what happens, in this process.
+    """
+
+    text: str
+    turn_id: str
+    rag_mode: RequestedMode | None = None
+    on_event: EventSink | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a flow run did; which parts are there depends on the kind of flow.
+
+    Attributes:
+        notes: What users should know of the models: aliases, above all.
+        reports: One for each index.
+        answer: Of an ask flow.
+        batch: Of a batch flow.
+    """
+
+    notes: tuple[str, ...] = ()
+    _: KW_ONLY
+    reports: tuple[IndexReport, ...] = ()
+    answer: Answer | None = None
+    batch: BatchReport | None = None
+
+
+@dataclass(slots=True)
+class Execution:
+    """One run of a plan, stage by stage.
+
+    Attributes:
+        config: The plan's config.
+        policy: How models are found and pulled.
+        full: Index everything anew.
+        question: Of an ask flow.
+    """
+
+    config: Config
+    policy: ModelPolicy
+    _: KW_ONLY
+    full: bool = False
+    question: Question | None = None
+    _models: ModelStages = field(init=False)
+    _answers: AnswerStages = field(init=False)
+    _indexes: dict[str, IndexStages] = field(init=False, default_factory=dict[str, IndexStages])
+    _answer: Answer | None = field(init=False, default=None)
+    _batch: BatchReport | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._models = ModelStages(self.policy)
+        self._answers = AnswerStages(self.config, self._models)
+
+    def run(self, plan: Plan) -> Outcome:
+        """Run all stages; what was begun and not published is given up.
+
+        Raises:
+            MerganserError: The first thing that went wrong; what was finished is kept.
+        """
+        try:
+            for stage in plan.stages:
+                self._run_stage(stage)
+        except BaseException as error:
+            for stages in self._indexes.values():
+                stages.give_up(str(error) or type(error).__name__)
+            raise
+        reports = tuple(stages.report for stages in self._indexes.values() if stages.report)
+        return Outcome(self._models.notes, reports=reports, answer=self._answer, batch=self._batch)
+
+    def _run_stage(self, stage: Stage) -> None:
+        match stage:
+            case CheckModel(use):
+                self._models.check(use)
+            case PullModel(use):
+                self._models.pull(use)
+            case ConfigureModel(use):
+                self._models.configure(use)
+            case SurveySources(index):
+                self._indexes[index.name] = self._begin(index)
+                self._indexes[index.name].survey()
+            case EmbedShards(index):
+                self._indexes[index.name].embed()
+            case BuildSnapshot(index):
+                self._indexes[index.name].build()
+            case PublishSnapshot(index):
+                self._indexes[index.name].publish()
+            case TakeTurn(agent):
+                self._answer = self._take_turn(agent)
+            case AnswerQuestions(flow):
+                self._batch = self._answers.answer_questions(flow)
+            case _:
+                assert_never(stage)
+
+    def _begin(self, index: IndexDefinition) -> IndexStages:
+        embedding = index.embedding
+        model = self._models.ready("embedding", embedding.model) if embedding else None
+        return IndexStages(index, model, full=self.full)
+
+    def _take_turn(self, agent: str) -> Answer:
+        assert self.question is not None, "an ask flow has a question"
+        return self._answers.take_turn(
+            agent,
+            self.question.text,
+            turn_id=self.question.turn_id,
+            rag_mode=self.question.rag_mode,
+            on_event=self.question.on_event,
+        )

@@ -1,0 +1,105 @@
+"""The stages of one index within a flow run: survey, embed, build, publish."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from prefect.utilities.annotations import quote
+
+from merganser.errors import StoreError
+from merganser.flows.submission import submit
+from merganser.index import IndexReport
+from merganser.tasks.indexing import (
+    IndexRun,
+    build,
+    drop_run,
+    embed_one_shard,
+    publish_snapshot,
+    show_report,
+    survey_sources,
+)
+
+if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
+
+    from merganser.index import BuiltSnapshot
+    from merganser.resolve import IndexDefinition
+    from merganser.tasks.models import ReadyModel
+
+
+class IndexStages:
+    """Brings one index up to date; each method is one stage of the plan.
+
+    Args:
+        index: The index.
+        model: Its embedding model, ready; None for an index of words alone.
+        full: Do everything anew; vectors of equal texts are still reused.
+
+    Attributes:
+        report: What the run did, after ``publish``.
+    """
+
+    def __init__(
+        self, index: IndexDefinition, model: PrefectFuture[ReadyModel] | None, *, full: bool
+    ) -> None:
+        self._index = index
+        self._model = model
+        self._full = full
+        self._run: IndexRun | None = None
+        self._last: list[PrefectFuture[Any]] = []
+        self._built: BuiltSnapshot | None = None
+        self.report: IndexReport | None = None
+
+    def survey(self) -> None:
+        """Find what changed and lay the run out, or finish when nothing did."""
+        surveyed = submit(survey_sources, self._index, self._model, full=self._full)
+        self._last = [surveyed]
+        match surveyed.result():
+            case IndexReport() as report:
+                self._show(report)
+            case IndexRun() as run:
+                self._run = run
+
+    def embed(self) -> None:
+        """Chunk and embed the shards, as many at a time as the flow has workers."""
+        if self._run is None:
+            return
+        shards = [
+            submit(embed_one_shard, self._run, n, self._index, self._model, after=self._last)
+            for n in range(self._run.shards)
+        ]
+        for shard in shards:
+            shard.wait()
+        for shard in shards:
+            shard.result()
+        self._last = [*shards] or self._last
+
+    def build(self) -> None:
+        """Write the new snapshot beside the served one."""
+        if self._run is None:
+            return
+        built = submit(build, self._run, self._index.name, after=self._last)
+        self._built = built.result()
+        self._last = [built]
+
+    def publish(self) -> None:
+        """Switch readers to the new snapshot and leave the report."""
+        if self._run is None:
+            return
+        name = self._index.name
+        published = submit(publish_snapshot, self._run, quote(self._built), name, after=self._last)
+        self._last = [published]
+        report = published.result()
+        self._run = None
+        self._show(report)
+
+    def give_up(self, reason: str) -> None:
+        """Let the next run write; what was embedded is kept."""
+        if self._run is not None:
+            # A run that was published or dropped is no longer open: nothing is left to do.
+            with suppress(StoreError):
+                drop_run(self._run, reason)
+
+    def _show(self, report: IndexReport) -> None:
+        self.report = submit(show_report, quote(report), report.name, after=self._last).result()

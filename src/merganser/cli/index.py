@@ -1,0 +1,67 @@
+"""``merganser index``: bring the indexes of a config up to date."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from merganser.cli import EXIT_DEGRADED
+from merganser.cli.common import file_argument, json_option, print_json, reach_options, take_reach
+
+if TYPE_CHECKING:
+    from merganser.index import IndexReport
+
+
+@click.command()
+@file_argument
+@click.argument("flow", required=False)
+@click.option("--full", is_flag=True, help="Index everything anew; equal texts keep their vectors.")
+@reach_options
+@json_option
+def command(file: str, flow: str | None, *, full: bool, as_json: bool, **options: Any) -> int:
+    """Bring the indexes of FILE up to date: all of them, or those of one FLOW."""
+    from merganser.cli.flowing import run_flows
+    from merganser.resolve import IndexFlow
+
+    reach = take_reach(options)
+    outcomes = run_flows(
+        reach, file, flow, kind=IndexFlow, parameters={"full": full}, quiet=as_json
+    )
+    reports = [report for outcome in outcomes for report in outcome.reports]
+    if as_json:
+        print_json({"indexes": [report.to_json() for report in reports]})
+    else:
+        for report in reports:
+            click.echo(describe_report(report))
+        for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
+            click.echo(f"note: {note}", err=True)
+    return EXIT_DEGRADED if any(report.failed for report in reports) else 0
+
+
+def describe_report(report: IndexReport) -> str:
+    """Say what a run did, in a few lines."""
+    head = (
+        f"{report.name}: snapshot {report.served} ({report.status}), {report.files:,} files, "
+        f"{report.chunks:,} chunks"
+    )
+    changes = ", ".join(
+        f"{count:,} {what}"
+        for what, count in (
+            ("added", report.added),
+            ("changed", report.changed),
+            ("moved", report.moved),
+            ("removed", report.removed),
+            ("unchanged", report.unchanged),
+            ("skipped", len(report.skipped)),
+        )
+        if count
+    )
+    embedded = f"{report.texts_embedded:,} texts embedded, {report.texts_reused:,} reused"
+    work = f"{report.bytes:,} bytes read, {embedded}, {report.seconds:.1f} s"
+    lines = [head, f"  {changes}", f"  {work}"]
+    lines += [f"  everything again: {reason}" for reason in report.reasons]
+    if not report.embedding:
+        lines.append("  no embedding model: only words can be searched")
+    lines += [f"  failed: {f.path} ({f.reason}: {f.detail})" for f in report.failed]
+    return "\n".join(lines)

@@ -1,0 +1,51 @@
+"""``merganser runner``: serve models on this machine without Docker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from merganser.cli.common import parse_pairs
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=12434, show_default=True, help="Port; 0 takes any free one.")
+@click.option("--models", type=click.Path(file_okay=False), help="Folder with own GGUF or ONNX.")
+@click.option(
+    "--alias",
+    multiple=True,
+    metavar="NAME=MODEL",
+    callback=parse_pairs,
+    help="Serve a name by another model; repeatable.",
+)
+@click.option("--offline", is_flag=True, help="Never ask the model hub.")
+@click.option("--admin-port", type=int, help="Also open the port that injects faults, for tests.")
+def command(
+    *,
+    host: str,
+    port: int,
+    models: str | None,
+    alias: dict[str, str],
+    offline: bool,
+    admin_port: int | None,
+) -> int:
+    """Serve embeddings and chat over Docker Model Runner's HTTP contract until Ctrl-C."""
+    from merganser.embedded.background import require_extra
+
+    require_extra()
+    from merganser.embedded import serve
+
+    serve(
+        host,
+        port,
+        models_dir=Path(models) if models else None,
+        aliases=alias,
+        offline=offline or None,
+        admin_port=admin_port,
+        on_ready=lambda url: click.echo(
+            f"serving models at {url}\nuse it: export MODEL_RUNNER_HOST={url}", err=True
+        ),
+    )
+    return 0

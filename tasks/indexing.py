@@ -1,0 +1,221 @@
+"""Tasks of an index run: survey, embed a shard, build, publish; ids and paths go between them.
+
+A run lives in the process that began it, as ``merganser.index.Workspace``; the tasks find it again
+by folder and run id. Vectors and chunks never pass through Prefect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from merganser.explain import describe_work, work_of
+from merganser.index import (
+    BuiltSnapshot,
+    IndexReport,
+    Workspace,
+    abandon,
+    begin_run,
+    build_snapshot,
+    describe_model,
+    embed_shard,
+    finish_unchanged,
+    publish,
+    survey,
+)
+from merganser.progress import report
+from merganser.tasks.models import embedder_of, open_runner
+from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from merganser.embed import Embedder
+    from merganser.resolve import IndexDefinition
+    from merganser.tasks.models import ReadyModel
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRun:
+    """A run that was laid out, or the report of one that has nothing to do.
+
+    Attributes:
+        folder: The index folder.
+        run_id: Empty when there is nothing to do.
+        shards: How many shards have to be embedded.
+    """
+
+    folder: Path
+    run_id: str
+    shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCount:
+    """What became of one shard, in numbers; the rest is in the run's workspace."""
+
+    number: int
+    chunks: int
+    texts_embedded: int
+    texts_reused: int
+
+
+@task(**MODEL_TASK, task_run_name="survey {index.name}")
+def survey_sources(
+    index: IndexDefinition, model: ReadyModel | None, *, full: bool
+) -> IndexRun | IndexReport:
+    """Compare the files with the served snapshot and lay the run out; show the plan.
+
+    Returns:
+        The run, or its report when there is nothing to do.
+
+    Raises:
+        PlanError: There is nothing to index, or the model's vectors have another length.
+        StoreError: The folder is busy, foreign, damaged or full.
+    """
+    return asyncio.run(_survey(index, model, full=full))
+
+
+@task(**MODEL_TASK, task_run_name="embed {number}")
+def embed_one_shard(
+    run: IndexRun, number: int, index: IndexDefinition, model: ReadyModel | None
+) -> ShardCount:
+    """Chunk and embed the files of one shard and commit its vectors.
+
+    Raises:
+        ModelRunnerError: The server failed for a reason that is not one file's.
+        StoreError: The disk is full or the folder cannot be written.
+    """
+
+    async def embed() -> ShardCount:
+        async with _embedder(index, model) as embedder:
+            done = await embed_shard(Workspace.open(run.folder, run.run_id), number, embedder)
+        return ShardCount(number, done.chunks, done.texts_embedded, done.texts_reused)
+
+    count = asyncio.run(embed())
+    report(f"embed {index.name}", 1, run.shards, unit="shards", advance=True)
+    return count
+
+
+@task(**LOCAL_TASK, task_run_name="build {name}")
+def build(run: IndexRun, name: str) -> BuiltSnapshot:
+    """Write the new snapshot beside the served one.
+
+    Raises:
+        PlanError: The index would be empty.
+        StoreError: Too many files failed, the disk is full, or the index is damaged.
+    """
+    built = build_snapshot(Workspace.open(run.folder, run.run_id))
+    get_run_logger().info("built a snapshot of %s: %d chunks", name, built.chunks)
+    return built
+
+
+@task(**LOCAL_TASK, task_run_name="publish {name}")
+def publish_snapshot(run: IndexRun, built: BuiltSnapshot, name: str) -> IndexReport:
+    """Switch readers to the new snapshot and show the report.
+
+    Raises:
+        StoreError: A file cannot be moved or written; the old snapshot is served.
+    """
+    published = publish(Workspace.open(run.folder, run.run_id), built)
+    get_run_logger().info("%s serves snapshot %s", name, published.generation)
+    return published.report
+
+
+@task(**LOCAL_TASK, task_run_name="report {name}")
+def show_report(result: IndexReport, name: str) -> IndexReport:
+    """Leave the report as two artifacts of the run: what happened, and each file that was not."""
+    key = artifact_key("index", name)
+    create_markdown_artifact(
+        report_markdown(result), key=key, description=f"Index {result.name}: {result.status}"
+    )
+    left_out = [("failed", file) for file in result.failed]
+    rows = [
+        {"path": file.path, "what": what, "why": f"{file.reason}: {file.detail}".rstrip(": ")}
+        for what, file in [*left_out, *(("skipped", file) for file in result.skipped)]
+    ]
+    if rows:
+        create_table_artifact(
+            rows, key=artifact_key("left-out", name), description="Files left out, and why"
+        )
+    return result
+
+
+def drop_run(run: IndexRun, error: str) -> None:
+    """Give up a run that is still open; vectors that were paid for stay."""
+    abandon(Workspace.open(run.folder, run.run_id), error=error)
+
+
+def artifact_key(kind: str, name: str) -> str:
+    """Give a key of lower-case letters, digits and dashes, as Prefect wants it."""
+    words = "".join(c if c.isascii() and c.isalnum() else "-" for c in f"{kind}-{name}".lower())
+    return "-".join(part for part in words.split("-") if part)
+
+
+def report_markdown(result: IndexReport) -> str:
+    """Write the report of a run for people."""
+    facts: list[tuple[str, Any]] = [
+        ("status", result.status),
+        ("served snapshot", result.served),
+        ("files", result.files),
+        ("added", result.added),
+        ("changed", result.changed),
+        ("moved", result.moved),
+        ("removed", result.removed),
+        ("unchanged", result.unchanged),
+        ("failed", len(result.failed)),
+        ("skipped", len(result.skipped)),
+        ("chunks", result.chunks),
+        ("texts embedded", result.texts_embedded),
+        ("texts reused", result.texts_reused),
+        ("bytes read", result.bytes),
+        ("bytes written", result.bytes_written),
+        ("segments", result.segments),
+        ("embedding model", result.model or "none: only words can be searched"),
+        ("seconds", round(result.seconds, 1)),
+    ]
+    lines = [f"## Index `{result.name}`", "", "| what | how much |", "| --- | --- |"]
+    lines += [f"| {name} | {_shown(value)} |" for name, value in facts]
+    lines += ["", *(f"- everything again: {reason}" for reason in result.reasons)]
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+async def _survey(
+    index: IndexDefinition, model: ReadyModel | None, *, full: bool
+) -> IndexRun | IndexReport:
+    async with _embedder(index, model) as embedder:
+        found = survey(index, fingerprint=embedder.fingerprint if embedder else "", full=full)
+        work = work_of(found)
+        lines = "\n".join(f"- {line}" for line in describe_work(work))
+        create_markdown_artifact(
+            f"## Plan for `{index.name}`\n\n{lines}",
+            key=artifact_key("plan", index.name),
+            description=f"What this run does to {index.name}",
+        )
+        report(f"survey {index.name}", found.scanned, found.scanned, unit="files")
+        if not found.has_work:
+            return finish_unchanged(found)
+        described = await describe_model(embedder, found) if embedder else None
+        workspace = begin_run(found, model=described)
+    return IndexRun(workspace.folder, workspace.run_id, len(workspace.shards))
+
+
+@asynccontextmanager
+async def _embedder(
+    index: IndexDefinition, model: ReadyModel | None
+) -> AsyncGenerator[Embedder | None]:
+    if model is None or index.embedding is None:
+        yield None
+        return
+    async with open_runner(model.address, model.use.model) as runner:
+        yield embedder_of(model, index.embedding, runner)
