@@ -14,11 +14,13 @@ from pydantic import ValidationError
 from merganser.errors import SourcePosition, SpecError, SpecErrors
 from merganser.source import Positions, Source, excerpt, read_source
 from merganser.spec import Spec, SpecWarning
+from merganser.spec.collisions import check_collisions
 from merganser.spec.document import Document, dotted, is_map, matches
 from merganser.spec.keys import check_keys
 from merganser.spec.messages import report_validation
-from merganser.spec.references import check_names, check_references, map_models
-from merganser.spec.sections import PATHS
+from merganser.spec.models import is_environment_name
+from merganser.spec.references import check_references, map_models
+from merganser.spec.sections import PATHS, VARIABLE_NAMES
 from merganser.spec.template import fill_templates
 
 if TYPE_CHECKING:
@@ -77,12 +79,14 @@ def load_config(
     """
     path = Path(path)
     document = _read_document(path)
+    _mask_tokens(document)
     check_keys(document)
     fill_templates(document, os.environ if environment is None else environment)
     map_models(document, model_map or {})
     spec = _validate(document)
     check_references(document)
-    check_names(document)
+    if spec is not None and not document.errors:
+        check_collisions(document, spec)
     if spec is None or document.errors:
         raise SpecErrors(document.errors)
     _warn_of_surprises(document, spec)
@@ -93,6 +97,13 @@ def load_config(
         fingerprint=_fingerprint(spec),
         document=document,
     )
+
+
+def _mask_tokens(document: Document) -> None:
+    for pattern in VARIABLE_NAMES:
+        for location, value in document.matches(pattern):
+            if isinstance(value, str) and not is_environment_name(value):
+                document.mask(location)
 
 
 def _validate(document: Document) -> Spec | None:
@@ -116,6 +127,8 @@ def _fingerprint(spec: Spec) -> str:
 
 
 def _warn_of_surprises(document: Document, spec: Spec) -> None:
+    if not spec.agents and not spec.rag:
+        document.warn((), "there are neither agents nor rags, so there is nothing to run")
     legacy = spec.version is not None and int(spec.version) <= _LEGACY_VERSION
     for name, model in spec.models.items():
         location = ("models", name)
@@ -155,7 +168,7 @@ def _read_with_base(
     base_path = Path(os.path.normpath(path.parent / extends))
     chain = (*readers, path)
     if any(_is_same(base_path, reader) for reader in chain):
-        names = " -> ".join(reader.name for reader in (*chain, base_path))
+        names = " -> ".join(str(reader) for reader in (*chain, base_path))
         raise _error_at(
             source, ("extends",), f"extends itself: {names}", fix="remove one 'extends'"
         )

@@ -29,7 +29,7 @@ from merganser.definitions import (
     StrategyDefinition,
 )
 from merganser.errors import PlanError
-from merganser.resolve_indexes import resolve_indexes, safe_name
+from merganser.resolve_indexes import resolve_indexes
 from merganser.spec import BatchFlowSpec, Bm25Spec, ChunkedEmbeddingsSpec, RagToolset
 from merganser.spec.keys import suggest
 from merganser.spec.models import (
@@ -39,6 +39,7 @@ from merganser.spec.models import (
     LOCAL_PROVIDER,
     split_reference,
 )
+from merganser.spec.rag import safe_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection

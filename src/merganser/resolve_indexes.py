@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merganser.definitions import IndexDefinition
 from merganser.source import Location
+from merganser.spec.rag import safe_name
 from merganser.split import ChunkingOptions
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 INDEX_FOLDER = ".merganser"
 """Folder beside the config that holds the indexes whose rag names no ``database``."""
-
-_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +72,6 @@ def resolve_indexes(
         else:
             groups.append(candidate)
     return _lay_out(config, rag, groups)
-
-
-def safe_name(name: str) -> str:
-    """Give a name that is a file name and a tool name; unlike names stay unlike."""
-    if _SAFE_NAME.fullmatch(name):
-        return name
-    slug = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:48] or "rag"
-    return f"{slug}-{sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _candidate(

@@ -334,8 +334,9 @@ def resolve_scalar(text: str) -> Scalar:
         return None
     if text in _BOOLEANS:
         return _BOOLEANS[text]
-    # Python refuses to read integers of more than 4300 digits; nobody means a number by them.
-    if _INTEGER.fullmatch(text) and len(text) < 100:
+    if len(text) > 100:  # no number; Python refuses integers of more than 4300 digits
+        return text
+    if _INTEGER.fullmatch(text):
         return int(text, 0) if text[:2] in {"0o", "0x"} else int(text)
     if _FLOAT.fullmatch(text):
         return float(text)

@@ -60,12 +60,17 @@ class Document:
         self.errors = list[SpecError]()
         self.warnings = list[SpecWarning]()
         self._positions = positions
-        self._lines = lines
+        self._lines = dict(lines)
         self._kept = dict[Location, tuple[int, ...]]()
-        self._refused = set[Location]()
+        self._covered = set[Location]()
 
     def error(
-        self, location: Location, problem: str, *, fix: str = "", on_key: bool = False
+        self,
+        location: Location,
+        problem: str,
+        *,
+        fix: str = "",
+        on_key: bool = False,
     ) -> None:
         """Add an error at a location, or at its nearest ancestor in the text.
 
@@ -87,14 +92,21 @@ class Document:
         position = self.position(location, on_key=True)
         self.warnings.append(SpecWarning(problem, dotted(self._as_written(location)), position))
 
-    def refuse(self, location: Location, problem: str, *, fix: str) -> None:
-        """Add an error that covers all that stands below a location."""
-        self._refused.add(location)
-        self.error(location, problem, fix=fix)
+    def mask(self, location: Location) -> None:
+        """Keep a value that may be a secret out of the excerpts of every error."""
+        position = self.position(location)
+        value = str(self.written_value(location))
+        lines = list(self._lines[position.path])
+        lines[position.line - 1] = lines[position.line - 1].replace(value, "*" * len(value))
+        self._lines[position.path] = lines
 
-    def is_refused(self, location: Location) -> bool:
-        """Say whether a location lies in a part that an error covers already."""
-        return any(location[:n] in self._refused for n in range(len(location) + 1))
+    def cover(self, location: Location) -> None:
+        """Take everything at and below a location for explained by an error that was added."""
+        self._covered.add(location)
+
+    def is_covered(self, location: Location) -> bool:
+        """Say whether a location lies in a part that an error explains already."""
+        return any(location[:n] in self._covered for n in range(len(location) + 1))
 
     def position(self, location: Location, *, on_key: bool = False) -> SourcePosition:
         """Give the place of a value or key, or of its nearest ancestor in the text."""

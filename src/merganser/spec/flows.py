@@ -77,7 +77,7 @@ class RetriesSpec(StrictModel):
     count: Annotated[int, Strict(), Field(ge=0, le=100)] = 0
     """Attempts after the first."""
 
-    delay: Duration = timedelta(seconds=30)
+    delay: Annotated[Duration, Field(json_schema_extra={"default": "30s"})] = timedelta(seconds=30)
     """Time before each of them."""
 
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from merganser.spec.sections import Pattern
 
 
+# As difflib measures it, `topk` is at 0.89 from `top_k` and `chunk_size` at 0.7 from `batch_size`.
+_NEAR = 0.72
+
+
 def check_keys(document: Document) -> None:
     """Report every key that is not run, and take it out of the document's value."""
     for pattern in FOREIGN_TOOLSETS:
@@ -25,7 +29,7 @@ def check_keys(document: Document) -> None:
                 _check_limits(document, location, entry)
     for section in SECTIONS:
         for location, entry in list(document.matches(section.pattern)):
-            if is_map(entry) and not document.is_refused(location):
+            if is_map(entry) and not document.is_covered(location):
                 _check_entry(document, location, entry, section)
         _drop_toolsets(document, section)
 
@@ -41,14 +45,18 @@ def _check_entry(
         _check_dropped(document, location, entry, section.dropped_types[kind])
     elif kind in section.later_types:
         known = section.later_types[kind]
-        document.refuse(location, known.problem, fix=known.fix)
+        document.error((*location, "type"), known.problem, fix=known.fix)
+        document.cover(location)
 
 
 def _drop_toolsets(document: Document, section: Section) -> None:
     dropped = dict[Location, set[int]]()
     for location, entry in document.matches(section.pattern):
-        if is_map(entry) and entry.get("type") in section.dropped_types:
-            dropped.setdefault(location[:-1], set()).add(int(location[-1]))
+        index = location[-1] if location else None
+        if not is_map(entry) or not isinstance(index, int):
+            continue
+        if str(entry.get("type")) in section.dropped_types:
+            dropped.setdefault(location[:-1], set()).add(index)
     for location, indexes in dropped.items():
         document.drop_items(location, indexes)
 
@@ -56,7 +64,7 @@ def _drop_toolsets(document: Document, section: Section) -> None:
 def suggest(word: str, known: Collection[str]) -> str:
     """Give ``did you mean 'x'?`` for the nearest known word, or nothing."""
     lowered = {name.casefold(): name for name in known}
-    near = get_close_matches(word.casefold(), lowered, n=1, cutoff=0.6)
+    near = get_close_matches(word.casefold(), lowered, n=1, cutoff=_NEAR)
     return f"did you mean {lowered[near[0]]!r}?" if near else ""
 
 
@@ -84,6 +92,8 @@ def _check_map(
             document.error(at, "unknown key", fix=hint, on_key=True)
         elif known.refused:
             document.error(at, known.problem, fix=known.fix, on_key=True)
+            if known.explains_all:
+                document.cover(location)
         else:
             document.warn(at, known.problem)
 

@@ -18,11 +18,14 @@ class Later:
         refused: Whether loading fails; otherwise it warns and drops the key.
         problem: What the message says.
         fix: What to do about a refused key.
+        explains_all: Whether the map around the key makes no sense without it, so that other
+            errors of that map would only repeat this one.
     """
 
     refused: bool
     problem: str
     fix: str = ""
+    explains_all: bool = False
 
 
 LaterKeys = Mapping[str, Later]
@@ -47,6 +50,10 @@ def _refused(**reasons: str) -> dict[str, Later]:
 
 def _refused_with(problem: str, fix: str) -> Later:
     return Later(refused=True, problem=problem, fix=fix)
+
+
+def _instead(fix: str) -> Later:
+    return Later(refused=True, problem="not supported yet", fix=fix, explains_all=True)
 
 
 _TOOL_LIMITS = _refused(
@@ -103,9 +110,7 @@ MODEL: LaterKeys = {
     ),
     **_refused(task_budget="limits what a task may spend"),
     "auth": PROVIDER["auth"],
-    "first_available": _refused_with(
-        "not supported yet, and the entry names no other model", "write provider and model"
-    ),
+    "first_available": _instead("write provider and model"),
 }
 
 PROVIDER_OPTIONS: LaterKeys = _ignored(
@@ -267,5 +272,5 @@ FLOWS: LaterKeys = {
 """Flow types that are known and refused."""
 
 SCHEDULE: LaterKeys = {
-    "watch": _refused_with("not supported yet", "use an interval such as 15m"),
+    "watch": _instead("use an interval such as 15m"),
 }

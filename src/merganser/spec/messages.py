@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from merganser.spec.base import CUSTOM
 from merganser.spec.document import children, is_map
 from merganser.spec.keys import suggest
-from merganser.spec.sections import SECTIONS
+from merganser.spec.sections import SECTIONS, Section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,10 +58,12 @@ def report_validation(document: Document, details: list[ErrorDetails]) -> None:
     for detail in details:
         context: Mapping[str, Any] = detail.get("ctx") or {}
         location = (*_strip_tags(document.value, detail["loc"]), *context.get("at", ()))
-        if document.is_refused(location):
+        if document.is_covered(location):
             continue
         problem, fix = _explain(document, location, detail, context)
         on_key = detail["loc"][-1:] == ("[key]",)
+        if detail["type"] == "union_tag_invalid":
+            location = (*location, "type")
         document.error(location, problem, fix=fix, on_key=on_key)
 
 
@@ -107,12 +109,13 @@ def _explain(
 
 
 def _explain_type(location: Location, written: Any) -> tuple[str, str]:
-    types = _types_at(location)
-    listed = f"types: {', '.join(types)}"
+    section = _section_at(location)
+    types = [*section.variants]
     if not is_map(written) or "type" not in written:
-        return "the key 'type' is missing", f"add 'type: {types[0]}'; {listed}"
+        return "the key 'type' is missing", f"add 'type: {types[0]}' or {' or '.join(types[1:])}"
     kind = written["type"]
-    return f"unknown type {kind!r}", suggest(str(kind), types) or listed
+    listed = f"types: {', '.join(types)}"
+    return f"unknown type {kind!r}", suggest(str(kind), [*types, *section.dropped_types]) or listed
 
 
 def _explain_literal(written: Any, expected: str) -> tuple[str, str]:
@@ -120,12 +123,12 @@ def _explain_literal(written: Any, expected: str) -> tuple[str, str]:
     return f"must be {expected}, got {_show(written)}", suggest(str(written), options)
 
 
-def _types_at(location: Location) -> list[str]:
+def _section_at(location: Location) -> Section:
     for section in SECTIONS:
         if len(section.pattern) == len(location) and all(
             wanted in {"*", step} for wanted, step in zip(section.pattern, location, strict=True)
         ):
-            return [*section.variants, *section.dropped_types]
+            return section
     raise AssertionError(f"no section at {location}")
 
 

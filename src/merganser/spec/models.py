@@ -27,8 +27,13 @@ def _check_url(value: str) -> str:
     return value
 
 
+def is_environment_name(value: str) -> bool:
+    """Say whether a text can name an environment variable."""
+    return _ENVIRONMENT_NAME.fullmatch(value) is not None
+
+
 def _check_environment_name(value: str) -> str:
-    if not _ENVIRONMENT_NAME.fullmatch(value):
+    if not is_environment_name(value):
         # The value may be the secret itself, so it is not shown.
         raise fault(
             "must be the name of an environment variable, not the token",
@@ -46,11 +51,11 @@ def _read_integer(value: Any) -> Any:
 
 
 def _check_keep_alive(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith("-"):
-        parse_duration(value[1:] + "s" if value[1:].isdecimal() else value[1:])
-        return value
-    parse_duration(value)
-    return str(value) if isinstance(value, str) or value == 0 else f"{value}s"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if value <= 0 else f"{value}s"
+    if value != "-1":
+        parse_duration(value.removeprefix("-") if isinstance(value, str) else value)
+    return value
 
 
 BaseUrl = Annotated[str, AfterValidator(_check_url)]

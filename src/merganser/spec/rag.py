@@ -1,7 +1,9 @@
 """``rag``: what is indexed, how it is searched, and what is done with the hits."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, model_validator
@@ -17,6 +19,8 @@ CODE_CHUNK_SIZE = 4000
 """Characters; cagent's effective default with ``code_aware``."""
 CHUNK_OVERLAP = 75
 """Characters; cagent's effective default."""
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 
 def _check_database(value: str) -> str:
@@ -283,3 +287,11 @@ def strategy_names(strategies: tuple[ChunkedEmbeddingsSpec | Bm25Spec, ...]) -> 
         taken.add(name)
         names.append(name)
     return tuple(names)
+
+
+def safe_name(name: str) -> str:
+    """Give a name that is a file name and a tool name; unlike names stay unlike."""
+    if _SAFE_NAME.fullmatch(name):
+        return name
+    slug = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:48] or "rag"
+    return f"{slug}-{sha256(name.encode()).hexdigest()[:8]}"

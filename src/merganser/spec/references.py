@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-from merganser.spec.document import SpecWarning, dotted, is_map, lookup, matches
+from merganser.spec.document import SpecWarning, is_map, lookup, matches
 from merganser.spec.keys import suggest
 from merganser.spec.models import AUTO_MODEL, LOCAL_PROVIDER, model_key, split_reference
 from merganser.spec.sections import MODEL_NAMES, MODEL_REFERENCES, Pattern
@@ -60,18 +59,19 @@ def check_references(document: Document) -> None:
     """Report every name that is not declared and every model that has no address."""
     for pattern, section, word in REFERENCES:
         for location, value in document.matches(pattern):
-            if isinstance(value, str) and not document.is_refused(location):
+            if isinstance(value, str) and not document.is_covered(location):
                 _check_name(document, location, value, section, word)
     _check_models(document)
     for location, entry in document.matches(("flows", "*")):
         if is_map(entry):
             _check_cycle(document, location)
+            _check_subject(document, location, entry)
 
 
 def _check_models(document: Document) -> None:
     for pattern in MODEL_REFERENCES:
         for location, value in document.matches(pattern):
-            if isinstance(value, str) and not document.is_refused(location):
+            if isinstance(value, str) and not document.is_covered(location):
                 _check_model(document, location, value)
     for location, entry in document.matches(("models", "*")):
         provider = lookup(entry, ("provider",))
@@ -146,6 +146,14 @@ def _check_cycle(document: Document, location: Location) -> None:
         )
 
 
+def _check_subject(document: Document, location: Location, entry: dict[str, Any]) -> None:
+    """Report a flow that stands for all rags or the entry agent where there is none."""
+    subjects = {"index": ("rag", "rag"), "batch": ("agent", "agents")}
+    key, section = subjects.get(str(entry.get("type")), ("", ""))
+    if key and not entry.get(key) and not _names(document, section):
+        document.error(location, f"there is no {key} for it", fix=f"declare one under {section}")
+
+
 def _after(entry: Any) -> tuple[str, ...]:
     value = lookup(entry, ("after",))
     names = [value] if isinstance(value, str) else [v for _, v in matches(value, ("*",))]
@@ -164,26 +172,3 @@ def _find_cycle(after: Mapping[str, tuple[str, ...]], start: str) -> list[str]:
                 seen.add(name)
                 trails.append([*trail, name])
     return []
-
-
-def check_names(document: Document) -> None:
-    """Report names of flows and tools that would collide where they are used."""
-    seen = dict[str, str]()
-    reserved = {f"ask-{agent}" for agent in _names(document, "agents")}
-    for name in _names(document, "flows"):
-        if name in reserved:
-            document.error(
-                ("flows", name),
-                f"the name belongs to the flow that asks the agent {name.removeprefix('ask-')!r}",
-                fix="choose another name",
-                on_key=True,
-            )
-        key = re.sub(r"[^a-z0-9]", "_", name.casefold())
-        if key in seen:
-            document.error(
-                ("flows", name),
-                f"too like {dotted(('flows', seen[key]))}: both become the Python name {key}",
-                fix="choose another name",
-                on_key=True,
-            )
-        seen.setdefault(key, name)

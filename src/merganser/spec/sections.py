@@ -144,6 +144,12 @@ MODEL_NAMES: tuple[Pattern, ...] = (
 )
 """Values that are a model's name at its provider."""
 
+VARIABLE_NAMES: tuple[Pattern, ...] = (
+    ("models", "*", "token_key"),
+    ("providers", "*", "token_key"),
+)
+"""Values that name an environment variable; people put the token itself there."""
+
 TEMPLATES: tuple[Pattern, ...] = (
     *MODEL_REFERENCES,
     *MODEL_NAMES,

@@ -37,7 +37,8 @@ def fill_templates(document: Document, environment: Mapping[str, str]) -> None:
                 filled = _TEMPLATE.sub(lambda m: _evaluate(m[1], environment), value)
                 document.replace(location, filled)
             except _TemplateError as error:
-                document.refuse(location, error.problem, fix=error.fix)
+                document.error(location, error.problem, fix=error.fix)
+                document.cover(location)
 
 
 def _evaluate(expression: str, environment: Mapping[str, str]) -> str:
