@@ -55,8 +55,13 @@ def compose_instructions(
     return "\n\n".join(part for part in parts if part)
 
 
-def compose_prompt(question: str, sources: str) -> str:
-    """Write the user message: the question, after its sources when there are any."""
-    if not sources:
+def compose_prompt(question: str, sources: str | None) -> str:
+    """Write the user message.
+
+    Args:
+        question: As asked.
+        sources: What was found for it, maybe nothing; None when nothing was searched.
+    """
+    if sources is None:
         return question
-    return f"Sources:\n\n{sources}\n\nQuestion: {question}"
+    return f"Sources:\n\n{sources or 'none were found'}\n\nQuestion: {question}"

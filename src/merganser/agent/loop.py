@@ -126,7 +126,8 @@ async def attempt(turn: Turn, room: int) -> Answer:
     notes: list[str] = []
     if turn.mode == "context":
         shown, notes = await _gather(turn, room)
-    prompt = compose_prompt(turn.question, render_evidence(shown))
+    sources = render_evidence(shown) if turn.mode == "context" else None
+    prompt = compose_prompt(turn.question, sources)
     model = chat_model(
         turn.model_name,
         turn.address,
@@ -234,7 +235,7 @@ def _answer(
     said = [*turn.notes, *notes, *search_notes(messages)]
     if finish == "length":
         said.append(f"the answer was cut at max_tokens ({turn.answer_tokens})")
-    if turn.mode == "tool" and not citations.sources:
+    if turn.mode != "none" and not citations.sources:
         said.append("the model answered without any retrieved text")
     if citations.invalid:
         said.append(f"cites what was never retrieved: {', '.join(citations.invalid)}")

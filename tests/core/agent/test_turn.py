@@ -275,6 +275,18 @@ async def test_context_that_does_not_fit_is_left_out_and_noted(
     assert any("left out to fit the context" in note for note in answer.notes)
 
 
+async def test_a_search_without_hits_is_told_to_the_model_and_noted(
+    runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+):
+    runner.faults.script_chat(["I do not know."])
+
+    answer = await ask(runner, write_config(rag_mode="context"), given_hits(()))
+
+    prompt = messages_of(runner.faults.scripted_requests[0])[-1]["content"]
+    assert prompt == "Sources:\n\nnone were found\n\nQuestion: What does a merganser eat?"
+    assert "the model answered without any retrieved text" in answer.notes
+
+
 async def test_too_long_a_context_is_shrunk_once(
     runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
 ):

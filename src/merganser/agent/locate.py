@@ -1,0 +1,58 @@
+"""Find the models of a search where no flow has made them ready: look, never pull."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from merganser.agent.retrievers import ModelPlace
+from merganser.errors import ModelRunnerError
+from merganser.model_runner import ModelRunner, canonical, resolve_address, token_of
+from merganser.resolve import resolve_rag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from merganser.agent.retrievers import FindModel
+    from merganser.load import Config
+    from merganser.resolve import ModelRef, Role
+
+
+async def locate_models(
+    config: Config, rags: Iterable[str], *, base_url: str | None
+) -> tuple[FindModel, tuple[str, ...]]:
+    """Look where the models of rags are.
+
+    Args:
+        config: With the rags.
+        rags: Their names.
+        base_url: A model server's address, or None to look for one.
+
+    Returns:
+        What finds a model in a role, and a note for each that is not there.
+    """
+    places: dict[tuple[Role, str], ModelPlace] = {}
+    notes: list[str] = []
+    for role, model in _models(config, rags):
+        try:
+            address = await resolve_address(base_url=model.base_url or base_url)
+            async with ModelRunner(address, token=token_of(model)) as runner:
+                served = await runner.model(model.model)
+        except ModelRunnerError as error:
+            notes.append(f"{role} model {model.model!r}: {error}")
+            continue
+        if served is None:
+            notes.append(f"{role} model {model.model!r} is not local at {address.shown}")
+            continue
+        if served.note:
+            notes.append(served.note)
+        places[role, canonical(model.model)] = ModelPlace(address, served)
+    return lambda role, model: places.get((role, canonical(model.model))), tuple(notes)
+
+
+def _models(config: Config, rags: Iterable[str]) -> list[tuple[Role, ModelRef]]:
+    found: list[tuple[Role, ModelRef]] = []
+    for name in rags:
+        rag = resolve_rag(config, name)
+        found += [("embedding", i.embedding.model) for i in rag.indexes if i.embedding]
+        found += [("reranking", rag.rerank.model)] if rag.rerank else []
+    return list(dict.fromkeys(found))

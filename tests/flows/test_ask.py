@@ -1,0 +1,178 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from uuid import uuid4
+
+import pytest
+from prefect import flow
+
+from merganser.embedded import EmbeddedRunner, ScriptedAnswer, ScriptedCall
+from merganser.errors import NoSnapshotError, SpecErrors
+from merganser.flows.ask import AnswerStages, snapshots_of
+from merganser.flows.models import ModelPolicy, ModelStages
+from merganser.index import index_once
+from merganser.load import Config, load_config
+from merganser.resolve import BatchFlow, models_of_flow, resolve_flows, resolve_rag
+
+CONFIG = """
+models:
+  small: {provider: dmr, model: ai/smollm2, max_tokens: 60}
+agents:
+  root: {model: small, rag: [birds], rag_mode: context}
+rag:
+  birds:
+    docs: [./docs]
+    strategies: [{type: bm25}]
+flows:
+  faq: {type: batch, agent: root, input: ./questions.jsonl, output: ./answers.jsonl, concurrency: 2}
+"""
+
+
+T = TypeVar("T")
+
+
+class InFlow(Protocol):
+    def __call__(self, config: Config, work: Callable[[AnswerStages], T]) -> T: ...
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "ducks.md").write_text("# Ducks\n\nA merganser eats fish.\n")
+    (tmp_path / "docs" / "geese.md").write_text("# Geese\n\nA goose eats grass.\n")
+    (tmp_path / "birds.yaml").write_text(CONFIG)
+    return load_config(tmp_path / "birds.yaml")
+
+
+@pytest.fixture
+def indexed(config: Config) -> Config:
+    reindex(config)
+    return config
+
+
+def reindex(config: Config) -> None:
+    for index in resolve_rag(config, "birds").indexes:
+        index_once(index, None)
+
+
+def faq_of(config: Config) -> BatchFlow:
+    (found,) = (each for each in resolve_flows(config) if isinstance(each, BatchFlow))
+    return found
+
+
+@pytest.fixture
+def in_flow(runner: EmbeddedRunner, prefect_server: None) -> InFlow:
+    """Run a function on the stages within a flow run whose models are ready."""
+
+    def run(config: Config, work: Callable[[AnswerStages], T]) -> T:
+        @flow(name="answers", persist_result=False)
+        def answers() -> None:
+            models = ModelStages(ModelPolicy(base_url=runner.url))
+            for use in models_of_flow(config, faq_of(config)):
+                models.check(use)
+                models.pull(use)
+                models.configure(use)
+            results.append(work(AnswerStages(config, models)))
+
+        results: list[T] = []
+        answers()
+        return results[0]
+
+    return run
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_a_turn_searches_the_published_index_and_cites_it(
+    runner: EmbeddedRunner, indexed: Config, in_flow: InFlow
+):
+    runner.faults.script_chat(["A merganser eats fish [1]."])
+
+    answer = in_flow(
+        indexed,
+        lambda stages: stages.take_turn("root", "What does a merganser eat?", turn_id=uuid4().hex),
+    )
+
+    assert answer.outcome == "answered"
+    assert "docs/ducks.md" in {line.path for line in answer.sources if line.cited}
+
+
+def test_the_model_may_search_by_itself(runner: EmbeddedRunner, indexed: Config, in_flow: InFlow):
+    search = ScriptedAnswer(tool_calls=(ScriptedCall("birds", {"query": "goose"}),))
+    runner.faults.script_chat([search, "A goose eats grass [1]."])
+
+    answer = in_flow(
+        indexed,
+        lambda stages: stages.take_turn(
+            "root", "What does a goose eat?", turn_id=uuid4().hex, rag_mode="tool"
+        ),
+    )
+
+    assert answer.rag_mode == "tool"
+    assert "docs/geese.md" in {line.path for line in answer.sources if line.cited}
+
+
+def test_an_agent_whose_rag_was_never_indexed_says_so(config: Config, in_flow: InFlow):
+    with pytest.raises(NoSnapshotError):
+        in_flow(config, lambda stages: stages.take_turn("root", "Why?", turn_id=uuid4().hex))
+
+
+def test_a_batch_answers_in_order_and_resumes(
+    runner: EmbeddedRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
+):
+    questions = [{"id": f"q{n}", "question": f"What does merganser {n} eat?"} for n in range(10)]
+    (tmp_path / "questions.jsonl").write_text("".join(f"{json.dumps(q)}\n" for q in questions))
+    runner.faults.script_chat(["Fish [1]."] * 9 + ["Fish [99]."])
+
+    first = in_flow(indexed, lambda stages: stages.answer_questions(faq_of(indexed)))
+    rows = rows_of(tmp_path / "answers.jsonl")
+    runner.faults.script_chat(["Fish [1]."])
+    second = in_flow(indexed, lambda stages: stages.answer_questions(faq_of(indexed)))
+
+    assert [row["id"] for row in rows] == [q["id"] for q in questions]
+    assert (first.answered, len(first.failed), first.asked) == (9, 1, 10)
+    assert {row["outcome"] for row in rows} == {"answered", "failed: cites unknown source"}
+    assert rows[0]["sources"][0]["path"] == "docs/ducks.md"
+    assert (second.answered, second.reused, second.asked) == (10, 9, 1)
+    assert len(runner.faults.scripted_requests) == 11
+
+
+def test_a_new_snapshot_asks_again(
+    runner: EmbeddedRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
+):
+    (tmp_path / "questions.jsonl").write_text('{"question": "What does a merganser eat?"}\n')
+    runner.faults.script_chat(["Fish [1].", "Eels [1]."])
+    in_flow(indexed, lambda stages: stages.answer_questions(faq_of(indexed)))
+    before = snapshots_of(indexed, ["birds"])
+    (tmp_path / "docs" / "ducks.md").write_text("# Ducks\n\nA merganser eats eels.\n")
+    reindex(indexed)
+
+    report = in_flow(indexed, lambda stages: stages.answer_questions(faq_of(indexed)))
+
+    assert before != snapshots_of(indexed, ["birds"])
+    assert report.asked == 1
+    assert rows_of(tmp_path / "answers.jsonl")[0]["answer"] == "Eels [1]."
+
+
+def test_an_index_run_that_changes_nothing_keeps_the_answers(indexed: Config):
+    before = snapshots_of(indexed, ["birds"])
+
+    reindex(indexed)
+
+    assert before == snapshots_of(indexed, ["birds"])
+
+
+def test_questions_that_cannot_be_read_fail_before_any_is_asked(
+    runner: EmbeddedRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
+):
+    (tmp_path / "questions.jsonl").write_text('{"question": "Why?"}\nnonsense\n')
+    runner.faults.script_chat(["Fish."])
+
+    with pytest.raises(SpecErrors, match=r"questions\.jsonl:2:1"):
+        in_flow(indexed, lambda stages: stages.answer_questions(faq_of(indexed)))
+
+    assert runner.faults.scripted_requests == ()
+    assert not (tmp_path / "answers.jsonl").exists()
