@@ -15,6 +15,8 @@ from merganser.errors import PlanError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from merganser.agent.events import EventSink
+    from merganser.flows.execute import Outcome
     from merganser.load import Config
     from merganser.resolve import FlowDefinition
 
@@ -27,7 +29,7 @@ def run_flows(
     kind: type[FlowDefinition],
     parameters: Mapping[str, Any],
     quiet: bool,
-) -> list[Any]:
+) -> list[Outcome]:
     """Run one flow of a config, or all of a kind.
 
     Args:
@@ -78,13 +80,14 @@ def run_flow(
     parameters: Mapping[str, Any],
     *,
     quiet: bool,
-) -> Any:
+    on_event: EventSink | None = None,
+) -> Outcome:
     """Run one flow and give its outcome."""
     from merganser.server import connect_history
 
     base_url = reach.address()
     history = connect_history(ephemeral=reach.ephemeral)
-    from merganser.flows.compile import compile_flow
+    from merganser.flows.compile import compile_flow, event_sink
     from merganser.flows.lifecycle import settle_dead_runs
 
     if settled := settle_dead_runs():
@@ -93,6 +96,7 @@ def run_flow(
         click.echo(f"{flow.name}: watch it at {history.ui_url}/runs", err=True)
     run = compile_flow(config, flow)
     pull = "missing" if reach.pull == "ask" and not sys.stdin.isatty() else reach.pull
+    event_sink.set(on_event)
     with exit_cleanly(), shown_progress(quiet=quiet), asking(ask_yes_no):
         return run(**parameters, pull=pull, base_url=base_url)
 

@@ -1,0 +1,53 @@
+"""``merganser plan``: what a run would do, without doing it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from merganser.cli.common import (
+    exit_cleanly,
+    file_argument,
+    json_option,
+    print_json,
+    reach_options,
+    take_reach,
+)
+
+if TYPE_CHECKING:
+    from merganser.explain import World
+    from merganser.plan import Plan
+
+
+@click.command()
+@file_argument
+@click.argument("flow", required=False)
+@click.option("--full", is_flag=True, help="As if everything were indexed anew.")
+@reach_options
+@json_option
+def command(file: str, flow: str | None, *, full: bool, as_json: bool, **options: Any) -> int:
+    """Show what the flows of FILE would do: models, files, chunks, embeddings, time."""
+    from merganser.explain import explain_plan, plan_as_json
+    from merganser.plan import build_plan
+    from merganser.resolve import resolve_flow, resolve_flows
+
+    reach = take_reach(options)
+    config = reach.load(file)
+    flows = [resolve_flow(config, flow)] if flow else list(resolve_flows(config))
+    plans = [build_plan(config, one) for one in flows]
+    base_url = reach.address()
+    with exit_cleanly():
+        world = asyncio.run(_look(plans, base_url, full=full))
+    if as_json:
+        print_json({"plans": [plan_as_json(plan, world) for plan in plans]})
+    else:
+        click.echo("\n\n".join(explain_plan(plan, world) for plan in plans))
+    return 0
+
+
+async def _look(plans: list[Plan], base_url: str | None, *, full: bool) -> World:
+    from merganser.foresight import look_ahead
+
+    return await look_ahead(plans, base_url=base_url, full=full)

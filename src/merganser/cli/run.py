@@ -1,0 +1,120 @@
+"""``merganser run``: ask an agent one question."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from merganser.cli.common import file_argument, json_option, print_json, reach_options, take_reach
+from merganser.errors import PlanError
+
+if TYPE_CHECKING:
+    from merganser.agent.answers import Answer
+    from merganser.agent.events import TurnEvent
+
+
+@click.command()
+@file_argument
+@click.argument("question")
+@click.option("-a", "--agent", help="Who answers [default: root, else the first].")
+@click.option(
+    "--rag-mode",
+    type=click.Choice(["auto", "tool", "context"]),
+    help="How retrieved text reaches the model [default: the agent's].",
+)
+@click.option("--turn-id", help="Resume the turn of this id.")
+@reach_options
+@json_option
+def command(
+    file: str,
+    question: str,
+    *,
+    agent: str | None,
+    rag_mode: str | None,
+    turn_id: str | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Ask an agent of FILE one QUESTION; ``-`` reads it from standard input.
+
+    Exits with 1 when the answer cites what was never retrieved or has no text.
+    """
+    from merganser.agent.answers import describe_source
+    from merganser.cli.flowing import run_flow
+    from merganser.resolve import AskFlow
+
+    reach = take_reach(options)
+    asked = sys.stdin.read() if question == "-" else question
+    config = reach.load(file)
+    name = agent or ("root" if "root" in config.spec.agents else next(iter(config.spec.agents), ""))
+    if name not in config.spec.agents:
+        known = ", ".join(repr(known) for known in config.spec.agents) or "none"
+        raise PlanError(f"{config.path} has no agent {name!r}; it has {known}")
+    parameters = {"question": asked, "turn_id": turn_id, "rag_mode": rag_mode}
+    flow = AskFlow(name=f"ask-{name}", agent=name)
+    shown = _Stream()
+    outcome = run_flow(
+        reach,
+        config,
+        flow,
+        parameters,
+        quiet=as_json,
+        on_event=None if as_json else shown.take,
+    )
+    answer: Answer = outcome.answer
+    if as_json:
+        print_json({**answer.to_json(), "model_notes": list(outcome.notes)})
+    else:
+        shown.finish(answer)
+        for line in answer.sources:
+            click.echo(f"  {describe_source(line)}")
+        for cited in answer.invalid_citations:
+            click.echo(f"  {cited} (cited, but never retrieved)")
+        for note in dict.fromkeys((*outcome.notes, *answer.notes)):
+            click.echo(f"note: {note}", err=True)
+        if answer.outcome != "answered":
+            click.echo(f"error: {answer.outcome}", err=True)
+    return 0 if answer.outcome == "answered" else 1
+
+
+class _Stream:
+    """Prints the answer as it comes, on stdout."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def take(self, event: TurnEvent) -> None:
+        """Print a piece of the answer, or begin a new line after a restart."""
+        from merganser.agent.events import Restarted, TextDelta, ToolCalled
+
+        match event:
+            case TextDelta(text):
+                self._text += text
+                click.echo(text, nl=False)
+            case ToolCalled(name, arguments):
+                self._end_line()
+                words = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+                click.echo(f"[{name} {words}]", err=True)
+            case Restarted(reason):
+                self._end_line()
+                click.echo(f"[asked again: {reason}]", err=True)
+                self._text = ""
+            case _:
+                pass
+
+    def finish(self, answer: Answer) -> None:
+        """Print what was not streamed, then the head of the sources."""
+        if answer.text.strip() and answer.text.strip() not in self._text:
+            self._end_line()
+            click.echo(answer.text)
+        else:
+            self._end_line()
+        if answer.sources or answer.invalid_citations:
+            click.echo("\nsources:")
+
+    def _end_line(self) -> None:
+        if self._text and not self._text.endswith("\n"):
+            self._text += "\n"
+            click.echo()
