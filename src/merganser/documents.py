@@ -303,6 +303,8 @@ class _Scanner:
         target = os.path.realpath(absolute)
         if not os.path.lexists(target):
             self._skip(path, "link", "it points to nothing")
+        elif Path(target).is_symlink():
+            self._skip(path, "link", "it points to itself")
         elif Path(target).is_dir():
             self._skip(path, "link", "links to folders are not followed")
         elif not target.startswith(f"{os.path.realpath(root)}/"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pathspec import GitIgnoreSpec
+from merganser.gitignore import RuleFile, ignoring_rule, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ def list_files(root: str, *, respect_vcs: bool, prune: Callable[[str], bool]) ->
         return _expand_git(root, listed, prune)
     rules = _rules_above(root, top)
     ignored = root != top and any(
-        _verdict(rules, path, folder=True) for path in _between(top, root)
+        ignoring_rule(rules, path, folder=True) for path in _between(top, root)
     )
     return _walk(root, () if ignored else rules, prune, respect_vcs=True)
 
@@ -87,7 +87,7 @@ def _between(top: str, root: str) -> list[str]:
 # -- git ------------------------------------------------------------------------------------------
 
 
-def _run_git(root: str, *arguments: str) -> subprocess.CompletedProcess[bytes] | None:
+def run_git(root: str, *arguments: str) -> subprocess.CompletedProcess[bytes] | None:
     """Run a reading git command in a directory; None when there is no git or it hangs."""
     if shutil.which("git") is None:
         return None
@@ -110,13 +110,13 @@ def _run_git(root: str, *arguments: str) -> subprocess.CompletedProcess[bytes] |
 def _ask_git(root: str, top: str) -> list[Listed] | None:
     """Let git list a directory; None when its rules do not apply there or git cannot say."""
     if root != top:
-        checked = _run_git(top, "check-ignore", "--quiet", "--no-index", "--", root)
+        checked = run_git(top, "check-ignore", "--quiet", "--no-index", "--", root)
         if checked is None or checked.returncode != 1:
             return None
-    files = _run_git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    files = run_git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     if files is None or files.returncode != 0:
         return None
-    ignored = _run_git(
+    ignored = run_git(
         root, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"
     )
     names = dict.fromkeys(_split_names(files.stdout))  # a conflict lists a file three times
@@ -163,50 +163,11 @@ def _expand_git(root: str, listed: list[Listed], prune: Callable[[str], bool]) -
 # -- without git ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """The rules of one ``.gitignore``.
-
-    Attributes:
-        directory: Absolute, without a slash at the end; the rules count below it.
-        spec: The compiled lines.
-        lines: The lines as they stand, for the report.
-        name: The file's name.
-    """
-
-    directory: str
-    spec: GitIgnoreSpec
-    lines: tuple[str, ...]
-    name: str
-
-
-def _read_rules(directory: str, name: str = ".gitignore") -> _Rules | None:
-    """Read a directory's rules; None when it has none that can be read."""
-    try:
-        text = Path(directory, name).read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return None
-    lines = tuple(text.splitlines())
-    return _Rules(directory, GitIgnoreSpec.from_lines(lines), lines, name)
-
-
-def _rules_above(root: str, top: str) -> tuple[_Rules, ...]:
+def _rules_above(root: str, top: str) -> tuple[RuleFile, ...]:
     """Read the rules of an enclosing work tree that count in ``root``, weakest first."""
     directories = [top, *_between(top, root)[:-1]] if root != top else []
-    own = [_read_rules(top, ".git/info/exclude"), *(_read_rules(d) for d in directories)]
+    own = [read_rules(top, ".git/info/exclude"), *(read_rules(d) for d in directories)]
     return tuple(rules for rules in own if rules is not None)
-
-
-def _verdict(rules: tuple[_Rules, ...], path: str, *, folder: bool) -> str | None:
-    """Give the rule that ignores an absolute path, or None; the innermost file decides."""
-    for one in reversed(rules):
-        relative = path[len(one.directory) + 1 :] + ("/" if folder else "")
-        result = one.spec.check_file(relative)
-        if result.include is not None:
-            if not result.include or result.index is None:
-                return None
-            return f"{one.name}:{result.index + 1}: {one.lines[result.index]}"
-    return None
 
 
 # Folders that tools make and mark; git users name them in .gitignore, others have no such place.
@@ -214,7 +175,7 @@ _MADE_FOLDERS = {"CACHEDIR.TAG": "a cache", "pyvenv.cfg": "a virtual environment
 
 
 def _walk(
-    root: str, rules: tuple[_Rules, ...], prune: Callable[[str], bool], *, respect_vcs: bool
+    root: str, rules: tuple[RuleFile, ...], prune: Callable[[str], bool], *, respect_vcs: bool
 ) -> Iterator[Listed]:
     """Walk a directory with the rules of every ``.gitignore`` on the way; unreadable is named."""
     pending = [("", rules)]
@@ -231,14 +192,14 @@ def _walk(
             yield from special
             continue
         inner = above
-        if respect_vcs and ".gitignore" in names and (own := _read_rules(directory)):
+        if respect_vcs and ".gitignore" in names and (own := read_rules(directory)):
             inner = (*above, own)
         for entry in entries:
             path = f"{relative}/{entry.name}" if relative else entry.name
             if not entry.is_dir(follow_symlinks=False):
-                yield _judge(path, _verdict(inner, entry.path, folder=False))
+                yield _judge(path, ignoring_rule(inner, entry.path, folder=False))
             elif entry.name not in VCS_FOLDERS and not prune(entry.path):
-                rule = _verdict(inner, entry.path, folder=True)
+                rule = ignoring_rule(inner, entry.path, folder=True)
                 if rule is None:
                     pending.append((path, inner))
                 else:

@@ -7,12 +7,13 @@ embed again after an edit depends on it.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.split_text import Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from merganser.split_text import Limits
 
@@ -104,11 +105,9 @@ def _glue(crumb: Piece, group: Group, limit: int, name: _Namer) -> Group:
 
 
 def join_symbols(symbols: Iterable[str]) -> str:
-    """Name the distinct definitions of one piece, in order; a class's name gives way to members."""
-    named = list(dict.fromkeys(symbol for symbol in symbols if symbol))
-    if len(named) > 1:
-        named = [s for s in named if not any(other.startswith(f"{s}.") for other in named)]
-    return ", ".join(named[:_MAX_SYMBOLS])
+    """Name the distinct definitions of one piece, in order."""
+    named = dict.fromkeys(symbol for symbol in symbols if symbol)
+    return ", ".join(itertools.islice(named, _MAX_SYMBOLS))
 
 
 def _fill(units: Sequence[Unit], limit: int) -> list[list[Unit]]:
@@ -146,7 +145,16 @@ def _merge(units: Sequence[Unit], name: _Namer) -> Piece:
     first, last = units[0], units[-1]
     if len(units) == 1:
         return Piece(first.start, last.end, first.symbol, first.kind)
+    if len({(unit.symbol, unit.kind) for unit in units}) == 1:
+        return Piece(first.start, last.end, first.symbol, first.kind)
     symbol = name(unit.symbol for unit in units)
-    kinds = {unit.kind for unit in units if unit.symbol and unit.symbol in symbol}
-    kind = kinds.pop() if len(kinds) == 1 else first.kind if not kinds else "module"
-    return Piece(first.start, last.end, symbol, kind)
+    kinds = {unit.symbol: unit.kind for unit in units if unit.symbol}
+    return Piece(first.start, last.end, symbol, _kind_of_all(kinds) if kinds else first.kind)
+
+
+def _kind_of_all(kinds: Mapping[str, str]) -> str:
+    """Give the kind that all symbols share; a class with members of its own is a class."""
+    owner, kind = next(iter(kinds.items()))
+    if len(set(kinds.values())) == 1 or all(s.startswith(f"{owner}.") for s in [*kinds][1:]):
+        return kind
+    return "module"

@@ -41,7 +41,6 @@ CHUNKER_VERSION = 1
 # Longer texts are not parsed: trees take some 10 times the text's memory. The scan's own cap is
 # lower, so this is met only by callers who raise it.
 _MAX_PARSED = 8_000_000
-_PARSED: frozenset[str | None] = frozenset(GRAMMARS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +133,11 @@ def split_document(text: str, *, language: str | None, options: ChunkingOptions)
         structure=options.code_aware or markdown,
         words=options.respect_word_boundaries,
     )
+    parsed = language if options.code_aware and len(text) <= _MAX_PARSED else None
     if markdown:
         pieces = split_markdown(text, limits)
-    elif (
-        options.code_aware
-        and language is not None
-        and language in GRAMMARS
-        and len(text) <= _MAX_PARSED
-    ):
-        pieces = split_code(text, str(language), limits)
+    elif parsed is not None and parsed in GRAMMARS:
+        pieces = split_code(text, parsed, limits)
     else:
         pieces = cut_text(text, 0, len(text), limits)
     return _to_chunks(text, absorb_blanks(text, pieces, limits), overlap, limits)
@@ -151,11 +146,11 @@ def split_document(text: str, *, language: str | None, options: ChunkingOptions)
 def _to_chunks(text: str, pieces: list[Piece], overlap: int, limits: Limits) -> list[Chunk]:
     """Number the pieces' lines and put the overlap in front of those that continue another."""
     chunks: list[Chunk] = []
-    line, previous = 1, 0
+    line, previous = 1, -1
     for i, (start, end, symbol, kind, continues) in enumerate(pieces):
         first, first_line = start, line
         if continues and overlap:
-            first = _overlap_start(text, max(previous, start - overlap), start, limits)
+            first = _overlap_start(text, max(previous + 1, start - overlap), start, limits)
             first_line -= text.count("\n", first, start)
         line += text.count("\n", start, end)
         last_line = line - (text[end - 1] == "\n")
@@ -165,14 +160,18 @@ def _to_chunks(text: str, pieces: list[Piece], overlap: int, limits: Limits) -> 
 
 
 def _overlap_start(text: str, earliest: int, start: int, limits: Limits) -> int:
-    """Choose where an overlap begins: at a line, else at a word, as the limits prefer."""
+    """Choose where an overlap begins, at ``earliest`` or after: a line, else a word, as preferred.
+
+    Never where the piece before begins, or a chunk would hold the one before it.
+    """
     if limits.structure:
-        line = text.find("\n", max(earliest - 1, 0), start - 1) + 1
+        line = text.find("\n", earliest - 1, start - 1) + 1
         if line > 0:
             return line
-    if limits.words and earliest and not text[earliest - 1].isspace():
+    if limits.words and not text[earliest - 1].isspace():
         for at in range(earliest, start):
-            if text[at].isspace():
+            if text[at].isspace() and not text.startswith("\r\n", at):
                 return at + 1
-    cut = safe_cut(text, max(earliest - 2, 0), earliest) if earliest else 0
-    return cut if cut == earliest else min(earliest + 1, start)
+    while earliest < start and safe_cut(text, 0, earliest) != earliest:
+        earliest += 1
+    return earliest

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from merganser.grammars import GRAMMARS, Grammar, parser_for
+from merganser.grammars import GRAMMARS, Grammar, parse
 from merganser.packing import Unit, pack
 from merganser.split_text import Limits, Piece, cut_text
 
@@ -115,7 +115,9 @@ class _CodeSplitter:
         # One byte for each character makes the parser's offsets character offsets. The letter
         # keeps names, strings and comments of any script what they are.
         plain = text if text.isascii() else _NON_ASCII.sub("x", text)
-        tree = parser_for(language).parse(plain.encode("ascii"))
+        tree = parse(plain.encode("ascii"), language)
+        if tree is None:
+            return cut_text(text, 0, len(text), self._limits)
         return self._split_node(tree.root_node, (0, len(text)), _TOP, self._limits.whole)
 
     def _split_node(
@@ -123,7 +125,7 @@ class _CodeSplitter:
     ) -> list[Piece]:
         """Tile a span, the lines of ``node``, with pieces of at most ``limit``."""
         items: list[Unit | Group] = []
-        for part in self._parts_of(node, *span, limit):
+        for part in self._parts_of(node, *span):
             fits = part.end - part.start <= limit
             if fits and scope.opaque:
                 items.append(Unit(part.start, part.end, scope.symbol, scope.kind, opens=False))
@@ -155,7 +157,7 @@ class _CodeSplitter:
             return pieces
         return [pieces[0], *(piece._replace(continues=True) for piece in pieces[1:])]
 
-    def _parts_of(self, node: Node, start: int, end: int, limit: int) -> list[Part]:
+    def _parts_of(self, node: Node, start: int, end: int) -> list[Part]:
         """Tile ``start:end`` with parts, going down until there is more than one.
 
         A definition is never gone into, so that its name is not lost; the body of anything but a
@@ -171,12 +173,10 @@ class _CodeSplitter:
             return [Part(start, end, None)]
         if node.type in _LISTS:
             return parts
-        long = [i for i, part in enumerate(parts) if part.end - part.start > limit]
-        if len(parts) > 1 and len(long) == 1:
-            at = long[0]
-            body = parts[at]
-            if body.main is not None and body.main.type in _LISTS:
-                parts[at : at + 1] = self._parts_of(body.main, body.start, body.end, limit)
+        at = max(range(len(parts)), key=lambda i: parts[i].end - parts[i].start)
+        body = parts[at]
+        if len(parts) > 1 and body.main is not None and body.main.type in _LISTS:
+            parts[at : at + 1] = self._parts_of(body.main, body.start, body.end)
         return parts
 
     def _parts(self, children: Sequence[Node], start: int, end: int) -> list[Part]:
@@ -193,8 +193,7 @@ class _CodeSplitter:
             cut = text.rfind("\n", start, at) + 1
             begins = cut > start and child.is_named and (cut == at or text[cut:at].isspace())
             if begins:
-                blank = _BLANK_ABOVE.search(text, max(start, cut - 80), cut) is not None
-                if held is not None and (blank and held < cut):
+                if held is not None and _BLANK_ABOVE.search(text, max(start, cut - 80), cut):
                     parts.append(Part(start, held, main))
                     start, main, longest, held = held, None, -1, None
                 if child.type in _PREFIXES:
@@ -232,7 +231,8 @@ class _CodeSplitter:
                 return None
             kind = "class" if value.type == "class" else kind
             node = value
-        if kind == "function" and scope.kind == "class":
+        # C++ defines members outside of their class under a qualified name.
+        if kind == "function" and (scope.kind == "class" or "." in name):
             kind = "method"
         symbol = ".".join(part for part in (scope.symbol, name) if part)
         return node, Scope(symbol, kind, opaque=kind in {"function", "method"})
@@ -252,6 +252,8 @@ class _CodeSplitter:
                 return self._slice(node.child_by_field_name("type")).partition("<")[0]
             case "function_definition" | "type_definition" if not node.child_by_field_name("name"):
                 return self._declared(node)
+            case "field_definition":
+                return self._slice(node.child_by_field_name("property"))
             case _:
                 return self._slice(node.child_by_field_name("name")).replace("::", ".")
 
@@ -259,6 +261,8 @@ class _CodeSplitter:
         """Follow C's declarators down to the name: ``int (*f(void))[3]`` declares ``f``."""
         for _ in range(_MAX_DEPTH):
             inner = node.child_by_field_name("declarator")
+            if inner is None and node.type in {"parenthesized_declarator", "reference_declarator"}:
+                inner = node.named_child(node.named_child_count - 1)
             if inner is None:
                 break
             node = inner

@@ -76,35 +76,56 @@ def cut_text(
 def absorb_blanks(text: str, pieces: list[Piece], limits: Limits) -> list[Piece]:
     """Merge pieces of nothing but white space into a neighbour where the limits allow it.
 
-    Where they do not, the cut moves back so that the blank piece gets the last visible characters
-    of the piece before; only white space that alone exceeds the limits stays by itself.
+    Where they do not, the cut moves so that the blank piece gets some visible characters of its
+    neighbour; only white space that alone nearly fills a piece stays by itself.
     """
     if not any(text[piece.start : piece.end].isspace() for piece in pieces):
         return pieces
     out: list[Piece] = []
     for piece in pieces:
-        blank = text[piece.start : piece.end].isspace()
-        if out and (blank or text[out[-1].start : out[-1].end].isspace()):
+        if out and (_is_blank(text, piece) or _is_blank(text, out[-1])):
             out.extend(_join_or_shift(text, out.pop(), piece, limits))
         else:
             out.append(piece)
     return out
 
 
+def _is_blank(text: str, piece: Piece) -> bool:
+    return text[piece.start : piece.end].isspace()
+
+
 def _join_or_shift(text: str, left: Piece, right: Piece, limits: Limits) -> list[Piece]:
     """Give the two as one piece if they fit, else as two with visible text in both if possible."""
     limit = limits.part if left.continues else limits.whole
     if right.end - left.start <= limit:
-        seen = left if text[right.start : right.end].isspace() else right
+        seen = left if _is_blank(text, right) else right
         return [Piece(left.start, right.end, seen.symbol, seen.kind, left.continues)]
-    visible = len(text[left.start : left.end].rstrip())
-    cut = safe_cut(text, left.start, left.start + visible - 1)
-    fits = right.end - cut <= limits.part
-    if visible < 2 or not fits or not text[right.start : right.end].isspace():
-        return [left, right]
-    if not text[left.start : cut].strip():
-        return [left, right]
-    return [left._replace(end=cut), Piece(cut, right.end, left.symbol, left.kind, continues=True)]
+    if _is_blank(text, right):
+        visible = len(text[left.start : left.end].rstrip())
+        cut = safe_cut(text, left.start, left.start + visible - 1) if visible > 1 else left.end
+        seen = left
+    else:
+        start = (
+            right.start
+            + len(text[right.start : right.end])
+            - len(text[right.start : right.end].lstrip())
+        )
+        line = text.find("\n", start, right.end) + 1
+        cut = line if 0 < line - left.start <= limit else _next_cut(text, start + 1)
+        seen = right
+    first = Piece(left.start, cut, seen.symbol, seen.kind, left.continues)
+    second = Piece(cut, right.end, seen.symbol, seen.kind, continues=True)
+    fits = cut - left.start <= limit and right.end - cut <= limits.part and cut < right.end
+    if fits and not _is_blank(text, first) and not _is_blank(text, second):
+        return [first, second]
+    return [left, right]
+
+
+def _next_cut(text: str, cut: int) -> int:
+    """Move a cut forward to where it parts nothing that is shown as one."""
+    while cut < len(text) and _joins(text, cut):
+        cut += 1
+    return cut
 
 
 def _window_end(start: int, end: int, limit: int, limits: Limits) -> int:
