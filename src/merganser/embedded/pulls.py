@@ -267,7 +267,7 @@ def _stand_in_message(reference: str, target: PullTarget) -> str:
     wanted = shorten(reference).removesuffix(":latest")
     return (
         f"{wanted} is not available here; {target.alias_of} stands in for it. "
-        "Results are those of the smaller model."
+        f"Results are those of {target.alias_of}."
     )
 
 
