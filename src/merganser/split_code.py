@@ -109,6 +109,7 @@ class _CodeSplitter:
         self._limits = limits
         self._definitions = grammar.definitions
         self._wrappers = grammar.wrappers
+        self._naming = grammar.wrappers | grammar.definitions.keys()
 
     def split(self, language: str) -> list[Piece]:
         text = self._text
@@ -130,10 +131,11 @@ class _CodeSplitter:
             if fits and scope.opaque:
                 items.append(Unit(part.start, part.end, scope.symbol, scope.kind, opens=False))
                 continue
-            definition = part.main and self._definition(part.main, scope)
+            main = part.main
+            definition = main and self._is_definition(main) and self._definition(main, scope)
             if fits:
                 inner = definition[1] if definition else scope
-                opens = definition is not None
+                opens = bool(definition)
                 items.append(Unit(part.start, part.end, inner.symbol, inner.kind, opens))
             else:
                 items.append(self._split_part(part, scope, limit, depth))
@@ -211,7 +213,7 @@ class _CodeSplitter:
         return parts
 
     def _is_definition(self, node: Node) -> bool:
-        return node.type in self._definitions or node.type in self._wrappers
+        return node.type in self._naming
 
     def _definition(self, node: Node, scope: Scope) -> tuple[Node, Scope] | None:
         """Find the definition that a node is or wraps, with the scope of its inside."""
@@ -244,18 +246,21 @@ class _CodeSplitter:
 
     def _name(self, node: Node) -> str:
         """Read the name of a definition from the text; empty when it has none."""
+        name = self._slice(node.child_by_field_name("name"))
+        if name and node.type != "method_declaration":
+            return name.replace("::", ".") if ":" in name else name
         match node.type:
-            case "method_declaration" if receiver := node.child_by_field_name("receiver"):
-                owner = self._slice(receiver).split()[-1].strip("()*[] ").partition("[")[0]
-                return f"{owner}.{self._slice(node.child_by_field_name('name'))}"
+            case "method_declaration":  # Go's name the type before the name, Java's do not
+                owner = self._slice(node.child_by_field_name("receiver")).strip("()")
+                return ".".join([*owner.split("[")[0].replace("*", " ").split()[-1:], name])
             case "impl_item":
                 return self._slice(node.child_by_field_name("type")).partition("<")[0]
-            case "function_definition" | "type_definition" if not node.child_by_field_name("name"):
+            case "function_definition" | "type_definition":
                 return self._declared(node)
             case "field_definition":
                 return self._slice(node.child_by_field_name("property"))
             case _:
-                return self._slice(node.child_by_field_name("name")).replace("::", ".")
+                return ""
 
     def _declared(self, node: Node) -> str:
         """Follow C's declarators down to the name: ``int (*f(void))[3]`` declares ``f``."""
