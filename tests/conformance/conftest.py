@@ -1,4 +1,10 @@
-"""The server under test: the embedded runner, or the one that MODEL_RUNNER_HOST names."""
+"""The server under test: the embedded runner, or the one that MODEL_RUNNER_HOST names.
+
+A real runner must have the models of the roles, which CONFORMANCE_EMBEDDING_MODEL,
+CONFORMANCE_CHAT_MODEL and CONFORMANCE_RERANK_MODEL name. Their engines are loaded, configured and
+unloaded many times, and their configs are forgotten at the end; other models are left alone and
+nothing is pulled or deleted.
+"""
 
 from __future__ import annotations
 

@@ -47,6 +47,9 @@ EMBEDDING_MODEL = "ai/embeddinggemma"
 CHAT_MODEL = "ai/smollm2"
 RERANK_MODEL = "ai/synthetic-reranker"
 
+SLOTS = len(INFERENCE_MODES)
+"""Room for each role at once, so that no case depends on the number of cores."""
+
 PULLABLE_MODEL = "ai/snowflake-arctic-embed"
 """Not local until pulled; a packaged model stands in for it."""
 
@@ -134,7 +137,7 @@ def start_embedded(cache_dir: Path, models_dir: Path) -> Generator[RunningTarget
         port=0,
         models_dir=models_dir,
         pulled=(EMBEDDING_MODEL, CHAT_MODEL),
-        slots=len(INFERENCE_MODES),
+        slots=SLOTS,
         cache_dir=cache_dir,
         offline=True,
         middleware=(breakable,),
@@ -149,5 +152,6 @@ def start_embedded(cache_dir: Path, models_dir: Path) -> Generator[RunningTarget
             http=http,
             faults=controls,
             embedded=True,
+            slots=SLOTS,
         )
         yield RunningTarget(target, switches[0], controls)

@@ -9,8 +9,10 @@ import httpx
 from dmr_contract.target import (
     INFERENCE_MODES,
     Background,
+    NotApplicable,
     Target,
     as_object,
+    as_objects,
     assert_text_error,
     case,
     describe,
@@ -44,9 +46,8 @@ def preload_only_loads_the_paths_mode_and_answers_nothing(target: Target) -> Non
         ("/engines/rerank", target.rerank_model, "reranking"),
     ):
         with target.fresh(model):
-            response = target.post(path, {"model": model}, headers=PRELOAD_ONLY)
+            preload(target, path, model)
 
-            assert (response.status_code, response.content) == (200, b""), describe(response)
             assert [mode] == [runner["mode"] for runner in target.runners(model)]
 
 
@@ -119,6 +120,40 @@ def concurrent_requests_share_one_load(target: Target) -> None:
         assert target.faults is None or seconds < in_a_row, f"one after the other: {seconds:.1f} s"
 
 
+@case("6", "everything")
+def full_slots_evict_all_idle_engines_even_those_kept_for_ever(target: Target) -> None:
+    if target.slots != len(INFERENCE_MODES):
+        raise NotApplicable("the number of slots is not known")
+    roles = (target.embedding_model, target.chat_model, target.rerank_model)
+    with target.fresh(*roles):
+        target.configure(target.embedding_model, mode="embedding", keep_alive="-1")
+        end_background_preload(target, target.embedding_model)
+        preload(target, "/engines/v1/embeddings", target.embedding_model)
+        preload(target, "/engines/v1/chat/completions", target.chat_model)
+        preload(target, "/engines/rerank", target.rerank_model)
+        assert len(as_objects(target.get("/engines/ps"))) == target.slots
+
+        preload(target, "/engines/rerank", target.chat_model)
+
+        left = as_objects(target.get("/engines/ps"))
+        assert [(target.chat_model, "reranking")] == [(e["model_name"], e["mode"]) for e in left], (
+            left
+        )
+
+
+@case("6")
+def missing_draft_model_is_found_out_at_load(target: Target) -> None:
+    with target.fresh(target.chat_model):
+        draft = {"draft_model": "ai/no-such-model-here", "num_tokens": 8}
+        target.configure(target.chat_model, speculative=draft)
+
+        pattern = (
+            "unable to load runner: error waiting for runner to be ready: "
+            r"failed to get draft model: [\s\S]+"
+        )
+        assert_text_error(target.chat("Hi."), 500, pattern)
+
+
 @case("6", "faults")
 def disconnecting_ends_the_load(target: Target) -> None:
     with target.fresh(target.embedding_model):
@@ -162,6 +197,21 @@ def crash_at_load_is_a_text_error_with_the_engines_words(target: Target) -> None
         )
         assert target.runners(target.embedding_model, "embedding") == []
         assert target.embed("a duck").status_code == 200
+
+
+def preload(target: Target, path: str, model: str) -> None:
+    """Load an engine by the header, which answers without a body."""
+    response = target.post(path, {"model": model}, headers=PRELOAD_ONLY)
+    assert (response.status_code, response.content) == (200, b""), describe(response)
+
+
+def end_background_preload(target: Target, model: str) -> None:
+    """Wait for the completion engine that a configuration loads, and end it (section 3)."""
+
+    def has_ended() -> bool:
+        return target.unload(model, forget=False) > 0 and not target.runners(model)
+
+    wait_until(has_ended, "no completion engine was loaded in the background", seconds=60)
 
 
 def slow_load(target: Target, seconds: float) -> None:

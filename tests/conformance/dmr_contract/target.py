@@ -90,6 +90,7 @@ class Target:
         http: A client whose base is the root.
         faults: The runner's admin object, or None where there is none.
         embedded: Whether the server is one that stands in for Docker's.
+        slots: Engines that it keeps at one time, or None when that is not known.
     """
 
     url: str
@@ -99,6 +100,7 @@ class Target:
     http: httpx.Client
     faults: FaultControls | None = None
     embedded: bool = False
+    slots: int | None = None
 
     @property
     def controls(self) -> FaultControls:
