@@ -23,13 +23,30 @@ if TYPE_CHECKING:
 
     from merganser.store.reader import Filter, Snapshot
 
+# Words that make a sentence a question and say nothing of its subject. In code they are rare, so
+# idf would weigh "how does" above everything that was asked for. Words that are also operators
+# (if, in, not, for, with, ...) stay. Measured with the postings of this package, nDCG@10:
+# CoSQA dev 0.371 -> 0.374 (recall@10 0.530 -> 0.546), Cranfield 0.351 -> 0.362.
+_QUESTION_WORDS_TEXT = """
+    a an the how what which who whom whose why when where does do did done can could should would
+    will shall may might must i me my we us our you your it its this that these those there is are
+    was were be been being am to of
+"""
+_QUESTION_WORDS = frozenset(_QUESTION_WORDS_TEXT.split())
+
+
+def subject_terms(query: str) -> tuple[str, ...]:
+    """Give a query's distinct terms without question words, or all when nothing else is left."""
+    terms = query_terms(query)
+    return tuple(term for term in terms if term not in _QUESTION_WORDS) or tuple(terms)
+
 
 @dataclass(frozen=True, slots=True)
 class LexicalMatches:
     """What a query's terms found in a snapshot.
 
     Attributes:
-        terms: The query's distinct terms; none for a query without words.
+        terms: The query's distinct terms, see ``subject_terms``; none for a query without words.
         postings: Where they occur.
         ranking: All chunks with any of the terms that the filter lets through.
         parameters: ``k1`` and ``b``.
@@ -66,7 +83,7 @@ class LexicalIndex:
             b: Length normalisation, 0 to 1.
             where: Takes chunks away and leaves the scores of the others as they are.
         """
-        terms = tuple(query_terms(query))
+        terms = subject_terms(query)
         postings = self._find(terms) if self._resident else self._snapshot.postings(terms)
         ranking = score_chunks(
             postings,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from dataclasses import replace
@@ -348,6 +349,18 @@ async def test_explanation_says_what_each_strategy_and_word_added(rags: Rags):
     assert why.fused_score == pytest.approx(sum(why.fused_terms.values()))
     assert sum(why.bm25_terms["bm25"].values()) == pytest.approx(result.hits[0].legs["bm25"].score)
     assert set(why.bm25_terms["bm25"]) == {"merganser", "fish"}
+
+
+async def test_searches_at_the_same_time_do_not_disturb_each_other(rags: Rags):
+    await rags.build(FILES)
+    queries = ["merganser dives", "goose meadow", "run flow", "publish store"] * 4
+    for resident in (False, True):
+        retriever = rags.open(rags.rag(), resident=resident)
+        one_by_one = [await retriever.search(query) for query in queries]
+
+        together = await asyncio.gather(*(retriever.search(query) for query in queries))
+
+        assert [result.hits for result in one_by_one] == [result.hits for result in together]
 
 
 async def test_json_holds_scores_only_when_wanted(rags: Rags):
