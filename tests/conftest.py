@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from merganser.embedded import EmbeddedRunner
+from merganser.server import ensure_server, stop_server
+from merganser.services import merganser_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,6 +121,27 @@ def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if "runner" in request.fixturenames:
         shared: EmbeddedRunner = request.getfixturevalue("runner")
         shared.faults.clear()
+
+
+@pytest.fixture(scope="session")
+def history_url(clean_environment: None) -> Iterator[str]:
+    """Start the product's own Prefect server once: it takes seconds to come up."""
+    service = ensure_server(port=0)
+    yield service.url
+    stop_server()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(history_url: str) -> Iterator[str]:
+    """Record the flow runs of this process there; gives the server's address."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    settings: dict[Any, Any] = {
+        PREFECT_API_URL: f"{history_url}/api",
+        PREFECT_HOME: merganser_home() / "prefect",
+    }
+    with temporary_settings(settings):
+        yield history_url
 
 
 @pytest.fixture

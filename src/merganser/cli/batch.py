@@ -13,7 +13,6 @@ from merganser.cli.common import file_argument, json_option, print_json, reach_o
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
-    from merganser.agent.batch import BatchReport
     from merganser.load import Config
     from merganser.resolve import BatchFlow
 
@@ -51,7 +50,8 @@ def command(
     if concurrency is not None:
         chosen = replace(chosen, concurrency=concurrency)
     outcome = run_flow(reach, config, chosen, {}, quiet=as_json)
-    report: BatchReport = outcome.batch
+    report = outcome.batch
+    assert report is not None, "a batch flow has a report"
     if as_json:
         counts = {"questions": report.questions, "answered": report.answered}
         work = {"asked": report.asked, "reused": report.reused}

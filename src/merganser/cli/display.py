@@ -93,7 +93,9 @@ class _PlainLines:
         if finished and before >= (total or 0) and name in self._shown:
             return
         self._shown[name] = now
-        rate = done / max(now - self._started[name], 1e-3)
+        seconds = now - self._started[name]
         of = f" of {total}" if total is not None else ""
-        left = f", {(total - done) / rate:.0f} s left" if total and rate and not finished else ""
-        click.echo(f"{name}: {done}{of} {progress.unit} ({rate:.1f}/s{left})", err=True)
+        left = ""
+        if total and done and seconds > 1.0 and not finished:
+            left = f", about {(total - done) * seconds / done:.0f} s left"
+        click.echo(f"{name}: {done}{of} {progress.unit}{left}", err=True)

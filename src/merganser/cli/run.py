@@ -63,7 +63,8 @@ def command(
         quiet=as_json,
         on_event=None if as_json else shown.take,
     )
-    answer: Answer = outcome.answer
+    answer = outcome.answer
+    assert answer is not None, "an ask flow has an answer"
     if as_json:
         print_json({**answer.to_json(), "model_notes": list(outcome.notes)})
     else:
