@@ -22,7 +22,7 @@ from merganser.index.build import (
 )
 from merganser.index.model import EmbedsDocuments, SnapshotModel, describe_model
 from merganser.index.once import index_once, index_once_async
-from merganser.index.publish import Published, finish_unchanged, publish
+from merganser.index.publishing import Published, finish_unchanged, publish
 from merganser.index.report import FailedFile, IndexReport
 from merganser.index.shards import (
     FileOutcome,
@@ -32,7 +32,7 @@ from merganser.index.shards import (
     fail_shard,
     plan_shards,
 )
-from merganser.index.survey import Moved, Survey, survey
+from merganser.index.surveys import Moved, Survey, survey
 from merganser.index.workspace import Workspace, abandon, begin_run
 
 __all__ = [

@@ -21,7 +21,7 @@ from merganser.index.shards import (
     fail_shard,
     load_result,
 )
-from merganser.index.survey import describe_empty
+from merganser.index.surveys import describe_empty
 from merganser.index.workspace import require_space
 from merganser.store import arrow
 from merganser.store.catalogue import (

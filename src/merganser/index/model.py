@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from merganser.index.survey import Survey
+    from merganser.index.surveys import Survey
     from merganser.resolve import IndexDefinition
 
 CANARY_TEXTS = (

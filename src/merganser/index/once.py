@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from merganser.index.build import build_snapshot
 from merganser.index.model import describe_model
-from merganser.index.publish import finish_unchanged, publish
+from merganser.index.publishing import finish_unchanged, publish
 from merganser.index.shards import embed_shard
-from merganser.index.survey import survey
+from merganser.index.surveys import survey
 from merganser.index.workspace import begin_run
 from merganser.store.snapshots import KEEP_SNAPSHOTS
 

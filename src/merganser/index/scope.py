@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from merganser.path_globs import GlobEntry, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
-
-_GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +57,15 @@ class Scope:
 
 
 def _absolute(path: str, base: Path) -> str:
-    return os.path.normpath(base / path).replace(os.sep, "/")
+    return os.path.normpath(base / Path(path).expanduser()).replace(os.sep, "/")
 
 
 def _matches(path: str, entry: str) -> bool:
     if path == entry or path.startswith(entry.rstrip("/") + "/"):
         return True
-    if not _GLOB.search(entry):
+    if not is_glob(entry):
         return False
+    glob = GlobEntry.parse(entry)
+    root = glob.root.rstrip("/") + "/"
     # A pattern names files and folders alike; what is in a named folder is in the scope.
-    return re.fullmatch(_translate(entry) + r"(?:/.*)?", path) is not None
-
-
-def _translate(pattern: str) -> str:
-    parts: list[str] = []
-    for token in re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^]/]+\])", pattern):
-        match token:
-            case "**/":
-                parts.append(r"(?:.*/)?")
-            case "**":
-                parts.append(r".*")
-            case "*":
-                parts.append(r"[^/]*")
-            case "?":
-                parts.append(r"[^/]")
-            case _ if token.startswith("[") and token.endswith("]"):
-                parts.append("[^" + token[2:] if token.startswith("[!") else token)
-            case _:
-                parts.append(re.escape(token))
-    return "".join(parts)
+    return path.startswith(root) and glob.matches(path.removeprefix(root))

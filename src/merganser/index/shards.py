@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from merganser.documents import Document
     from merganser.index.model import EmbedsDocuments
-    from merganser.index.survey import Survey
+    from merganser.index.surveys import Survey
     from merganser.index.workspace import Workspace
     from merganser.split import Chunk, ChunkingOptions
 

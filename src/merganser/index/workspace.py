@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Self
 
 from merganser.errors import PlanError, StoreError
 from merganser.index.shards import CHUNKS_PER_SHARD, Shard, plan_shards
-from merganser.index.survey import survey as survey_again
-from merganser.store.catalogue import read_catalogue
+from merganser.index.surveys import survey as survey_again
+from merganser.store.catalogue import read_segment_rows
 from merganser.store.embeddings import EmbeddingStore, SegmentSource
 from merganser.store.history import RunRow, record_run
 from merganser.store.layout import IndexFolder, replace_file
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from merganser.index.model import SnapshotModel
-    from merganser.index.survey import Survey
+    from merganser.index.surveys import Survey
 
 _RESERVE_BYTES = 64 << 20
 _CHARACTERS_PER_CHUNK = 400  # on the low side, so that the estimate of the vectors is on the high
@@ -151,7 +151,7 @@ class Workspace:
             if self._embeddings is None:
                 fingerprint = self.plan.model.fingerprint
                 self._embeddings = EmbeddingStore(
-                    self.index, fingerprint, _segments_of(self.index, fingerprint)
+                    self.index, fingerprint, segments_of(self.index, fingerprint)
                 )
             return self._embeddings
 
@@ -261,13 +261,13 @@ def _estimate_bytes(plan: RunPlan) -> int:
     return 4 * source + 2 * vectors
 
 
-def _segments_of(index: IndexFolder, fingerprint: str) -> list[SegmentSource]:
+def segments_of(index: IndexFolder, fingerprint: str) -> list[SegmentSource]:
     """Find the segments of all kept snapshots that a model embedded."""
     current = index.read_current()
     found: dict[Path, SegmentSource] = {}
     for generation in current.kept if current else ():
         with contextlib.suppress(StoreError, FileNotFoundError):  # damaged: embed again
-            for row in read_catalogue(index.catalogue(generation)).segments:
+            for row in read_segment_rows(index.catalogue(generation)):
                 path = index.path / row.file
                 if row.embedding == fingerprint and path.exists():
                     found[path] = SegmentSource(path, row.dimensions)

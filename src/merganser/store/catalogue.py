@@ -20,7 +20,7 @@ from merganser.store.schema import (
     SCHEMA_VERSION,
     attach,
     attach_new,
-    connect,
+    borrow,
     finish,
 )
 
@@ -126,8 +126,7 @@ _NUMBER_TYPES = {"inode": np.uint64, "size_bytes": np.int64, "mtime_ns": np.int6
 
 def write_catalogue(path: Path, catalogue: Catalogue) -> None:
     """Make the file of a snapshot."""
-    connection = connect()
-    try:
+    with borrow("new") as connection:
         attach_new(connection, path, "new")
         connection.execute(CATALOGUE_TABLES.format("new")).fetchall()
         cursor = connection.cursor()
@@ -144,9 +143,8 @@ def write_catalogue(path: Path, catalogue: Catalogue) -> None:
             connection.execute(CANARIES_TABLE.format("new", vectors.shape[1])).fetchall()
             order = np.arange(len(texts), dtype=np.int32)
             arrow.insert(cursor, "new.canaries", {"ord": order, "text": texts, "v": vectors})
+        cursor.close()
         finish(connection, "new")
-    finally:
-        connection.close()
 
 
 def _insert_rows(
@@ -220,6 +218,22 @@ def read_canaries(cursor: duckdb.DuckDBPyConnection, dimensions: int) -> Canarie
     return Canaries(tuple(row[0] for row in rows), vectors)
 
 
+def read_segment_rows(path: Path) -> tuple[SegmentRow, ...]:
+    """Read which segments a snapshot is made of.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        StoreFormatError: A newer merganser wrote it, or it is no catalogue.
+        StoreError: It is damaged.
+    """
+    with borrow("g") as connection:
+        try:
+            attach_catalogue(connection, path)
+            return read_segments(connection.cursor())
+        except duckdb.Error as error:
+            raise StoreError(f"the snapshot {str(path)!r} is damaged ({error})") from error
+
+
 def read_catalogue(path: Path) -> Catalogue:
     """Read a snapshot's catalogue.
 
@@ -228,20 +242,18 @@ def read_catalogue(path: Path) -> Catalogue:
         StoreFormatError: A newer merganser wrote it, or it is no catalogue.
         StoreError: It is damaged.
     """
-    connection = connect()
-    try:
-        meta = attach_catalogue(connection, path)
-        return Catalogue(
-            meta=meta,
-            files=read_files(connection.cursor()),
-            segments=read_segments(connection.cursor()),
-            skipped=read_skipped(connection.cursor()),
-            canaries=read_canaries(connection.cursor(), int(meta.get("dimensions", "0"))),
-        )
-    except duckdb.Error as error:
-        raise StoreError(
-            f"the snapshot {str(path)!r} is damaged ({error}); `merganser rollback` to another "
-            "one, or index again with --full"
-        ) from error
-    finally:
-        connection.close()
+    with borrow("g") as connection:
+        try:
+            meta = attach_catalogue(connection, path)
+            return Catalogue(
+                meta=meta,
+                files=read_files(connection.cursor()),
+                segments=read_segments(connection.cursor()),
+                skipped=read_skipped(connection.cursor()),
+                canaries=read_canaries(connection.cursor(), int(meta.get("dimensions", "0"))),
+            )
+        except duckdb.Error as error:
+            raise StoreError(
+                f"the snapshot {str(path)!r} is damaged ({error}); `merganser rollback` to "
+                "another one, or index again with --full"
+            ) from error

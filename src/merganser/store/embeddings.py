@@ -120,7 +120,7 @@ class EmbeddingStore:
             segments: The segments of the kept snapshots that this model embedded.
         """
         self.dimensions: int | None = None
-        self.journal_folder = folder.embeddings / fingerprint[:32]
+        self.journal_folder = journal_folder(folder, fingerprint)
         self._lock = threading.Lock()
         self._claims: dict[bytes, Future[None]] = {}
         self._sources: list[Path] = []
@@ -221,27 +221,6 @@ class EmbeddingStore:
             vectors[wanted] = self._read(number, row[wanted])
         return vectors
 
-    def drop_journals(self, *, own: str, served: NDArray[np.uint64] | None = None) -> None:
-        """Remove the journals that are not needed any more.
-
-        Args:
-            own: Prefix of the names of the journals that the published snapshot took in.
-            served: (n, 2) uint64, hashes of the texts in the snapshot; a foreign journal goes when
-                all of its texts are among them. None keeps foreign journals until they are old.
-        """
-        known = (
-            _Block.make(served, *(2 * (np.zeros(len(served), dtype=np.int32),)))
-            if (served is not None)
-            else None
-        )
-        for path in list(self.journal_folder.glob("*.npz")):
-            if path.name.startswith(own) or _is_old(path) or _is_covered(path, known):
-                path.unlink(missing_ok=True)
-        for path in self.journal_folder.glob("*.tmp"):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.journal_folder.rmdir()
-
     def _locate(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         source = np.full(len(hashes), -1, dtype=np.int32)
         row = np.zeros(len(hashes), dtype=np.int32)
@@ -302,6 +281,36 @@ class EmbeddingStore:
         )
         cursor.unregister("wanted")
         return found[position]
+
+
+def drop_journals(
+    journals: Path, *, own: str | None = None, served: NDArray[np.uint64] | None = None
+) -> None:
+    """Remove the journals of one model that are not needed any more.
+
+    Args:
+        journals: Their folder.
+        own: The run whose journals the published snapshot took in, or None.
+        served: (n, 2) uint64, hashes of the texts in the snapshot; a journal of another run goes
+            when all of its texts are among them. None keeps those until they are old.
+    """
+    known = None
+    if served is not None:
+        nowhere = np.zeros(len(served), dtype=np.int32)
+        known = _Block.make(served, nowhere, nowhere)
+    for path in list(journals.glob("*.npz")):
+        is_own = own is not None and path.name.startswith(own)
+        if is_own or _is_old(path) or _is_covered(path, known):
+            path.unlink(missing_ok=True)
+    for path in journals.glob("*.tmp"):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        journals.rmdir()
+
+
+def journal_folder(folder: IndexFolder, fingerprint: str) -> Path:
+    """Give the folder of one model's journals."""
+    return folder.embeddings / fingerprint[:32]
 
 
 def _is_old(path: Path) -> bool:

@@ -5,6 +5,8 @@ A filter is applied before anything is ranked, so it never leaves too few hits.
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,7 +34,8 @@ class Filter:
             does not begin with ``!``.
         languages: Names of languages, such as ``python``.
         symbols: Patterns for names: ``Flow`` stands for ``Flow``, everything in it, and every
-            ``….Flow``; ``*`` and ``?`` as in a shell.
+            ``….Flow``; ``*`` and ``?`` as in a shell. Headings are names too: ``Install`` stands
+            for ``Guide > Install > Linux``.
     """
 
     paths: tuple[str, ...] = ()
@@ -92,15 +95,31 @@ def _allowed_files(files: Sequence[FileRow], where: Filter) -> list[FileRow]:
 
 
 def _rows_with_symbols(
-    cursor: duckdb.DuckDBPyConnection, number: int, condition: str, symbols: Sequence[str]
+    cursor: duckdb.DuckDBPyConnection, number: int, condition: str, patterns: Sequence[str]
 ) -> NDArray[np.int32]:
-    tests = " OR ".join(
-        f"symbol GLOB ${n} OR symbol GLOB ${n} || '.*' OR symbol GLOB '*.' || ${n} "
-        f"OR symbol GLOB '*.' || ${n} || '.*'"
-        for n in range(1, len(symbols) + 1)
-    )
-    query = f"SELECT row FROM s{number}.chunks {condition} AND ({tests}) ORDER BY row"  # noqa: S608 - patterns are parameters
-    return arrow.fetch_columns(cursor, query, symbols)["row"].astype(np.int32)
+    table = f"s{number}.chunks"
+    # The distinct symbols are few; matching them here needs no dialect of SQL for patterns.
+    symbols = arrow.fetch_strings(cursor, f"SELECT DISTINCT symbol FROM {table} {condition}")  # noqa: S608 - our own names
+    matches = _symbol_pattern(patterns)
+    good = [symbol for symbol in symbols if _has_symbol(symbol, matches)]
+    if not good:
+        return np.zeros(0, dtype=np.int32)
+    cursor.register("good_symbols", arrow.make_table({"symbol": good}))
+    query = f"SELECT row FROM {table} {condition} AND symbol IN (FROM good_symbols) ORDER BY row"  # noqa: S608 - our own names
+    rows = arrow.fetch_columns(cursor, query)["row"].astype(np.int32)
+    cursor.unregister("good_symbols")
+    return rows
+
+
+def _symbol_pattern(patterns: Sequence[str]) -> re.Pattern[str]:
+    any_of = "|".join(fnmatch.translate(pattern).removesuffix(r"\Z") for pattern in patterns)
+    separator = r"(?:\.| > )"  # of names in code, of headings
+    return re.compile(rf"(?:.*{separator})?(?:{any_of})(?:{separator}.*)?", re.DOTALL)
+
+
+def _has_symbol(symbol: str, pattern: re.Pattern[str]) -> bool:
+    """Match the whole or one of the names that a chunk with several of them lists."""
+    return any(pattern.fullmatch(name) for name in (symbol, *symbol.split(", ")))
 
 
 def _live(segment: int) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from merganser.errors import NoSnapshotError, StoreError
-from merganser.store.catalogue import read_catalogue
+from merganser.store.catalogue import read_catalogue, read_segment_rows
 from merganser.store.layout import Current, IndexFolder
 from merganser.store.lock import WriterLock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from merganser.store.catalogue import Catalogue
@@ -166,15 +167,30 @@ def collect(index: IndexFolder, current: Current | None) -> None:
         current: What is kept, or None when nothing has been published.
     """
     kept = current.kept if current else ()
-    needed = {
-        segment.segment for generation in kept for segment in read_kept(index, generation).segments
-    }
     for number in index.catalogues_on_disk():
         if number not in kept:
             _remove(index.catalogue(number))
+    try:
+        needed = {
+            segment.segment
+            for generation in kept
+            for segment in read_segment_rows(index.catalogue(generation))
+        }
+    except (StoreError, FileNotFoundError):
+        return  # what a damaged snapshot needs is not known; the next publication drops it
     for number in index.segments_on_disk():
         if number not in needed:
             _remove(index.segment(number))
+
+
+def readable(index: IndexFolder, generations: Iterable[int]) -> tuple[int, ...]:
+    """Leave out the snapshots whose catalogue is missing or damaged."""
+    good: list[int] = []
+    for generation in generations:
+        with contextlib.suppress(StoreError, FileNotFoundError):
+            read_segment_rows(index.catalogue(generation))
+            good.append(generation)
+    return tuple(good)
 
 
 def collect_builds(index: IndexFolder, *, but: Sequence[str] = ()) -> None:

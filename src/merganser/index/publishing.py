@@ -14,20 +14,24 @@ from merganser.errors import StoreError
 from merganser.index.observed import Observed, load_observed, save_observed
 from merganser.index.report import FailedFile, IndexReport, Status
 from merganser.store import arrow
-from merganser.store.catalogue import SkippedRow, read_catalogue
+from merganser.store.catalogue import SkippedRow, read_segment_rows
+from merganser.store.embeddings import drop_journals, journal_folder
 from merganser.store.history import RunRow, record_run
 from merganser.store.layout import Current, IndexFolder, move_file, sync_folder
-from merganser.store.schema import attach, connect
-from merganser.store.snapshots import KEEP_SNAPSHOTS, collect
+from merganser.store.lock import WriterLock
+from merganser.store.schema import attach, borrow
+from merganser.store.snapshots import KEEP_SNAPSHOTS, collect, collect_builds, readable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from merganser.index.build import BuiltSnapshot
-    from merganser.index.survey import Survey
+    from merganser.index.surveys import Survey
     from merganser.index.workspace import Workspace
+    from merganser.store.catalogue import SegmentRow
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +72,7 @@ def publish(
         if built.generation is not None and built.catalogue is not None:
             written = _move_in(workspace, built, built.catalogue)
             current = _switch(index, current, built, keep_snapshots)
-            _clean_up(workspace, current)
+            _clean_up(index, current, own=workspace.run_id)
         _remember(workspace, built)
     except OSError as error:
         raise StoreError(f"cannot publish in {str(index.path)!r}: {error}") from error
@@ -83,15 +87,12 @@ def finish_unchanged(survey: Survey) -> IndexReport:
     """End a run whose survey found nothing to do; nothing is written but a row of history."""
     began = datetime.fromtimestamp(survey.stat_ns / 1e9, UTC)
     index = IndexFolder(survey.definition.folder)
-    rows = connect()
-    try:
+    with borrow("g") as rows:
         attach(rows, index.catalogue(survey.base_generation or 0), "g")
         files, chunks, segments = rows.execute(
             "SELECT (SELECT count(*) FROM g.files), (SELECT coalesce(sum(row_count), 0) FROM "
             "g.files), (SELECT count(*) FROM g.segments)"
         ).fetchall()[0]
-    finally:
-        rows.close()
     report = IndexReport(
         name=survey.definition.name,
         run_id=f"{began:%Y%m%dT%H%M%S}-unchanged",
@@ -108,6 +109,7 @@ def finish_unchanged(survey: Survey) -> IndexReport:
         model=_model_name(survey),
         seconds=time.time() - survey.stat_ns / 1e9,
     )
+    _clean_up_after_dead_runs(index)
     _record(index, report, began)
     return report
 
@@ -130,7 +132,7 @@ def _switch(
     kept = (generation, *(current.kept if current else ()))[: max(1, keep_snapshots)]
     switched = Current(
         generation=generation,
-        kept=tuple(number for number in kept if index.catalogue(number).exists()),
+        kept=readable(index, kept),
         next_generation=generation + 1,
         next_segment=built.next_segment,
     )
@@ -138,32 +140,47 @@ def _switch(
     return switched
 
 
-def _clean_up(workspace: Workspace, current: Current) -> None:
+def _clean_up(index: IndexFolder, current: Current, *, own: str | None) -> None:
     """Remove what is not needed any more; the next run does what fails here."""
     try:
-        if workspace.model is not None:
-            store = workspace.embeddings()
-            foreign = any(
-                not path.name.startswith(workspace.run_id)
-                for path in store.journal_folder.glob("*.npz")
+        served = read_segment_rows(index.catalogue(current.generation))
+        for folder in index.embeddings.iterdir() if index.embeddings.is_dir() else ():
+            is_served = any(folder == journal_folder(index, row.embedding) for row in served)
+            foreign = is_served and any(
+                own is None or not path.name.startswith(own) for path in folder.glob("*.npz")
             )
-            served = _served_hashes(workspace.index, current) if foreign else None
-            store.drop_journals(own=workspace.run_id, served=served)
-        collect(workspace.index, current)
+            hashes = _hashes(index, served) if foreign else None
+            drop_journals(folder, own=own, served=hashes)
+        collect(index, current)
     except (OSError, StoreError) as error:
-        _log.warning("could not clean up %s: %s", workspace.folder, error)
+        _log.warning("could not clean up %s: %s", index.path, error)
 
 
-def _served_hashes(index: IndexFolder, current: Current) -> NDArray[np.uint64]:
+def _clean_up_after_dead_runs(index: IndexFolder) -> None:
+    """Remove what a run left that died after the switch, unless another one is writing now."""
+    remains = (index.build, index.embeddings)
+    if not any(folder.is_dir() and any(folder.iterdir()) for folder in remains):
+        return
+    try:
+        lock = WriterLock(index)
+    except StoreError:
+        return
+    try:
+        current = index.read_current()
+        if current is not None:
+            collect_builds(index)
+            _clean_up(index, current, own=None)
+    finally:
+        lock.release()
+
+
+def _hashes(index: IndexFolder, segments: Iterable[SegmentRow]) -> NDArray[np.uint64]:
     parts = [np.zeros((0, 2), dtype=np.uint64)]
-    for segment in read_catalogue(index.catalogue(current.generation)).segments:
-        rows = connect()
-        try:
+    for segment in segments:
+        with borrow("s") as rows:
             attach(rows, index.path / segment.file, "s")
             found = arrow.fetch_columns(rows, "SELECT hash_high, hash_low FROM s.chunks")
             parts.append(np.stack([found["hash_high"], found["hash_low"]], axis=1))
-        finally:
-            rows.close()
     return np.concatenate(parts)
 
 

@@ -1,0 +1,421 @@
+"""Foreign files, two writers, dead runs, full disks: the served snapshot stays what it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from merganser.errors import (
+    NoSnapshotError,
+    ProtocolError,
+    RequestRejectedError,
+    RunnerUnavailableError,
+    StoreBusyError,
+    StoreError,
+    StoreFormatError,
+)
+from merganser.index import Workspace, begin_run, survey
+from merganser.store import IndexFolder, list_runs, list_snapshots, open_snapshot, rollback
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.core.index.conftest import Corpus
+
+_PROGRAM = """
+import os, sys, signal, hashlib, threading, time
+from pathlib import Path
+import numpy as np
+import merganser.index.build as build
+import merganser.index.publishing as publishing
+import merganser.index.workspace as workspace
+import merganser.store.embeddings as embeddings
+import merganser.store.layout as layout
+import merganser.store.schema as schema
+import merganser.store.segments as segments
+from merganser.index import index_once, begin_run
+from merganser.index import surveys
+from merganser.definitions import EmbeddingDefinition, IndexDefinition, ModelRef
+from merganser.split import ChunkingOptions
+
+root, phase, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+calls = 0
+
+def dying(module, name):
+    real = getattr(module, name)
+    def wrapper(*args, **kwargs):
+        global calls
+        calls += 1
+        if calls > count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **kwargs)
+    setattr(module, name, wrapper)
+
+class Embedder:
+    fingerprint = "a" * 64
+    async def embed_documents(self, texts):
+        with (root / "embedded.log").open("a") as log:
+            log.writelines(hashlib.sha256(t.encode()).hexdigest() + chr(10) for t in texts)
+        digests = [hashlib.shake_256(t.encode()).digest(8) for t in texts]
+        rows = [np.frombuffer(digest, dtype=np.uint8) for digest in digests]
+        vectors = np.array(rows, dtype=np.float32) - 127.5
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+places = {
+    "scan": (surveys, "scan_documents"),
+    "read": (sys.modules["merganser.index.shards"], "read_document"),
+    "commit": (embeddings.np, "savez"),
+    "committed": (embeddings, "sync_folder"),
+    "build": (segments.SegmentWriter, "add"),
+    "checkpoint": (segments, "finish"),
+    "catalogue": (build, "write_catalogue"),
+    "rename": (publishing, "move_file"),
+    "switch": (layout.IndexFolder, "write_current"),
+    "collect": (publishing, "collect"),
+    "end": (publishing, "_record"),
+}
+real_begin = begin_run
+import merganser.index.once as once
+once.begin_run = lambda found, **kw: real_begin(found, chunks_per_shard=6, **kw)
+if phase == "hold":
+    publishing.move_file = lambda *a: (print("holding", flush=True), time.sleep(60))
+elif phase != "none":
+    dying(*places[phase])
+definition = IndexDefinition(
+    name="code", folder=root / ".merganser" / "code", base=root, docs=("src",),
+    docs_positions=(None,), respect_vcs=True, chunking=ChunkingOptions(size=200, overlap=0),
+    embedding=EmbeddingDefinition(
+        model=ModelRef(name="ai/embed", provider="dmr", model="ai/embed"), dimensions=None))
+print(index_once(definition, Embedder()).status)
+"""
+
+_PHASES = (
+    "scan", "read", "commit", "committed", "build", "checkpoint", "catalogue", "rename", "switch",
+    "collect", "end",
+)  # fmt: skip
+
+
+def _run(corpus: Corpus, phase: str, count: int = 0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(corpus.root), phase, str(count)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+def _log(corpus: Corpus) -> list[str]:
+    log = corpus.root / "embedded.log"
+    return log.read_text().split() if log.exists() else []
+
+
+@pytest.mark.parametrize("phase", _PHASES)
+def test_killed_run_harms_nothing_and_the_next_one_finishes_it(small: Corpus, phase: str):
+    small.change(docs=("src",))
+    old = small.rows()
+    for i in range(4, 12):
+        body = "\n".join(f"def new_{i}_{n}(x):\n    return {n} - x\n" for n in range(12))
+        small.write(f"src/mod_{i:02d}.py", body, seconds_ago=5)
+    seed = random.Random(phase).randrange(3) if phase in {"read", "commit", "committed"} else 0  # noqa: S311 - a reproducible point in the phase
+
+    killed = _run(small, phase, seed)
+
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    is_switched = phase in {"collect", "end"}
+    assert (small.rows() != old) == is_switched
+    finished = _run(small, "none")
+    assert finished.returncode == 0, finished.stderr
+    small.change(folder=small.root / ".merganser" / "fresh")
+    served = small.rows(small.root / ".merganser" / "code")
+    small.index()
+    assert small.rows() == served
+    # At most one shard is paid for twice: 6 chunks are planned for it, files are not divided.
+    log = _log(small)
+    assert len(log) - len(set(log)) <= 24
+    folder = small.root / ".merganser" / "code"
+    assert list((folder / "build").iterdir()) == []
+    assert list(folder.rglob("*.npz")) == []
+    kept = IndexFolder(folder).read_current()
+    assert kept is not None
+    assert IndexFolder(folder).catalogues_on_disk() == tuple(sorted(kept.kept))
+
+
+def test_second_writer_is_told_who_the_first_is(small: Corpus):
+    small.change(docs=("src",))
+    small.write("src/mod_00.py", "x = 1\n", seconds_ago=5)
+    with subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM, str(small.root), "hold", "0"], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"holding\n"
+
+        with pytest.raises(StoreBusyError, match=rf"process {holder.pid} on .*, started 20"):
+            small.index()
+        assert small.open().generation == 1
+        holder.kill()
+    assert small.index().generation == 2
+
+
+def test_readers_in_other_processes_never_fail_or_see_a_mix(small: Corpus):
+    reader = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from merganser.store import open_snapshot\n"
+        "seen, stop = set(), time.monotonic() + float(sys.argv[2])\n"
+        "print('ready', flush=True)\n"
+        "while time.monotonic() < stop:\n"
+        "    with open_snapshot(Path(sys.argv[1])) as s:\n"
+        "        texts = {c.text for p in ('one.txt', 'two.txt') for c in s.file_chunks(p)}\n"
+        "        assert len(texts) == 1, texts\n"
+        "        seen.add(s.generation)\n"
+        "print(len(seen))\n"
+    )
+    for name in ("one.txt", "two.txt"):
+        small.write(name, "version 0\n")
+    small.index()
+    with subprocess.Popen(
+        [sys.executable, "-c", reader, str(small.folder), "6"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        for version in range(1, 7):
+            for name in ("one.txt", "two.txt"):
+                small.write(name, f"version {version}\n", seconds_ago=100 - version)
+            small.index(keep_snapshots=1)
+        out, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 0, errors
+    assert int(out) >= 2
+
+
+def test_open_snapshot_outlives_its_files(small: Corpus):
+    old = small.rows()
+    with open_snapshot(small.folder) as snapshot:
+        for version in range(3):
+            small.write("src/mod_00.py", f"x = {version}\n", seconds_ago=10 - version)
+            small.index(full=True, keep_snapshots=1)
+
+        assert not (small.folder / "s000001.duckdb").exists()
+        assert len(snapshot.file_chunks("src/mod_00.py")) > 1
+    assert small.rows() != old
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"SQLite format 3\x00" + b"\x00" * 100, "an SQLite database"),
+        (b"hello", "a file of another kind"),
+    ],
+)
+def test_foreign_file_is_refused_and_left_alone(corpus: Corpus, content: bytes, what: str):
+    corpus.write("a.txt", "text\n")
+    path = corpus.root / "code.db"
+    path.write_bytes(content)
+    corpus.change(folder=path)
+
+    with pytest.raises(StoreFormatError, match=what):
+        corpus.index()
+    assert path.read_bytes() == content
+
+
+def test_foreign_folder_is_refused(corpus: Corpus):
+    corpus.write("a.txt", "text\n")
+    corpus.write("other/notes.md", "mine\n")
+    corpus.change(folder=corpus.root / "other", docs=("a.txt",))
+
+    with pytest.raises(StoreFormatError, match=r"not of an index \('notes\.md'\)"):
+        corpus.index()
+
+
+def test_newer_format_is_refused(small: Corpus):
+    path = small.folder / "CURRENT"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+
+    with pytest.raises(StoreFormatError, match=r"format 99.*upgrade merganser"):
+        small.index()
+    with pytest.raises(StoreFormatError, match="format 99"):
+        small.open()
+
+
+@pytest.mark.parametrize("text", ["", "g000001", '{"format": 1}', "\x00\x00"])
+def test_damaged_current_says_what_to_do_and_rollback_repairs_it(small: Corpus, text: str):
+    old = small.rows()
+    (small.folder / "CURRENT").write_text(text)
+
+    with pytest.raises(StoreError, match=r"is damaged.*snapshots on disk: 1.*rollback"):
+        small.index()
+    assert rollback(small.folder, 1) == 1
+    assert small.rows() == old
+
+
+def test_damaged_catalogue_says_what_to_do_and_full_repairs_it(small: Corpus):
+    old = small.rows()
+    path = small.folder / "g000001.duckdb"
+    path.write_bytes(b"garbage" * 1000)
+
+    with pytest.raises(StoreError, match="index again with --full"):
+        small.index()
+    small.index(full=True)
+    assert small.rows() == old
+
+
+def test_missing_segment_is_named(small: Corpus):
+    (small.folder / "s000001.duckdb").unlink()
+
+    with pytest.raises(StoreError, match=r"s000001\.duckdb.* is missing from the index"):
+        small.open()
+
+
+def test_nothing_indexed_yet(corpus: Corpus):
+    with pytest.raises(NoSnapshotError, match="run `merganser index`"):
+        corpus.open()
+    assert list_snapshots(corpus.folder) == ()
+
+
+def test_server_that_dies_costs_nothing_that_was_paid_for(corpus: Corpus):
+    for i in range(600):
+        corpus.write(f"f{i}.txt", f"text number {i} " * 10)
+
+    def die(texts: Sequence[str]) -> None:
+        if len(corpus.embedder.texts) > 200:
+            raise RunnerUnavailableError("503")
+
+    corpus.embedder.before = die
+    with pytest.raises(RunnerUnavailableError):
+        corpus.index()
+    first = set(corpus.embedded())
+    assert IndexFolder(corpus.folder).read_current() is None
+    assert list_runs(IndexFolder(corpus.folder))[0].error == "503"
+
+    corpus.embedder.before = None
+    corpus.index()
+
+    second = set(corpus.embedded())
+    assert len(first & second) <= 8  # the canaries
+    assert len(first | second) == 608
+
+
+def test_text_that_the_server_refuses_fails_its_file_alone(small: Corpus):
+    small.write("bad.txt", "poison\n")
+    small.write("good.txt", "medicine\n")
+
+    def refuse(texts: Sequence[str]) -> None:
+        if "poison\n" in texts:
+            raise RequestRejectedError("cannot embed this", status=400)
+
+    small.embedder.before = refuse
+    report = small.index()
+
+    assert report.status == "degraded"
+    assert [(f.path, f.detail) for f in report.failed] == [("bad.txt", "cannot embed this")]
+    with small.open() as snapshot:
+        assert snapshot.file_chunks("good.txt")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_unusable_vectors_never_get_in(small: Corpus, bad: float, monkeypatch: pytest.MonkeyPatch):
+    small.write("new.txt", "new\n")
+
+    async def embed(texts: Sequence[str]) -> Any:
+        return np.full((len(texts), 8), bad, dtype=np.float32)
+
+    monkeypatch.setattr(small.embedder, "embed_documents", embed)
+
+    with pytest.raises(ProtocolError, match="NaN or infinity"):
+        small.index()
+    assert small.open().generation == 1
+
+
+def test_full_disk_leaves_the_served_snapshot(small: Corpus):
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    disk = small.root / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(disk)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("this system allows no mount")
+    try:
+        small.change(folder=disk / "index")
+        small.index()
+        for i in range(100):
+            noise = random.Random(i)  # noqa: S311 - incompressible text, no secret
+            words = ("".join(noise.choices("abcdefghij", k=40)) for _ in range(1200))
+            small.write(f"big_{i}.txt", " ".join(words))
+        with pytest.raises(StoreError, match="MB are needed on the disk"):
+            small.index()
+        with small.open() as snapshot:
+            assert snapshot.file_count == 12
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_disk_that_fills_during_the_build_publishes_nothing(
+    small: Corpus, monkeypatch: pytest.MonkeyPatch
+):
+    old = small.rows()
+    small.write("new.txt", "new\n")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("merganser.index.build.write_catalogue", full)
+
+    with pytest.raises(StoreError, match="No space left on device"):
+        small.index()
+    monkeypatch.undo()
+    assert small.rows() == old
+    assert small.index().added == 1
+
+
+def test_folder_that_cannot_be_written_is_named(corpus: Corpus):
+    if os.geteuid() != 0:
+        pytest.skip("a read-only mount needs root")
+    corpus.write("a.txt", "text\n")
+    disk = corpus.root / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,ro", "tmpfs", str(disk)]
+    if subprocess.run(command, check=False).returncode:
+        pytest.skip("this system allows no mount")
+    try:
+        corpus.change(folder=disk / "index", docs=("a.txt",))
+        with pytest.raises(StoreError, match="cannot write to the index folder"):
+            corpus.index()
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_run_that_was_overtaken_looks_again(small: Corpus):
+    small.write("new.txt", "new\n")
+    found = survey(small.definition, fingerprint=small.embedder.fingerprint)
+    small.index()
+
+    import asyncio
+
+    from merganser.index import describe_model
+
+    model = asyncio.run(describe_model(small.embedder, found))
+    with begin_run(found, model=model) as workspace:
+        assert workspace.plan.survey.base_generation == 2
+        assert not workspace.plan.survey.has_work
+        assert Workspace.open(small.folder, workspace.run_id) is workspace
+
+
+def test_lock_goes_with_the_process(small: Corpus):
+    small.change(docs=("src",))
+    small.write("src/mod_00.py", "x = 1\n", seconds_ago=5)
+    _run(small, "rename")
+
+    started = time.monotonic()
+    small.index()
+
+    assert time.monotonic() - started < 30
