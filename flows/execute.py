@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
-from merganser.flows.ask import AnswerStages
 from merganser.flows.index import IndexStages
 from merganser.flows.models import ModelPolicy, ModelStages
 from merganser.plan import (
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from merganser.agent.batch import BatchReport
     from merganser.agent.definition import RequestedMode
     from merganser.agent.events import EventSink
+    from merganser.flows.ask import AnswerStages
     from merganser.index import IndexReport
     from merganser.load import Config
     from merganser.plan import Plan, Stage
@@ -86,14 +86,12 @@ class Execution:
     full: bool = False
     question: Question | None = None
     _models: ModelStages = field(init=False)
-    _answers: AnswerStages = field(init=False)
     _indexes: dict[str, IndexStages] = field(init=False, default_factory=dict[str, IndexStages])
     _answer: Answer | None = field(init=False, default=None)
     _batch: BatchReport | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._models = ModelStages(self.policy)
-        self._answers = AnswerStages(self.config, self._models)
 
     def run(self, plan: Plan) -> Outcome:
         """Run all stages; what was begun and not published is given up.
@@ -131,7 +129,7 @@ class Execution:
             case TakeTurn(agent):
                 self._answer = self._take_turn(agent)
             case AnswerQuestions(flow):
-                self._batch = self._answers.answer_questions(flow)
+                self._batch = self._answering().answer_questions(flow)
             case _:
                 assert_never(stage)
 
@@ -142,10 +140,16 @@ class Execution:
 
     def _take_turn(self, agent: str) -> Answer:
         assert self.question is not None, "an ask flow has a question"
-        return self._answers.take_turn(
+        return self._answering().take_turn(
             agent,
             self.question.text,
             turn_id=self.question.turn_id,
             rag_mode=self.question.rag_mode,
             on_event=self.question.on_event,
         )
+
+    def _answering(self) -> AnswerStages:
+        # An index run, the most frequent one, must not pay for importing agents.
+        from merganser.flows.ask import AnswerStages  # noqa: PLC0415
+
+        return AnswerStages(self.config, self._models)

@@ -3,10 +3,19 @@
 For people and continuous integration without Docker: real engines and real weights, embeddings by
 onnxruntime, chat and rerank by llama.cpp. It says what it is in ``/version`` and listens on
 loopback unless told otherwise.
+
+The names below are imported when they are first used: a command that only talks to a running
+server must not pay for a web framework.
 """
 
-from merganser.embedded.faults import Fault, Faults, ScriptedAnswer, ScriptedCall
-from merganser.embedded.server import EmbeddedRunner, RunnerOptions, RunnerStartError, serve
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from merganser.embedded.faults import Fault, Faults, ScriptedAnswer, ScriptedCall
+    from merganser.embedded.server import EmbeddedRunner, RunnerOptions, RunnerStartError, serve
 
 __all__ = [
     "EmbeddedRunner",
@@ -18,3 +27,13 @@ __all__ = [
     "ScriptedCall",
     "serve",
 ]
+
+_FAULTS = frozenset({"Fault", "Faults", "ScriptedAnswer", "ScriptedCall"})
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "faults" if name in _FAULTS else "server"
+    return getattr(import_module(f"merganser.embedded.{module}"), name)
