@@ -53,6 +53,9 @@ def _models(config: Config, rags: Iterable[str]) -> list[tuple[Role, ModelRef]]:
     found: list[tuple[Role, ModelRef]] = []
     for name in rags:
         rag = resolve_rag(config, name)
-        found += [("embedding", i.embedding.model) for i in rag.indexes if i.embedding]
-        found += [("reranking", rag.rerank.model)] if rag.rerank else []
+        for index in rag.indexes:
+            if index.embedding is not None:
+                found.append(("embedding", index.embedding.model))
+        if rag.rerank is not None:
+            found.append(("reranking", rag.rerank.model))
     return list(dict.fromkeys(found))
