@@ -53,9 +53,8 @@ def _models(config: Config, rags: Iterable[str]) -> list[tuple[Role, ModelRef]]:
     found: list[tuple[Role, ModelRef]] = []
     for name in rags:
         rag = resolve_rag(config, name)
-        for index in rag.indexes:
-            if index.embedding is not None:
-                found.append(("embedding", index.embedding.model))
+        embeddings = (index.embedding for index in rag.indexes)
+        found.extend(("embedding", embedding.model) for embedding in embeddings if embedding)
         if rag.rerank is not None:
             found.append(("reranking", rag.rerank.model))
     return list(dict.fromkeys(found))
