@@ -97,8 +97,13 @@ class SegmentWriter:
         self._file_count = 0
         self._terms = _TermIds()
         self._packed: list[NDArray[np.uint64]] = []
+        self._sources = 0
         self._connection = connect()
+        # One transaction that is checkpointed as it commits: it goes to the file directly, where
+        # single statements go through the write-ahead log first and write every byte twice.
+        self._connection.execute("SET checkpoint_threshold = '1KB'").fetchall()
         attach_new(self._connection, path, "new")
+        self._connection.execute("BEGIN").fetchall()
         self._connection.execute(SEGMENT_TABLES.format("new")).fetchall()
         if dimensions is not None:
             self._connection.execute(VECTORS_TABLE.format("new", dimensions)).fetchall()
@@ -120,7 +125,7 @@ class SegmentWriter:
         row = np.arange(self.row_count, self.row_count + count, dtype=np.int32)
         file_id = rows.file + np.int32(self._file_count)
         doc_len = self._count_terms(paths, rows)
-        cursor = self._connection.cursor()
+        cursor = self._connection
         arrow.insert(
             cursor,
             "new.chunks",
@@ -153,11 +158,13 @@ class SegmentWriter:
         Returns:
             One place a file.
         """
-        attach(self._connection, segment, "old")
+        self._sources += 1
+        old = f"old{self._sources}"
+        attach(self._connection, segment, old)
         counts = np.array([file.row_count for file in files], dtype=np.int64)
         starts = self.row_count + np.cumsum(counts) - counts
         shifts = starts - np.array([file.first_row for file in files], dtype=np.int64)
-        cursor = self._connection.cursor()
+        cursor = self._connection
         cursor.register(
             "moves",
             arrow.make_table(
@@ -171,17 +178,16 @@ class SegmentWriter:
         tables = ["chunks"] if self._dimensions is None else ["chunks", "vectors"]
         for table in tables:
             cursor.execute(
-                f"INSERT INTO new.{table} SELECT o.* REPLACE (o.row + m.shift AS row, "  # noqa: S608
-                f"m.new_id AS file_id) FROM old.{table} o JOIN moves m ON o.file_id = m.file_id"
+                f"INSERT INTO new.{table} SELECT o.* REPLACE (o.row + m.shift AS row, "  # noqa: S608 - our own name
+                f"m.new_id AS file_id) FROM {old}.{table} o JOIN moves m ON o.file_id = m.file_id"
             ).fetchall()
         cursor.unregister("moves")
-        self._copy_postings(counts, starts, shifts)
-        self._connection.execute("DETACH old").fetchall()
+        self._copy_postings(old, counts, starts, shifts)
         return self._place(counts, np.array([file.term_count for file in files]))
 
     def finish(self) -> None:
         """Write the postings and bring the file to disk."""
-        cursor = self._connection.cursor()
+        cursor = self._connection
         terms = sorted(self._terms)
         rank = np.empty(len(terms), dtype=np.uint64)
         rank[np.fromiter(map(self._terms.__getitem__, terms), dtype=np.intp, count=len(terms))] = (
@@ -207,6 +213,7 @@ class SegmentWriter:
                     "tf": (part & _TF).astype(np.uint8),
                 },
             )
+        self._connection.execute("COMMIT").fetchall()
         finish(self._connection, "new")
         self._connection.close()
 
@@ -233,12 +240,16 @@ class SegmentWriter:
         return counts.doc_len
 
     def _copy_postings(
-        self, counts: NDArray[np.int64], starts: NDArray[np.int64], shifts: NDArray[np.int64]
+        self,
+        old: str,
+        counts: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        shifts: NDArray[np.int64],
     ) -> None:
-        cursor = self._connection.cursor()
+        cursor = self._connection
         size, total = cursor.execute(
-            "SELECT (SELECT coalesce(max(row), -1) + 1 FROM old.chunks), "
-            "(SELECT count(*) FROM old.postings)"
+            f"SELECT (SELECT coalesce(max(row), -1) + 1 FROM {old}.chunks), "  # noqa: S608 - our own name
+            f"(SELECT count(*) FROM {old}.postings)"
         ).fetchall()[0]
         new_row = np.full(size, -1, dtype=np.int64)
         targets: NDArray[np.int64] = np.repeat(
@@ -246,12 +257,13 @@ class SegmentWriter:
         ) + np.arange(int(counts.sum()), dtype=np.int64)
         new_row[targets - np.repeat(shifts, counts)] = targets
         vocabulary = arrow.fetch_strings(
-            self._connection.cursor(), "SELECT term FROM old.terms ORDER BY term_id"
+            self._connection,
+            f"SELECT term FROM {old}.terms ORDER BY term_id",  # noqa: S608 - our own name
         )
         for at in range(0, total, _POSTINGS_BATCH):
             part = arrow.fetch_columns(
-                self._connection.cursor(),
-                "SELECT term_id, row, tf FROM old.postings WHERE rowid >= ? AND rowid < ?",
+                self._connection,
+                f"SELECT term_id, row, tf FROM {old}.postings WHERE rowid >= ? AND rowid < ?",  # noqa: S608 - our own name
                 [at, at + _POSTINGS_BATCH],
             )
             rows = new_row[part["row"]]
