@@ -55,6 +55,8 @@ def list_files(root: str, *, respect_vcs: bool, prune: Callable[[str], bool]) ->
         respect_vcs: Whether ignore rules count.
         prune: Tells whether an absolute directory is left out as a whole.
     """
+    # A link's rules are those of the place it leads to: git runs there, whatever the link's name.
+    root = os.path.realpath(root)
     if not respect_vcs:
         return _walk(root, (), prune, respect_vcs=False)
     top = _work_tree(root)

@@ -79,7 +79,7 @@ def set_client_environment() -> None:
         **server_settings(),
         "PREFECT_HOME": str(merganser_home() / "prefect"),
         # A command shows its own progress; the run's log is in the UI.
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         # 503 is how a locked SQLite database surfaces.
         "PREFECT_CLIENT_MAX_RETRIES": "10",
     }
