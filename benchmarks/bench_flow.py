@@ -1,0 +1,126 @@
+"""What orchestration costs: ``python benchmarks/bench_flow.py [TREE] [--files 60] [--rounds 3]``.
+
+The same files are indexed by ``merganser index`` (a Prefect flow, history on a running server) and
+by the same core calls without Prefect, in turns and in fresh processes, with the real embedder.
+Then the command is run again with nothing to do. CPU seconds are user and system time of the
+command and its children by wait4; the model server and the Prefect server are other processes.
+A bare Prefect flow of seven empty tasks is the floor that no command of ours can go below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from merganser.embedded.background import ensure_runner
+from merganser.server import ensure_server
+
+CONFIG = """\
+rag:
+  code:
+    docs: ["./tree/**/*.py"]
+    strategies:
+      - type: chunked-embeddings
+        embedding_model: dmr/ai/all-minilm
+        chunking: {code_aware: true, size: 1000, overlap: 0}
+      - {type: bm25, chunking: {code_aware: true, size: 1000, overlap: 0}}
+"""
+
+CORE = """\
+import asyncio, sys
+from merganser.embed import Embedder
+from merganser.index import index_once_async
+from merganser.load import load_config
+from merganser.model_runner import ModelRunner, resolve_address
+from merganser.resolve import resolve_rag
+index = resolve_rag(load_config("code.yaml"), "code").indexes[0]
+async def main():
+    async with ModelRunner(await resolve_address()) as runner:
+        ref = index.embedding.model
+        served = await runner.model(ref.model)
+        embedder = Embedder(runner, ref, served, dimensions=None)
+        print((await index_once_async(index, embedder)).status)
+asyncio.run(main())
+"""
+
+FLOOR = """\
+from merganser.server import connect_history
+connect_history()
+from prefect import flow, task
+@task
+def step(number): return number
+@flow
+def bare():
+    for number in range(7): step.submit(number).result()
+bare()
+"""
+
+
+def measured(words: list[str], folder: Path) -> tuple[float, float]:
+    """Run a command; give its wall and CPU seconds."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run(words, cwd=folder, check=True, capture_output=True)
+    wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return wall, cpu
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tree", nargs="?", type=Path)
+    parser.add_argument("--files", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    spec = importlib.util.find_spec("prefect")
+    assert spec is not None
+    assert spec.origin is not None
+    tree = options.tree or Path(spec.origin).parent
+    files = sorted(tree.rglob("*.py"))[: options.files]
+    os.environ["MODEL_RUNNER_HOST"] = ensure_runner().url
+    ensure_server()
+    command = [sys.executable, "-P", "-m", "merganser", "index", "code.yaml"]
+    kinds = {
+        "core": [sys.executable, "-c", CORE],
+        "flow": command,
+        "no-op": command,
+        "floor": [sys.executable, "-c", FLOOR],
+        "check": [sys.executable, "-P", "-m", "merganser", "check", "code.yaml"],
+    }
+    seen: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "code.yaml").write_text(CONFIG)
+        for file in files:
+            target = folder / "tree" / file.relative_to(tree)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+        for _ in range(options.rounds):
+            for kind, words in kinds.items():
+                if kind in {"core", "flow"}:
+                    shutil.rmtree(folder / ".merganser", ignore_errors=True)
+                seen[kind].append(measured(words, folder))
+    size = sum(file.stat().st_size for file in files)
+    print(f"{len(files)} files, {size:,} bytes, median of {options.rounds}")
+    medians = {
+        kind: tuple(statistics.median(column) for column in zip(*rows, strict=True))
+        for kind, rows in seen.items()
+    }
+    for kind, (wall, cpu) in medians.items():
+        print(f"{kind:6} wall {wall:7.2f} s   CPU {cpu:6.2f} s")
+    (core_wall, core_cpu), (flow_wall, flow_cpu) = medians["core"], medians["flow"]
+    print(f"orchestration: wall x{flow_wall / core_wall:.3f}, CPU +{flow_cpu - core_cpu:.2f} s")
+    print(f"no-op over the bare flow: CPU x{medians['no-op'][1] / medians['floor'][1]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
