@@ -60,6 +60,7 @@ class Outcome:
         reports: One for each index.
         answer: Of an ask flow.
         batch: Of a batch flow.
+        embed_seconds: Wall time of the embedding stages.
     """
 
     notes: tuple[str, ...] = ()
@@ -67,6 +68,7 @@ class Outcome:
     reports: tuple[IndexReport, ...] = ()
     answer: Answer | None = None
     batch: BatchReport | None = None
+    embed_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -107,7 +109,13 @@ class Execution:
                 stages.give_up(str(error) or type(error).__name__)
             raise
         reports = tuple(stages.report for stages in self._indexes.values() if stages.report)
-        return Outcome(self._models.notes, reports=reports, answer=self._answer, batch=self._batch)
+        return Outcome(
+            self._models.notes,
+            reports=reports,
+            answer=self._answer,
+            batch=self._batch,
+            embed_seconds=sum(stages.embed_seconds for stages in self._indexes.values()),
+        )
 
     def _run_stage(self, stage: Stage) -> None:
         match stage:

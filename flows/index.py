@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from prefect.utilities.annotations import quote
@@ -38,6 +39,7 @@ class IndexStages:
 
     Attributes:
         report: What the run did, after ``publish``.
+        embed_seconds: Wall time of the embedding stage.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class IndexStages:
         self._last: list[PrefectFuture[Any]] = []
         self._built: BuiltSnapshot | None = None
         self.report: IndexReport | None = None
+        self.embed_seconds = 0.0
 
     def survey(self) -> None:
         """Find what changed and lay the run out, or finish when nothing did."""
@@ -65,6 +68,7 @@ class IndexStages:
         """Chunk and embed the shards, as many at a time as the flow has workers."""
         if self._run is None:
             return
+        began = monotonic()
         shards = [
             submit(embed_one_shard, self._run, n, self._index, self._model, after=self._last)
             for n in range(self._run.shards)
@@ -73,6 +77,7 @@ class IndexStages:
             shard.wait()
         for shard in shards:
             shard.result()
+        self.embed_seconds = monotonic() - began
         self._last = [*shards] or self._last
 
     def build(self) -> None:

@@ -18,11 +18,17 @@ HERE = Path(__file__).resolve().parent.parent
 DEMO = HERE / ".demo"
 QUESTION = "How does Prefect decide whether a failed task run is retried?"
 
+# The packaged chat model has 135 million parameters: it needs few passages and a short leash.
 CONFIG = """\
 extends: ../configs/codebase.yaml
+models:
+  small: {provider: dmr, model: ai/smollm2, temperature: 0, max_tokens: 160}
+agents:
+  root: {model: small, instruction: Answer in one or two sentences.}
 rag:
   codebase:
     docs: ["./prefect/**/*.py"]
+    results: {limit: 3}
 """
 
 
@@ -56,6 +62,7 @@ def main() -> int:
 
 def _merganser(words: list[str]) -> int:
     shown = " ".join(repr(word) if " " in word else word for word in words)
+    shown = shown.replace(f"{HERE}{os.sep}", "")
     print(f"\n$ merganser {shown}", flush=True)
     started = time.monotonic()
     code = subprocess.run([sys.executable, "-m", "merganser", *words], check=False).returncode

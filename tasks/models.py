@@ -159,7 +159,8 @@ class _PullArtifact:
     def __call__(self, progress: PullProgress) -> None:
         """Take one line of the pull."""
         done, total = progress.received_bytes, progress.total_bytes
-        report(f"{progress.phase} {self._model}", done, total, unit="bytes")
+        if total:
+            report(f"{progress.phase} {self._model}", done, total, unit="bytes")
         if not total or monotonic() - self._sent < _ARTIFACT_SECONDS:
             return
         self._sent = monotonic()

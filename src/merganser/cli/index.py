@@ -30,10 +30,16 @@ def command(file: str, flow: str | None, *, full: bool, as_json: bool, **options
     )
     reports = [report for outcome in outcomes for report in outcome.reports]
     if as_json:
-        print_json({"indexes": [report.to_json() for report in reports]})
+        seconds = sum(outcome.embed_seconds for outcome in outcomes)
+        rows = [report.to_json() for report in reports]
+        print_json({"indexes": rows, "embed_seconds": round(seconds, 3)})
     else:
         for report in reports:
             click.echo(describe_report(report))
+        total = sum(report.seconds for report in reports)
+        embedding = sum(outcome.embed_seconds for outcome in outcomes)
+        if embedding:
+            click.echo(f"embedding took {embedding:.1f} s of {total:.1f} s")
         for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
             click.echo(f"note: {note}", err=True)
     return EXIT_DEGRADED if any(report.failed for report in reports) else 0
