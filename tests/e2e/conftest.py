@@ -60,9 +60,12 @@ def merganser(command_environment: dict[str, str]) -> Callable[..., Ran]:
 
 
 CONFIG = """\
+models:
+  # A small model left alone talks until its context is full.
+  small: {provider: dmr, model: ai/smollm2, max_tokens: 40}
 agents:
   root:
-    model: dmr/ai/smollm2
+    model: small
     instruction: Answer from the code.
     rag: [code]
 rag:

@@ -20,7 +20,7 @@ from merganser.errors import RequestRejectedError
 from merganser.load import Config, load_config
 from merganser.model_runner import ModelRunner
 from merganser.retrieve.hits import Hit, SearchResult
-from merganser.tasks import turns
+from merganser.tasks.options import MODEL_TASK
 from merganser.tasks.turns import answer_markdown, durable_hooks, turn_cache_policy
 
 CONFIG = """
@@ -53,7 +53,7 @@ def config(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(turns.MODEL_TASK, "retry_delay_seconds", [0.05, 0.05, 0.05])
+    monkeypatch.setitem(MODEL_TASK, "retry_delay_seconds", [0.05, 0.05, 0.05])
 
 
 @pytest.fixture
