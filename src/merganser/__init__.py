@@ -1,1 +1,72 @@
-"""Compile cagent YAML into Prefect flows that index, retrieve and answer on local models."""
+"""Compile cagent YAML into Prefect flows that index, retrieve and answer on local models.
+
+The names below are imported when they are first used: ``import merganser`` costs milliseconds and
+brings neither Prefect nor DuckDB. ``compile_flow`` imports Prefect, ``index_once`` and
+``Retriever`` import DuckDB.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from merganser.errors import MerganserError, SpecError, SpecErrors
+    from merganser.flows.compile import compile_flow
+    from merganser.index import IndexReport, index_once
+    from merganser.load import Config, load_config
+    from merganser.plan import Plan, build_plan
+    from merganser.resolve import resolve_flow, resolve_flows, resolve_rag
+    from merganser.retrieve import Hit, Retriever, SearchResult
+
+__all__ = [
+    "Config",
+    "Hit",
+    "IndexReport",
+    "MerganserError",
+    "Plan",
+    "Retriever",
+    "SearchResult",
+    "SpecError",
+    "SpecErrors",
+    "build_plan",
+    "compile_flow",
+    "index_once",
+    "load_config",
+    "resolve_flow",
+    "resolve_flows",
+    "resolve_rag",
+]
+
+_HOMES = {
+    "Config": "load",
+    "Hit": "retrieve",
+    "IndexReport": "index",
+    "MerganserError": "errors",
+    "Plan": "plan",
+    "Retriever": "retrieve",
+    "SearchResult": "retrieve",
+    "SpecError": "errors",
+    "SpecErrors": "errors",
+    "build_plan": "plan",
+    "compile_flow": "flows.compile",
+    "index_once": "index",
+    "load_config": "load",
+    "resolve_flow": "resolve",
+    "resolve_flows": "resolve",
+    "resolve_rag": "resolve",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,92 @@
+"""The documentation holds: its configs load, its links lead somewhere, its reference is current."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from merganser import load_config
+from merganser.cli.reference import render_reference
+from merganser.spec import Spec
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def whole_configs() -> list[tuple[str, str]]:
+    """Give page and text of every YAML block whose first key may stand at the top of a config."""
+    found: list[tuple[str, str]] = []
+    for page in PAGES:
+        for language, text in _FENCE.findall(page.read_text(encoding="utf-8")):
+            if language in {"yaml", "yml"}:
+                first = re.match(r"(?:#.*\n|\s)*(\w+):", text)
+                if first and first[1] in Spec.model_fields:
+                    found.append((name_of(page), text))
+    return found
+
+
+BLOCKS = whole_configs()
+
+
+@pytest.mark.parametrize(
+    "text", [text for _, text in BLOCKS], ids=[f"{page}-{n}" for n, (page, _) in enumerate(BLOCKS)]
+)
+def test_a_config_in_the_docs_loads(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "shown.yaml"
+    path.write_text(text, encoding="utf-8")
+    # What `extends` names on a page: any valid config will do.
+    (tmp_path / "agent.yaml").write_text(BLOCKS[0][1], encoding="utf-8")
+
+    config = load_config(path, environment={})
+
+    assert config.warnings == ()
+
+
+def test_the_docs_show_configs() -> None:
+    pages = {page for page, _ in BLOCKS}
+
+    assert "README.md" in pages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
+    broken: list[str] = []
+    for link in _LINK.findall(_FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path) if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+
+    assert broken == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Give the anchors of a page's headings as GitHub forms them."""
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_commands_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == render_reference(), (
+        "run: python -m merganser.cli.reference > docs/commands.md"
+    )
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name_of)
+def test_an_example_config_loads_without_warnings(path: Path) -> None:
+    assert load_config(path).warnings == ()
