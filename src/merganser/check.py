@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from merganser.load import Config
-    from merganser.resolve import RagDefinition, Schedule
+    from merganser.resolve import RagDefinition
 
 
 def check_as_json(config: Config) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _flow_as_json(flow: FlowDefinition) -> dict[str, Any]:
                 "input": str(flow.input),
                 "output": str(flow.output),
             }
-    schedule = _render_schedule(flow.schedule) if flow.schedule else None
+    schedule = str(flow.schedule) if flow.schedule else None
     return {"name": flow.name, **details, "schedule": schedule, "after": list(flow.after)}
 
 
@@ -124,12 +124,6 @@ def _flow_row(flow: dict[str, Any]) -> tuple[str, ...]:
     subject = ", ".join(flow["rags"]) if "rags" in flow else flow["agent"]
     when = [flow.get("schedule"), *(f"after {name}" for name in flow.get("after", ()))]
     return flow["name"], flow["type"], subject, ", ".join(text for text in when if text)
-
-
-def _render_schedule(schedule: Schedule) -> str:
-    if schedule.cron:
-        return f"cron {schedule.cron} ({schedule.timezone})"
-    return f"every {schedule.interval}"
 
 
 def _table(title: str, rows: list[tuple[str, ...]]) -> Iterator[str]:

@@ -219,11 +219,18 @@ class Schedule:
         cron: Five fields, or None.
         timezone: Where the cron's clock hangs.
         interval: Time between two starts, or None.
+        watch: When documents change, instead of either.
     """
 
     cron: str | None
     timezone: str
     interval: timedelta | None
+    watch: bool = False
+
+    def __str__(self) -> str:
+        if self.cron:
+            return f"cron {self.cron} ({self.timezone})"
+        return "when files change" if self.watch else f"every {self.interval}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

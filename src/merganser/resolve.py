@@ -271,7 +271,9 @@ def _path(config: Config, path: str) -> Path:
 def _schedule(spec: ScheduleSpec | None) -> Schedule | None:
     if spec is None:
         return None
-    return Schedule(cron=spec.cron, timezone=spec.timezone or "UTC", interval=spec.interval)
+    return Schedule(
+        cron=spec.cron, timezone=spec.timezone or "UTC", interval=spec.interval, watch=spec.watch
+    )
 
 
 def _retries(spec: RetriesSpec) -> Retries | None:

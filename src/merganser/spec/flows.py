@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
-from merganser.spec.base import Count, Duration, Names, StrictModel, Text, fault
+from merganser.spec.base import Count, Duration, Flag, Names, StrictModel, Text, fault
 from merganser.spec.cron import find_cron_problem
 
 
@@ -49,7 +49,7 @@ def _read_retries(value: Any) -> Any:
 
 
 class ScheduleSpec(StrictModel):
-    """When a flow runs by itself: by ``cron`` or by ``interval``."""
+    """When a flow runs by itself: by ``cron``, by ``interval``, or when files change."""
 
     cron: Annotated[str, AfterValidator(_check_cron)] | None = None
     """Five fields, for example ``0 3 * * *``."""
@@ -60,13 +60,19 @@ class ScheduleSpec(StrictModel):
     interval: Annotated[Duration, AfterValidator(_check_interval)] | None = None
     """Time between two starts, for example ``15m``."""
 
+    watch: Flag = False
+    """Run when documents of an index flow change; needs ``merganser serve`` where they lie."""
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.cron is None) == (self.interval is None):
-            raise fault("must have either cron or interval", fix='for example: {cron: "0 3 * * *"}')
-        if self.interval is not None and self.timezone is not None:
+        if (self.cron is not None) + (self.interval is not None) + self.watch != 1:
             raise fault(
-                "has no meaning with interval", fix="remove it, or use cron", at=("timezone",)
+                "must have one of cron, interval and watch", fix='for example: {cron: "0 3 * * *"}'
+            )
+        if self.cron is None and self.timezone is not None:
+            kind = "watch" if self.watch else "interval"
+            raise fault(
+                f"has no meaning with {kind}", fix="remove it, or use cron", at=("timezone",)
             )
         return self
 
@@ -82,6 +88,8 @@ class RetriesSpec(StrictModel):
 
 
 class _Flow(StrictModel):
+    _WATCHES_DOCUMENTS: ClassVar[bool] = False
+
     schedule: ScheduleSpec | None = None
     """When the flow runs by itself; only by hand when left out."""
 
@@ -93,9 +101,21 @@ class _Flow(StrictModel):
     ] = RetriesSpec()
     """What happens after a failed run."""
 
+    @model_validator(mode="after")
+    def _something_to_watch(self) -> Self:
+        if self.schedule is not None and self.schedule.watch and not self._WATCHES_DOCUMENTS:
+            raise fault(
+                "only an index flow has documents to watch",
+                fix="write 'after: <an index flow>', or use cron or interval",
+                at=("schedule", "watch"),
+            )
+        return self
+
 
 class IndexFlowSpec(_Flow):
     """Bring indexes up to date."""
+
+    _WATCHES_DOCUMENTS: ClassVar[bool] = True
 
     type: Literal["index"]
     """Which kind of flow this is."""

@@ -270,7 +270,3 @@ FLOWS: LaterKeys = {
     )
 }
 """Flow types that are known and refused."""
-
-SCHEDULE: LaterKeys = {
-    "watch": _instead("use an interval such as 15m"),
-}

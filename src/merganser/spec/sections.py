@@ -105,7 +105,7 @@ SECTIONS: tuple[Section, ...] = (
         },
         later_types=later.FLOWS,
     ),
-    Section(("flows", "*", "schedule"), _one(ScheduleSpec, later.SCHEDULE)),
+    Section(("flows", "*", "schedule"), _one(ScheduleSpec)),
     Section(("flows", "*", "retries"), _one(RetriesSpec)),
 )
 

@@ -55,10 +55,12 @@ def test_schedules_and_order_are_shown(load: Load):
         rag: {a: {docs: [x], strategies: [{type: bm25}]}}
         flows:
           often: {type: index, schedule: {interval: 15m}}
+          soon: {type: index, schedule: {watch: true}}
           then: {type: batch, input: q.jsonl, output: a.jsonl, after: often}
         """
     )
 
     lines = [" ".join(line.split()) for line in render_check(config).splitlines()]
     assert "often index a every 0:15:00" in lines
+    assert "soon index a when files change" in lines
     assert "then batch root after often" in lines
