@@ -11,7 +11,7 @@ from prefect.utilities.annotations import quote
 from merganser.agent.batch import AnswerJournal, earlier_rows, plan_batch
 from merganser.agent.definition import describe_agent
 from merganser.agent.questions import read_questions
-from merganser.agent.retrievers import ModelPlace, open_retrievers
+from merganser.agent.retrievers import open_retrievers
 from merganser.agent.turn import take_turn
 from merganser.errors import PlanError
 from merganser.flows.submission import submit
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from merganser.agent.batch import BatchReport
     from merganser.agent.definition import RequestedMode
     from merganser.agent.events import EventSink
+    from merganser.agent.retrievers import ModelPlace
     from merganser.flows.models import ModelStages
     from merganser.load import Config
-    from merganser.resolve import BatchFlow, ModelRef, Role
+    from merganser.resolve import BatchFlow, ModelRef
 
 
 class AnswerStages:
@@ -73,7 +74,7 @@ class AnswerStages:
 
         async def take() -> Answer:
             async with (
-                open_retrievers(self._config, rags, self._find) as retrievers,
+                open_retrievers(self._config, rags, self._models.find) as retrievers,
                 ModelRunner(place.address, token=definition.token()) as runner,
             ):
                 return await take_turn(
@@ -113,7 +114,7 @@ class AnswerStages:
             agent=flow.agent,
             rags=rags,
             place=self._chat_model(definition.model),
-            find_model=self._find,
+            find_model=self._models.find,
             keys=plan.keys,
         )
         with AnswerJournal(flow.output, plan) as journal:
@@ -127,15 +128,8 @@ class AnswerStages:
                 shard.result()
         return journal.report()
 
-    def _find(self, role: Role, model: ModelRef) -> ModelPlace | None:
-        future = self._models.ready(role, model)
-        if future is None:
-            return None
-        ready = future.result()
-        return ModelPlace(ready.address, ready.served)
-
     def _chat_model(self, model: ModelRef) -> ModelPlace:
-        place = self._find("chat", model)
+        place = self._models.find("chat", model)
         if place is None:
             raise PlanError(f"the plan has no stage that makes the chat model {model.name!r} ready")
         return place

@@ -21,7 +21,7 @@ from merganser.flows.lifecycle import registered_run
 from merganser.flows.models import ModelPolicy
 from merganser.model_runner import PullPolicy  # noqa: TC001 - Prefect reads the annotation
 from merganser.plan import build_plan
-from merganser.resolve import AskFlow, BatchFlow, IndexFlow
+from merganser.resolve import AskFlow, BatchFlow, EvaluateFlow, IndexFlow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,7 @@ def _workers(definition: FlowDefinition) -> int:
     match definition:
         case IndexFlow() | BatchFlow():
             return definition.concurrency or DEFAULT_WORKERS
-        case AskFlow():
+        case AskFlow() | EvaluateFlow():
             return DEFAULT_WORKERS
         case _:
             assert_never(definition)
@@ -96,6 +96,8 @@ def _body(config: Config, plan: Plan) -> Callable[..., Outcome]:
             return _ask_body(config, plan)
         case BatchFlow():
             return _batch_body(config, plan)
+        case EvaluateFlow():
+            return _evaluate_body(config, plan)
         case _:
             assert_never(plan.flow)
 
@@ -155,3 +157,20 @@ def _batch_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
             return Execution(config, ModelPolicy(base_url, pull)).run(plan)
 
     return batch
+
+
+def _evaluate_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
+    def evaluate(
+        snapshot: int | None = None, pull: PullPolicy = "missing", base_url: str | None = None
+    ) -> Outcome:
+        """Measure how well the rags find what they should; fails when a threshold is missed.
+
+        Args:
+            snapshot: Number of a kept snapshot to look at; empty takes the served one.
+            pull: What to do about models that are not local.
+            base_url: Address of the model server; empty looks for one.
+        """
+        with registered_run():
+            return Execution(config, ModelPolicy(base_url, pull), generation=snapshot).run(plan)
+
+    return evaluate

@@ -6,7 +6,7 @@ The other consumer of a plan is ``merganser.explain``, which only tells what hap
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from merganser.flows.index import IndexStages
 from merganser.flows.models import ModelPolicy, ModelStages
@@ -16,18 +16,25 @@ from merganser.plan import (
     CheckModel,
     ConfigureModel,
     EmbedShards,
+    EvaluateRag,
+    EvaluateSnapshot,
     PublishSnapshot,
     PullModel,
     SurveySources,
     TakeTurn,
 )
+from merganser.resolve import EvaluateFlow
 
 if TYPE_CHECKING:
+    from prefect.futures import PrefectFuture
+
     from merganser.agent.answers import Answer
     from merganser.agent.batch import BatchReport
     from merganser.agent.definition import RequestedMode
     from merganser.agent.events import EventSink
+    from merganser.evaluate import Assessment
     from merganser.flows.ask import AnswerStages
+    from merganser.flows.evaluate import EvaluationStages
     from merganser.index import IndexReport
     from merganser.load import Config
     from merganser.plan import Plan, Stage
@@ -60,6 +67,7 @@ class Outcome:
         reports: One for each index.
         answer: Of an ask flow.
         batch: Of a batch flow.
+        assessments: Of an evaluate flow, one for each rag, or of the gates of an index flow.
         embed_seconds: Wall time of the embedding stages.
     """
 
@@ -68,6 +76,7 @@ class Outcome:
     reports: tuple[IndexReport, ...] = ()
     answer: Answer | None = None
     batch: BatchReport | None = None
+    assessments: tuple[Assessment, ...] = ()
     embed_seconds: float = 0.0
 
 
@@ -80,6 +89,7 @@ class Execution:
         policy: How models are found and pulled.
         full: Index everything anew.
         question: Of an ask flow.
+        generation: The kept snapshot that an evaluate flow looks at, or None for the served one.
     """
 
     config: Config
@@ -87,10 +97,14 @@ class Execution:
     _: KW_ONLY
     full: bool = False
     question: Question | None = None
+    generation: int | None = None
     _models: ModelStages = field(init=False)
     _indexes: dict[str, IndexStages] = field(init=False, default_factory=dict[str, IndexStages])
     _answer: Answer | None = field(init=False, default=None)
     _batch: BatchReport | None = field(init=False, default=None)
+    _evaluation: EvaluationStages | None = field(init=False, default=None)
+    _gates: list[PrefectFuture[Any]] = field(init=False, default_factory=list["PrefectFuture[Any]"])
+    _flow: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         self._models = ModelStages(self.policy)
@@ -101,9 +115,12 @@ class Execution:
         Raises:
             MerganserError: The first thing that went wrong; what was finished is kept.
         """
+        self._flow = plan.flow.name
         try:
             for stage in plan.stages:
                 self._run_stage(stage)
+            if isinstance(plan.flow, EvaluateFlow):
+                self._evaluating().require()
         except BaseException as error:
             for stages in self._indexes.values():
                 stages.give_up(str(error) or type(error).__name__)
@@ -114,6 +131,7 @@ class Execution:
             reports=reports,
             answer=self._answer,
             batch=self._batch,
+            assessments=self._evaluation.assessments if self._evaluation else (),
             embed_seconds=sum(stages.embed_seconds for stages in self._indexes.values()),
         )
 
@@ -132,8 +150,12 @@ class Execution:
                 self._indexes[index.name].embed()
             case BuildSnapshot(index):
                 self._indexes[index.name].build()
-            case PublishSnapshot(index):
-                self._indexes[index.name].publish()
+            case EvaluateSnapshot(rag, gate):
+                self._gates += self._evaluating().hold_gate(self._flow, rag, gate, self._indexes)
+            case PublishSnapshot(index, keep_snapshots):
+                self._indexes[index.name].publish(keep_snapshots, after=self._gates)
+            case EvaluateRag(flow, rag):
+                self._evaluating().evaluate(flow, rag, self.generation)
             case TakeTurn(agent):
                 self._answer = self._take_turn(agent)
             case AnswerQuestions(flow):
@@ -155,6 +177,13 @@ class Execution:
             rag_mode=self.question.rag_mode,
             on_event=self.question.on_event,
         )
+
+    def _evaluating(self) -> EvaluationStages:
+        if self._evaluation is None:
+            from merganser.flows.evaluate import EvaluationStages  # noqa: PLC0415 - as below
+
+            self._evaluation = EvaluationStages(self.config, self._models)
+        return self._evaluation
 
     def _answering(self) -> AnswerStages:
         # An index run, the most frequent one, must not pay for importing agents.

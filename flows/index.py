@@ -22,6 +22,8 @@ from merganser.tasks.indexing import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from prefect.futures import PrefectFuture
 
     from merganser.index import BuiltSnapshot
@@ -38,6 +40,8 @@ class IndexStages:
         full: Do everything anew; vectors of equal texts are still reused.
 
     Attributes:
+        name: Of the index.
+        last: The tasks that the next one comes after.
         report: What the run did, after ``publish``.
         embed_seconds: Wall time of the embedding stage.
     """
@@ -49,15 +53,23 @@ class IndexStages:
         self._model = model
         self._full = full
         self._run: IndexRun | None = None
-        self._last: list[PrefectFuture[Any]] = []
         self._built: BuiltSnapshot | None = None
+        self.name = index.name
+        self.last: list[PrefectFuture[Any]] = []
         self.report: IndexReport | None = None
         self.embed_seconds = 0.0
+
+    @property
+    def built(self) -> tuple[IndexRun, BuiltSnapshot] | None:
+        """The run with its built snapshot, or None when there is nothing to publish."""
+        if self._run is None or self._built is None or self._built.generation is None:
+            return None
+        return self._run, self._built
 
     def survey(self) -> None:
         """Find what changed and lay the run out, or finish when nothing did."""
         surveyed = submit(survey_sources, self._index, self._model, full=self._full)
-        self._last = [surveyed]
+        self.last = [surveyed]
         match surveyed.result():
             case IndexReport() as report:
                 self._show(report)
@@ -70,7 +82,7 @@ class IndexStages:
             return
         began = monotonic()
         shards = [
-            submit(embed_one_shard, self._run, n, self._index, self._model, after=self._last)
+            submit(embed_one_shard, self._run, n, self._index, self._model, after=self.last)
             for n in range(self._run.shards)
         ]
         for shard in shards:
@@ -78,23 +90,34 @@ class IndexStages:
         for shard in shards:
             shard.result()
         self.embed_seconds = monotonic() - began
-        self._last = [*shards] or self._last
+        self.last = [*shards] or self.last
 
     def build(self) -> None:
         """Write the new snapshot beside the served one."""
         if self._run is None:
             return
-        built = submit(build, self._run, self._index.name, after=self._last)
+        built = submit(build, self._run, self._index.name, after=self.last)
         self._built = built.result()
-        self._last = [built]
+        self.last = [built]
 
-    def publish(self) -> None:
-        """Switch readers to the new snapshot and leave the report."""
+    def publish(self, keep_snapshots: int, *, after: Sequence[PrefectFuture[Any]] = ()) -> None:
+        """Switch readers to the new snapshot, collect the oldest and leave the report.
+
+        Args:
+            keep_snapshots: How many are kept, the new one included.
+            after: The gates that hold.
+        """
         if self._run is None:
             return
-        name = self._index.name
-        published = submit(publish_snapshot, self._run, quote(self._built), name, after=self._last)
-        self._last = [published]
+        published = submit(
+            publish_snapshot,
+            self._run,
+            quote(self._built),
+            self.name,
+            keep_snapshots,
+            after=[*self.last, *after],
+        )
+        self.last = [published]
         report = published.result()
         self._run = None
         self._show(report)
@@ -107,4 +130,4 @@ class IndexStages:
                 drop_run(self._run, reason)
 
     def _show(self, report: IndexReport) -> None:
-        self.report = submit(show_report, quote(report), report.name, after=self._last).result()
+        self.report = submit(show_report, quote(report), report.name, after=self.last).result()

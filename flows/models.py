@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from merganser.agent.retrievers import ModelPlace
 from merganser.consent import consents
 from merganser.errors import ModelNotFoundError, ModelRunnerError
 from merganser.flows.submission import submit
@@ -93,6 +94,19 @@ class ModelStages:
     def ready(self, role: Role, model: ModelRef) -> PrefectFuture[ReadyModel] | None:
         """Give the future of a model in a role, or None when the run goes without it."""
         return self._ready.get((role, canonical(model.model)))
+
+    def find(self, role: Role, model: ModelRef) -> ModelPlace | None:
+        """Give the place of a model in a role, or None when the run goes without it."""
+        future = self.ready(role, model)
+        if future is None:
+            return None
+        ready = future.result()
+        return ModelPlace(ready.address, ready.served)
+
+    @property
+    def configured(self) -> list[PrefectFuture[ReadyModel]]:
+        """The tasks that made models ready, for edges of the run's graph."""
+        return list(self._ready.values())
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -117,13 +117,16 @@ def build(run: IndexRun, name: str) -> BuiltSnapshot:
 
 
 @task(**LOCAL_TASK, task_run_name="publish {name}")
-def publish_snapshot(run: IndexRun, built: BuiltSnapshot, name: str) -> IndexReport:
-    """Switch readers to the new snapshot and show the report.
+def publish_snapshot(
+    run: IndexRun, built: BuiltSnapshot, name: str, keep_snapshots: int
+) -> IndexReport:
+    """Switch readers to the new snapshot and collect what is not kept any more.
 
     Raises:
         StoreError: A file cannot be moved or written; the old snapshot is served.
     """
-    published = publish(Workspace.open(run.folder, run.run_id), built)
+    workspace = Workspace.open(run.folder, run.run_id)
+    published = publish(workspace, built, keep_snapshots=keep_snapshots)
     get_run_logger().info("%s serves snapshot %s", name, published.generation)
     return published.report
 

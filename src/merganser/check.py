@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from merganser.resolve import (
     AskFlow,
     BatchFlow,
+    EvaluateFlow,
     FlowDefinition,
     IndexFlow,
     all_models,
@@ -17,10 +18,10 @@ from merganser.resolve import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from merganser.load import Config
-    from merganser.resolve import RagDefinition
+    from merganser.resolve import RagDefinition, Threshold
 
 
 def check_as_json(config: Config) -> dict[str, Any]:
@@ -78,7 +79,22 @@ def _flow_as_json(flow: FlowDefinition) -> dict[str, Any]:
         case AskFlow():
             return {"name": flow.name, "type": "ask", "agent": flow.agent}
         case IndexFlow():
-            details: dict[str, Any] = {"type": "index", "rags": list(flow.rags)}
+            details: dict[str, Any] = {
+                "type": "index",
+                "rags": list(flow.rags),
+                "gates": [
+                    {"queries": str(gate.queries), "held": _held_as_json(gate.thresholds)}
+                    for gate in flow.gates
+                ],
+                "keep_snapshots": flow.keep_snapshots,
+            }
+        case EvaluateFlow():
+            details = {
+                "type": "evaluate",
+                "rags": list(flow.rags),
+                "queries": str(flow.queries),
+                "metrics": _held_as_json(flow.thresholds),
+            }
         case BatchFlow():
             details = {
                 "type": "batch",
@@ -88,6 +104,13 @@ def _flow_as_json(flow: FlowDefinition) -> dict[str, Any]:
             }
     schedule = str(flow.schedule) if flow.schedule else None
     return {"name": flow.name, **details, "schedule": schedule, "after": list(flow.after)}
+
+
+def _held_as_json(thresholds: Iterable[Threshold]) -> list[dict[str, Any]]:
+    return [
+        {"metric": str(held.metric), "min": held.min, "max_drop": held.max_drop}
+        for held in thresholds
+    ]
 
 
 def render_check(config: Config) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from merganser.errors import SourcePosition
+    from merganser.metric import Metric
     from merganser.spec import ScoreNormalization, Similarity
     from merganser.split import ChunkingOptions
 
@@ -247,12 +248,42 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """What a metric must reach.
+
+    Attributes:
+        metric: What is measured.
+        min: Least value, 0 to 1, or None.
+        max_drop: Most that it may fall below what it is compared with, 0 to 1, or None.
+    """
+
+    metric: Metric
+    min: float | None = None
+    max_drop: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What a new snapshot must reach to be published.
+
+    Attributes:
+        queries: Queries with the passages that answer them (JSONL), absolute.
+        thresholds: All must hold.
+    """
+
+    queries: Path
+    thresholds: tuple[Threshold, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexFlow:
     """Bring indexes up to date.
 
     Attributes:
         name: As in the config, or ``index-<rag>``.
         rags: At least one.
+        gates: Held for each rag before anything is published; one for each file of queries.
+        keep_snapshots: How many snapshots of each index are kept, at least 1.
         schedule: When it runs by itself, or None.
         after: Flows whose success starts it.
         retries: What happens after a failed run, or None for nothing.
@@ -261,6 +292,8 @@ class IndexFlow:
 
     name: str
     rags: tuple[str, ...]
+    gates: tuple[Gate, ...] = ()
+    keep_snapshots: int = 3
     schedule: Schedule | None = None
     after: tuple[str, ...] = ()
     retries: Retries | None = None
@@ -293,6 +326,29 @@ class BatchFlow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateFlow:
+    """Measure how well rags find what they should.
+
+    Attributes:
+        name: As in the config.
+        rags: At least one.
+        queries: Queries with the passages that answer them (JSONL), absolute.
+        thresholds: What is measured, and what it must reach.
+        schedule: When it runs by itself, or None.
+        after: Flows whose success starts it.
+        retries: What happens after a failed run, or None for nothing.
+    """
+
+    name: str
+    rags: tuple[str, ...]
+    queries: Path
+    thresholds: tuple[Threshold, ...]
+    schedule: Schedule | None = None
+    after: tuple[str, ...] = ()
+    retries: Retries | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskFlow:
     """Ask an agent one question.
 
@@ -305,7 +361,7 @@ class AskFlow:
     agent: str
 
 
-FlowDefinition = IndexFlow | BatchFlow | AskFlow
+FlowDefinition = IndexFlow | BatchFlow | EvaluateFlow | AskFlow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ The tree::
     │   ├── InputTooLongError        one input exceeds the batch or the context
     │   ├── RequestRejectedError     any other deterministic refusal
     │   └── ProtocolError            an answer that breaks the contract (dimensions, NaN, count)
+    ├── QualityError          retrieval does not reach what a gate or an evaluation requires
     └── AgentError            a turn that could not be completed
 
 ``TransientError`` marks the errors that may vanish by themselves; only these are retried.
@@ -213,6 +214,10 @@ class RequestRejectedError(ModelRunnerError):
 
 class ProtocolError(ModelRunnerError):
     """An answer that breaks the contract: wrong dimensions, NaN, a wrong count, no JSON."""
+
+
+class QualityError(MerganserError):
+    """Retrieval does not reach what is required; the message says what, and by how much."""
 
 
 class AgentError(MerganserError):

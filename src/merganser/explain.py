@@ -15,6 +15,8 @@ from merganser.plan import (
     CheckModel,
     ConfigureModel,
     EmbedShards,
+    EvaluateRag,
+    EvaluateSnapshot,
     PublishSnapshot,
     PullModel,
     SurveySources,
@@ -24,6 +26,7 @@ from merganser.plan import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from merganser.definitions import Threshold
     from merganser.index import Survey
     from merganser.plan import Plan, Stage
 
@@ -106,8 +109,15 @@ def describe_stage(stage: Stage) -> str:
             return f"chunk and embed what changed in `{index.name}` with `{model}`"
         case BuildSnapshot(index):
             return f"build a snapshot of `{index.name}` beside the served one"
-        case PublishSnapshot(index):
-            return f"publish the snapshot of `{index.name}` in one step"
+        case EvaluateSnapshot(rag, gate):
+            held = ", ".join(describe_threshold(one) for one in gate.thresholds)
+            return f"gate `{rag}` with `{gate.queries.name}`: {held}; else publish nothing"
+        case PublishSnapshot(index, keep_snapshots):
+            kept = f"the last {keep_snapshots} are kept"
+            return f"publish the snapshot of `{index.name}` in one step ({kept})"
+        case EvaluateRag(flow, rag):
+            held = ", ".join(describe_threshold(one) for one in flow.thresholds)
+            return f"evaluate `{rag}` with `{flow.queries.name}`: {held}"
         case TakeTurn(agent, rags):
             return f"let `{agent}` answer" + (f", searching {_names(rags)}" if rags else "")
         case AnswerQuestions(flow, rags):
@@ -115,6 +125,16 @@ def describe_stage(stage: Stage) -> str:
             return f"let `{flow.agent}` answer `{flow.input.name}`{where}"
         case _:
             assert_never(stage)
+
+
+def describe_threshold(threshold: Threshold) -> str:
+    """Say what a metric must reach, in a few words."""
+    parts = [str(threshold.metric)]
+    if threshold.min is not None:
+        parts.append(f"at least {threshold.min:g}")
+    if threshold.max_drop is not None:
+        parts.append(f"at most {threshold.max_drop:g} lower than before")
+    return " ".join([parts[0], " and ".join(parts[1:])]).strip()
 
 
 def explain_plan(plan: Plan, world: World) -> str:

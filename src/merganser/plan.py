@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 from merganser.resolve import (
     AskFlow,
     BatchFlow,
+    EvaluateFlow,
     FlowDefinition,
+    Gate,
     IndexDefinition,
     IndexFlow,
     ModelUse,
@@ -99,14 +101,29 @@ class BuildSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluateSnapshot:
+    """Hold the built snapshots of a rag against a gate; when it fails, nothing is published.
+
+    Attributes:
+        rag: Its name.
+        gate: Queries and what they must reach.
+    """
+
+    rag: str
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
 class PublishSnapshot:
-    """Switch readers to the new snapshot in one step.
+    """Switch readers to the new snapshot in one step, and collect what is too old to be kept.
 
     Attributes:
         index: The index it belongs to.
+        keep_snapshots: How many are kept, the new one included.
     """
 
     index: IndexDefinition
+    keep_snapshots: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +152,19 @@ class AnswerQuestions:
     rags: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluateRag:
+    """Measure how well a rag finds what it should.
+
+    Attributes:
+        flow: The flow with queries and thresholds.
+        rag: Its name.
+    """
+
+    flow: EvaluateFlow
+    rag: str
+
+
 Stage = (
     CheckModel
     | PullModel
@@ -142,7 +172,9 @@ Stage = (
     | SurveySources
     | EmbedShards
     | BuildSnapshot
+    | EvaluateSnapshot
     | PublishSnapshot
+    | EvaluateRag
     | TakeTurn
     | AnswerQuestions
 )
@@ -183,15 +215,31 @@ def _stages(config: Config, flow: FlowDefinition) -> Iterator[Stage]:
     rags = rags_of_flow(config, flow)
     match flow:
         case IndexFlow():
-            for index in _distinct_indexes(config, rags):
-                yield SurveySources(index)
-                yield EmbedShards(index)
-                yield BuildSnapshot(index)
-                yield PublishSnapshot(index)
+            yield from _index_stages(config, flow)
+        case EvaluateFlow():
+            for rag in rags:
+                yield EvaluateRag(flow, rag)
         case AskFlow():
             yield TakeTurn(flow.agent, rags)
         case BatchFlow():
             yield AnswerQuestions(flow, rags)
+
+
+def _index_stages(config: Config, flow: IndexFlow) -> Iterator[Stage]:
+    """Bring index after index up to date; with gates, build all of them before any is published.
+
+    A gate looks at a rag, which may have several indexes.
+    """
+    indexes = tuple(_distinct_indexes(config, flow.rags))
+    for group in [indexes] if flow.gates else [(index,) for index in indexes]:
+        for index in group:
+            yield SurveySources(index)
+            yield EmbedShards(index)
+            yield BuildSnapshot(index)
+        for gate in flow.gates:
+            yield from (EvaluateSnapshot(rag, gate) for rag in flow.rags)
+        for index in group:
+            yield PublishSnapshot(index, flow.keep_snapshots)
 
 
 def _distinct_indexes(config: Config, rags: tuple[str, ...]) -> Iterator[IndexDefinition]:

@@ -15,8 +15,10 @@ from merganser.definitions import (
     BatchFlow,
     DraftModel,
     EmbeddingDefinition,
+    EvaluateFlow,
     FlowDefinition,
     FusionDefinition,
+    Gate,
     IndexDefinition,
     IndexFlow,
     ModelRef,
@@ -27,10 +29,18 @@ from merganser.definitions import (
     Role,
     Schedule,
     StrategyDefinition,
+    Threshold,
 )
 from merganser.errors import PlanError
+from merganser.metric import parse_metric
 from merganser.resolve_indexes import resolve_indexes
-from merganser.spec import BatchFlowSpec, Bm25Spec, ChunkedEmbeddingsSpec, RagToolset
+from merganser.spec import (
+    BatchFlowSpec,
+    Bm25Spec,
+    ChunkedEmbeddingsSpec,
+    EvaluateFlowSpec,
+    RagToolset,
+)
 from merganser.spec.keys import suggest
 from merganser.spec.models import (
     AUTO_CHAT_MODEL,
@@ -42,15 +52,17 @@ from merganser.spec.models import (
 from merganser.spec.rag import safe_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from merganser.load import Config
     from merganser.spec import (
         FlowSpec,
+        GateSpec,
         RagSpec,
         RetriesSpec,
         ScheduleSpec,
         StrategySpec,
+        ThresholdSpec,
     )
 
 __all__ = [
@@ -58,8 +70,10 @@ __all__ = [
     "BatchFlow",
     "DraftModel",
     "EmbeddingDefinition",
+    "EvaluateFlow",
     "FlowDefinition",
     "FusionDefinition",
+    "Gate",
     "IndexDefinition",
     "IndexFlow",
     "ModelRef",
@@ -70,6 +84,7 @@ __all__ = [
     "Role",
     "Schedule",
     "StrategyDefinition",
+    "Threshold",
     "all_models",
     "models_of_flow",
     "rags_of_agent",
@@ -254,14 +269,47 @@ def _flow(config: Config, name: str, flow: FlowSpec) -> FlowDefinition:
             after=flow.after,
             retries=_retries(flow.retries),
         )
+    if isinstance(flow, EvaluateFlowSpec):
+        return EvaluateFlow(
+            name=name,
+            rags=flow.rag or tuple(spec.rag),
+            queries=_path(config, flow.queries),
+            thresholds=_thresholds(flow.metrics),
+            schedule=_schedule(flow.schedule),
+            after=flow.after,
+            retries=_retries(flow.retries),
+        )
     return IndexFlow(
         name=name,
         rags=flow.rag or tuple(spec.rag),
+        gates=_gates(config, flow.gate or ()),
+        keep_snapshots=flow.keep_snapshots,
         schedule=_schedule(flow.schedule),
         after=flow.after,
         retries=_retries(flow.retries),
         concurrency=flow.concurrency,
     )
+
+
+def _gates(config: Config, gates: Sequence[GateSpec]) -> tuple[Gate, ...]:
+    """Give one gate for each file of queries, so that each query is searched once."""
+    files = dict.fromkeys(_path(config, gate.queries) for gate in gates)
+    return tuple(
+        Gate(
+            queries=file,
+            thresholds=_thresholds([g for g in gates if _path(config, g.queries) == file]),
+        )
+        for file in files
+    )
+
+
+def _thresholds(specs: Sequence[GateSpec | ThresholdSpec]) -> tuple[Threshold, ...]:
+    found = list[Threshold]()
+    for spec in specs:
+        metric = parse_metric(spec.metric)
+        assert metric is not None, "the spec has checked it"
+        found.append(Threshold(metric=metric, min=spec.min, max_drop=spec.max_drop))
+    return tuple(found)
 
 
 def _path(config: Config, path: str) -> Path:
@@ -294,9 +342,9 @@ def rags_of_agent(config: Config, agent: str) -> tuple[str, ...]:
 
 
 def rags_of_flow(config: Config, flow: FlowDefinition) -> tuple[str, ...]:
-    """Give the rags that a flow indexes, or that its agent may search."""
+    """Give the rags that a flow indexes or evaluates, or that its agent may search."""
     match flow:
-        case IndexFlow():
+        case IndexFlow() | EvaluateFlow():
             return flow.rags
         case AskFlow() | BatchFlow():
             return rags_of_agent(config, flow.agent)
@@ -305,14 +353,15 @@ def rags_of_flow(config: Config, flow: FlowDefinition) -> tuple[str, ...]:
 def models_of_flow(config: Config, flow: FlowDefinition) -> tuple[ModelUse, ...]:
     """Give the models that a flow reaches, each once a role.
 
-    An index flow embeds. A flow that asks needs the agent's model and its draft, the embedding
-    models of its rags for the query, and their rerankers.
+    An index flow embeds. Whoever searches needs the rerankers of the rags too: a flow that
+    evaluates, one that has gates, and one that asks, which also needs the agent's model and draft.
     """
     uses = list[ModelUse]()
-    if not isinstance(flow, IndexFlow):
+    if isinstance(flow, AskFlow | BatchFlow):
         uses += _agent_models(config, flow.agent)
+    searches = not isinstance(flow, IndexFlow) or bool(flow.gates)
     for rag in rags_of_flow(config, flow):
-        uses += _rag_models(config, rag, reranking=not isinstance(flow, IndexFlow))
+        uses += _rag_models(config, rag, reranking=searches)
     return _distinct(uses)
 
 

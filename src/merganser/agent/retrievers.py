@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from merganser.load import Config
     from merganser.model_runner import Address, ServedModel
-    from merganser.resolve import EmbeddingDefinition, ModelRef, Role
+    from merganser.resolve import EmbeddingDefinition, IndexDefinition, ModelRef, Role
+    from merganser.store import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,12 @@ FindModel: TypeAlias = Callable[["Role", "ModelRef"], "ModelPlace | None"]
 
 @asynccontextmanager
 async def open_retrievers(
-    config: Config, rags: Iterable[str], find_model: FindModel, *, resident: bool = False
+    config: Config,
+    rags: Iterable[str],
+    find_model: FindModel,
+    *,
+    resident: bool = False,
+    open_index: Callable[[IndexDefinition], Snapshot] | None = None,
 ) -> AsyncGenerator[dict[str, Retriever]]:
     """Open rags for searching within one event loop.
 
@@ -52,6 +58,7 @@ async def open_retrievers(
         rags: Their names.
         find_model: Where models are.
         resident: Keep vectors in memory, for more than about ten searches.
+        open_index: Opens the snapshot of an index; the served one when left out.
 
     Yields:
         A retriever for each rag, by its name.
@@ -72,6 +79,7 @@ async def open_retrievers(
                     runner=await servers.client(place.address) if place else None,
                     embedder_for=_Embedders(servers, find_model),
                     resident=resident,
+                    open_index=open_index,
                 )
             )
         yield retrievers

@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": "Show what a run would do, without doing it.",
     "index": "Bring the indexes of a config up to date.",
     "search": "Search an index.",
+    "eval": "Measure how well searches find what they should.",
     "run": "Ask an agent one question.",
     "batch": "Answer a file of questions.",
     "doctor": "Look at the model server, the models and the run history.",

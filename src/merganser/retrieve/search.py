@@ -18,13 +18,13 @@ from merganser.retrieve.rerank import Reranker
 from merganser.store.reader import open_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from merganser.definitions import RagDefinition
+    from merganser.definitions import IndexDefinition, RagDefinition
     from merganser.retrieve.legs import EmbedderFor
     from merganser.retrieve.rerank import RerankRunner
-    from merganser.store.reader import Filter
+    from merganser.store.reader import Filter, Snapshot
 
 
 class Retriever:
@@ -61,8 +61,9 @@ class Retriever:
         runner: RerankRunner | None = None,
         embedder_for: EmbedderFor | None = None,
         resident: bool = False,
+        open_index: Callable[[IndexDefinition], Snapshot] | None = None,
     ) -> Self:
-        """Open the served snapshots of a rag.
+        """Open the snapshots of a rag.
 
         Args:
             definition: The rag.
@@ -71,20 +72,27 @@ class Retriever:
                 there is no model server.
             resident: Keep vectors and postings in memory, for a process that answers more than
                 about ten queries.
+            open_index: Opens the snapshot of an index; the served one when left out.
 
         Raises:
             NoSnapshotError: Nothing has been indexed yet.
             StoreError: An index cannot be read.
         """
+        opening = open_index or (lambda index: open_snapshot(index.folder))
         with ExitStack() as stack:
             indexes = {
                 index.folder: OpenIndex.over(
-                    index, stack.enter_context(open_snapshot(index.folder)), resident=resident
+                    index, stack.enter_context(opening(index)), resident=resident
                 )
                 for index in definition.indexes
             }
             stack.pop_all()
         return cls(definition, indexes, runner=runner, embedder_for=embedder_for)
+
+    @property
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """What is searched, by the index's name."""
+        return {index.definition.name: index.snapshot for index in self._indexes.values()}
 
     def __enter__(self) -> Self:
         return self
@@ -104,6 +112,7 @@ class Retriever:
         limit: int | None = None,
         where: Filter | None = None,
         explain: bool = False,
+        strict: bool = False,
     ) -> SearchResult:
         """Find the passages for a query.
 
@@ -112,19 +121,21 @@ class Retriever:
             limit: Most hits; None for the config's ``results.limit``.
             where: What may be found; every strategy still gives its full limit.
             explain: Say of each hit why it is there.
+            strict: Fail when a strategy cannot take part, in place of doing without it.
 
         Returns:
             The hits with notes on whatever could not take part.
 
         Raises:
             PlanError: The query is empty.
+            MerganserError: Strict, what kept a strategy from taking part.
             SnapshotMismatchError: All strategies are dense and their model has changed.
             StoreError: No strategy can read its index.
         """
         if not query.strip():
             raise PlanError("the query is empty: ask for something")
         started = time.perf_counter()
-        legs, notes = await self._run_legs(query, where or None)
+        legs, notes = await self._run_legs(query, where or None, strict=strict)
         seconds = {name: value for leg in legs for name, value in leg.seconds.items()}
         fusing = time.perf_counter()
         ordering = await order_passages(self.definition, legs, query, self._reranker)
@@ -172,7 +183,7 @@ class Retriever:
         )
 
     async def _run_legs(
-        self, query: str, where: Filter | None
+        self, query: str, where: Filter | None, *, strict: bool = False
     ) -> tuple[list[LegResult], list[str]]:
         """Run all strategies at once, and do without those that cannot."""
         outcomes = await asyncio.gather(
@@ -189,6 +200,8 @@ class Retriever:
         )
         legs = [one for one in outcomes if isinstance(one, LegResult)]
         failures = [one for one in outcomes if isinstance(one, LegFailure)]
+        if strict and failures:
+            raise failures[0].error
         notes = [note for leg in legs for note in leg.notes]
         if legs:
             notes += [f"{f.strategy.name} did not take part: {f.error}" for f in failures]

@@ -1,13 +1,22 @@
 """The language: frozen models of the YAML, and the checks that give every error a position.
 
-``base`` holds the scalar types; ``models``, ``agents``, ``rag``, ``flows`` and ``root`` the spec
-models; ``later`` the keys that are known but not run; ``sections`` the table of which keys stand
-where; ``document``, ``keys``, ``template``, ``references`` and ``messages`` the checks.
+``base`` holds the scalar types; ``models``, ``agents``, ``rag``, ``flows``, ``evaluation`` and
+``root`` the spec models; ``later`` the keys that are known but not run; ``sections`` the table of
+which keys stand where; ``document``, ``keys``, ``template``, ``references`` and ``messages`` the
+checks.
 """
 
 from merganser.spec.agents import AgentSpec, FilesystemToolset, RagMode, RagToolset, ToolsetSpec
 from merganser.spec.document import SpecWarning
-from merganser.spec.flows import BatchFlowSpec, FlowSpec, IndexFlowSpec, RetriesSpec, ScheduleSpec
+from merganser.spec.evaluation import GateSpec, ThresholdSpec
+from merganser.spec.flows import (
+    BatchFlowSpec,
+    EvaluateFlowSpec,
+    FlowSpec,
+    IndexFlowSpec,
+    RetriesSpec,
+    ScheduleSpec,
+)
 from merganser.spec.models import ModelSpec, ProviderOptions, ProviderSpec
 from merganser.spec.rag import (
     Bm25Spec,
@@ -30,9 +39,11 @@ __all__ = [
     "Bm25Spec",
     "ChunkedEmbeddingsSpec",
     "ChunkingSpec",
+    "EvaluateFlowSpec",
     "FilesystemToolset",
     "FlowSpec",
     "FusionSpec",
+    "GateSpec",
     "IndexFlowSpec",
     "MetadataSpec",
     "ModelSpec",
@@ -50,6 +61,7 @@ __all__ = [
     "Spec",
     "SpecWarning",
     "StrategySpec",
+    "ThresholdSpec",
     "ToolSpec",
     "ToolsetSpec",
 ]

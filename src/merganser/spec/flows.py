@@ -9,6 +9,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_valid
 
 from merganser.spec.base import Count, Duration, Flag, Names, StrictModel, Text, fault
 from merganser.spec.cron import find_cron_problem
+from merganser.spec.evaluation import (
+    DEFAULT_METRICS,
+    Gates,
+    Metrics,
+    QueriesPath,
+    ThresholdSpec,
+    check_jsonl,
+)
 
 
 def _check_cron(value: str) -> str:
@@ -35,12 +43,6 @@ def _check_timezone(value: str) -> str:
 def _check_interval(value: timedelta) -> timedelta:
     if value < timedelta(seconds=1):
         raise fault("must be at least one second", fix="write a duration such as 15m")
-    return value
-
-
-def _check_jsonl(value: str) -> str:
-    if not value.endswith(".jsonl"):
-        raise fault(f"must be a .jsonl file, got {value!r}", fix="write one JSON object a line")
     return value
 
 
@@ -126,6 +128,14 @@ class IndexFlowSpec(_Flow):
     concurrency: Count | None = None
     """Shards embedded at a time; one when left out."""
 
+    gate: Gates | None = None
+    """What a new snapshot must reach to be published: one gate, or a list of which all must hold.
+    It is held for every rag of the flow, and nothing of the flow is published when one fails."""
+
+    keep_snapshots: Count = 3
+    """How many snapshots of each index are kept for ``merganser rollback``, the served one
+    included."""
+
 
 class BatchFlowSpec(_Flow):
     """Answer a file of questions."""
@@ -136,14 +146,33 @@ class BatchFlowSpec(_Flow):
     agent: Text | None = None
     """Name under ``agents``; ``root``, else the first, when left out."""
 
-    input: Annotated[Text, AfterValidator(_check_jsonl)]
+    input: Annotated[Text, AfterValidator(check_jsonl)]
     """Questions, one JSON object a line, relative to the config."""
 
-    output: Annotated[Text, AfterValidator(_check_jsonl)]
+    output: Annotated[Text, AfterValidator(check_jsonl)]
     """Answers, one JSON object a line in the order of the questions, relative to the config."""
 
     concurrency: Count = 1
     """Questions answered at a time. A local server with one slot gains nothing from more."""
 
 
-FlowSpec = Annotated[IndexFlowSpec | BatchFlowSpec, Field(discriminator="type")]
+class EvaluateFlowSpec(_Flow):
+    """Measure how well rags find what they should."""
+
+    type: Literal["evaluate"]
+    """Which kind of flow this is."""
+
+    rag: Names = ()
+    """Name or names under ``rag``; all of them when left out."""
+
+    queries: QueriesPath
+    """Queries with the passages that answer them, one JSON object a line, relative to the config.
+    """
+
+    metrics: Annotated[Metrics, Field(min_length=1)] = tuple(
+        ThresholdSpec(metric=name) for name in DEFAULT_METRICS
+    )
+    """What is measured, by name or with ``min`` and ``max_drop``, which fail the run."""
+
+
+FlowSpec = Annotated[IndexFlowSpec | BatchFlowSpec | EvaluateFlowSpec, Field(discriminator="type")]

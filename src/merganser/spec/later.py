@@ -255,18 +255,3 @@ STRATEGIES: LaterKeys = {
 """Strategy types that are known and refused."""
 
 RESULTS: LaterKeys = _ignored("prefetch", "topology_prior")
-
-FLOW: LaterKeys = {
-    "gate": _refused_with(
-        "not supported yet, and ignoring it would publish indexes that it would hold back",
-        "remove it, or wait for a version that enforces it",
-    ),
-    **_ignored("keep_snapshots"),
-}
-
-FLOWS: LaterKeys = {
-    "evaluate": _refused_with(
-        "the flow type 'evaluate' is not supported yet", "remove the flow; index and batch are run"
-    )
-}
-"""Flow types that are known and refused."""

@@ -76,7 +76,9 @@ def _strip_tags(value: Any, loc: tuple[str | int, ...]) -> Location:
         here = dict(children(value))
         if step in here:
             value = here[step]
-        elif step == here.get("type") or not is_map(value) or (str(step)[:1].isupper()):
+        elif not is_map(value) or isinstance(step, int):
+            continue  # a scalar or map that may stand without the list around it
+        elif step == here.get("type") or str(step)[:1].isupper():
             continue
         elif index < len(loc) - 1:
             value = None
@@ -97,7 +99,7 @@ def _explain(
         return _explain_type(location, written)
     if kind == "literal_error":
         return _explain_literal(written, str(context["expected"]))
-    if kind == "string_too_short":
+    if kind in {"string_too_short", "too_short"}:
         return "must not be empty", ""
     problem = detail["msg"]
     if kind in _BOUNDS:

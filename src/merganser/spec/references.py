@@ -148,7 +148,11 @@ def _check_cycle(document: Document, location: Location) -> None:
 
 def _check_subject(document: Document, location: Location, entry: dict[str, Any]) -> None:
     """Report a flow that stands for all rags or the entry agent where there is none."""
-    subjects = {"index": ("rag", "rag"), "batch": ("agent", "agents")}
+    subjects = {
+        "index": ("rag", "rag"),
+        "evaluate": ("rag", "rag"),
+        "batch": ("agent", "agents"),
+    }
     key, section = subjects.get(str(entry.get("type")), ("", ""))
     if key and not entry.get(key) and not _names(document, section):
         document.error(location, f"there is no {key} for it", fix=f"declare one under {section}")

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from merganser.spec import later
 from merganser.spec.agents import AgentSpec, FilesystemToolset, RagToolset
-from merganser.spec.flows import BatchFlowSpec, IndexFlowSpec, RetriesSpec, ScheduleSpec
+from merganser.spec.evaluation import GateSpec, ThresholdSpec
+from merganser.spec.flows import (
+    BatchFlowSpec,
+    EvaluateFlowSpec,
+    IndexFlowSpec,
+    RetriesSpec,
+    ScheduleSpec,
+)
 from merganser.spec.models import ModelSpec, ProviderOptions, ProviderSpec
 from merganser.spec.rag import (
     Bm25Spec,
@@ -100,11 +107,14 @@ SECTIONS: tuple[Section, ...] = (
     Section(
         ("flows", "*"),
         {
-            "index": Variant(IndexFlowSpec, later.FLOW),
-            "batch": Variant(BatchFlowSpec, later.FLOW),
+            "index": Variant(IndexFlowSpec),
+            "batch": Variant(BatchFlowSpec),
+            "evaluate": Variant(EvaluateFlowSpec),
         },
-        later_types=later.FLOWS,
     ),
+    Section(("flows", "*", "gate"), _one(GateSpec)),
+    Section(("flows", "*", "gate", "*"), _one(GateSpec)),
+    Section(("flows", "*", "metrics", "*"), _one(ThresholdSpec)),
     Section(("flows", "*", "schedule"), _one(ScheduleSpec)),
     Section(("flows", "*", "retries"), _one(RetriesSpec)),
 )
@@ -128,6 +138,9 @@ PATHS: tuple[Pattern, ...] = (
     ("rag", "*", "strategies", "*", "database"),
     ("flows", "*", "input"),
     ("flows", "*", "output"),
+    ("flows", "*", "queries"),
+    ("flows", "*", "gate", "queries"),
+    ("flows", "*", "gate", "*", "queries"),
 )
 """Values that are paths, relative to the file in which they are written."""
 

@@ -2,11 +2,20 @@
 
 ``layout`` has the folder and the switch, ``segments`` and ``catalogue`` write the files of a
 snapshot, ``reader`` reads them, ``embeddings`` keeps vectors by content, ``snapshots`` lists,
-rolls back and collects, ``history`` has one row a run, ``tokens`` says what a word is. What goes
-into a snapshot is decided in ``merganser.index``, what is found in it by ``merganser.retrieve``.
+rolls back and collects, ``history`` has one row a run, ``evaluations`` what retrieval reached,
+``tokens`` says what a word is. What goes into a snapshot is decided in ``merganser.index``, what is
+found in it by ``merganser.retrieve``.
 """
 
 from merganser.store.catalogue import Canaries, FileRow, SegmentRow, SkippedRow
+from merganser.store.evaluations import (
+    EvaluationKind,
+    EvaluationRow,
+    MetricRow,
+    QueryRow,
+    list_evaluations,
+    record_evaluation,
+)
 from merganser.store.history import RunRow, list_runs, record_run
 from merganser.store.layout import IndexFolder
 from merganser.store.reader import (
@@ -22,10 +31,14 @@ from merganser.store.snapshots import KEEP_SNAPSHOTS, SnapshotInfo, list_snapsho
 __all__ = [
     "KEEP_SNAPSHOTS",
     "Canaries",
+    "EvaluationKind",
+    "EvaluationRow",
     "FileRow",
     "Filter",
     "IndexFolder",
+    "MetricRow",
     "Postings",
+    "QueryRow",
     "RunRow",
     "SegmentRow",
     "Similarity",
@@ -33,9 +46,11 @@ __all__ = [
     "Snapshot",
     "SnapshotInfo",
     "StoredChunk",
+    "list_evaluations",
     "list_runs",
     "list_snapshots",
     "open_snapshot",
+    "record_evaluation",
     "record_run",
     "rollback",
 ]

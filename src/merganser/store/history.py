@@ -89,11 +89,11 @@ def record_run(index: IndexFolder, run: RunRow) -> None:
         marks = ", ".join("?" for _ in fields(RunRow))
         connection.execute(
             f"INSERT INTO h.runs VALUES ({marks})",  # noqa: S608
-            [_without_zone(value) for value in astuple(run)],
+            [without_zone(value) for value in astuple(run)],
         ).fetchall()
         connection.execute("DETACH h").fetchall()
 
-    _with_patience(index, write)
+    open_history(index, write)
 
 
 def list_runs(index: IndexFolder, *, limit: int = 100) -> tuple[RunRow, ...]:
@@ -114,22 +114,35 @@ def list_runs(index: IndexFolder, *, limit: int = 100) -> tuple[RunRow, ...]:
         rows = connection.execute(
             f"SELECT {', '.join(names)} FROM h.runs ORDER BY started DESC, run_id LIMIT {limit:d}"  # noqa: S608
         ).fetchall()
-        found.extend(RunRow(**dict(zip(names, map(_with_zone, row), strict=True))) for row in rows)
+        found.extend(RunRow(**dict(zip(names, map(with_zone, row), strict=True))) for row in rows)
 
-    _with_patience(index, read)
+    open_history(index, read)
     return tuple(found)
 
 
-def _without_zone(value: object) -> object:
+def without_zone(value: object) -> object:
+    """Give a time as it is stored, in UTC; anything else as it is."""
     # Python's side of TIMESTAMPTZ needs another package.
     return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
-def _with_zone(value: Any) -> Any:
+def with_zone(value: Any) -> Any:
+    """Give a stored time its zone back; anything else as it is."""
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 
-def _with_patience(index: IndexFolder, action: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
+def open_history(index: IndexFolder, action: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
+    """Do something with the history, again while another process has it.
+
+    Args:
+        index: Whose history.
+        action: Attaches the file to the connection it is given, reads or writes.
+
+    Raises:
+        StoreBusyError: Other processes kept the file busy for seconds.
+        StoreFormatError: It is no DuckDB database that can be read.
+        StoreError: It cannot be read or written.
+    """
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         connection = connect()

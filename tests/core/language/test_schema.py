@@ -14,7 +14,10 @@ from merganser.schema import build_schema, render_schema
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
 VALID = sorted([*(ROOT / "configs").glob("*.yaml"), *(HERE / "seeds").glob("*.yaml")])
-INVALID = [HERE / "bad" / f"{name}.yaml" for name in ("agents", "models", "rag", "restricting")]
+INVALID = [
+    HERE / "bad" / f"{name}.yaml"
+    for name in ("agents", "models", "rag", "restricting", "evaluation")
+]
 
 
 def problems_of(value: Any) -> list[str]:

@@ -1,0 +1,85 @@
+"""A chart of metrics over evaluations, as an SVG that needs nothing from anywhere.
+
+Prefect's UIs render it as an image with a data URI in markdown, offline, in the old and the new UI;
+inline SVG is stripped, and mermaid is drawn by the new one only.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from merganser.store import EvaluationRow
+
+_WIDTH, _HEIGHT = 640, 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 130, 16, 34
+_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
+"""Told apart by people with the common forms of colour blindness by lightness as well."""
+
+
+def draw_trend(rows: Sequence[EvaluationRow]) -> str:
+    """Draw the metrics of evaluations as an SVG document.
+
+    Args:
+        rows: Oldest first, at least one; the metrics of the newest are drawn.
+    """
+    names = [row.metric for row in rows[-1].metrics]
+    parts = [*_axes(rows)]
+    for number, name in enumerate(dict.fromkeys(names)):
+        parts += _line(rows, name, number)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
+        f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="11">'
+        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>{"".join(parts)}</svg>'
+    )
+
+
+def as_image(svg: str, title: str) -> str:
+    """Give an SVG as a markdown image that carries its own data."""
+    return f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"
+
+
+def _axes(rows: Sequence[EvaluationRow]) -> Iterator[str]:
+    right = _WIDTH - _RIGHT
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = _y(tick)
+        yield f'<line x1="{_LEFT}" y1="{y}" x2="{right}" y2="{y}" stroke="#ddd"/>'
+        yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end" fill="#555">{tick:g}</text>'
+    dates = [f"{row.started:%Y-%m-%d %H:%M}" for row in rows]
+    y = _HEIGHT - 12
+    yield f'<text x="{_LEFT}" y="{y}" fill="#555">{dates[0]}</text>'
+    if len(rows) > 1:
+        yield f'<text x="{right}" y="{y}" text-anchor="end" fill="#555">{dates[-1]}</text>'
+
+
+def _line(rows: Sequence[EvaluationRow], name: str, number: int) -> Iterator[str]:
+    colour = _COLOURS[number % len(_COLOURS)]
+    points = [
+        (_x(place, len(rows)), _y(row.values[name]), row)
+        for place, row in enumerate(rows)
+        if name in row.values
+    ]
+    path = " ".join(f"{x:g},{y:g}" for x, y, _ in points)
+    yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    for x, y, row in points:
+        # A hollow point is an evaluation that failed a threshold.
+        fill = colour if row.passed else "#fff"
+        yield f'<circle cx="{x:g}" cy="{y:g}" r="3.5" fill="{fill}" stroke="{colour}"/>'
+    y = _TOP + 14 + 18 * number
+    x = _WIDTH - _RIGHT + 18
+    yield f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{colour}"/>'
+    text = f"{escape(name)} {rows[-1].values[name]:.3f}"
+    yield f'<text x="{x + 16}" y="{y}" fill="#222">{text}</text>'
+
+
+def _x(place: int, count: int) -> float:
+    room = _WIDTH - _LEFT - _RIGHT
+    return round(_LEFT + (room * place / (count - 1) if count > 1 else room / 2), 1)
+
+
+def _y(value: float) -> float:
+    return round(_HEIGHT - _BOTTOM - value * (_HEIGHT - _TOP - _BOTTOM), 1)

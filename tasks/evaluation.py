@@ -1,0 +1,158 @@
+"""Tasks that evaluate: a snapshot before it is published, and what is served.
+
+Each leaves its figures in the history and as artifacts of the run before it fails, so that what
+failed can be looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from merganser.errors import QualityError, StoreError
+from merganser.evaluate import Assessment, assess_candidate, assess_published, earlier, record
+from merganser.evaluate.present import (
+    assessment_lines,
+    assessment_markdown,
+    failure_lines,
+    query_table,
+)
+from merganser.index import Workspace, open_built
+from merganser.store import open_snapshot
+from merganser.tasks.indexing import artifact_key
+from merganser.tasks.options import MODEL_TASK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from merganser.agent.retrievers import FindModel
+    from merganser.index import BuiltSnapshot
+    from merganser.load import Config
+    from merganser.resolve import EvaluateFlow, Gate, IndexDefinition
+    from merganser.store import EvaluationKind, EvaluationRow, Snapshot
+    from merganser.tasks.indexing import IndexRun
+
+    Candidates = Mapping[str, tuple[IndexRun, BuiltSnapshot]]
+
+
+@task(**MODEL_TASK, task_run_name="gate {rag}")
+def hold_gate(
+    config: Config,
+    flow: str,
+    rag: str,
+    gate: Gate,
+    *,
+    candidates: Candidates,
+    find_model: FindModel,
+) -> Assessment:
+    """Hold the built snapshots of a rag against a gate.
+
+    Args:
+        config: With the rag.
+        flow: Name of the flow that would publish.
+        rag: Its name.
+        gate: Queries and what they must reach.
+        candidates: What was built, by the index's name; an index that did not change has none.
+        find_model: Where models are.
+
+    Raises:
+        QualityError: It fails; the message says what, by how much, and the worst queries.
+        SpecErrors: The queries cannot be read.
+        MerganserError: The rag cannot be searched.
+    """
+
+    def open_index(index: IndexDefinition) -> Snapshot:
+        if index.name not in candidates:
+            return open_snapshot(index.folder)
+        run, built = candidates[index.name]
+        return open_built(Workspace.open(run.folder, run.run_id), built)
+
+    assessment = asyncio.run(
+        assess_candidate(
+            config,
+            rag,
+            gate.queries,
+            gate.thresholds,
+            find_model=find_model,
+            open_index=open_index,
+        )
+    )
+    _show(config, assessment, kind="gate", flow=flow, title=f"Gate of `{rag}`")
+    if not assessment.passed:
+        lines = "\n".join(failure_lines(assessment))
+        raise QualityError(
+            f"the gate of {rag!r} failed; nothing is published, what was served stays:\n{lines}"
+        )
+    return assessment
+
+
+@task(**MODEL_TASK, task_run_name="evaluate {rag}")
+def evaluate_rag(
+    config: Config, flow: EvaluateFlow, rag: str, generation: int | None, find_model: FindModel
+) -> Assessment:
+    """Evaluate a rag and hold it against its thresholds; the caller decides what a failure means.
+
+    Args:
+        config: With the rag.
+        flow: Queries and thresholds.
+        rag: Its name.
+        generation: A kept snapshot, or None for the served one.
+        find_model: Where models are.
+
+    Raises:
+        SpecErrors: The queries cannot be read.
+        NoSnapshotError: Nothing has been indexed, or that snapshot is not kept.
+        MerganserError: The rag cannot be searched.
+    """
+    assessment = asyncio.run(
+        assess_published(
+            config,
+            rag,
+            flow.queries,
+            flow.thresholds,
+            find_model=find_model,
+            generation=generation,
+        )
+    )
+    title = f"Evaluation of `{rag}`"
+    if generation is not None:
+        # A look back is no new state of affairs: it stays out of history and trend.
+        _publish(assessment, title, "evaluation", ())
+    else:
+        _show(config, assessment, kind="evaluate", flow=flow.name, title=title)
+    return assessment
+
+
+def _show(
+    config: Config, assessment: Assessment, *, kind: EvaluationKind, flow: str, title: str
+) -> None:
+    """Write the history and leave the artifacts; neither must hide what was found."""
+    trend: list[EvaluationRow] = []
+    try:
+        record(config, assessment, kind=kind, flow=flow)
+        trend = earlier(config, assessment.evaluation)
+    except StoreError as error:
+        get_run_logger().warning("could not write the evaluation's history: %s", error)
+    _publish(assessment, title, "gate" if kind == "gate" else "evaluation", trend)
+
+
+def _publish(
+    assessment: Assessment, title: str, kind: str, trend: list[EvaluationRow] | tuple[()]
+) -> None:
+    rag = assessment.evaluation.rag
+    for line in assessment_lines(assessment):
+        get_run_logger().info(line)
+    state = "passed" if assessment.passed else "failed"
+    create_markdown_artifact(
+        assessment_markdown(assessment, title, trend),
+        key=artifact_key(kind, rag),
+        description=f"{title.replace('`', '')}: {state}",
+    )
+    create_table_artifact(
+        query_table(assessment),
+        key=artifact_key(f"{kind}-queries", rag),
+        description=f"Queries of {rag}, the worst first",
+    )
