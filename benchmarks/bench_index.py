@@ -1,67 +1,123 @@
-"""Measure the indexing engine on a tree: cold, no-op, 1 % edit, move, delete.
+"""Measure indexing on a tree: cold, no-op, 1 % edit, move, delete; against a free embedder.
 
-The embedder is free (a hash of the text), so that only the engine's own cost counts. Each phase
-runs in a fresh process on a copy of the tree; CPU is user and system time of that process with its
-imports, by wait4, and beside it the part that the engine took.
+    python benchmarks/bench_index.py [TREE] [--glob '*.py'] [--rounds 5] [--real] [--engine]
 
-    python benchmarks/bench_index.py TREE [--glob '*.py'] [--size 1000] [--repeat 3]
+Each phase is the whole command ``merganser index`` in a fresh process, with its history on a
+running Prefect server and embeddings from a server in another process (``free_runner.py``, or with
+``--real`` the embedded runner with real weights). In the same round, on the same files, the engine
+alone does the same into an index of its own (``index_once`` with the same hash as embedder), so
+that what orchestration and HTTP add is seen. CPU is user and system time by wait4, the median of
+the rounds; "engine" is what ``index_once`` took without imports and embedder.
+
+Stale rows are counted after every phase: chunks of the served snapshot whose file is gone or does
+not hold that text at that place. "raw" is the bytes of distinct vectors and texts, which the size
+of a snapshot is held against.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
-import resource
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from free_runner import DIMENSIONS, counted_texts, free_runner, hash_vectors
+from measuring import default_tree, medians, print_table, run_measured, service_cpu
+
+from merganser.server import ensure_server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PHASES = ("cold", "no-op", "edit", "no-op 2", "move", "delete")
-DIMENSIONS = 384
+
+CONFIG = """\
+rag:
+  code:
+    docs: [./tree]
+    strategies:
+      - type: chunked-embeddings
+        embedding_model: dmr/ai/all-minilm
+        chunking: {code_aware: true, size: SIZE, overlap: 0}
+      - {type: bm25, chunking: {code_aware: true, size: SIZE, overlap: 0}}
+"""
+
+PEERS = (
+    ("cocoindex 1.0, sqlite-vec", "20.5", "1.2", "1.4 (306)", "1.1"),
+    ("cocoindex 1.0, lancedb, memo", "43.2", "3.6", "5.6 (24)", "9.0"),
+    ("LangChain, Chroma", "54.6", "11.9", "12.4 (22)", "12.2"),
+    ("Haystack 3.4, in memory", "30.0", "37.1", "38.4 (33,999)", "38.4"),
+    ("txtai 9.14, hybrid", "18.8", "34.3", "50.5 (26,158)", "73.3"),
+    ("LlamaIndex 0.14, simple", "62.5", "146.4", "stopped", "stopped"),
+)
+"""Measured on PrefectHQ/prefect at ce79dd3d (1,985 files, 24.5 MB) with a free embedder, one run
+each on a busy machine: CPU seconds with imports, in brackets the texts embedded after the edit."""
 
 
 def main() -> None:
-    """Copy the tree, run the phases in child processes and print a table."""
+    """Run the rounds and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tree", type=Path)
+    parser.add_argument("tree", type=Path, nargs="?", default=default_tree())
     parser.add_argument("--glob", action="append", help="files to take; default *.py and *.md")
     parser.add_argument("--size", type=int, default=1000, help="characters in a chunk")
-    parser.add_argument("--repeat", type=int, default=1, help="rounds; the median is printed")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=3, help="the median is printed")
+    parser.add_argument("--real", action="store_true", help="embed for real: minutes a round")
+    parser.add_argument("--engine", action="store_true", help="the engine alone, no command")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        run_child(Path(arguments.child[0]), int(arguments.child[1]))
+        root, size, what = arguments.child
+        _count_rows(Path(root)) if what == "rows" else _index_alone(Path(root), int(size))
         return
-    rounds = [
-        run_round(arguments.tree, arguments.glob or ["*.py", "*.md"], arguments.size)
-        for _ in range(arguments.repeat)
-    ]
-    print_table(rounds)
+    globs = arguments.glob or ["*.py", "*.md"]
+    with ExitStack() as stack:
+        url = None if arguments.engine else _serve(stack, real=arguments.real)
+        rounds = [
+            _run_round(arguments.tree, globs, arguments.size, url) for _ in range(arguments.rounds)
+        ]
+    _print_rounds(rounds, engine_only=arguments.engine)
 
 
-def run_round(tree: Path, globs: Sequence[str], size: int) -> list[dict[str, Any]]:
-    """Run all phases once."""
+def _serve(stack: ExitStack, *, real: bool) -> str:
+    """Give the address of the model server; "" when it is a real one, which counts nothing."""
+    if real:
+        from merganser.embedded.background import ensure_runner  # noqa: PLC0415 - needs the extra
+
+        os.environ["MODEL_RUNNER_HOST"] = ensure_runner().url
+        return ""
+    url, _ = stack.enter_context(free_runner())
+    os.environ["MODEL_RUNNER_HOST"] = url
+    return url
+
+
+def _run_round(
+    tree: Path, globs: Sequence[str], size: int, url: str | None
+) -> list[dict[str, Any]]:
+    """Run all phases once; without an address of a model server the engine alone."""
+    server = 0 if url is None else ensure_server().pid
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        files = copy_tree(tree, root / "tree", globs)
+        (root / "code.yaml").write_text(CONFIG.replace("SIZE", str(size)))
+        files = _copy_tree(tree, root / "tree", globs)
         rows: list[dict[str, Any]] = []
         for phase in PHASES:
-            prepare(phase, files)
-            rows.append({"phase": phase, **measure(root, size)})
+            _prepare(phase, files)
+            row: dict[str, Any] = {"phase": phase, **_measure_engine(root, size)}
+            if url is not None:
+                row |= _measure_command(root, server, url)
+            row |= json.loads(_child(root, size, "rows").output)
+            rows.append(row)
+            print(f"{phase}: {row}", file=sys.stderr)
         return rows
 
 
-def copy_tree(tree: Path, target: Path, globs: Sequence[str]) -> list[Path]:
+def _copy_tree(tree: Path, target: Path, globs: Sequence[str]) -> list[Path]:
     """Copy the chosen files with their times, and say how many there are."""
     files: list[Path] = []
     for path in sorted({path for glob in globs for path in tree.rglob(glob)}):
@@ -74,47 +130,61 @@ def copy_tree(tree: Path, target: Path, globs: Sequence[str]) -> list[Path]:
     return files
 
 
-def prepare(phase: str, files: list[Path]) -> None:
+def _prepare(phase: str, files: list[Path]) -> None:
     """Change the tree as the phase wants; each phase takes other files."""
-    share = max(1, len(files) // 100)
-    if phase == "edit":
-        for path in files[::100][:share]:
-            lines = path.read_bytes().splitlines(keepends=True)
-            lines.insert(len(lines) // 2, b"# an inserted line\n")
-            path.write_bytes(b"".join(lines))
-    elif phase == "move":
-        for path in files[1::100][:share]:
-            path.rename(path.with_name(f"moved_{path.name}"))
-    elif phase == "delete":
-        for path in files[2::100][:share]:
-            path.unlink()
+    match phase:
+        case "edit":
+            for path in files[::100]:
+                lines = path.read_bytes().splitlines(keepends=True)
+                lines.insert(len(lines) // 2, b"# an inserted line\n")
+                path.write_bytes(b"".join(lines))
+        case "move":
+            for path in files[1::100]:
+                path.rename(path.with_name(f"moved_{path.name}"))
+        case "delete":
+            for path in files[2::100]:
+                path.unlink()
+        case _:
+            pass
 
 
-def measure(root: Path, size: int) -> dict[str, Any]:
-    """Run one phase in a fresh process."""
-    began = time.monotonic()
-    command = [sys.executable, __file__, str(root), "--child", str(root), str(size)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(process.returncode)
+def _measure_command(root: Path, server: int, url: str) -> dict[str, Any]:
+    """Run ``merganser index`` as a user does, beside the server's cost."""
+    before = service_cpu(server)
+    words = [sys.executable, "-P", "-m", "merganser", "index", "code.yaml", "--json"]
+    measured = run_measured(words, folder=root)
+    time.sleep(2)  # the server records events a little later
+    report = json.loads(measured.output)["indexes"][0]
     return {
-        "wall": time.monotonic() - began,
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "rss": usage.ru_maxrss / 1024,
-        "disk": sum(p.stat().st_size for p in (root / "index").rglob("*") if p.is_file()) / 1e6,
-        **json.loads(output),
+        "cpu": measured.cpu,
+        "wall": measured.wall,
+        "rss": measured.rss,
+        "written": measured.written,
+        "server": service_cpu(server) - before,
+        "embedded": counted_texts(url) if url else report["texts_embedded"],
+        "published": report["bytes_written"] / 1e6,
+        "embed seconds": json.loads(measured.output)["embed_seconds"],
     }
 
 
-def run_child(root: Path, size: int) -> None:
-    """Index once and print what it took."""
-    import numpy as np  # noqa: PLC0415 - the parent needs none of this
+def _measure_engine(root: Path, size: int) -> dict[str, Any]:
+    measured = _child(root, size, "engine")
+    return {
+        "engine process": measured.cpu,
+        "engine rss": measured.rss,
+        "engine written": measured.written,
+        **json.loads(measured.output),
+    }
 
-    from merganser.definitions import IndexDefinition  # noqa: PLC0415
+
+def _child(root: Path, size: int, what: str) -> Any:
+    words = [sys.executable, __file__, "--child", str(root), str(size), what]
+    return run_measured(words, folder=root)
+
+
+def _index_alone(root: Path, size: int) -> None:
+    """Index once without an orchestrator and print what it took."""
+    from merganser.definitions import IndexDefinition  # noqa: PLC0415 - the parent needs none of it
     from merganser.index import index_once  # noqa: PLC0415
     from merganser.split import ChunkingOptions  # noqa: PLC0415
 
@@ -123,53 +193,82 @@ def run_child(root: Path, size: int) -> None:
         seconds = 0.0
 
         async def embed_documents(self, texts: Sequence[str]) -> Any:
-            began = time.process_time()
-            data = b"".join(hashlib.shake_256(t.encode()).digest(DIMENSIONS) for t in texts)
-            bytes_ = np.frombuffer(data, dtype=np.uint8).reshape(-1, DIMENSIONS)
-            vectors = bytes_.astype(np.float32) - 127.5
-            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            self.seconds += time.process_time() - began
+            began = time.thread_time()
+            vectors = hash_vectors(texts)
+            self.seconds += time.thread_time() - began
             return vectors
 
     definition = IndexDefinition(
         name="bench",
-        folder=root / "index",
-        base=root / "tree",
-        docs=(".",),
+        folder=root / ".merganser" / "alone",
+        base=root,
+        docs=("./tree",),
         docs_positions=(None,),
-        respect_vcs=False,
+        respect_vcs=True,
         chunking=ChunkingOptions(size=size, overlap=0, code_aware=True),
         embedding=None,
     )
     embedder = FreeEmbedder()
-    blocks = resource.getrusage(resource.RUSAGE_SELF).ru_oublock
     began = time.process_time()
     report = index_once(definition, embedder)
     facts = {
         "engine": time.process_time() - began - embedder.seconds,
-        "embedder": embedder.seconds,
-        "written": (resource.getrusage(resource.RUSAGE_SELF).ru_oublock - blocks) * 512 / 1e6,
-        "published": report.bytes_written / 1e6,
-        "embedded": report.texts_embedded,
+        "engine embedded": report.texts_embedded,
+        "engine published": report.bytes_written / 1e6,
         "chunks": report.chunks,
         "segments": report.segments,
-        "status": report.status,
     }
     print(json.dumps(facts))
 
 
-def print_table(rounds: Sequence[Sequence[dict[str, Any]]]) -> None:
-    """Print the median of each figure."""
-    names = ("wall", "cpu", "engine", "embedder", "rss", "embedded", "chunks", "segments", "disk",
-             "published", "written")  # fmt: skip
-    units = ("s", "s", "s", "s", "MB", "", "", "", "MB", "MB", "MB")
-    heads = [f"{name} {unit}".strip() for name, unit in zip(names, units, strict=True)]
-    print(f"| phase | {' | '.join(heads)} |")
-    print(f"| --- |{' ---: |' * len(heads)}")
-    for rows in zip(*rounds, strict=True):
-        values = [statistics.median(row[name] for row in rows) for name in names]
-        cells = [f"{value:.2f}" if isinstance(value, float) else str(value) for value in values]
-        print(f"| {rows[0]['phase']} | {' | '.join(cells)} |")
+def _count_rows(root: Path) -> None:
+    """Print the stale rows and the sizes of every index of the round."""
+    from merganser.store import open_snapshot  # noqa: PLC0415 - the parent needs none of it
+
+    stale = 0
+    facts: dict[str, float] = {}
+    for folder in sorted(path.parent for path in (root / ".merganser").rglob("CURRENT")):
+        texts: set[str] = set()
+        with open_snapshot(folder) as snapshot:
+            for file in snapshot.files():
+                path = root / file.path
+                now = path.read_bytes().decode("utf-8-sig") if path.exists() else ""
+                chunks = snapshot.file_chunks(file.path)
+                stale += sum(now[c.start_char : c.end_char] != c.text for c in chunks)
+                stale += "".join(chunk.text for chunk in chunks) != now
+                texts.update(chunk.text for chunk in chunks)
+            named = {f"g{snapshot.generation:06d}.duckdb", *(s.file for s in snapshot.segments)}
+        raw = sum(len(text.encode()) for text in texts) + 4 * DIMENSIONS * len(texts)
+        snapshot_bytes = sum((folder / name).stat().st_size for name in named)
+        kept = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        journals = sum(path.stat().st_size for path in folder.rglob("*.npz"))
+        facts = {"raw": raw / 1e6, "snapshot": snapshot_bytes / 1e6,
+                 "share": snapshot_bytes / raw, "journals": journals / 1e6,
+                 "kept": kept / 1e6}  # fmt: skip
+    print(json.dumps({"stale": stale, **facts}))
+
+
+def _print_rounds(rounds: Sequence[Sequence[dict[str, Any]]], *, engine_only: bool) -> None:
+    phases = [(rows[0]["phase"], rows) for rows in zip(*rounds, strict=True)]
+    print(f"\nmedian of {len(rounds)}; CPU in seconds, memory and disk in MB\n")
+    if not engine_only:
+        print("The command, with a running Prefect server (its CPU beside it):\n")
+        names = ("cpu", "server", "wall", "rss", "embedded", "stale", "published", "written")
+        _print_phases(phases, names)
+    print("\nThe engine alone on the same files (process: with imports and embedder):\n")
+    _print_phases(phases, ("engine", "engine process", "engine rss", "engine embedded",
+                           "engine published", "engine written", "chunks", "segments"))  # fmt: skip
+    print("\nSize on disk (kept: all kept snapshots, at most 3):\n")
+    _print_phases(phases, ("raw", "snapshot", "share", "journals", "kept"))
+    print("\nPeers on the reference corpus: CPU seconds (texts embedded after the edit)\n")
+    print_table(("peer", "cold", "no-op", "edit", "delete"), PEERS)
+
+
+def _print_phases(
+    phases: Sequence[tuple[str, Sequence[dict[str, Any]]]], names: Sequence[str]
+) -> None:
+    rows = [(phase, *medians(rows, names).values()) for phase, rows in phases]
+    print_table(("phase", *names), rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,121 @@
+"""A model runner whose embeddings cost nothing: ``python benchmarks/free_runner.py``.
+
+It is the embedded runner with one path answered before it reaches an engine: embeddings are a hash
+of the text, normalised. What a command spends against it is the engine's cost and the client's
+share of HTTP, JSON and base64, none of a model. ``GET /counted`` tells how many texts were
+embedded since the last call. The address is printed on the first line of standard output.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+
+from merganser.embedded.server import EmbeddedRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from numpy.typing import NDArray
+
+MODEL = "ai/all-minilm"
+DIMENSIONS = 384
+
+
+def hash_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
+    """Give each text a fixed unit vector, (n, 384) float32."""
+    data = b"".join(hashlib.shake_256(text.encode()).digest(DIMENSIONS) for text in texts)
+    vectors = np.frombuffer(data, dtype=np.uint8).reshape(-1, DIMENSIONS).astype(np.float32) - 127.5
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+class FreeEmbeddings:
+    """ASGI middleware that answers for the embedding engine."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._texts = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request, or hand it on."""
+        path = scope.get("path", "")
+        if path == "/counted":
+            counted, self._texts = self._texts, 0
+            await _send_json(send, {"texts": counted})
+        elif path.endswith("/v1/embeddings"):
+            document = json.loads(await _read_body(receive))
+            texts = document["input"]
+            texts = [texts] if isinstance(texts, str) else texts
+            self._texts += len(texts)
+            await _send_json(send, _answer(document, texts))
+        else:
+            await self._app(scope, receive, send)
+
+
+def _answer(document: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
+    vectors = hash_vectors(texts)
+    rows: list[Any] = vectors.tolist()
+    if document.get("encoding_format") == "base64":
+        rows = [base64.b64encode(row.tobytes()).decode() for row in vectors]
+    data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
+    tokens = sum(len(text) for text in texts) // 4
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "model": document.get("model"), "data": data, "usage": usage}
+
+
+async def _read_body(receive: Any) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return body
+
+
+async def _send_json(send: Any, value: object) -> None:
+    head = [(b"content-type", b"application/json; charset=utf-8")]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    await send({"type": "http.response.body", "body": json.dumps(value).encode()})
+
+
+@contextmanager
+def free_runner() -> Generator[tuple[str, int]]:
+    """Run it in a process of its own; give its address and process id."""
+    with subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        if not url:
+            raise SystemExit("the free runner did not start")
+        try:
+            yield url, process.pid
+        finally:
+            process.terminate()
+
+
+def counted_texts(url: str) -> int:
+    """Give the number of texts that were embedded since the last call."""
+    return int(httpx.get(f"{url}/counted", trust_env=False).json()["texts"])
+
+
+def main() -> None:
+    """Serve until the parent goes."""
+    with EmbeddedRunner(pulled=[MODEL], middleware=[FreeEmbeddings]) as runner:
+        print(runner.url, flush=True)
+        while sys.stdin.read(1):
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    main()
