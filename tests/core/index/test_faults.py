@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +17,6 @@ from merganser.errors import (
     ProtocolError,
     RequestRejectedError,
     RunnerUnavailableError,
-    StoreBusyError,
     StoreError,
     StoreFormatError,
 )
@@ -30,137 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.core.index.conftest import Corpus
-
-_PROGRAM = """
-import os, sys, signal, hashlib, threading, time
-from pathlib import Path
-import numpy as np
-import merganser.index.build as build
-import merganser.index.publishing as publishing
-import merganser.index.workspace as workspace
-import merganser.store.embeddings as embeddings
-import merganser.store.layout as layout
-import merganser.store.schema as schema
-import merganser.store.segments as segments
-from merganser.index import index_once, begin_run
-from merganser.index import surveys
-from merganser.definitions import EmbeddingDefinition, IndexDefinition, ModelRef
-from merganser.split import ChunkingOptions
-
-root, phase, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-calls = 0
-
-def dying(module, name):
-    real = getattr(module, name)
-    def wrapper(*args, **kwargs):
-        global calls
-        calls += 1
-        if calls > count:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*args, **kwargs)
-    setattr(module, name, wrapper)
-
-class Embedder:
-    fingerprint = "a" * 64
-    async def embed_documents(self, texts):
-        with (root / "embedded.log").open("a") as log:
-            log.writelines(hashlib.sha256(t.encode()).hexdigest() + chr(10) for t in texts)
-        digests = [hashlib.shake_256(t.encode()).digest(8) for t in texts]
-        rows = [np.frombuffer(digest, dtype=np.uint8) for digest in digests]
-        vectors = np.array(rows, dtype=np.float32) - 127.5
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-places = {
-    "scan": (surveys, "scan_documents"),
-    "read": (sys.modules["merganser.index.shards"], "read_document"),
-    "commit": (embeddings.np, "savez"),
-    "committed": (embeddings, "sync_folder"),
-    "build": (segments.SegmentWriter, "add"),
-    "checkpoint": (segments, "finish"),
-    "catalogue": (build, "write_catalogue"),
-    "rename": (publishing, "move_file"),
-    "switch": (layout.IndexFolder, "write_current"),
-    "collect": (publishing, "collect"),
-    "end": (publishing, "_record"),
-}
-real_begin = begin_run
-import merganser.index.once as once
-once.begin_run = lambda found, **kw: real_begin(found, chunks_per_shard=6, **kw)
-if phase == "hold":
-    publishing.move_file = lambda *a: (print("holding", flush=True), time.sleep(60))
-elif phase != "none":
-    dying(*places[phase])
-definition = IndexDefinition(
-    name="code", folder=root / ".merganser" / "code", base=root, docs=("src",),
-    docs_positions=(None,), respect_vcs=True, chunking=ChunkingOptions(size=200, overlap=0),
-    embedding=EmbeddingDefinition(
-        model=ModelRef(name="ai/embed", provider="dmr", model="ai/embed"), dimensions=None))
-print(index_once(definition, Embedder()).status)
-"""
-
-_PHASES = (
-    "scan", "read", "commit", "committed", "build", "checkpoint", "catalogue", "rename", "switch",
-    "collect", "end",
-)  # fmt: skip
-
-
-def _run(corpus: Corpus, phase: str, count: int = 0) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(corpus.root), phase, str(count)],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-
-
-def _log(corpus: Corpus) -> list[str]:
-    log = corpus.root / "embedded.log"
-    return log.read_text().split() if log.exists() else []
-
-
-@pytest.mark.parametrize("phase", _PHASES)
-def test_killed_run_harms_nothing_and_the_next_one_finishes_it(small: Corpus, phase: str):
-    small.change(docs=("src",))
-    old = small.rows()
-    for i in range(4, 12):
-        body = "\n".join(f"def new_{i}_{n}(x):\n    return {n} - x\n" for n in range(12))
-        small.write(f"src/mod_{i:02d}.py", body, seconds_ago=5)
-    seed = random.Random(phase).randrange(3) if phase in {"read", "commit", "committed"} else 0  # noqa: S311 - a reproducible point in the phase
-
-    killed = _run(small, phase, seed)
-
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    is_switched = phase in {"collect", "end"}
-    assert (small.rows() != old) == is_switched
-    finished = _run(small, "none")
-    assert finished.returncode == 0, finished.stderr
-    small.change(folder=small.root / ".merganser" / "fresh")
-    served = small.rows(small.root / ".merganser" / "code")
-    small.index()
-    assert small.rows() == served
-    # At most one shard is paid for twice: 6 chunks are planned for it, files are not divided.
-    log = _log(small)
-    assert len(log) - len(set(log)) <= 24
-    folder = small.root / ".merganser" / "code"
-    assert list((folder / "build").iterdir()) == []
-    assert list(folder.rglob("*.npz")) == []
-    kept = IndexFolder(folder).read_current()
-    assert kept is not None
-    assert IndexFolder(folder).catalogues_on_disk() == tuple(sorted(kept.kept))
-
-
-def test_second_writer_is_told_who_the_first_is(small: Corpus):
-    small.change(docs=("src",))
-    small.write("src/mod_00.py", "x = 1\n", seconds_ago=5)
-    with subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, str(small.root), "hold", "0"], stdout=subprocess.PIPE
-    ) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"holding\n"
-
-        with pytest.raises(StoreBusyError, match=rf"process {holder.pid} on .*, started 20"):
-            small.index()
-        assert small.open().generation == 1
-        holder.kill()
-    assert small.index().generation == 2
 
 
 def test_readers_in_other_processes_never_fail_or_see_a_mix(small: Corpus):
@@ -408,14 +274,3 @@ def test_run_that_was_overtaken_looks_again(small: Corpus):
         assert workspace.plan.survey.base_generation == 2
         assert not workspace.plan.survey.has_work
         assert Workspace.open(small.folder, workspace.run_id) is workspace
-
-
-def test_lock_goes_with_the_process(small: Corpus):
-    small.change(docs=("src",))
-    small.write("src/mod_00.py", "x = 1\n", seconds_ago=5)
-    _run(small, "rename")
-
-    started = time.monotonic()
-    small.index()
-
-    assert time.monotonic() - started < 30
