@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
 from uuid import uuid4
 
 from prefect import Flow
+from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from merganser.batch.plan import SHARD_QUESTIONS, Selection
 from merganser.explain import describe_plan
 from merganser.flows.execute import Execution, Outcome, Question
 from merganser.flows.lifecycle import registered_run
 from merganser.flows.models import ModelPolicy
 from merganser.model_runner import PullPolicy  # noqa: TC001 - Prefect reads the annotation
 from merganser.plan import build_plan
-from merganser.resolve import AskFlow, BatchFlow, EvaluateFlow, IndexFlow
+from merganser.resolve import AskFlow, BatchFlow, EvaluateFlow, IndexFlow, batch_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +64,7 @@ def compile_flow(config: Config, definition: FlowDefinition) -> Flow[..., Outcom
         version=plan.fingerprint[:12],
         description=describe_plan(plan),
         flow_run_name=lambda: f"{label} {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}",
-        task_runner=cast("Any", ThreadPoolTaskRunner(max_workers=_workers(definition))),
+        task_runner=cast("Any", ThreadPoolTaskRunner(max_workers=_workers(config, definition))),
         persist_result=False,
         validate_parameters=True,
     )
@@ -78,10 +80,13 @@ def spell(name: str) -> str:
     return re.sub(r"\W|_+", "_", name)
 
 
-def _workers(definition: FlowDefinition) -> int:
+def _workers(config: Config, definition: FlowDefinition) -> int:
     match definition:
-        case IndexFlow() | BatchFlow():
+        case IndexFlow():
             return definition.concurrency or DEFAULT_WORKERS
+        case BatchFlow():
+            # Enough shards that no place for a question is empty while one comes to its end.
+            return batch_places(config, definition) // SHARD_QUESTIONS + 2
         case AskFlow() | EvaluateFlow():
             return DEFAULT_WORKERS
         case _:
@@ -116,7 +121,7 @@ def _index_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
             base_url: Address of the model server; empty looks for one.
         """
         with registered_run():
-            return Execution(config, ModelPolicy(base_url, pull), full=full).run(plan)
+            return _settled(Execution(config, ModelPolicy(base_url, pull), full=full).run(plan))
 
     return index
 
@@ -146,15 +151,25 @@ def _ask_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
 
 
 def _batch_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
-    def batch(pull: PullPolicy = "missing", base_url: str | None = None) -> Outcome:
-        """Answer the file of questions; answered rows of earlier runs are kept.
+    def batch(
+        limit: int | None = None,
+        sample: int | None = None,
+        seed: int = 0,
+        pull: PullPolicy = "missing",
+        base_url: str | None = None,
+    ) -> Outcome:
+        """Answer the table of questions; answered rows of earlier runs are kept.
 
         Args:
+            limit: Ask only the first so many; empty asks all.
+            sample: Ask only so many of them, taken at random; empty asks all.
+            seed: Of the sample.
             pull: What to do about models that are not local.
             base_url: Address of the model server; empty looks for one.
         """
+        policy, selection = ModelPolicy(base_url, pull), Selection(limit, sample, seed)
         with registered_run():
-            return Execution(config, ModelPolicy(base_url, pull)).run(plan)
+            return _settled(Execution(config, policy, selection=selection).run(plan))
 
     return batch
 
@@ -174,3 +189,15 @@ def _evaluate_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
             return Execution(config, ModelPolicy(base_url, pull), generation=snapshot).run(plan)
 
     return evaluate
+
+
+def _settled(outcome: Outcome) -> Outcome:
+    """Name the end of a run in which parts failed ``Degraded``, so that nobody takes it for whole.
+
+    The type of the state stays Completed: what comes ``after`` goes on with the parts that are.
+    """
+    if not outcome.problems:
+        return outcome
+    state = Completed(name="Degraded", message="; ".join(outcome.problems), data=outcome)
+    # Prefect takes a returned state as the run's end, and its data as the result.
+    return cast("Outcome", state)

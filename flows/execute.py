@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
+from merganser.batch.plan import Selection
 from merganser.flows.index import IndexStages
 from merganser.flows.models import ModelPolicy, ModelStages
 from merganser.plan import (
@@ -29,16 +30,15 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
     from merganser.agent.answers import Answer
-    from merganser.agent.batch import BatchReport
     from merganser.agent.definition import RequestedMode
     from merganser.agent.events import EventSink
+    from merganser.batch.journal import BatchReport
     from merganser.evaluate import Assessment
-    from merganser.flows.ask import AnswerStages
     from merganser.flows.evaluate import EvaluationStages
     from merganser.index import IndexReport
     from merganser.load import Config
     from merganser.plan import Plan, Stage
-    from merganser.resolve import IndexDefinition
+    from merganser.resolve import BatchFlow, IndexDefinition
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,14 @@ class Outcome:
     assessments: tuple[Assessment, ...] = ()
     embed_seconds: float = 0.0
 
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What failed in a run that reached its end all the same."""
+        found = [f"{len(r.failed)} files of {r.name} failed" for r in self.reports if r.failed]
+        if self.batch is not None and self.batch.failed:
+            found.append(f"{len(self.batch.failed)} of {self.batch.questions} questions failed")
+        return tuple(found)
+
 
 @dataclass(slots=True)
 class Execution:
@@ -90,6 +98,7 @@ class Execution:
         full: Index everything anew.
         question: Of an ask flow.
         generation: The kept snapshot that an evaluate flow looks at, or None for the served one.
+        selection: Of a batch flow: which questions to ask now.
     """
 
     config: Config
@@ -98,6 +107,7 @@ class Execution:
     full: bool = False
     question: Question | None = None
     generation: int | None = None
+    selection: Selection = field(default_factory=Selection)
     _models: ModelStages = field(init=False)
     _indexes: dict[str, IndexStages] = field(init=False, default_factory=dict[str, IndexStages])
     _answer: Answer | None = field(init=False, default=None)
@@ -159,7 +169,7 @@ class Execution:
             case TakeTurn(agent):
                 self._answer = self._take_turn(agent)
             case AnswerQuestions(flow):
-                self._batch = self._answering().answer_questions(flow)
+                self._batch = self._answer_questions(flow)
             case _:
                 assert_never(stage)
 
@@ -168,9 +178,14 @@ class Execution:
         model = self._models.ready("embedding", embedding.model) if embedding else None
         return IndexStages(index, model, full=self.full)
 
+    # An index run, the most frequent one, must not pay for importing agents.
     def _take_turn(self, agent: str) -> Answer:
+        from merganser.flows.ask import answer_question  # noqa: PLC0415
+
         assert self.question is not None, "an ask flow has a question"
-        return self._answering().take_turn(
+        return answer_question(
+            self.config,
+            self._models,
             agent,
             self.question.text,
             turn_id=self.question.turn_id,
@@ -180,13 +195,16 @@ class Execution:
 
     def _evaluating(self) -> EvaluationStages:
         if self._evaluation is None:
-            from merganser.flows.evaluate import EvaluationStages  # noqa: PLC0415 - as below
+            from merganser.flows.evaluate import EvaluationStages  # noqa: PLC0415
 
             self._evaluation = EvaluationStages(self.config, self._models)
         return self._evaluation
 
-    def _answering(self) -> AnswerStages:
-        # An index run, the most frequent one, must not pay for importing agents.
-        from merganser.flows.ask import AnswerStages  # noqa: PLC0415
+    def _answer_questions(self, flow: BatchFlow) -> BatchReport:
+        from merganser.batch.journal import BatchFailedError  # noqa: PLC0415
+        from merganser.flows.batch import answer_batch  # noqa: PLC0415
 
-        return AnswerStages(self.config, self._models)
+        report = answer_batch(self.config, self._models, flow, self.selection)
+        if report.failed_share > flow.max_failed:
+            raise BatchFailedError(report, flow.max_failed)
+        return report

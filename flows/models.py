@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from merganser.agent.retrievers import ModelPlace
 from merganser.consent import consents
-from merganser.errors import ModelNotFoundError, ModelRunnerError
+from merganser.errors import ModelNotFoundError, ModelRunnerError, PlanError
 from merganser.flows.submission import submit
 from merganser.model_runner import PullPolicy, canonical, pull_command
 from merganser.tasks.models import ModelStatus, ReadyModel, check_model, configure_model, pull_model
@@ -15,6 +14,7 @@ from merganser.tasks.models import ModelStatus, ReadyModel, check_model, configu
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
+    from merganser.agent.retrievers import ModelPlace
     from merganser.resolve import ModelRef, ModelUse, Role
 
 QUESTION = "Model not found locally. Do you want to pull it now?"
@@ -100,8 +100,22 @@ class ModelStages:
         future = self.ready(role, model)
         if future is None:
             return None
+        # An index run never asks, and must not pay for importing retrieval.
+        from merganser.agent.retrievers import ModelPlace  # noqa: PLC0415
+
         ready = future.result()
         return ModelPlace(ready.address, ready.served)
+
+    def place(self, role: Role, model: ModelRef) -> ModelPlace:
+        """Give the place of a model that the run cannot do without.
+
+        Raises:
+            PlanError: The plan made it not ready.
+        """
+        found = self.find(role, model)
+        if found is None:
+            raise PlanError(f"the plan has no stage that makes the model {model.name!r} ready")
+        return found
 
     @property
     def configured(self) -> list[PrefectFuture[ReadyModel]]:

@@ -8,9 +8,7 @@ again, so tools must bear that; all of ours only read.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prefect import task
@@ -18,48 +16,19 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import CacheKeyFnPolicy, CachePolicy, CompoundCachePolicy, RunId
 
 from merganser.agent.answers import describe_source
-from merganser.agent.batch import run_batch_shard
 from merganser.agent.loop import Hooks
 from merganser.agent.model import ChatOptions
-from merganser.agent.retrievers import open_retrievers
-from merganser.agent.turn import take_turn
 from merganser.errors import TransientError
-from merganser.model_runner import NO_RETRY, ModelRunner
+from merganser.model_runner import NO_RETRY
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK, TaskOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from uuid import UUID
 
     from pydantic_ai.durable_exec.prefect import TaskConfig
 
     from merganser.agent.answers import Answer, HitSource
-    from merganser.agent.batch import AnswerJournal, BatchShard, ShardReport
-    from merganser.agent.questions import Question
-    from merganser.agent.retrievers import FindModel, ModelPlace
-    from merganser.load import Config
     from merganser.retrieve.hits import SearchResult
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchJob:
-    """What the shards of one batch share.
-
-    Attributes:
-        config: With the agent.
-        agent: Who answers.
-        rags: What it may search.
-        place: Its chat model.
-        find_model: The models of the rags.
-        keys: The key of each question, by its id.
-    """
-
-    config: Config
-    agent: str
-    rags: tuple[str, ...]
-    place: ModelPlace
-    find_model: FindModel
-    keys: Mapping[str, str]
 
 
 def turn_cache_policy(turn_id: str) -> CachePolicy:
@@ -167,38 +136,3 @@ def answer_markdown(question: str, answer: Answer) -> str:
     )
     lines += ["", cost]
     return "\n".join(lines)
-
-
-@task(**MODEL_TASK, task_run_name="answer {shard.number}")
-def answer_shard(
-    shard: BatchShard, job: BatchJob, journal: AnswerJournal, concurrency: int
-) -> ShardReport:
-    """Answer the questions of one shard; each answered row is on disk at once.
-
-    Durability of each request would cost more than it saves here: the row is the resume record.
-
-    Raises:
-        StoreError: An index cannot be read.
-    """
-
-    async def answer_all() -> ShardReport:
-        async with (
-            open_retrievers(job.config, job.rags, job.find_model) as retrievers,
-            ModelRunner(job.place.address) as runner,
-        ):
-
-            async def answer(question: Question) -> Answer:
-                return await take_turn(
-                    job.config,
-                    job.agent,
-                    question.question,
-                    retrievers=retrievers,
-                    runner=runner,
-                    turn_id=job.keys[question.id],
-                )
-
-            return await run_batch_shard(
-                shard, answer, journal, keys=job.keys, concurrency=concurrency
-            )
-
-    return asyncio.run(answer_all())

@@ -300,6 +300,23 @@ class IndexFlow:
     concurrency: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DataTable:
+    """Rows in a file: JSON Lines, CSV or Parquet by its ending, or a table of a DuckDB file.
+
+    Attributes:
+        path: Absolute.
+        table: Name of the table in a DuckDB file; "" for the other kinds.
+    """
+
+    path: Path
+    table: str = ""
+
+    def __str__(self) -> str:
+        """Give ``path`` or ``path#table``, as a config writes it."""
+        return f"{self.path}#{self.table}" if self.table else str(self.path)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchFlow:
     """Answer a file of questions.
@@ -307,9 +324,11 @@ class BatchFlow:
     Attributes:
         name: As in the config.
         agent: Who answers.
-        input: Questions (JSONL), absolute.
-        output: Answers (JSONL), absolute.
-        concurrency: Questions answered at a time.
+        input: Questions.
+        output: Answers.
+        concurrency: Questions answered at a time, or None for the engine's choice.
+        max_failed: Share of failed questions, 0 to 1, above which the run fails.
+        judge: Model that judges groundedness and relevance, or None for no judging.
         schedule: When it runs by itself, or None.
         after: Flows whose success starts it.
         retries: What happens after a failed run, or None for nothing.
@@ -317,9 +336,11 @@ class BatchFlow:
 
     name: str
     agent: str
-    input: Path
-    output: Path
-    concurrency: int = 1
+    input: DataTable
+    output: DataTable
+    concurrency: int | None = None
+    max_failed: float = 0.1
+    judge: ModelRef | None = None
     schedule: Schedule | None = None
     after: tuple[str, ...] = ()
     retries: Retries | None = None

@@ -21,7 +21,8 @@ The tree::
     │   ├── RequestRejectedError     any other deterministic refusal
     │   └── ProtocolError            an answer that breaks the contract (dimensions, NaN, count)
     ├── QualityError          retrieval does not reach what a gate or an evaluation requires
-    └── AgentError            a turn that could not be completed
+    ├── AgentError            a turn that could not be completed
+    └── BatchFailedError      more questions failed than allowed (in merganser.batch.journal)
 
 ``TransientError`` marks the errors that may vanish by themselves; only these are retried.
 """

@@ -122,7 +122,7 @@ def describe_stage(stage: Stage) -> str:
             return f"let `{agent}` answer" + (f", searching {_names(rags)}" if rags else "")
         case AnswerQuestions(flow, rags):
             where = f", searching {_names(rags)}" if rags else ""
-            return f"let `{flow.agent}` answer `{flow.input.name}`{where}"
+            return f"let `{flow.agent}` answer `{flow.input.path.name}`{where}"
         case _:
             assert_never(stage)
 

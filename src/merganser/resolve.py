@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from merganser.definitions import (
     AskFlow,
     BatchFlow,
+    DataTable,
     DraftModel,
     EmbeddingDefinition,
     EvaluateFlow,
@@ -41,6 +42,7 @@ from merganser.spec import (
     EvaluateFlowSpec,
     RagToolset,
 )
+from merganser.spec.flows import split_table
 from merganser.spec.keys import suggest
 from merganser.spec.models import (
     AUTO_CHAT_MODEL,
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AskFlow",
     "BatchFlow",
+    "DataTable",
     "DraftModel",
     "EmbeddingDefinition",
     "EvaluateFlow",
@@ -86,6 +89,7 @@ __all__ = [
     "StrategyDefinition",
     "Threshold",
     "all_models",
+    "batch_places",
     "models_of_flow",
     "rags_of_agent",
     "rags_of_flow",
@@ -262,9 +266,11 @@ def _flow(config: Config, name: str, flow: FlowSpec) -> FlowDefinition:
         return BatchFlow(
             name=name,
             agent=flow.agent or spec.entry_agent or "root",
-            input=_path(config, flow.input),
-            output=_path(config, flow.output),
+            input=_table(config, flow.input),
+            output=_table(config, flow.output),
             concurrency=flow.concurrency,
+            max_failed=flow.max_failed,
+            judge=resolve_model(config, flow.judge) if flow.judge else None,
             schedule=_schedule(flow.schedule),
             after=flow.after,
             retries=_retries(flow.retries),
@@ -316,6 +322,11 @@ def _path(config: Config, path: str) -> Path:
     return Path(os.path.normpath(config.directory / path))
 
 
+def _table(config: Config, text: str) -> DataTable:
+    path, table = split_table(text)
+    return DataTable(Path(os.path.normpath(config.directory / path)), table)
+
+
 def _schedule(spec: ScheduleSpec | None) -> Schedule | None:
     if spec is None:
         return None
@@ -341,6 +352,28 @@ def rags_of_agent(config: Config, agent: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*spec.rag, *refs)))
 
 
+def batch_places(config: Config, flow: BatchFlow) -> int:
+    """Give how many questions of a batch are answered at a time.
+
+    Without ``concurrency`` that is one more than the server has slots for the model: while the
+    slots generate, the next question is searched for.
+    """
+    if flow.concurrency is not None:
+        return flow.concurrency
+    flags = resolve_model(config, config.spec.agents[flow.agent].model).runtime_flags
+    return _parallel_slots(flags) + 1
+
+
+def _parallel_slots(flags: Sequence[str]) -> int:
+    """Read llama.cpp's ``--parallel N`` (``-np``); 1 where it is not set."""
+    for place, flag in enumerate(flags):
+        name, _, value = flag.partition("=")
+        if name in {"--parallel", "-np"}:
+            value = value or next(iter(flags[place + 1 : place + 2]), "")
+            return int(value) if value.isdecimal() and int(value) else 1
+    return 1
+
+
 def rags_of_flow(config: Config, flow: FlowDefinition) -> tuple[str, ...]:
     """Give the rags that a flow indexes or evaluates, or that its agent may search."""
     match flow:
@@ -360,6 +393,8 @@ def models_of_flow(config: Config, flow: FlowDefinition) -> tuple[ModelUse, ...]
     if isinstance(flow, AskFlow | BatchFlow):
         uses += _agent_models(config, flow.agent)
     searches = not isinstance(flow, IndexFlow) or bool(flow.gates)
+    if isinstance(flow, BatchFlow) and flow.judge:
+        uses += _with_draft(flow.judge, "chat", f"flows.{flow.name}.judge")
     for rag in rags_of_flow(config, flow):
         uses += _rag_models(config, rag, reranking=searches)
     return _distinct(uses)

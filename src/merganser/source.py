@@ -128,6 +128,8 @@ def parse_source(text: str, path: Path) -> Source:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join(part for part in (error.context, error.problem) if part)
+        if "nesting depth" in problem:  # newer libyaml stops at a depth of its own, above ours
+            builder.fail(f"nested deeper than {MAX_DEPTH} levels", mark)
         builder.fail(f"not valid YAML: {problem}", mark, fix=_syntax_fix(problem))
     except yaml.reader.ReaderError as error:
         index = error.position if isinstance(error.position, int) else 0

@@ -7,9 +7,14 @@ from uuid import uuid4
 import pytest
 from prefect import flow
 
+from merganser.batch.journal import BatchFailedError, BatchReport
+from merganser.batch.plan import Selection
+from merganser.batch.snapshots import snapshots_of
 from merganser.embedded import EmbeddedRunner, ScriptedAnswer, ScriptedCall
-from merganser.errors import NoSnapshotError, SpecErrors
-from merganser.flows.ask import AnswerStages, snapshots_of
+from merganser.errors import NoSnapshotError, PlanError, SpecErrors
+from merganser.flows.ask import answer_question
+from merganser.flows.batch import answer_batch
+from merganser.flows.compile import compile_flow
 from merganser.flows.models import ModelPolicy, ModelStages
 from merganser.index import index_once
 from merganser.load import Config, load_config
@@ -33,7 +38,7 @@ T = TypeVar("T")
 
 
 class InFlow(Protocol):
-    def __call__(self, config: Config, work: Callable[[AnswerStages], T]) -> T: ...
+    def __call__(self, config: Config, work: Callable[[ModelStages], T]) -> T: ...
 
 
 @pytest.fixture
@@ -65,7 +70,7 @@ def faq_of(config: Config) -> BatchFlow:
 def in_flow(runner: EmbeddedRunner, prefect_server: None) -> InFlow:
     """Run a function on the stages within a flow run whose models are ready."""
 
-    def run(config: Config, work: Callable[[AnswerStages], T]) -> T:
+    def run(config: Config, work: Callable[[ModelStages], T]) -> T:
         @flow(name="answers", persist_result=False)
         def answers() -> None:
             models = ModelStages(ModelPolicy(base_url=runner.url))
@@ -73,13 +78,17 @@ def in_flow(runner: EmbeddedRunner, prefect_server: None) -> InFlow:
                 models.check(use)
                 models.pull(use)
                 models.configure(use)
-            results.append(work(AnswerStages(config, models)))
+            results.append(work(models))
 
         results: list[T] = []
         answers()
         return results[0]
 
     return run
+
+
+def answer_all(config: Config, in_flow: InFlow) -> BatchReport:
+    return in_flow(config, lambda models: answer_batch(config, models, faq_of(config), Selection()))
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -93,7 +102,9 @@ def test_a_turn_searches_the_published_index_and_cites_it(
 
     answer = in_flow(
         indexed,
-        lambda stages: stages.take_turn("root", "What does a merganser eat?", turn_id=uuid4().hex),
+        lambda models: answer_question(
+            indexed, models, "root", "What does a merganser eat?", turn_id=uuid4().hex
+        ),
     )
 
     assert answer.outcome == "answered"
@@ -106,8 +117,8 @@ def test_the_model_may_search_by_itself(runner: EmbeddedRunner, indexed: Config,
 
     answer = in_flow(
         indexed,
-        lambda stages: stages.take_turn(
-            "root", "What does a goose eat?", turn_id=uuid4().hex, rag_mode="tool"
+        lambda models: answer_question(
+            indexed, models, "root", "What does a goose eat?", turn_id=uuid4().hex, rag_mode="tool"
         ),
     )
 
@@ -117,7 +128,10 @@ def test_the_model_may_search_by_itself(runner: EmbeddedRunner, indexed: Config,
 
 def test_an_agent_whose_rag_was_never_indexed_says_so(config: Config, in_flow: InFlow):
     with pytest.raises(NoSnapshotError):
-        in_flow(config, lambda stages: stages.take_turn("root", "Why?", turn_id=uuid4().hex))
+        in_flow(
+            config,
+            lambda models: answer_question(config, models, "root", "Why?", turn_id=uuid4().hex),
+        )
 
 
 def test_a_batch_answers_in_order_and_resumes(
@@ -127,10 +141,10 @@ def test_a_batch_answers_in_order_and_resumes(
     (tmp_path / "questions.jsonl").write_text("".join(f"{json.dumps(q)}\n" for q in questions))
     runner.faults.script_chat(["Fish [1]."] * 9 + ["Fish [99]."])
 
-    first = in_flow(indexed, lambda stages: stages.answer_questions(faq_of(indexed)))
+    first = answer_all(indexed, in_flow)
     rows = rows_of(tmp_path / "answers.jsonl")
     runner.faults.script_chat(["Fish [1]."])
-    second = in_flow(indexed, lambda stages: stages.answer_questions(faq_of(indexed)))
+    second = answer_all(indexed, in_flow)
 
     assert [row["id"] for row in rows] == [q["id"] for q in questions]
     assert (first.answered, len(first.failed), first.asked) == (9, 1, 10)
@@ -145,12 +159,12 @@ def test_a_new_snapshot_asks_again(
 ):
     (tmp_path / "questions.jsonl").write_text('{"question": "What does a merganser eat?"}\n')
     runner.faults.script_chat(["Fish [1].", "Eels [1]."])
-    in_flow(indexed, lambda stages: stages.answer_questions(faq_of(indexed)))
+    answer_all(indexed, in_flow)
     before = snapshots_of(indexed, ["birds"])
     (tmp_path / "docs" / "ducks.md").write_text("# Ducks\n\nA merganser eats eels.\n")
     reindex(indexed)
 
-    report = in_flow(indexed, lambda stages: stages.answer_questions(faq_of(indexed)))
+    report = answer_all(indexed, in_flow)
 
     assert before != snapshots_of(indexed, ["birds"])
     assert report.asked == 1
@@ -172,7 +186,67 @@ def test_questions_that_cannot_be_read_fail_before_any_is_asked(
     runner.faults.script_chat(["Fish."])
 
     with pytest.raises(SpecErrors, match=r"questions\.jsonl:2:1"):
-        in_flow(indexed, lambda stages: stages.answer_questions(faq_of(indexed)))
+        answer_all(indexed, in_flow)
 
     assert runner.faults.scripted_requests == ()
     assert not (tmp_path / "answers.jsonl").exists()
+
+
+def test_a_filter_of_a_question_bounds_what_is_retrieved(
+    runner: EmbeddedRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
+):
+    question = {"question": "Who eats grass or fish?", "filters": {"path": "docs/ducks.md"}}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(question))
+    runner.faults.script_chat(["Ducks [1]."])
+
+    answer_all(indexed, in_flow)
+
+    (row,) = rows_of(tmp_path / "answers.jsonl")
+    assert [source["path"] for source in row["sources"]] == ["docs/ducks.md"]
+
+
+def test_a_judge_that_fails_its_examples_stops_the_batch_before_anything_is_asked(
+    runner: EmbeddedRunner, config: Config, in_flow: InFlow, tmp_path: Path
+):
+    text = config.path.read_text().replace("concurrency: 2}", "judge: small}")
+    config.path.write_text(text)
+    judged = load_config(config.path)
+    reindex(judged)
+    (tmp_path / "questions.jsonl").write_text('{"question": "What does a merganser eat?"}\n')
+    runner.faults.script_chat(['{"verdict": "yes"}'] * 8)
+
+    with pytest.raises(PlanError, match="got 4 of 8"):
+        answer_all(judged, in_flow)
+
+    assert len(runner.faults.scripted_requests) == 8
+
+
+def run_faq(config: Config, runner: EmbeddedRunner) -> tuple[Any, str, str]:
+    """Run the compiled flow; gives the outcome or the error, the state's name and its type."""
+    compiled: Any = compile_flow(config, faq_of(config))
+    state = compiled(base_url=runner.url, return_state=True)
+    result = state.result(raise_on_failure=False)
+    return result, str(state.name), str(state.type.value)
+
+
+@pytest.mark.parametrize(
+    ("max_failed", "state"), [("0.5", ("Degraded", "COMPLETED")), ("0.4", ("Failed", "FAILED"))]
+)
+@pytest.mark.usefixtures("prefect_server")
+def test_failed_questions_show_in_the_state_of_the_run(
+    runner: EmbeddedRunner, config: Config, tmp_path: Path, max_failed: str, state: tuple[str, str]
+):
+    text = config.path.read_text().replace("concurrency: 2}", f"max_failed: {max_failed}}}")
+    config.path.write_text(text)
+    limited = load_config(config.path)
+    reindex(limited)
+    lines = [f'{{"id": "{n}", "question": "What does merganser {n} eat?"}}' for n in range(2)]
+    (tmp_path / "questions.jsonl").write_text("\n".join(lines))
+    runner.faults.script_chat(["Fish [1].", "Fish [99]."])
+
+    result, *seen = run_faq(limited, runner)
+
+    assert tuple(seen) == state
+    report = result.report if isinstance(result, BatchFailedError) else result.batch
+    assert (report.answered, len(report.failed)) == (1, 1)
+    assert len(rows_of(tmp_path / "answers.jsonl")) == 2

@@ -1,4 +1,4 @@
-"""``merganser batch``: answer a file of questions."""
+"""``merganser batch``: answer a table of questions."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ from merganser.cli.common import file_argument, json_option, print_json, reach_o
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
+    from merganser.batch.forecast import BatchForecast
+    from merganser.batch.journal import BatchReport
     from merganser.load import Config
-    from merganser.resolve import BatchFlow
+    from merganser.resolve import BatchFlow, DataTable
+
+_TABLE = "FILE[#TABLE]"
 
 
 @click.command()
 @file_argument
 @click.argument("flow", required=False)
-@click.option("--input", "questions", metavar="JSONL", help="Questions [default: the flow's].")
-@click.option("--output", "answers", metavar="JSONL", help="Answers [default: the flow's].")
+@click.option("--input", "questions", metavar=_TABLE, help="Questions [default: the flow's].")
+@click.option("--output", "answers", metavar=_TABLE, help="Answers [default: the flow's].")
 @click.option("-a", "--agent", help="Who answers [default: the flow's, root, or the first].")
 @click.option("--concurrency", type=click.IntRange(min=1), help="Questions at a time.")
+@click.option("--limit", type=click.IntRange(min=1), help="Ask only the first so many.")
+@click.option("--sample", type=click.IntRange(min=1), help="Ask only so many, taken at random.")
+@click.option("--seed", type=int, default=0, help="Of the sample.", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Say what would be asked and what it would cost.")
 @reach_options
 @json_option
 def command(
@@ -34,41 +42,85 @@ def command(
     answers: str | None,
     agent: str | None,
     concurrency: int | None,
+    limit: int | None,
+    sample: int | None,
+    seed: int,
+    dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
     """Answer the questions of a batch FLOW of FILE, or those of --input.
 
-    Answers are in the questions' order. Run it again to ask only what is not answered yet. Exits
-    with 3 when some questions failed, with 1 when all did.
+    Questions and answers are .jsonl, .csv or .parquet files, or a table of a DuckDB file as
+    FILE.duckdb#TABLE. Answers are in the questions' order. Run it again to ask only what is not
+    answered yet. Exits with 3 when some questions failed, with 1 when more did than the flow's
+    max_failed allows.
     """
-    from merganser.cli.flowing import run_flow
-
     reach = take_reach(options)
     config = reach.load(file)
     chosen = _choose(config, flow, questions, answers, agent)
     if concurrency is not None:
         chosen = replace(chosen, concurrency=concurrency)
-    outcome = run_flow(reach, config, chosen, {}, quiet=as_json)
-    report = outcome.batch
-    assert report is not None, "a batch flow has a report"
-    if as_json:
-        counts = {"questions": report.questions, "answered": report.answered}
-        work = {"asked": report.asked, "reused": report.reused}
-        lists = {"failed": list(report.failed), "missing": list(report.missing)}
-        print_json({**counts, **work, **lists, "output": str(chosen.output)})
-    else:
-        click.echo(
-            f"{report.answered} of {report.questions} answered ({report.asked} asked now, "
-            f"{report.reused} kept): {chosen.output}"
-        )
-        for name in report.failed:
-            click.echo(f"  failed: {name}")
-        for note in outcome.notes:
-            click.echo(f"note: {note}", err=True)
-    if report.answered == report.questions:
+    if dry_run:
+        from merganser.batch.forecast import forecast_batch
+        from merganser.batch.plan import Selection
+
+        _print_forecast(forecast_batch(config, chosen, Selection(limit, sample, seed)), as_json)
         return 0
-    return EXIT_DEGRADED if report.answered else EXIT_FAILED
+    from merganser.batch.journal import BatchFailedError
+    from merganser.cli.flowing import run_flow
+
+    parameters = {"limit": limit, "sample": sample, "seed": seed}
+    notes: tuple[str, ...] = ()
+    try:
+        outcome = run_flow(reach, config, chosen, parameters, quiet=as_json)
+    except BatchFailedError as error:
+        _print_report(error.report, chosen, as_json=as_json)
+        click.echo(f"error: {error}", err=True)
+        return EXIT_FAILED
+    report, notes = outcome.batch, outcome.notes
+    assert report is not None, "a batch flow has a report"
+    _print_report(report, chosen, as_json=as_json)
+    if not as_json:
+        for note in notes:
+            click.echo(f"note: {note}", err=True)
+    return EXIT_DEGRADED if report.failed or report.missing else 0
+
+
+def _print_report(report: BatchReport, flow: BatchFlow, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "questions": report.questions,
+                "answered": report.answered,
+                "asked": report.asked,
+                "reused": report.reused,
+                "left_out": report.left_out,
+                "failed": list(report.failed),
+                "missing": list(report.missing),
+                "tokens": {"input": report.tokens[0], "output": report.tokens[1]},
+                "metrics": dict(report.metrics),
+                "output": str(flow.output),
+            }
+        )
+        return
+    left = f", {report.left_out} left out" if report.left_out else ""
+    click.echo(
+        f"{report.answered} of {report.questions} answered ({report.asked} asked now, "
+        f"{report.reused} kept{left}): {flow.output}"
+    )
+    if report.metrics:
+        means = ", ".join(f"{name} {value:.3f}" for name, value in report.metrics.items())
+        click.echo(f"  mean {means}")
+    for name in report.failed:
+        click.echo(f"  failed: {name}")
+
+
+def _print_forecast(forecast: BatchForecast, as_json: bool) -> None:  # noqa: FBT001 - one flag
+    if as_json:
+        print_json(forecast.to_json())
+    else:
+        click.echo("\n".join(forecast.lines()))
 
 
 def _choose(
@@ -84,7 +136,7 @@ def _choose(
         PlanError: It is not clear which one, or there is neither a flow nor --input.
     """
     from merganser.cli.flowing import choose_flows
-    from merganser.resolve import BatchFlow, resolve_flows
+    from merganser.resolve import BatchFlow, DataTable, resolve_flows
 
     found = [flow for flow in resolve_flows(config) if isinstance(flow, BatchFlow)]
     if name is not None:
@@ -96,9 +148,11 @@ def _choose(
         raise PlanError(f"{config.path} has several batch flows ({names}); name one")
     if not found and questions is None:
         raise PlanError(f"{config.path} has no batch flow; give --input questions.jsonl")
-    given = Path(questions).absolute() if questions else found[0].input
-    default = given.with_name(f"{given.stem}.answers.jsonl")
-    output = Path(answers).absolute() if answers else (found[0].output if found else default)
+    given = _table(questions, "--input") if questions else found[0].input
+    default = DataTable(given.path.with_name(f"{given.path.stem}.answers.jsonl"))
+    output = _table(answers, "--output") if answers else (found[0].output if found else default)
+    if given == output:
+        raise PlanError(f"{output} is the input too, and would be overwritten; name another output")
     if found:
         return replace(found[0], input=given, output=output, agent=agent or found[0].agent)
     names = list(config.spec.agents)
@@ -107,3 +161,17 @@ def _choose(
         known = ", ".join(repr(known) for known in names) or "none"
         raise PlanError(f"{config.path} has no agent {who!r}; it has {known}")
     return BatchFlow(name=f"batch-{who}", agent=who, input=given, output=output)
+
+
+def _table(text: str, option: str) -> DataTable:
+    """Read ``file`` or ``file.duckdb#table`` from the command line, relative to where it runs."""
+    from pydantic_core import PydanticCustomError
+
+    from merganser.resolve import DataTable
+    from merganser.spec.flows import split_table
+
+    try:
+        path, table = split_table(text)
+    except PydanticCustomError as error:
+        raise click.UsageError(f"{option}: {error.message()}") from None
+    return DataTable(Path(path).absolute(), table)

@@ -78,7 +78,7 @@ class Retriever:
             NoSnapshotError: Nothing has been indexed yet.
             StoreError: An index cannot be read.
         """
-        opening = open_index or (lambda index: open_snapshot(index.folder))
+        opening = open_index or _open_served
         with ExitStack() as stack:
             indexes = {
                 index.folder: OpenIndex.over(
@@ -243,6 +243,10 @@ class Retriever:
                 hit = replace(hit, explanation=_explain(one, place, explain))
             hits.append(hit)
         return tuple(hits), _file_notes(checks.values(), whole=whole)
+
+
+def _open_served(index: IndexDefinition) -> Snapshot:
+    return open_snapshot(index.folder)
 
 
 def _make_hit(one: Ordered, check: FileCheck) -> Hit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -31,7 +31,8 @@ def _read_metric(value: Any) -> Any:
 
 
 def _read_gates(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else (value,)
+    # A cast says nothing about what is in it: pydantic finds out.
+    return cast("Any", value) if isinstance(value, list | tuple) else (value,)
 
 
 MetricName = Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
-from merganser.spec.base import Count, Duration, Flag, Names, StrictModel, Text, fault
+from merganser.spec.base import Count, Duration, Flag, Names, StrictModel, Text, Unit, fault
 from merganser.spec.cron import find_cron_problem
 from merganser.spec.evaluation import (
     DEFAULT_METRICS,
@@ -15,7 +15,6 @@ from merganser.spec.evaluation import (
     Metrics,
     QueriesPath,
     ThresholdSpec,
-    check_jsonl,
 )
 
 
@@ -43,6 +42,34 @@ def _check_timezone(value: str) -> str:
 def _check_interval(value: timedelta) -> timedelta:
     if value < timedelta(seconds=1):
         raise fault("must be at least one second", fix="write a duration such as 15m")
+    return value
+
+
+TABLE_ENDINGS = (".jsonl", ".csv", ".parquet")
+DATABASE_ENDINGS = (".duckdb", ".db")
+
+
+def split_table(value: str) -> tuple[str, str]:
+    """Split ``file`` or ``file.duckdb#table`` into the path and the table, which may be "".
+
+    Raises:
+        PydanticCustomError: The ending says nothing, or a database comes without its table.
+    """
+    path, _, table = value.rpartition("#") if "#" in value else (value, "", "")
+    if path.endswith(DATABASE_ENDINGS) and table:
+        return path, table
+    if value.endswith(TABLE_ENDINGS):
+        return value, ""
+    if value.endswith(DATABASE_ENDINGS) or path.endswith(DATABASE_ENDINGS):
+        raise fault(f"{value!r} names no table", fix=f"write {path}#table")
+    raise fault(
+        f"must be a .jsonl, .csv or .parquet file, or a table of a .duckdb file, got {value!r}",
+        fix="for example questions.jsonl, answers.parquet or answers.duckdb#faq",
+    )
+
+
+def _check_table(value: str) -> str:
+    split_table(value)
     return value
 
 
@@ -146,14 +173,23 @@ class BatchFlowSpec(_Flow):
     agent: Text | None = None
     """Name under ``agents``; ``root``, else the first, when left out."""
 
-    input: Annotated[Text, AfterValidator(check_jsonl)]
-    """Questions, one JSON object a line, relative to the config."""
+    input: Annotated[Text, AfterValidator(_check_table)]
+    """Questions: a ``.jsonl``, ``.csv`` or ``.parquet`` file or ``file.duckdb#table``, relative to
+    the config; columns ``question`` and, if wanted, ``id``, ``expected`` and ``filters``."""
 
-    output: Annotated[Text, AfterValidator(check_jsonl)]
-    """Answers, one JSON object a line in the order of the questions, relative to the config."""
+    output: Annotated[Text, AfterValidator(_check_table)]
+    """Answers in the order of the questions, in any of the same kinds."""
 
-    concurrency: Count = 1
-    """Questions answered at a time. A local server with one slot gains nothing from more."""
+    concurrency: Count | None = None
+    """Questions answered at a time. When left out, one more than the slots that the model's
+    ``--parallel`` flag gives the server, so that it never waits for a question to be prepared."""
+
+    max_failed: Unit = 0.1
+    """Share of failed questions above which the run counts as failed; answers are kept."""
+
+    judge: Text | None = None
+    """Model that judges whether answers are grounded and relevant; none when left out. It is
+    refused when it fails on eight labelled examples."""
 
 
 class EvaluateFlowSpec(_Flow):

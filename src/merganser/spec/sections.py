@@ -148,6 +148,7 @@ MODEL_REFERENCES: tuple[Pattern, ...] = (
     ("agents", "*", "model"),
     ("rag", "*", "strategies", "*", "embedding_model"),
     ("rag", "*", "results", "reranking", "model"),
+    ("flows", "*", "judge"),
 )
 """Values that are a declared model's name or an inline ``provider/model``."""
 

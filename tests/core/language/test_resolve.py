@@ -13,6 +13,7 @@ from merganser.errors import PlanError
 from merganser.resolve import (
     AskFlow,
     BatchFlow,
+    DataTable,
     DraftModel,
     IndexFlow,
     Retries,
@@ -298,8 +299,8 @@ def test_explicit_flows_add_to_the_ask_flows(load: Load):
         BatchFlow(
             name="faq",
             agent="helper",
-            input=config.directory / "q.jsonl",
-            output=config.directory / "a.jsonl",
+            input=DataTable(config.directory / "q.jsonl"),
+            output=DataTable(config.directory / "a.jsonl"),
             schedule=Schedule(cron=None, timezone="UTC", interval=timedelta(minutes=15)),
             after=("all",),
             retries=Retries(count=2, delay=timedelta(seconds=90)),

@@ -1,0 +1,207 @@
+"""Where answers go: a row on disk as soon as it is answered, a whole table in order at the end.
+
+The rows are the resume record. While a run goes on they are appended to ``<output>.partial`` in the
+order in which they are finished; at the end, and when the run is interrupted, the output is written
+whole in the questions' order and takes its place in one step. A row carries the key of what it
+answers (question, filters, config, snapshot): a later run keeps what still holds, nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from filelock import FileLock, Timeout
+
+from merganser.batch.metrics import mean_metrics, measure_answer
+from merganser.batch.plan import ANSWERED
+from merganser.batch.tables import dump_row, read_rows, write_rows
+from merganser.definitions import DataTable
+from merganser.errors import MerganserError, PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from merganser.batch.plan import BatchPlan
+    from merganser.batch.questions import Question
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """How a batch went.
+
+    Attributes:
+        questions: In all.
+        answered: Rows with the outcome ``answered``.
+        failed: Ids of the questions with any other outcome, in the table's order.
+        missing: Ids of the chosen questions that have no row, after an interruption.
+        left_out: Questions without a row that were not chosen.
+        reused: Questions whose row comes from an earlier run.
+        asked: Questions that a model was asked in this run.
+        tokens: Of this run's turns, in and out.
+        metrics: Mean of each over the rows that have it; failed questions count as 0.
+    """
+
+    questions: int
+    answered: int
+    _: KW_ONLY
+    failed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    left_out: int = 0
+    reused: int = 0
+    asked: int = 0
+    tokens: tuple[int, int] = (0, 0)
+    metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def failed_share(self) -> float:
+        """Share of the questions with a row that have no answer to rely on, 0 to 1."""
+        rows = self.answered + len(self.failed)
+        return len(self.failed) / rows if rows else 0.0
+
+
+class BatchFailedError(MerganserError):
+    """More questions of a batch failed than the flow allows; the answers are written all the same.
+
+    Attributes:
+        report: How the batch went.
+    """
+
+    def __init__(self, report: BatchReport, allowed: float) -> None:
+        self.report = report
+        named = ", ".join(report.failed[:5]) + (", ..." if len(report.failed) > 5 else "")
+        super().__init__(
+            f"{len(report.failed)} of {len(report.failed) + report.answered} questions failed "
+            f"({report.failed_share:.1%}, allowed are {allowed:.1%}): {named}; the answers are "
+            "written, and the next run asks the failed ones again"
+        )
+
+
+class AnswerJournal:
+    """The answers of one run: one flushed line a question, then the whole table in order.
+
+    A context manager that holds the output's lock. Leaving it, also by an interruption, writes the
+    answers known so far in the questions' order and removes the partial file.
+
+    Attributes:
+        output: The answers table.
+        partial: Beside it, where rows go as they come.
+    """
+
+    def __init__(self, output: DataTable, plan: BatchPlan) -> None:
+        self.output = output
+        self.partial = partial_path(output)
+        self._plan = plan
+        self._rows: dict[str, dict[str, Any]] = dict(plan.kept)
+        self._lock = FileLock(self.partial.with_suffix(".lock"))
+        self._file: int | None = None
+
+    def __enter__(self) -> Self:
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise PlanError(f"another run is writing {self.output}; wait for it to end") from error
+        _end_last_line(self.partial)
+        self._file = os.open(self.partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        assert self._file is not None
+        try:
+            write_rows(self.output, self.rows())
+            self.partial.unlink(missing_ok=True)
+        finally:
+            os.close(self._file)
+            self._file = None
+            self._lock.release()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Write a row and flush it to disk."""
+        assert self._file is not None, "the journal is not open"
+        # One write to a file opened for appending: rows of several threads never mix.
+        os.write(self._file, f"{dump_row(row)}\n".encode())
+        os.fsync(self._file)
+        self._rows[str(row["key"])] = dict(row)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Give the rows known so far in the questions' order, with their metrics."""
+        known = ((q, self._rows.get(self._plan.keys[q.id])) for q in self._plan.questions)
+        return [_finished(question, row) for question, row in known if row is not None]
+
+    def report(self) -> BatchReport:
+        """Count what the answers table holds."""
+        plan = self._plan
+        outcomes = {
+            question.id: self._rows.get(plan.keys[question.id], {}).get("outcome")
+            for question in plan.questions
+        }
+        unanswered = [name for name, outcome in outcomes.items() if outcome is None]
+        fresh = [row for key, row in self._rows.items() if key not in plan.kept]
+        tokens = [tokens_of(row) for row in fresh]
+        return BatchReport(
+            len(outcomes),
+            sum(outcome == ANSWERED for outcome in outcomes.values()),
+            failed=tuple(i for i, outcome in outcomes.items() if outcome not in {None, ANSWERED}),
+            missing=tuple(name for name in unanswered if name in plan.chosen),
+            left_out=sum(name not in plan.chosen for name in unanswered),
+            reused=sum(plan.keys[question_id] in plan.kept for question_id in outcomes),
+            asked=len(fresh),
+            tokens=(sum(t[0] for t in tokens), sum(t[1] for t in tokens)),
+            metrics=mean_metrics(self.rows()),
+        )
+
+
+def partial_path(output: DataTable) -> Path:
+    """Give the file of rows that are not in the output yet."""
+    table = f".{output.table}" if output.table else ""
+    return output.path.with_name(f"{output.path.name}{table}.partial")
+
+
+def earlier_rows(output: DataTable) -> list[dict[str, Any]]:
+    """Read the rows of the last whole answers table and of a run that was killed after it.
+
+    Raises:
+        PlanError: Something else stands where the answers should go; it is not overwritten.
+        StoreError: It cannot be read.
+    """
+    rows = read_rows(output)
+    if rows and not any(isinstance(row.get("key"), str) for row in rows):
+        raise PlanError(
+            f"{output} holds rows that are no answers of a batch, so it is not overwritten; name "
+            "another output"
+        )
+    return [*rows, *read_rows(DataTable(partial_path(output)))]
+
+
+def asked(question: Question) -> dict[str, Any]:
+    """Give what a row says of its question."""
+    row: dict[str, Any] = {"id": question.id, "question": question.question}
+    return row if question.expected is None else {**row, "expected": question.expected}
+
+
+def _finished(question: Question, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a row as the output has it: equal questions may expect different answers."""
+    head = asked(question)
+    rest = {k: v for k, v in row.items() if k not in {"id", "question", "expected"}}
+    verdicts = cast("dict[str, float]", row.get("verdicts") or {})
+    metrics = measure_answer(row, question.expected) | verdicts
+    return head | rest | {"metrics": metrics}
+
+
+def tokens_of(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Give the tokens of a row's turn, in and out; 0 where it does not say."""
+    tokens = cast("dict[str, Any]", row.get("tokens") or {})
+    return int(tokens.get("input") or 0), int(tokens.get("output") or 0)
+
+
+def _end_last_line(path: Path) -> None:
+    """Put an end to a line that a killed run left open, so that the next row starts its own."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")

@@ -1,0 +1,271 @@
+"""Read and write rows: JSON Lines, CSV, Parquet, or a table of a DuckDB file, one form for all.
+
+A row is a mapping of columns to JSON values. Kinds without nested values hold them as JSON text in
+the columns of ``NESTED``, so that what is written comes back as it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import time
+from contextlib import closing, contextmanager
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, cast
+
+import duckdb
+
+from merganser.errors import StoreBusyError, StoreError
+from merganser.store.layout import move_file, replace_file
+from merganser.store.schema import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from merganser.definitions import DataTable
+
+Row = dict[str, Any]
+
+NESTED = (
+    "filters",
+    "sources",
+    "invalid_citations",
+    "tool_calls",
+    "tokens",
+    "notes",
+    "verdicts",
+    "metrics",
+)
+"""Columns whose values are lists or maps."""
+
+_NUMBERS = {"seconds": "DOUBLE", "requests": "BIGINT"}
+_PATIENCE_SECONDS = 5.0
+_MOST_FIELD_CHARACTERS = 2**31 - 1  # the csv module's own limit would refuse a long answer
+
+
+def read_rows(table: DataTable) -> list[Row]:
+    """Read the rows of an answers table that are whole; what is not there has none.
+
+    A JSON Lines file may end in a line that a killed run did not finish; it is passed over.
+
+    Raises:
+        StoreError: The file is no table of its kind.
+    """
+    if not table.path.exists():
+        return []
+    match _kind(table):
+        case "jsonl" | "partial":
+            return list(_read_lines(table.path))
+        case "csv":
+            return [_unpacked(row) for _, row in read_csv(table.path)]
+        case "parquet" | "database":
+            if table.table and table.table not in table_names(table.path):
+                return []
+            return [_unpacked(row) for row in read_columns(table)]
+        case kind:
+            raise AssertionError(kind)
+
+
+def write_rows(table: DataTable, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write all rows in one step: a reader sees the old table or the new one.
+
+    Args:
+        table: Made or replaced.
+        rows: In order.
+
+    Raises:
+        StoreBusyError: Another process has the DuckDB file open.
+        StoreError: It cannot be written.
+    """
+    try:
+        table.path.parent.mkdir(parents=True, exist_ok=True)
+        match _kind(table):
+            case "jsonl":
+                lines = "".join(f"{dump_row(row)}\n" for row in rows)
+                replace_file(table.path, lines.encode(errors="surrogateescape"))
+            case "csv":
+                _write_csv(table.path, rows)
+            case "parquet":
+                _write_parquet(table.path, rows)
+            case "database":
+                _write_table(table, rows)
+            case kind:
+                raise AssertionError(kind)
+    except (OSError, duckdb.Error) as error:
+        raise StoreError(f"cannot write {str(table)!r}: {error}") from error
+
+
+def dump_row(row: Mapping[str, Any]) -> str:
+    """Write a row as one line of JSON."""
+    return json.dumps(row, ensure_ascii=False)
+
+
+def read_csv(path: Path) -> Iterator[tuple[int, Row]]:
+    """Read a CSV file with a header; give each row with the line on which it ends.
+
+    Raises:
+        StoreError: The file is no CSV, or a row has more cells than the header.
+    """
+    csv.field_size_limit(_MOST_FIELD_CHARACTERS)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, restkey="", strict=True)
+        try:
+            for row in reader:
+                if row.get(""):
+                    raise StoreError(f"{path}:{reader.line_num}: more cells than the header names")
+                yield reader.line_num, {name: value or None for name, value in row.items() if name}
+        except csv.Error as error:
+            raise StoreError(f"{path}:{reader.line_num}: is no CSV: {error}") from error
+
+
+def read_columns(table: DataTable) -> Iterator[Row]:
+    """Read the rows of a Parquet file or a DuckDB table, nested columns as Python has them.
+
+    Raises:
+        StoreError: The file is of another kind, or has no such table.
+    """
+    try:
+        with _opened(table, read_only=True) as (cursor, source):
+            found = cursor.execute(f"FROM {source}")
+            names = [str(column[0]) for column in cast("list[Any]", found.description)]
+            rows = found.fetchall()
+    except duckdb.Error as error:
+        raise StoreError(f"cannot read {str(table)!r}: {error}") from error
+    for row in rows:
+        yield dict(zip(names, row, strict=True))
+
+
+def table_names(path: Path) -> frozenset[str]:
+    """Give the names of the tables and views of a DuckDB file.
+
+    Raises:
+        StoreError: It is no DuckDB file.
+    """
+    try:
+        with _attached(path, read_only=True) as cursor:
+            query = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'd' UNION ALL "
+            query += "SELECT view_name FROM duckdb_views() WHERE database_name = 'd'"
+            return frozenset(str(name) for (name,) in cursor.execute(query).fetchall())
+    except duckdb.Error as error:
+        raise StoreError(f"cannot read {str(path)!r}: {error}") from error
+
+
+def _kind(table: DataTable) -> str:
+    return "database" if table.table else table.path.suffix.removeprefix(".")
+
+
+def _read_lines(path: Path) -> Iterator[Row]:
+    for line in path.read_text("utf-8", errors="replace").split("\n"):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield cast("Row", value)
+
+
+def _packed(row: Mapping[str, Any]) -> Row:
+    return {
+        name: json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+        for name, value in row.items()
+    }
+
+
+def _unpacked(row: Row) -> Row:
+    for name in NESTED:
+        value = row.get(name)
+        if isinstance(value, str):
+            try:
+                row[name] = json.loads(value)
+            except ValueError:
+                continue
+    return row
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Give the columns in the order of their first appearance, with their types."""
+    names = dict.fromkeys(name for row in rows for name in row) or {"id": None, "question": None}
+    return {name: _NUMBERS.get(name, "VARCHAR") for name in names}
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = io.StringIO(newline="")
+    # All texts are quoted: Python 3.11 would write a lone carriage return as it is.
+    writer = csv.DictWriter(
+        text, list(_columns(rows)), lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
+    )
+    writer.writeheader()
+    writer.writerows(_packed(row) for row in rows)
+    replace_file(path, text.getvalue().encode(errors="surrogateescape"))
+
+
+def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with closing(duckdb.connect()) as connection, _lines_of(rows) as lines:
+        source = _json_source(lines, rows)
+        connection.execute(f"COPY (FROM {source}) TO {quote(str(temporary))} (FORMAT parquet)")
+    move_file(temporary, path)
+
+
+def _write_table(table: DataTable, rows: Sequence[Mapping[str, Any]]) -> None:
+    with _opened(table, read_only=False) as (cursor, target), _lines_of(rows) as lines:
+        # One statement is one transaction: readers that come later see all or nothing.
+        cursor.execute(f"CREATE OR REPLACE TABLE {target} AS FROM {_json_source(lines, rows)}")
+
+
+@contextmanager
+def _lines_of(rows: Sequence[Mapping[str, Any]]) -> Generator[str]:
+    """Give a file of JSON Lines that DuckDB reads; it is gone afterwards."""
+    with NamedTemporaryFile("w", encoding="utf-8", errors="replace", suffix=".jsonl") as file:
+        file.writelines(f"{dump_row(_packed(row))}\n" for row in rows)
+        file.flush()
+        yield file.name
+
+
+def _json_source(path: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    columns = ", ".join(f"{quote(name)}: '{kind}'" for name, kind in _columns(rows).items())
+    options = f"format = 'newline_delimited', maximum_object_size = {_longest(path)}"
+    return f"read_json({quote(path)}, columns = {{{columns}}}, {options})"
+
+
+def _longest(path: str) -> int:
+    """Give room for the longest row: DuckDB refuses objects above 16 MB unless told otherwise."""
+    return max(os.stat(path).st_size + 1, 16 << 20)  # noqa: PTH116 - a temporary file's name
+
+
+@contextmanager
+def _opened(
+    table: DataTable, *, read_only: bool
+) -> Generator[tuple[duckdb.DuckDBPyConnection, str]]:
+    """Give a cursor and what stands for the table in SQL."""
+    if not table.table:
+        with closing(duckdb.connect()) as connection:
+            yield connection.cursor(), f"read_parquet({quote(str(table.path))})"
+        return
+    with _attached(table.path, read_only=read_only) as cursor:
+        name = table.table.replace('"', '""')
+        yield cursor, f'd."{name}"'
+
+
+@contextmanager
+def _attached(path: Path, *, read_only: bool) -> Generator[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB file for an instant, waiting a little for whoever has it."""
+    # A new file is one that every supported DuckDB reads; the user's own keeps its version.
+    options = "READ_ONLY" if read_only else "" if path.exists() else "STORAGE_VERSION 'v1.5.0'"
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    with closing(duckdb.connect()) as connection:
+        while True:
+            try:
+                connection.execute(f"ATTACH {quote(str(path))} AS d {options and f'({options})'}")
+                break
+            except duckdb.IOException as error:
+                if "lock" not in str(error):
+                    raise
+                if time.monotonic() > deadline:
+                    raise StoreBusyError(f"another process has {path} open: {error}") from error
+            time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - only to not meet again
+        yield connection.cursor()

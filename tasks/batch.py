@@ -1,0 +1,102 @@
+"""Tasks of a batch run: try the judge, answer a shard, show the answers.
+
+Durability of each model request would cost more than it saves here: a flushed row is the resume
+record, and a task run is a shard of questions.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from merganser.tasks.indexing import artifact_key
+from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from merganser.batch.journal import AnswerJournal, BatchReport
+    from merganser.batch.plan import BatchShard
+    from merganser.batch.session import BatchSession
+    from merganser.batch.shard import ShardReport
+
+_SHOWN_ROWS = 200
+"""Rows of the answers' artifact: the page stays readable, and the file has them all."""
+
+
+@task(**MODEL_TASK, task_run_name="try judge {model}")
+def try_judge(session: BatchSession, model: str) -> str:
+    """Hold the judge against its labelled examples before anything is spent.
+
+    Raises:
+        PlanError: It is no good.
+        ModelRunnerError: Its server failed.
+    """
+    session.try_judge()
+    return model
+
+
+@task(**MODEL_TASK, task_run_name="answer {shard.number}")
+def answer_shard(shard: BatchShard, session: BatchSession, journal: AnswerJournal) -> ShardReport:
+    """Answer the questions of one shard; each answered row is on disk at once.
+
+    Raises:
+        StoreError: An index cannot be read.
+    """
+    return session.answer(shard, journal)
+
+
+@task(**LOCAL_TASK, task_run_name="report {name}")
+def show_answers(name: str, report: BatchReport, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Leave two artifacts: how the batch went, and its answers with what they cite."""
+    create_markdown_artifact(
+        batch_markdown(name, report, rows),
+        key=artifact_key("batch", name),
+        description=f"{report.answered} of {report.questions} questions answered",
+    )
+    if rows:
+        create_table_artifact(
+            [_shown(row) for row in rows[:_SHOWN_ROWS]],
+            key=artifact_key("answers", name),
+            description=f"The first {min(len(rows), _SHOWN_ROWS)} of {len(rows)} answers",
+        )
+
+
+def batch_markdown(name: str, report: BatchReport, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write how a batch went for people."""
+    facts = [
+        ("questions", f"{report.questions:,}"),
+        ("answered", f"{report.answered:,}"),
+        ("failed", f"{len(report.failed):,} ({report.failed_share:.1%})"),
+        ("not asked yet", f"{len(report.missing) + report.left_out:,}"),
+        ("asked in this run", f"{report.asked:,}"),
+        ("kept from earlier runs", f"{report.reused:,}"),
+        ("tokens of this run", f"{report.tokens[0]:,} in, {report.tokens[1]:,} out"),
+        *((f"mean {metric}", f"{value:.3f}") for metric, value in report.metrics.items()),
+    ]
+    lines = [f"## Batch `{name}`", "", "| what | how much |", "| --- | --- |"]
+    lines += [f"| {what} | {value} |" for what, value in facts]
+    failed = [row for row in rows if row.get("id") in set(report.failed)]
+    if failed:
+        lines += ["", "### Failed", ""]
+    lines += [
+        f"- `{row['id']}` {row['question']}: {row.get('error') or row.get('outcome')}"
+        for row in failed[:_SHOWN_ROWS]
+    ]
+    return "\n".join(lines)
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    cited = [f"{s['path']}:{s['lines']}" for s in row.get("sources") or () if s.get("cited")]
+    return {
+        "id": row["id"],
+        "question": row["question"],
+        "answer": row.get("answer") or "",
+        "cites": ", ".join(cited),
+        "outcome": row.get("error") or row.get("outcome"),
+        "seconds": row.get("seconds"),
+        "metrics": json.dumps(row.get("metrics") or {}),
+    }
