@@ -7,7 +7,7 @@ EDITABLE := --config-settings editable_mode=strict
 TREE := $(shell find src flows tasks configs deployments -name '*.py' -not -path '*/__pycache__/*' 2>/dev/null | sort | cksum | tr ' ' '-')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types imports format bench clean
+.PHONY: help demo test compat check lint types imports format bench clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -32,6 +32,15 @@ demo: $(VENV)/.run-$(TREE) ## Index a real codebase, ask it a question, see both
 
 test: $(VENV)/.dev-$(TREE) ## Run all tests.
 	$(BIN)/pytest
+
+# The other of the two supported lines; what touches DuckDB is tested on both.
+OLD_DUCKDB := 1.5.6
+OLD_STORE := PYTHONPATH=$(VENV)/duckdb-$(OLD_DUCKDB)
+
+compat: $(VENV)/.dev-$(TREE) ## Test store, index and retrieval on the older DuckDB.
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/duckdb-$(OLD_DUCKDB) duckdb==$(OLD_DUCKDB)
+	$(OLD_STORE) $(BIN)/python -c "import duckdb; assert duckdb.__version__ == '$(OLD_DUCKDB)'"
+	$(OLD_STORE) $(BIN)/pytest -m 'not slow' tests/core/store tests/core/index tests/core/retrieve
 
 lint: $(VENV)/.dev-$(TREE) ## Check format and lint.
 	$(BIN)/ruff format --check .

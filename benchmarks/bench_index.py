@@ -35,6 +35,8 @@ from merganser.server import ensure_server
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from measuring import Measured
+
 PHASES = ("cold", "no-op", "edit", "no-op 2", "move", "delete")
 
 CONFIG = """\
@@ -73,7 +75,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         root, size, what = arguments.child
-        _count_rows(Path(root)) if what == "rows" else _index_alone(Path(root), int(size))
+        _count_rows(Path(root)) if what == "rows" else index_alone(Path(root), int(size))
         return
     globs = arguments.glob or ["*.py", "*.md"]
     with ExitStack() as stack:
@@ -107,11 +109,11 @@ def _run_round(
         files = _copy_tree(tree, root / "tree", globs)
         rows: list[dict[str, Any]] = []
         for phase in PHASES:
-            _prepare(phase, files)
+            prepare(phase, files)
             row: dict[str, Any] = {"phase": phase, **_measure_engine(root, size)}
             if url is not None:
                 row |= _measure_command(root, server, url)
-            row |= json.loads(_child(root, size, "rows").output)
+            row |= json.loads(run_child(root, size, "rows").output)
             rows.append(row)
             print(f"{phase}: {row}", file=sys.stderr)
         return rows
@@ -130,7 +132,7 @@ def _copy_tree(tree: Path, target: Path, globs: Sequence[str]) -> list[Path]:
     return files
 
 
-def _prepare(phase: str, files: list[Path]) -> None:
+def prepare(phase: str, files: list[Path]) -> None:
     """Change the tree as the phase wants; each phase takes other files."""
     match phase:
         case "edit":
@@ -168,7 +170,7 @@ def _measure_command(root: Path, server: int, url: str) -> dict[str, Any]:
 
 
 def _measure_engine(root: Path, size: int) -> dict[str, Any]:
-    measured = _child(root, size, "engine")
+    measured = run_child(root, size, "engine")
     return {
         "engine process": measured.cpu,
         "engine rss": measured.rss,
@@ -177,12 +179,13 @@ def _measure_engine(root: Path, size: int) -> dict[str, Any]:
     }
 
 
-def _child(root: Path, size: int, what: str) -> Any:
+def run_child(root: Path, size: int, what: str) -> Measured:
+    """Run ``index_alone`` or ``_count_rows`` in a fresh process."""
     words = [sys.executable, __file__, "--child", str(root), str(size), what]
     return run_measured(words, folder=root)
 
 
-def _index_alone(root: Path, size: int) -> None:
+def index_alone(root: Path, size: int) -> None:
     """Index once without an orchestrator and print what it took."""
     from merganser.definitions import IndexDefinition  # noqa: PLC0415 - the parent needs none of it
     from merganser.index import index_once  # noqa: PLC0415
