@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from merganser.embed_service import EmbedService
 from merganser.explain import describe_work, work_of
 from merganser.index import (
     BuiltSnapshot,
@@ -22,10 +24,10 @@ from merganser.index import (
     abandon,
     begin_run,
     build_snapshot,
-    describe_model,
     embed_shard,
     finish_unchanged,
     publish,
+    recognise_model,
     survey,
 )
 from merganser.progress import report
@@ -92,15 +94,13 @@ def embed_one_shard(
         ModelRunnerError: The server failed for a reason that is not one file's.
         StoreError: The disk is full or the folder cannot be written.
     """
-
-    async def embed() -> ShardCount:
-        async with _embedder(index, model) as embedder:
-            done = await embed_shard(Workspace.open(run.folder, run.run_id), number, embedder)
-        return ShardCount(number, done.chunks, done.texts_embedded, done.texts_reused)
-
-    count = asyncio.run(embed())
-    report(f"embed {index.name}", 1, run.shards, unit="shards", advance=True)
-    return count
+    workspace = Workspace.open(run.folder, run.run_id)
+    embedder = None
+    if model is not None and index.embedding is not None:
+        service = workspace.service(lambda: EmbedService(lambda: _embedder(index, model)))
+        embedder = service.telling(partial(workspace.progress.embedded, number))
+    done = asyncio.run(embed_shard(workspace, number, embedder))
+    return ShardCount(number, done.chunks, done.texts_embedded, done.texts_reused)
 
 
 @task(**LOCAL_TASK, task_run_name="build {name}")
@@ -196,29 +196,27 @@ def _shown(value: object) -> str:
 async def _survey(
     index: IndexDefinition, model: ReadyModel | None, *, full: bool
 ) -> IndexRun | IndexReport:
-    async with _embedder(index, model) as embedder:
-        found = survey(index, fingerprint=embedder.fingerprint if embedder else "", full=full)
-        work = work_of(found)
-        lines = "\n".join(f"- {line}" for line in describe_work(work))
-        create_markdown_artifact(
-            f"## Plan for `{index.name}`\n\n{lines}",
-            key=artifact_key("plan", index.name),
-            description=f"What this run does to {index.name}",
-        )
-        report(f"survey {index.name}", found.scanned, found.scanned, unit="files")
-        if not found.has_work:
-            return finish_unchanged(found)
-        described = await describe_model(embedder, found) if embedder else None
-        workspace = begin_run(found, model=described)
+    recognised = None
+    if model is not None and index.embedding is not None:
+        async with _embedder(index, model) as embedder:
+            recognised = await recognise_model(embedder, index)
+    found = survey(index, fingerprint=recognised.fingerprint if recognised else "", full=full)
+    work = work_of(found)
+    lines = "\n".join(f"- {line}" for line in describe_work(work))
+    create_markdown_artifact(
+        f"## Plan for `{index.name}`\n\n{lines}",
+        key=artifact_key("plan", index.name),
+        description=f"What this run does to {index.name}",
+    )
+    report(f"survey {index.name}", found.scanned, found.scanned, unit="files")
+    if not found.has_work:
+        return finish_unchanged(found)
+    workspace = begin_run(found, model=recognised)
     return IndexRun(workspace.folder, workspace.run_id, len(workspace.shards))
 
 
 @asynccontextmanager
-async def _embedder(
-    index: IndexDefinition, model: ReadyModel | None
-) -> AsyncGenerator[Embedder | None]:
-    if model is None or index.embedding is None:
-        yield None
-        return
+async def _embedder(index: IndexDefinition, model: ReadyModel) -> AsyncGenerator[Embedder]:
+    assert index.embedding is not None, "only an index with a model embeds"
     async with open_runner(model.address, model.use.model) as runner:
         yield embedder_of(model, index.embedding, runner)

@@ -85,15 +85,15 @@ class EmbeddingDefinition:
     Attributes:
         model: The embedding model.
         dimensions: Expected length of a vector; None takes what the model gives.
-        batch_size: Most texts in one request.
-        concurrency: Most requests at a time.
+        batch_size: Most texts in one request, or None for what is found to be best.
+        concurrency: Most requests at a time, or None for what is found to be best.
         similarity: How near two vectors are.
     """
 
     model: ModelRef
     dimensions: int | None
-    batch_size: int = 50
-    concurrency: int = 3
+    batch_size: int | None = None
+    concurrency: int | None = None
     similarity: Similarity = "cosine_similarity"
 
 

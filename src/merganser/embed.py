@@ -8,23 +8,23 @@ it was batched.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import math
-from collections import deque
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from merganser.embed_limit import InFlightLimiter
+from merganser.embed_pace import Pace
 from merganser.embed_prompts import Prompts, prompts_of
+from merganser.embed_queue import EmbedQueue
 from merganser.errors import InputTooLongError, ProtocolError
 from merganser.model_runner import NO_RETRY, with_retries
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from merganser.model_runner import EmbeddingBatch, ModelRunner, ServedModel
     from merganser.resolve import ModelRef
 
-# Requests above 8k tokens gain nothing (measured on llama.cpp and onnxruntime) and lose more when
-# one text fails them; English and code are close to 4 characters a token.
-_BATCH_CHARACTERS = 8_000 * 4
 # Pieces are cut a tenth below the limit, as tokens are not spread evenly over a text.
 _PIECE_FILL = 0.9
 # Part of every fingerprint: raise it when the split or the average below changes.
@@ -69,8 +66,8 @@ class Embedder:
         served: What the server has under that name.
         dimensions: What the config expects, or None for what the model gives. Fewer than the model
             gives are cut from a Matryoshka model; else they are an error.
-        batch_size: Texts in one request, at most.
-        concurrency: Requests in flight, at most.
+        batch_size: Texts in one request, at most; None finds what is best.
+        concurrency: Requests in flight, at most; None finds what is best.
     """
 
     def __init__(
@@ -80,8 +77,8 @@ class Embedder:
         served: ServedModel,
         *,
         dimensions: int | None,
-        batch_size: int = 50,
-        concurrency: int = 3,
+        batch_size: int | None = None,
+        concurrency: int | None = None,
     ) -> None:
         self._runner = runner
         self._model = model
@@ -89,9 +86,14 @@ class Embedder:
         self.prompts: Prompts = prompts_of(served)
         self.counts = EmbedCounts()
         self._dimensions = dimensions
-        self._batch_size = max(1, batch_size)
-        self._concurrency = max(1, concurrency)
-        self._limiter = InFlightLimiter(self._concurrency)
+        self._pace = Pace(
+            (runner.address.shown, model.model), most_texts=batch_size, most_requests=concurrency
+        )
+        self._queue = EmbedQueue(
+            self._pace,
+            self._embed_documents_of_one_request,
+            lambda length: length >= self._suspect_characters,
+        )
         self._served_dimensions: int | None = None
         # Length of the shortest text refused so far: longer ones travel alone, since finding them
         # in a batch costs a refused request for each halving. Only grouping depends on it.
@@ -141,7 +143,10 @@ class Embedder:
             ProtocolError: Wrong dimensions, a vector without length, or a value that is no number.
             InputTooLongError: Not even a single character fits.
         """
-        return await self._embed_all(texts, self.prompts.document, on_embedded)
+        if not texts:
+            known = self._dimensions or self._served_dimensions or 0
+            return np.zeros((0, known), dtype=np.float32)
+        return await self._queue.embed(texts, on_embedded)
 
     async def embed_query(self, text: str) -> NDArray[np.float32]:
         """Embed one question.
@@ -152,46 +157,12 @@ class Embedder:
         Raises:
             ModelRunnerError: As for ``embed_documents``.
         """
-        return (await self._embed_all([text], self.prompts.query, None))[0]
+        return (await self._embed_batch([text], self.prompts.query))[0]
 
-    async def _embed_all(
-        self, texts: Sequence[str], prefix: str, on_embedded: Callable[[int], None] | None
-    ) -> NDArray[np.float32]:
-        if not texts:
-            known = self._dimensions or self._served_dimensions or 0
-            return np.zeros((0, known), dtype=np.float32)
-        rows: dict[int, NDArray[np.float32]] = {}
-        # Like lengths together fill a padded batch best; the longest first, so that the last
-        # requests, which leave places empty, are the short ones.
-        pending = deque(sorted(range(len(texts)), key=lambda i: -len(texts[i])))
-
-        async def work() -> None:
-            while pending:
-                batch = self._take_batch(pending, texts, len(prefix))
-                vectors = await self._embed_batch([texts[i] for i in batch], prefix)
-                rows.update(zip(batch, vectors, strict=True))
-                self.counts.texts += len(batch)
-                if on_embedded is not None:
-                    on_embedded(len(batch))
-
-        await _run_together(work, min(self._concurrency, len(texts)))
-        return np.stack([rows[i] for i in range(len(texts))])
-
-    def _take_batch(
-        self, pending: deque[int], texts: Sequence[str], prefix_length: int
-    ) -> list[int]:
-        """Take the next texts that fit one request; at least one."""
-        batch = [pending.popleft()]
-        longest = len(texts[batch[0]])
-        if longest >= self._suspect_characters:
-            return batch
-        room = _BATCH_CHARACTERS - longest - prefix_length
-        while pending and len(batch) < self._batch_size:
-            room -= len(texts[pending[0]]) + prefix_length
-            if room < 0:
-                break
-            batch.append(pending.popleft())
-        return batch
+    async def _embed_documents_of_one_request(self, texts: list[str]) -> NDArray[np.float32]:
+        vectors = await self._embed_batch(texts, self.prompts.document)
+        self.counts.texts += len(texts)
+        return vectors
 
     async def _embed_batch(self, texts: list[str], prefix: str) -> NDArray[np.float32]:
         """Embed texts of one request; halve it while it is refused, to find the one at fault."""
@@ -224,12 +195,21 @@ class Embedder:
         ]
 
     async def _request(self, texts: list[str]) -> NDArray[np.float32]:
+        characters = sum(map(len, texts))
+        pace = self._pace
+        sent_in = pace.round
+
         async def attempt() -> EmbeddingBatch:
-            async with self._limiter.slot():
-                return await self._runner.embed(self._model.model, texts, retry=NO_RETRY)
+            nonlocal sent_in
+            sent_in, has_plenty, began = pace.round, self._queue.has_plenty, monotonic()
+            answer = await self._runner.embed(self._model.model, texts, retry=NO_RETRY)
+            pace.counted(characters, answer.prompt_tokens)
+            if has_plenty:
+                pace.answered(sent_in, characters, monotonic() - began)
+            return answer
 
         def note(_error: TransientError) -> None:
-            self._limiter.overloaded()
+            pace.overloaded(sent_in)
 
         batch = await with_retries(attempt, self._runner.retry, on_transient=note)
         self.counts.requests += 1
@@ -306,14 +286,3 @@ def _pooling(flags: Sequence[str]) -> str | None:
         if name == "--pooling":
             return value or next(iter(flags[position + 1 : position + 2]), None)
     return None
-
-
-async def _run_together(work: Callable[[], Awaitable[None]], workers: int) -> None:
-    """Run some workers; the first error cancels the others and is raised as it is."""
-    tasks = [asyncio.ensure_future(work()) for _ in range(workers)]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

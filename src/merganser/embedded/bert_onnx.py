@@ -24,8 +24,8 @@ import numpy as np
 from merganser.embedded.libraries import load_library, require_library
 from merganser.errors import MerganserError
 
-CONVERTER_VERSION: Final = "bert-onnx/1"
-"""Part of every model id: raise it when the graph's numbers change."""
+CONVERTER_VERSION: Final = "bert-onnx/2"
+"""Part of every model id: raise it when the graph's numbers or the way it is fed change."""
 
 _FUSED: Final = "com.microsoft"
 _OPSET: Final = 17

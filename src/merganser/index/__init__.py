@@ -2,9 +2,9 @@
 
 ::
 
-    found = survey(definition, fingerprint=embedder.fingerprint)
+    model = await recognise_model(embedder, definition)
+    found = survey(definition, fingerprint=model.fingerprint)
     if not found.has_work: return finish_unchanged(found)
-    model = await describe_model(embedder, found)
     with begin_run(found, model=model) as workspace:    # abandons what is not published
         for shard in workspace.shards:                  # in any number of threads
             await embed_shard(workspace, shard, embedder)
@@ -20,7 +20,7 @@ from merganser.index.build import (
     build_snapshot,
     open_built,
 )
-from merganser.index.model import EmbedsDocuments, SnapshotModel, describe_model
+from merganser.index.model import EmbedsDocuments, SnapshotModel, recognise_model
 from merganser.index.once import index_once, index_once_async
 from merganser.index.publishing import Published, finish_unchanged, publish
 from merganser.index.report import FailedFile, IndexReport
@@ -52,7 +52,6 @@ __all__ = [
     "abandon",
     "begin_run",
     "build_snapshot",
-    "describe_model",
     "embed_shard",
     "fail_shard",
     "finish_unchanged",
@@ -61,5 +60,6 @@ __all__ = [
     "open_built",
     "plan_shards",
     "publish",
+    "recognise_model",
     "survey",
 ]

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from merganser.index.build import build_snapshot
-from merganser.index.model import describe_model
+from merganser.index.model import recognise_model
 from merganser.index.publishing import finish_unchanged, publish
 from merganser.index.shards import embed_shard
 from merganser.index.surveys import survey
@@ -66,10 +66,10 @@ async def index_once_async(
         StoreError: The folder is busy, foreign, damaged or full, or too many files failed.
         ModelRunnerError: The server could not embed.
     """
-    found = survey(definition, fingerprint=embedder.fingerprint if embedder else "", full=full)
+    model = await recognise_model(embedder, definition) if embedder else None
+    found = survey(definition, fingerprint=model.fingerprint if model else "", full=full)
     if not found.has_work:
         return finish_unchanged(found)
-    model = await describe_model(embedder, found) if embedder else None
     with begin_run(found, model=model) as workspace:
         for shard in workspace.shards:
             if on_progress:

@@ -103,17 +103,25 @@ def plan_shards(survey: Survey, *, chunks_per_shard: int = CHUNKS_PER_SHARD) -> 
         survey: What differs.
         chunks_per_shard: About how many chunks one shard has; a large file is a shard of its own.
     """
-    budget = chunks_per_shard * survey.definition.chunking.size * _FILL
     groups: list[list[Document]] = []
     filled = 0.0
     for document in survey.pending:
-        cost = max(document.size_bytes, survey.definition.chunking.size * _FILL / 2)
-        if not groups or filled + cost > budget:
+        chunks = _expected_chunks(document, survey.definition.chunking)
+        if not groups or filled + chunks > chunks_per_shard:
             groups.append([])
             filled = 0.0
         groups[-1].append(document)
-        filled += cost
+        filled += chunks
     return tuple(Shard(number, tuple(group)) for number, group in enumerate(groups))
+
+
+def expected_chunks(shard: Shard, chunking: ChunkingOptions) -> int:
+    """Estimate how many chunks a shard will have, from the sizes of its files."""
+    return round(sum(_expected_chunks(document, chunking) for document in shard.documents))
+
+
+def _expected_chunks(document: Document, chunking: ChunkingOptions) -> float:
+    return max(0.5, document.size_bytes / (chunking.size * _FILL))
 
 
 async def embed_shard(
@@ -143,6 +151,7 @@ async def embed_shard(
         return done
     began = time.monotonic()
     work = _read_files(workspace, shard)
+    workspace.progress.was_cut(shard.number, len(work.texts))
     embedded = reused = 0
     try:
         if embedder is not None and work.texts:
@@ -166,6 +175,7 @@ async def embed_shard(
             seconds=time.monotonic() - began,
         )
         _save_result(workspace, result)
+        workspace.progress.finished(shard.number)
     except OSError as error:
         raise StoreError(
             f"cannot write to the index folder {str(workspace.folder)!r}: {error}; the served "

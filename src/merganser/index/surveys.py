@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from merganser.documents import Skipped, scan_documents
 from merganser.errors import PlanError, SpecError, SpecErrors
+from merganser.index.model import is_served_by
 from merganser.index.observed import Observed, load_observed, save_observed
 from merganser.index.scope import Scope
 from merganser.store.layout import IndexFolder
@@ -249,11 +250,17 @@ def _hash_file(path: Path) -> str:
 def _reasons(base: Catalogue, definition: IndexDefinition, fingerprint: str) -> tuple[str, ...]:
     expected = {
         "chunking": (definition.chunking.fingerprint(), "the chunking changed"),
-        "embedding": (fingerprint, "the embedding model changed"),
+        "embedding": (fingerprint, _why_other_model(base, fingerprint)),
         "tokeniser": (str(TOKENISER_VERSION), "the tokeniser changed"),
         "schema_version": (str(SCHEMA_VERSION), "the format of the index changed"),
     }
     return tuple(why for key, (value, why) in expected.items() if base.meta.get(key) != value)
+
+
+def _why_other_model(base: Catalogue, fingerprint: str) -> str:
+    if is_served_by(base.meta.get("embedding", ""), fingerprint.partition("+")[0]):
+        return "the embedding model changed behind its unchanged name"
+    return "the embedding model changed"
 
 
 def _divide_missing(

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from merganser.errors import PlanError, StoreError
-from merganser.index.shards import CHUNKS_PER_SHARD, Shard, plan_shards
+from merganser.index.progress import EmbedProgress
+from merganser.index.shards import CHUNKS_PER_SHARD, Shard, expected_chunks, plan_shards
 from merganser.index.surveys import survey as survey_again
 from merganser.store.catalogue import read_segment_rows
 from merganser.store.embeddings import EmbeddingStore, SegmentSource
@@ -28,11 +29,13 @@ from merganser.store.schema import connect
 from merganser.store.snapshots import collect, collect_builds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
     import duckdb
 
+    from merganser.embed_service import EmbedService
     from merganser.index.model import SnapshotModel
     from merganser.index.surveys import Survey
 
@@ -70,16 +73,23 @@ class Workspace:
         index: The index folder.
         plan: What is to be done.
         path: The run's working folder.
+        progress: How far its embedding is.
     """
 
     def __init__(self, index: IndexFolder, plan: RunPlan, lock: WriterLock) -> None:
         self.index = index
         self.plan = plan
         self.path = index.build / plan.run_id
+        chunking = plan.survey.definition.chunking
+        self.progress = EmbedProgress(
+            plan.survey.definition.name,
+            {shard.number: expected_chunks(shard, chunking) for shard in plan.shards},
+        )
         self._lock = lock
         self._guard = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._embeddings: EmbeddingStore | None = None
+        self._service: EmbedService | None = None
         self._closed = False
 
     @classmethod
@@ -155,11 +165,27 @@ class Workspace:
                 )
             return self._embeddings
 
+    def service(self, start: Callable[[], EmbedService]) -> EmbedService:
+        """Give the run's one embedder; the first call starts it, the end of the run ends it.
+
+        Raises:
+            MerganserError: It could not be started.
+        """
+        with self._guard:
+            if self._closed:
+                raise StoreError(f"the run {self.run_id} is over")
+            if self._service is None:
+                self._service = start()
+            return self._service
+
     def close(self) -> None:
-        """Remove the working folder and let the next run write."""
-        if self._closed:
-            return
-        self._closed = True
+        """Give up what is being embedded, remove the working folder and let the next run write."""
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+        if self._service is not None:
+            self._service.close()
         _open.pop((self.folder.resolve(), self.run_id), None)
         if self._embeddings is not None:
             self._embeddings.close()

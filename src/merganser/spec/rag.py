@@ -105,11 +105,11 @@ class ChunkedEmbeddingsSpec(_Strategy):
     """Least similarity of a hit; none when left out. cagent drops hits below 0.5 by default,
     which with many small models is nearly all of them, so the cut is made only where written."""
 
-    embedding_batch_size: Count = 50
-    """Most texts in one request."""
+    embedding_batch_size: Count | None = None
+    """Most texts in one request; the best number is found when left out (cagent: 50)."""
 
-    max_embedding_concurrency: Count = 3
-    """Most requests at a time."""
+    max_embedding_concurrency: Count | None = None
+    """Most requests at a time; the best number is found when left out (cagent: 3)."""
 
 
 class Bm25Spec(_Strategy):

@@ -234,6 +234,23 @@ def read_segment_rows(path: Path) -> tuple[SegmentRow, ...]:
             raise StoreError(f"the snapshot {str(path)!r} is damaged ({error})") from error
 
 
+def read_model(path: Path) -> tuple[str, Canaries | None]:
+    """Read which embedding model a snapshot has, by fingerprint, and its canaries.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        StoreFormatError: A newer merganser wrote it, or it is no catalogue.
+        StoreError: It is damaged.
+    """
+    with borrow("g") as connection:
+        try:
+            meta = attach_catalogue(connection, path)
+            canaries = read_canaries(connection.cursor(), int(meta.get("dimensions", "0")))
+            return meta.get("embedding", ""), canaries
+        except duckdb.Error as error:
+            raise StoreError(f"the snapshot {str(path)!r} is damaged ({error})") from error
+
+
 def read_catalogue(path: Path) -> Catalogue:
     """Read a snapshot's catalogue.
 

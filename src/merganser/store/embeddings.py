@@ -310,7 +310,8 @@ def drop_journals(
 
 def journal_folder(folder: IndexFolder, fingerprint: str) -> Path:
     """Give the folder of one model's journals."""
-    return folder.embeddings / fingerprint[:32]
+    name, _, drift = fingerprint.partition("+")
+    return folder.embeddings / (f"{name[:32]}+{drift}" if drift else name[:32])
 
 
 def _is_old(path: Path) -> bool:

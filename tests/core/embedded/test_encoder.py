@@ -5,34 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from merganser.embedded.encoder import EncoderPool, plan_batches
+from merganser.embedded.encoder import EncoderPool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LENGTHS = st.lists(st.integers(1, 600), max_size=80)
 
-
-@given(_LENGTHS)
-def test_every_text_is_in_exactly_one_batch(lengths: list[int]) -> None:
-    batches = list(plan_batches(lengths))
-
-    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
-
-
-@given(_LENGTHS)
-def test_padded_batches_stay_within_the_budget(lengths: list[int]) -> None:
-    for batch in plan_batches(lengths, budget=512):
-        padded = max(lengths[index] for index in batch) * len(batch)
-
-        assert padded <= 512 or len(batch) == 1
-
-
-def _constant(tokens: Sequence[Sequence[int]]) -> Any:
-    return np.array([[ids[0], len(ids)] for ids in tokens], np.float32)
+def _constant(ids: Sequence[int]) -> Any:
+    return np.array([ids[0], len(ids)], np.float32)
 
 
 def test_vectors_come_in_the_order_of_the_texts() -> None:
@@ -45,15 +26,15 @@ def test_vectors_come_in_the_order_of_the_texts() -> None:
     assert [[n, len(t)] for n, t in enumerate(texts)] == vectors.tolist()
 
 
-def test_a_query_overtakes_the_batches_of_a_large_request() -> None:
+def test_a_query_overtakes_the_texts_of_a_large_request() -> None:
     order = list[int]()
     begun, go_on = threading.Event(), threading.Event()
 
-    def encode(tokens: Sequence[Sequence[int]]) -> Any:
+    def encode(ids: Sequence[int]) -> Any:
         begun.set()
         go_on.wait(10)
-        order.append(tokens[0][0])
-        return _constant(tokens)
+        order.append(ids[0])
+        return _constant(ids)
 
     pool = EncoderPool(encode, 2, workers=1)
     large = pool.submit([[1] * 512 for _ in range(5)])
@@ -64,18 +45,18 @@ def test_a_query_overtakes_the_batches_of_a_large_request() -> None:
     large.result(timeout=10)
     pool.close()
 
-    assert order.index(2) <= 2, "it waits for the running batch and at most one more"
+    assert order.index(2) <= 2, "it waits for the running text and at most one more"
 
 
 def test_cancelled_requests_are_not_computed() -> None:
     begun, go_on = threading.Event(), threading.Event()
     computed = list[int]()
 
-    def encode(tokens: Sequence[Sequence[int]]) -> Any:
+    def encode(ids: Sequence[int]) -> Any:
         begun.set()
         go_on.wait(10)
-        computed.append(tokens[0][0])
-        return _constant(tokens)
+        computed.append(ids[0])
+        return _constant(ids)
 
     pool = EncoderPool(encode, 2, workers=1)
     first = pool.submit([[1]])
@@ -91,11 +72,11 @@ def test_cancelled_requests_are_not_computed() -> None:
     assert computed == [1, 3]
 
 
-def test_one_failing_batch_fails_its_request_only() -> None:
-    def encode(tokens: Sequence[Sequence[int]]) -> Any:
-        if tokens[0][0] == 13:
+def test_one_failing_text_fails_its_request_only() -> None:
+    def encode(ids: Sequence[int]) -> Any:
+        if ids[0] == 13:
             raise ValueError("unlucky")
-        return _constant(tokens)
+        return _constant(ids)
 
     pool = EncoderPool(encode, 2, workers=2)
     bad, good = pool.submit([[13] * 300, [1] * 500]), pool.submit([[7]])
@@ -109,10 +90,10 @@ def test_one_failing_batch_fails_its_request_only() -> None:
 def test_closing_fails_what_still_waits() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def encode(tokens: Sequence[Sequence[int]]) -> Any:
+    def encode(ids: Sequence[int]) -> Any:
         begun.set()
         go_on.wait(10)
-        return _constant(tokens)
+        return _constant(ids)
 
     pool = EncoderPool(encode, 2, workers=1)
     pool.submit([[1]])

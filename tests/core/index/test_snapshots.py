@@ -15,10 +15,10 @@ from merganser.errors import NoSnapshotError, StoreError
 from merganser.index import (
     begin_run,
     build_snapshot,
-    describe_model,
     embed_shard,
     open_built,
     publish,
+    recognise_model,
     survey,
 )
 from merganser.index.merging import FEW_SEGMENTS, MAX_SEGMENTS, SegmentState, choose_merges
@@ -246,8 +246,8 @@ def test_shards_in_threads_embed_equal_texts_once(corpus: Corpus):
             with contextlib.suppress(threading.BrokenBarrierError):
                 barrier.wait(timeout=0.5)
 
-    found = survey(corpus.definition, fingerprint=corpus.embedder.fingerprint)
-    model = asyncio.run(describe_model(corpus.embedder, found))
+    model = asyncio.run(recognise_model(corpus.embedder, corpus.definition))
+    found = survey(corpus.definition, fingerprint=model.fingerprint)
     corpus.embedded()
     corpus.embedder.before = wait
     with begin_run(found, model=model, chunks_per_shard=20) as workspace:

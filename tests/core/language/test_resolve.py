@@ -53,7 +53,7 @@ def test_the_seed_resolves_with_cagents_defaults(seed: Config):
     assert (rag.limit, rag.deduplicate, rag.fusion.strategy, rag.fusion.k) == (15, True, "rrf", 60)
     embedding = strategy.index.embedding
     assert embedding is not None
-    assert (embedding.dimensions, embedding.batch_size, embedding.concurrency) == (None, 50, 3)
+    assert (embedding.dimensions, embedding.batch_size, embedding.concurrency) == (None, None, None)
     assert (embedding.model.provider, embedding.model.model) == ("dmr", "ai/embeddinggemma")
 
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merganser.embed import Embedder, pieces_needed, split_pieces
-from merganser.embed_limit import InFlightLimiter
 from merganser.embed_prompts import Prompts, prompts_of
 from merganser.errors import (
     InputTooLongError,
     ProtocolError,
+    RequestRejectedError,
     RunnerUnavailableError,
 )
 from merganser.model_runner import ModelRunner, ServedModel
@@ -35,8 +35,8 @@ def embedder_of(
     ref: str = EMBEDDER,
     *,
     dimensions: int | None = None,
-    batch_size: int = 50,
-    concurrency: int = 3,
+    batch_size: int | None = 50,
+    concurrency: int | None = 3,
     served: ServedModel | None = None,
     **model: Any,
 ) -> Embedder:
@@ -80,12 +80,59 @@ async def test_requests_hold_texts_of_like_length_up_to_the_batch_size(
     assert sorted(sizes(double)) == [5, 10, 10]
 
 
-async def test_a_request_stays_within_its_budget_of_characters(client: ModelRunner, double: Double):
-    texts = ["x" * 10_000 for _ in range(7)]
+async def test_a_request_stays_within_its_budget_of_tokens(client: ModelRunner, double: Double):
+    double.token_limit = 10_000
+    texts = ["word " * 2_000 for _ in range(7)]
 
-    await embedder_of(client).embed_documents(texts)
+    await embedder_of(client, concurrency=1).embed_documents(texts)
 
-    assert sizes(double) == [3, 3, 1]
+    # A guess of 4 characters a token comes first, then the server's count of 5.
+    assert sizes(double) == [1, 2, 2, 2]
+
+
+async def test_calls_share_requests_and_the_first_is_served_first(
+    client: ModelRunner, double: Double
+):
+    embedder = embedder_of(client, batch_size=8, concurrency=1)
+    done: list[str] = []
+
+    async def call(name: str, count: int) -> None:
+        await embedder.embed_documents([f"{name} {n}" for n in range(count)])
+        done.append(name)
+
+    await asyncio.gather(call("first", 12), call("second", 12))
+
+    assert done == ["first", "second"]
+    assert sizes(double) == [8, 8, 8]
+
+
+async def test_a_failed_call_leaves_the_others_alone(client: ModelRunner, double: Double):
+    embedder = embedder_of(client, batch_size=4, concurrency=1)
+    double.fail(EMBEDDINGS, 400, {"error": {"code": 400, "message": "no"}})
+
+    results = await asyncio.gather(
+        embedder.embed_documents([f"first {n}" for n in range(8)]),
+        embedder.embed_documents([f"second {n}" for n in range(8)]),
+        return_exceptions=True,
+    )
+
+    assert isinstance(results[0], RequestRejectedError)
+    assert not isinstance(results[1], BaseException)
+    assert results[1].shape == (8, 16)
+
+
+async def test_a_cancelled_call_sends_no_more(client: ModelRunner, double: Double):
+    double.delay = 0.05
+    embedder = embedder_of(client, batch_size=1, concurrency=1)
+    call = asyncio.ensure_future(embedder.embed_documents([f"text {n}" for n in range(50)]))
+    await asyncio.sleep(0.12)
+
+    call.cancel()
+    await asyncio.wait([call])
+
+    asked = len(double.asked(EMBEDDINGS))
+    await asyncio.sleep(0.15)
+    assert len(double.asked(EMBEDDINGS)) == asked <= 4
 
 
 async def test_progress_counts_every_text_once(client: ModelRunner):
@@ -138,7 +185,9 @@ async def test_a_known_long_text_travels_alone_from_then_on(client: ModelRunner,
 
     await embedder.embed_documents(["word " * 800, "short", "text"])
 
-    assert sizes(double) == [1, 2, 2]
+    long = "word " * 800
+    requests = [one.body["input"] for one in double.asked(EMBEDDINGS)]
+    assert [[long]] == [request for request in requests if long in request]
 
 
 async def test_a_limit_that_not_even_one_character_meets_is_an_error(
@@ -228,29 +277,12 @@ async def test_an_error_stops_the_other_requests(client: ModelRunner, double: Do
 
 
 async def test_no_more_requests_are_in_flight_than_allowed(client: ModelRunner, double: Double):
-    texts = [f"text {n}" for n in range(12)]
-    double.delay = 0.03
+    texts = [f"text {n}" for n in range(40)]
+    double.delay = 0.01
 
     await embedder_of(client, batch_size=1, concurrency=3).embed_documents(texts)
 
     assert double.most_in_flight == 3
-
-
-async def test_the_limit_grows_by_one_a_round_and_halves_on_trouble():
-    limiter = InFlightLimiter(8)
-    limits = [limiter.limit]
-    for _ in range(2 + 3 + 4):
-        async with limiter.slot():
-            pass
-        limits.append(limiter.limit)
-
-    limiter.overloaded()
-    limits.append(limiter.limit)
-    for _ in range(3):
-        limiter.overloaded()
-
-    assert limits == [2, 2, 3, 3, 3, 4, 4, 4, 4, 5, 2]
-    assert limiter.limit == 1
 
 
 async def test_a_fingerprint_changes_with_whatever_changes_a_vector(client: ModelRunner):

@@ -1,0 +1,207 @@
+"""Find the request size and the number of requests in flight at which a server embeds fastest.
+
+One slot on a CPU, eight on a GPU, a server that others use too: no fixed setting is good for all,
+and none of them says which it is. So the pace is found by climbing: one of the two numbers is
+doubled or halved, what the server then does is measured, and the change stays when it pays. A
+settled pace is looked at all the time and found anew when the server becomes slower or faster.
+
+The measure is Little's law, the tokens of a request over its latency times the requests in flight:
+it needs no window of time, so answers that come in bursts do not disturb it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+MOST_TOKENS = 32_768
+MOST_TEXTS = 512
+MOST_REQUESTS = 32
+"""Beyond these nothing was ever gained, and one text that is too long fails a whole request."""
+
+_LEAST_TOKENS = 512
+_FIRST_TOKENS = 4_096  # two dozen chunks
+_FIRST_REQUESTS = 2  # keeps one slot busy while the answer travels
+# Less is within what different texts and neighbours on the machine do to the measure.
+_WORTHWHILE = 1.04
+# A settled server whose rate leaves these bounds has changed.
+_SLOWER, _FASTER = 0.8, 1.3
+_FIRST_HOLD, _LONGEST_HOLD = 8, 128  # measurements before a settled pace is questioned
+# English and code are near 4 characters a token; the server's own counts take over at once.
+_FIRST_TOKENS_PER_CHARACTER = 0.25
+
+Move = Literal["more requests", "more tokens", "fewer requests", "fewer tokens"]
+_OPPOSITE: dict[Move, Move] = {
+    "more requests": "fewer requests",
+    "more tokens": "fewer tokens",
+    "fewer requests": "more requests",
+    "fewer tokens": "more tokens",
+}
+_learnt: dict[Hashable, Setting] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How texts are sent.
+
+    Attributes:
+        tokens: In one request, about.
+        requests: In flight at a time.
+    """
+
+    tokens: int
+    requests: int
+
+
+class Pace:
+    """The setting of one client of one model, as it is found out.
+
+    Args:
+        key: The server and the model: what was found for them in this process is where to begin.
+        most_texts: Most texts in one request, or None for what is best.
+        most_requests: Most requests in flight, or None for what is best.
+    """
+
+    def __init__(
+        self,
+        key: Hashable = None,
+        *,
+        most_texts: int | None = None,
+        most_requests: int | None = None,
+    ) -> None:
+        self.most_texts = most_texts or MOST_TEXTS
+        self._most_requests = most_requests or MOST_REQUESTS
+        self._ceiling = self._most_requests
+        self._key = key
+        first = _learnt.get(key, Setting(_FIRST_TOKENS, _FIRST_REQUESTS))
+        self.setting = replace(first, requests=min(first.requests, self._most_requests))
+        self.round = 0
+        self._best = self.setting
+        self._best_rate = 0.0
+        self._moves: deque[Move] = deque()
+        self._move: Move = "more requests"
+        self._holds = 0
+        self._hold = _FIRST_HOLD
+        self._characters = self._tokens = 0
+        self._begin(self.setting)
+
+    @property
+    def characters(self) -> int:
+        """About how many characters one request should hold, by the server's count of tokens."""
+        return max(1, int(self.setting.tokens / self._tokens_per_character))
+
+    def counted(self, characters: int, tokens: int) -> None:
+        """Learn from the server's own count how many tokens texts have."""
+        if tokens > 0:
+            self._characters += characters
+            self._tokens += tokens
+
+    def answered(self, began_in: int, characters: int, seconds: float) -> None:
+        """Take note of an answer that came while there was more to send.
+
+        Args:
+            began_in: The ``round`` in which the request was sent.
+            characters: Of its texts.
+            seconds: Until the answer.
+        """
+        if began_in != self.round:
+            return
+        if self._skip:  # it shared the server with requests of the setting before
+            self._skip -= 1
+            return
+        self._sent += characters
+        self._seconds += seconds
+        self._answers += 1
+        if self._answers >= max(4, 2 * self.setting.requests):
+            rate = self._sent / max(self._seconds, 1e-9) * self.setting.requests
+            self._decide(rate)
+
+    def overloaded(self, began_in: int) -> None:
+        """Take note that a request was refused or lost; those of one round count once."""
+        if began_in != self.round:
+            return
+        self._ceiling = max(1, self.setting.requests // 2)
+        self._best = replace(self._best, requests=min(self._best.requests, self._ceiling))
+        self._best_rate = 0.0
+        self._moves.clear()
+        self._hold = _FIRST_HOLD
+        self._begin(self._best)
+
+    @property
+    def _tokens_per_character(self) -> float:
+        return self._tokens / self._characters if self._tokens else _FIRST_TOKENS_PER_CHARACTER
+
+    def _begin(self, setting: Setting) -> None:
+        """Send by a setting from now on, and measure it."""
+        if setting != self.setting or not self.round:
+            self._skip = setting.requests
+        self.setting = setting
+        self.round += 1
+        self._sent = self._answers = 0
+        self._seconds = 0.0
+
+    def _decide(self, rate: float) -> None:
+        if self.setting != self._best:
+            self._judge(rate)
+        elif not self._best_rate:
+            self._best_rate = rate
+            self._moves = deque(_OPPOSITE)
+        elif not self._is_steady(rate):
+            self._best_rate = 0.0  # measured once more, then everything is tried again
+            self._hold = _FIRST_HOLD
+        self._try_next()
+
+    def _judge(self, rate: float) -> None:
+        """Keep a trial that pays, and go on in its direction."""
+        if rate > self._best_rate * _WORTHWHILE:
+            self._best, self._best_rate = self.setting, rate
+            back = _OPPOSITE[self._move]
+            self._moves = deque(
+                (self._move, *(m for m in _OPPOSITE if m not in {self._move, back}))
+            )
+            if self._key is not None:
+                _learnt[self._key] = self._best
+
+    def _is_steady(self, rate: float) -> bool:
+        """Follow a settled rate; False when it is time to try everything again."""
+        if not _SLOWER < rate / self._best_rate < _FASTER:
+            return False
+        self._best_rate += (rate - self._best_rate) / 4
+        self._holds += 1
+        if self._holds < self._hold:
+            return True
+        self._holds = 0
+        self._hold = min(2 * self._hold, _LONGEST_HOLD)
+        self._ceiling = min(2 * self._ceiling, self._most_requests)
+        self._moves = deque(_OPPOSITE)
+        return True
+
+    def _try_next(self) -> None:
+        """Begin the next trial, or go back to the best setting."""
+        while self._moves:
+            move = self._moves.popleft()
+            trial = self._moved(move)
+            if trial is not None:
+                self._move = move
+                self._begin(trial)
+                return
+        self._begin(self._best)
+
+    def _moved(self, move: Move) -> Setting | None:
+        """Give the setting a step away from the best, or None at a limit."""
+        tokens, requests = self._best.tokens, self._best.requests
+        match move:
+            case "more requests":
+                requests = min(2 * requests, self._ceiling)
+            case "fewer requests":
+                requests = max(1, requests // 2)
+            case "more tokens":
+                tokens = min(2 * tokens, MOST_TOKENS)
+            case _:
+                tokens = max(_LEAST_TOKENS, tokens // 2)
+        moved = Setting(tokens, requests)
+        return None if moved == self._best else moved
