@@ -38,17 +38,25 @@ class JsonLine:
     Attributes:
         number: From 1.
         text: As written.
-        values: The object.
+        values: The object, or one inside it.
+        start: Where in the text that one begins, at the earliest.
     """
 
     number: int
     text: str
     values: dict[str, Any]
+    start: int = 0
+
+    def part(self, values: dict[str, Any], key: str) -> JsonLine:
+        """Give an object that stands in the value of a key, or in the line where it has none."""
+        return JsonLine(self.number, self.text, values, max(self._find(key), 0))
 
     def error(self, problem: str, key: str, *, fix: str = "") -> LineError:
         """Give the error of one key's value."""
-        quoted = json.dumps(key, ensure_ascii=False)
-        return LineError(problem, self.text.find(quoted) + 1, fix=fix)
+        return LineError(problem, self._find(key) + 1, fix=fix)
+
+    def _find(self, key: str) -> int:
+        return self.text.find(json.dumps(key, ensure_ascii=False), self.start)
 
     def check_keys(self, known: Collection[str]) -> None:
         """Refuse keys that are not known.

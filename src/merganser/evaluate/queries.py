@@ -136,7 +136,7 @@ def _label(line: JsonLine, entry: Any) -> Label:
     if not isinstance(entry, dict):
         fix = 'write {"path": "...", "lines": "10-40"}'
         raise line.error(f"must name a path, got {entry!r}", "expected", fix=fix)
-    part = JsonLine(line.number, line.text, cast("dict[str, Any]", entry))
+    part = line.part(cast("dict[str, Any]", entry), "expected")
     part.check_keys(_LABEL_KEYS)
     grade = part.values.get("grade", 1)
     if isinstance(grade, bool) or not isinstance(grade, int) or not 1 <= grade <= HIGHEST_GRADE:
@@ -190,7 +190,7 @@ def _filter(line: JsonLine) -> Filter | None:
     if not isinstance(filters, dict):
         fix = 'write {"path": ["src/"], "language": "python"}'
         raise line.error(f"filters must be an object, got {filters!r}", "filters", fix=fix)
-    part = JsonLine(line.number, line.text, cast("dict[str, Any]", filters))
+    part = line.part(cast("dict[str, Any]", filters), "filters")
     part.check_keys(_FILTER_KEYS)
     paths, languages, symbols = (_texts(part, key) for key in _FILTER_KEYS)
     return Filter(paths=paths, languages=languages, symbols=symbols)

@@ -123,6 +123,7 @@ async def evaluate(
     Raises:
         TransientError: The model server cannot be reached or is busy: nothing can be said.
         StoreError: An index cannot be read, or another model embedded it.
+        MerganserError: Every query failed, which says nothing of the index; the first reason.
     """
     started, began = datetime.now(UTC), time.perf_counter()
     locator = Locator(retriever.snapshots.values())
@@ -132,6 +133,8 @@ async def evaluate(
         results.append(await _run_query(retriever, query, locator, metrics, rerank))
         activity = f"evaluate {retriever.definition.name}"
         report(activity, number, len(queries.queries), unit="queries")
+    if all(result.error for result in results):
+        raise MerganserError(f"no query could be searched: {results[0].error}")
     return Evaluation(
         retriever.definition.name,
         queries,

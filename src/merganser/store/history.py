@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from merganser.store.layout import IndexFolder
 
 _PATIENCE_SECONDS = 5.0
+_BUSY = ("lock", "file handle conflict")
+# What DuckDB says when another process has the file, and when another thread of this one has.
 
 _RUNS_TABLE = """CREATE TABLE IF NOT EXISTS h.runs (
     run_id VARCHAR, started TIMESTAMP, finished TIMESTAMP, status VARCHAR, generation INTEGER,
@@ -148,17 +150,15 @@ def open_history(index: IndexFolder, action: Callable[[duckdb.DuckDBPyConnection
         connection = connect()
         try:
             action(connection)
-        except duckdb.IOException as error:
-            if "lock" not in str(error):
+        except (duckdb.SerializationException, duckdb.InvalidInputException) as error:
+            raise StoreFormatError(f"{str(index.history)!r} cannot be read: {error}") from error
+        except duckdb.Error as error:
+            if not any(words in str(error) for words in _BUSY):
                 raise StoreError(f"{str(index.history)!r}: {error}") from error
             if time.monotonic() > deadline:
                 raise StoreBusyError(
                     f"{str(index.history)!r} is kept busy by another process: {error}"
                 ) from error
-        except (duckdb.SerializationException, duckdb.InvalidInputException) as error:
-            raise StoreFormatError(f"{str(index.history)!r} cannot be read: {error}") from error
-        except duckdb.Error as error:
-            raise StoreError(f"{str(index.history)!r}: {error}") from error
         else:
             return
         finally:
