@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 from merganser.embed import Embedder
 from merganser.errors import MerganserError, ModelRunnerError
 from merganser.explain import IndexWork, World, work_of
-from merganser.index import survey
+from merganser.index import recognise_model, survey
 from merganser.index.forecast import forecast
 from merganser.model_runner import ModelRunner, canonical, resolve_address, token_of
 from merganser.plan import CheckModel, SurveySources
+from merganser.store import IndexFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from merganser.model_runner import ServedModel
     from merganser.plan import Plan
-    from merganser.resolve import IndexDefinition, ModelRef
+    from merganser.resolve import EmbeddingDefinition, IndexDefinition, ModelRef
 
 
 async def look_ahead(plans: Iterable[Plan], *, base_url: str | None, full: bool = False) -> World:
@@ -41,7 +42,9 @@ async def look_ahead(plans: Iterable[Plan], *, base_url: str | None, full: bool 
     work: dict[str, IndexWork] = {}
     for stage in stages:
         if isinstance(stage, SurveySources) and stage.index.name not in work:
-            work[stage.index.name] = _look_at_index(stage.index, served, full=full)
+            work[stage.index.name] = await _look_at_index(
+                stage.index, served, base_url=base_url, full=full
+            )
     return World(words, work)
 
 
@@ -58,20 +61,18 @@ async def _look_at_model(model: ModelRef, base_url: str | None) -> tuple[str, Se
     return f"local at {address.shown}{alias}", found
 
 
-def _look_at_index(
-    index: IndexDefinition, served: dict[str, ServedModel], *, full: bool
+async def _look_at_index(
+    index: IndexDefinition, served: dict[str, ServedModel], *, base_url: str | None, full: bool
 ) -> IndexWork:
     """Survey and forecast; without the model nobody knows whether its vectors are still good."""
     fingerprint = ""
-    if index.embedding is not None:
-        model = index.embedding.model
-        found = served.get(canonical(model.model))
-        if found is None:
-            return IndexWork(problem=f"it depends on {model.model!r}, which is not there")
-        runner = ModelRunner("http://127.0.0.1")  # never opened: a fingerprint asks nothing
-        dimensions = index.embedding.dimensions
-        fingerprint = Embedder(runner, model, found, dimensions=dimensions).fingerprint
     try:
+        if index.embedding is not None:
+            model = index.embedding.model
+            found = served.get(canonical(model.model))
+            if found is None:
+                return IndexWork(problem=f"it depends on {model.model!r}, which is not there")
+            fingerprint = await _recognise(index, index.embedding, found, base_url)
         surveyed = survey(index, fingerprint=fingerprint, full=full)
         costs = forecast(surveyed)
     except MerganserError as error:
@@ -82,3 +83,19 @@ def _look_at_index(
         texts_to_embed=costs.texts_to_embed if fingerprint else None,
         seconds=costs.seconds,
     )
+
+
+async def _recognise(
+    index: IndexDefinition,
+    embedding: EmbeddingDefinition,
+    served: ServedModel,
+    base_url: str | None,
+) -> str:
+    """Give the model's fingerprint; where there is a snapshot, eight canary texts are embedded."""
+    model = embedding.model
+    address = await resolve_address(base_url=model.base_url or base_url)
+    async with ModelRunner(address, token=token_of(model)) as runner:
+        embedder = Embedder(runner, model, served, dimensions=embedding.dimensions)
+        if IndexFolder(index.folder).read_current() is None:
+            return embedder.fingerprint
+        return (await recognise_model(embedder, index)).fingerprint

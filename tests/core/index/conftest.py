@@ -35,6 +35,8 @@ class HashEmbedder:
 
     fingerprint: str = "a" * 64
     dimensions: int = _DIMENSIONS
+    salt: str = ""
+    noise: float = 0.0
     texts: list[str] = field(default_factory=list[str])
     before: Callable[[Sequence[str]], None] | None = None
 
@@ -43,10 +45,13 @@ class HashEmbedder:
             self.before(texts)
         self.texts += (text for text in texts if text not in CANARY_TEXTS)
         rows = [
-            np.frombuffer(hashlib.shake_256(t.encode()).digest(self.dimensions), dtype=np.uint8)
+            np.frombuffer(
+                hashlib.shake_256((self.salt + t).encode()).digest(self.dimensions), dtype=np.uint8
+            )
             for t in texts
         ]
         vectors = np.array(rows, dtype=np.float32) - 127.5
+        vectors *= 1 + self.noise * np.random.default_rng(1).standard_normal(vectors.shape)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
