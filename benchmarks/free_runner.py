@@ -53,7 +53,7 @@ class FreeEmbeddings:
             counted, self._texts = self._texts, 0
             await _send_json(send, {"texts": counted})
         elif path.endswith("/v1/embeddings"):
-            document = json.loads(await _read_body(receive))
+            document = json.loads(await read_body(receive))
             texts = document["input"]
             texts = [texts] if isinstance(texts, str) else texts
             self._texts += len(texts)
@@ -73,7 +73,8 @@ def _answer(document: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
     return {"object": "list", "model": document.get("model"), "data": data, "usage": usage}
 
 
-async def _read_body(receive: Any) -> bytes:
+async def read_body(receive: Any) -> bytes:
+    """Read the whole body of a request."""
     body = b""
     while True:
         message = await receive()

@@ -205,3 +205,8 @@ class Pace:
                 tokens = max(_LEAST_TOKENS, tokens // 2)
         moved = Setting(tokens, requests)
         return None if moved == self._best else moved
+
+
+def forget_paces() -> None:
+    """Let the next clients begin without what was found for their servers."""
+    _learnt.clear()

@@ -1,0 +1,255 @@
+"""Measure the embedding pipeline against what the server itself can do for the same texts.
+
+    python benchmarks/bench_embed.py [TREE] [--files N] [--only PROFILE]
+
+The pipeline is what an index run uses: shards of 512 texts from two threads through one
+``EmbedService``, which finds the request size and the concurrency by itself. Beside it stands the
+best fixed client: length-sorted requests of a fixed size, a fixed number in flight. Its settings
+are tried on a part of the texts, the two best on all, between two runs of the pipeline.
+
+Three servers are simulated (real HTTP, hashed vectors, time as the profile says): ``one-slot``,
+``eight-slots`` and ``slowing``, which loses six slots after half of the texts. ``real`` is the
+embedded runner with real weights, on this machine's processors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import statistics
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from free_runner import MODEL, FreeEmbeddings, read_body
+
+from merganser.documents import read_document, scan_documents
+from merganser.embed import Embedder
+from merganser.embed_pace import forget_paces
+from merganser.embed_service import EmbedService
+from merganser.embedded.server import EmbeddedRunner
+from merganser.errors import SkipDocument
+from merganser.model_runner import ModelRunner, ServedModel
+from merganser.resolve import ModelRef
+from merganser.split import ChunkingOptions, split_document
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Sequence
+
+SHARD_TEXTS = 512
+SHARDS_AT_A_TIME = 2
+CHARACTERS_PER_TOKEN = 4
+SIZES = (1_024, 4_096, 16_384, 32_768)
+CONCURRENCIES = (1, 2, 4, 8, 16)
+SCREENED_SHARE = 10
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How a simulated server takes its time.
+
+    Attributes:
+        slots: Requests that it works on at once; others wait.
+        request_seconds: Of each request.
+        token_seconds: Of each token in a slot.
+        slots_later: After half of the texts.
+        repeat: How often the texts are sent, so that a fast server has work for a while.
+    """
+
+    slots: int
+    request_seconds: float
+    token_seconds: float
+    slots_later: int | None = None
+    repeat: int = 1
+
+
+PROFILES = {
+    "one-slot": Profile(1, 0.01, 1 / 50_000),
+    "eight-slots": Profile(8, 0.1, 1 / 10_000, repeat=2),
+    "slowing": Profile(8, 0.1, 1 / 10_000, slots_later=2, repeat=2),
+}
+
+
+class PacedEmbeddings:
+    """ASGI middleware that makes embeddings take the time of a profile."""
+
+    def __init__(self, app: Any, profile: Profile) -> None:
+        self._app = FreeEmbeddings(app)
+        self._profile = profile
+        self._busy = 0
+        self._left = asyncio.Condition()
+        self.texts = 0
+        self.texts_until_later = 0
+
+    @property
+    def _slots(self) -> int:
+        later = self._profile.slots_later
+        return later if later and self.texts > self.texts_until_later else self._profile.slots
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Wait for a slot, and in it; then answer."""
+        if not scope.get("path", "").endswith("/v1/embeddings"):
+            await self._app(scope, receive, send)
+            return
+        body = await read_body(receive)
+        texts = json.loads(body)["input"]
+        tokens = sum(map(len, texts)) / CHARACTERS_PER_TOKEN
+        async with self._left:
+            await self._left.wait_for(lambda: self._busy < self._slots)
+            self._busy += 1
+        try:
+            await asyncio.sleep(
+                self._profile.request_seconds + tokens * self._profile.token_seconds
+            )
+        finally:
+            async with self._left:
+                self._busy -= 1
+                self.texts += len(texts)
+                self._left.notify_all()
+
+        async def replay() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, replay, send)
+
+
+def main() -> None:
+    """Measure the chosen profiles and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tree", type=Path, nargs="?", help="default: the installed Prefect package")
+    parser.add_argument("--files", type=int, help="take only every n-th file, so many in all")
+    parser.add_argument("--only", choices=[*PROFILES, "real"], action="append")
+    arguments = parser.parse_args()
+    texts = read_texts(arguments.tree or default_tree(), arguments.files)
+    print(f"{len(texts):,} texts, {sum(map(len, texts)):,} characters\n")
+    print("| server | texts/s: pipeline | best fixed | its tokens x requests | pipeline / best |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name in arguments.only or [*PROFILES, "real"]:
+        profile = PROFILES.get(name)
+        print(measure(name, profile, texts * (profile.repeat if profile else 1)), flush=True)
+
+
+def default_tree() -> Path:
+    """Give the folder of the installed Prefect package."""
+    import prefect
+
+    return Path(prefect.__file__).parent
+
+
+def read_texts(tree: Path, files: int | None) -> list[str]:
+    """Cut the Python and Markdown files of a tree as the demo does."""
+    options = ChunkingOptions(size=1000, overlap=0, code_aware=True)
+    scan = scan_documents((".",), base=tree, respect_vcs=False, exclude=())
+    documents = [d for d in scan.documents if d.path.endswith((".py", ".md"))]
+    step = max(1, len(documents) // files) if files else 1
+    texts: list[str] = []
+    for document in documents[::step][:files]:
+        try:
+            text = read_document(document).text
+        except SkipDocument:
+            continue
+        chunks = split_document(text, language=document.language, options=options)
+        texts += (chunk.text for chunk in chunks)
+    return texts
+
+
+def measure(name: str, profile: Profile | None, texts: Sequence[str]) -> str:
+    """Give the table's row of one server; seconds of the pipeline and of the best fixed client."""
+    pacers: list[PacedEmbeddings] = []
+
+    def wrap(app: Any) -> Any:
+        assert profile is not None
+        pacers.append(PacedEmbeddings(app, profile))
+        return pacers[-1]
+
+    with EmbeddedRunner(pulled=[MODEL], middleware=[wrap] if profile else []) as runner:
+
+        def begin(count: int) -> None:
+            for pacer in pacers:
+                pacer.texts, pacer.texts_until_later = 0, count // 2
+
+        asyncio.run(send_fixed(runner.url, texts[:8], 1_024, 1))  # loads the model
+        part = texts[:: 1 if len(texts) < SHARD_TEXTS else SCREENED_SHARE]
+        screened: list[tuple[float, int, int]] = []
+        for tokens, requests in itertools.product(SIZES, CONCURRENCIES):
+            if profile is None and requests > 4:
+                continue
+            begin(len(part))
+            screened.append((timed_fixed(runner.url, part, tokens, requests), tokens, requests))
+        pipeline: list[float] = []
+        fixed: list[tuple[float, int, int]] = []
+        for _, tokens, requests in [*sorted(screened)[:2], (0.0, 0, 0)]:
+            begin(len(texts))
+            pipeline.append(timed_pipeline(runner.url, texts))
+            if tokens:
+                begin(len(texts))
+                seconds = timed_fixed(runner.url, texts, tokens, requests)
+                fixed.append((seconds, tokens, requests))
+    ours, (best, tokens, requests) = statistics.median(pipeline), min(fixed)
+    rates = f"{len(texts) / ours:,.1f} | {len(texts) / best:,.1f}"
+    return f"| {name} | {rates} | {tokens:,} x {requests} | {ours / best:.3f} |"
+
+
+def timed_fixed(url: str, texts: Sequence[str], tokens: int, requests: int) -> float:
+    """Give the seconds of the fixed client."""
+    began = time.monotonic()
+    asyncio.run(send_fixed(url, texts, tokens, requests))
+    return time.monotonic() - began
+
+
+async def send_fixed(url: str, texts: Sequence[str], tokens: int, requests: int) -> None:
+    """Send length-sorted requests of about so many tokens, so many at a time."""
+    batches = deque(fixed_batches(texts, tokens * CHARACTERS_PER_TOKEN))
+
+    async with ModelRunner(url) as runner:
+
+        async def work() -> None:
+            while batches:
+                await runner.embed(MODEL, batches.popleft())
+
+        await asyncio.gather(*(work() for _ in range(requests)))
+
+
+def fixed_batches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
+    """Cut the texts into requests, the longest first, so that all workers end together."""
+    batch: list[str] = []
+    room = characters
+    for text in sorted(texts, key=len, reverse=True):
+        if batch and len(text) > room:
+            yield batch
+            batch, room = [], characters
+        batch.append(text)
+        room -= len(text)
+    if batch:
+        yield batch
+
+
+def timed_pipeline(url: str, texts: Sequence[str]) -> float:
+    """Give the seconds of an index run's embedding, beginning without any knowledge."""
+    forget_paces()
+    shards = [texts[i : i + SHARD_TEXTS] for i in range(0, len(texts), SHARD_TEXTS)]
+
+    @asynccontextmanager
+    async def open_embedder() -> AsyncGenerator[Embedder]:
+        async with ModelRunner(url) as runner:
+            served = await runner.model(MODEL) or ServedModel(MODEL, MODEL, MODEL)
+            model = ModelRef(name=MODEL, provider="dmr", model=MODEL)
+            yield Embedder(runner, model, served, dimensions=None)
+
+    began = time.monotonic()
+    service = EmbedService(open_embedder)
+    with ThreadPoolExecutor(SHARDS_AT_A_TIME) as pool:
+        for vectors in pool.map(lambda shard: asyncio.run(service.embed_documents(shard)), shards):
+            assert len(vectors), "every shard has texts"
+    service.close()
+    return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    main()
