@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 MODULE = "merganser.flows.pipelines"
 
-DEFAULT_WORKERS = 2
-"""Two shards at a time: one is chunked and stored while the other waits for the model server."""
+DEFAULT_WORKERS = 4
+"""Shards at a time: their texts are embedded in order, so the later ones are there to be taken when
+the first is stored, and a server with many slots always has enough."""
 
 
 event_sink: ContextVar[EventSink | None] = ContextVar("event_sink", default=None)
