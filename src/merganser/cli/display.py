@@ -15,6 +15,8 @@ from merganser.progress import listening
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from rich.progress import Task
+
     from merganser.progress import Progress
 
 PLAIN_SECONDS = 5.0
@@ -37,13 +39,21 @@ def shown_progress(*, quiet: bool = False) -> Generator[None]:
 @contextmanager
 def _bars() -> Generator[None]:
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class _Rate(ProgressColumn):
+        """Units a second, as measured of late."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.0f}/s" if task.speed else "")
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total} {task.fields[unit]}"),
+        _Rate(),
         TimeRemainingColumn(),
     )
     ids = dict[str, int]()
@@ -97,5 +107,6 @@ class _PlainLines:
         of = f" of {total}" if total is not None else ""
         left = ""
         if total and done and seconds > 1.0 and not finished:
-            left = f", about {(total - done) * seconds / done:.0f} s left"
+            rate, rest = done / seconds, (total - done) * seconds / done
+            left = f", {rate:.0f}/s, about {rest:.0f} s left"
         click.echo(f"{name}: {done}{of} {progress.unit}{left}", err=True)
