@@ -159,7 +159,7 @@ class _PullArtifact:
     def __call__(self, progress: PullProgress) -> None:
         """Take one line of the pull."""
         done, total = progress.received_bytes, progress.total_bytes
-        if total:
+        if total and progress.phase != "done":  # the bytes start anew in every phase
             report(f"{progress.phase} {self._model}", done, total, unit="bytes")
         if not total or monotonic() - self._sent < _ARTIFACT_SECONDS:
             return

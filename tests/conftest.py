@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from merganser.embedded import EmbeddedRunner
+from merganser.model_runner import ModelRunner
 from merganser.server import ensure_server, stop_server
 from merganser.services import merganser_home
 
@@ -154,3 +155,14 @@ def make_runner(model_cache: Path) -> Iterator[Callable[..., EmbeddedRunner]]:
             return stack.enter_context(EmbeddedRunner(**settings))
 
         yield start
+
+
+@pytest.fixture
+def citing_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every model for one that cites, so that scripts hold only what the turn asks."""
+
+    async def cites(self: ModelRunner, ref: str) -> bool:
+        del self, ref
+        return True
+
+    monkeypatch.setattr(ModelRunner, "citation_canary", cites)

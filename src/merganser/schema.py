@@ -35,7 +35,7 @@ def build_schema() -> dict[str, Any]:
         for variant in section.variants.values():
             entry = schema if variant.model is Spec else definitions[variant.model.__name__]
             properties: dict[str, Any] = entry.setdefault("properties", {})
-            for name, text in _field_docstrings(variant.model).items():
+            for name, text in field_docstrings(variant.model).items():
                 properties[name]["description"] = text
             for key, known in variant.later.items():
                 if not known.refused:
@@ -58,7 +58,7 @@ def render_schema() -> str:
     return json.dumps(build_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _field_docstrings(model: type[BaseModel]) -> dict[str, str]:
+def field_docstrings(model: type[BaseModel]) -> dict[str, str]:
     """Collect the string below each field, of the class and the classes it extends."""
     found = dict[str, str]()
     for owner in reversed(model.__mro__):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from merganser import load_config
+from merganser.cli import group
 from merganser.cli.reference import render_reference
+from merganser.language import render_language
 from merganser.spec import Spec
+from merganser.spec.sections import ADDITIONS, SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -35,7 +40,22 @@ def whole_configs() -> list[tuple[str, str]]:
     return found
 
 
+def command_lines() -> list[str]:
+    """Give every ``merganser`` command that a shell block shows, once."""
+    lines = [
+        line.strip()
+        for page in PAGES
+        for language, text in _FENCE.findall(page.read_text(encoding="utf-8"))
+        if language == "sh"
+        for command in text.splitlines()
+        for line in command.split("&&")
+        if line.strip().startswith("merganser ")
+    ]
+    return list(dict.fromkeys(lines))
+
+
 BLOCKS = whole_configs()
+COMMAND_LINES = command_lines()
 
 
 @pytest.mark.parametrize(
@@ -44,18 +64,35 @@ BLOCKS = whole_configs()
 def test_a_config_in_the_docs_loads(tmp_path: Path, text: str) -> None:
     path = tmp_path / "shown.yaml"
     path.write_text(text, encoding="utf-8")
-    # What `extends` names on a page: any valid config will do.
-    (tmp_path / "agent.yaml").write_text(BLOCKS[0][1], encoding="utf-8")
+    if base := re.search(r"^extends: \./(\S+)", text, re.MULTILINE):
+        (tmp_path / base[1]).write_text(block_before(text), encoding="utf-8")
 
     config = load_config(path, environment={})
 
     assert config.warnings == ()
 
 
+def block_before(text: str) -> str:
+    """Give the block that stands before another one and extends nothing: its base on the page."""
+    place = [block for _, block in BLOCKS].index(text)
+    return next(block for _, block in reversed(BLOCKS[:place]) if "extends:" not in block)
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES, ids=lambda line: line)
+def test_a_command_in_the_docs_parses(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    name, *arguments = words
+    root = click.Context(group, **group.context_settings)
+    command = group.get_command(root, name)
+
+    assert command is not None
+    assert command.make_context(name, arguments, parent=root).info_name == name
+
+
 def test_the_docs_show_configs() -> None:
     pages = {page for page, _ in BLOCKS}
 
-    assert "README.md" in pages
+    assert {"README.md", "docs/tutorial.md"} <= pages
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -85,6 +122,23 @@ def test_the_commands_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == render_reference(), (
         "run: python -m merganser.cli.reference > docs/commands.md"
     )
+
+
+def test_the_language_page_is_current() -> None:
+    assert (ROOT / "docs" / "language.md").read_text(encoding="utf-8") == render_language(), (
+        "run: python -m merganser.language > docs/language.md"
+    )
+
+
+def test_every_key_marked_as_added_exists() -> None:
+    keys = {
+        (*section.pattern, key)
+        for section in SECTIONS
+        for variant in section.variants.values()
+        for key in variant.model.model_fields
+    }
+
+    assert keys >= ADDITIONS
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)

@@ -20,6 +20,8 @@ from merganser.index import index_once
 from merganser.load import Config, load_config
 from merganser.resolve import BatchFlow, models_of_flow, resolve_flows, resolve_rag
 
+pytestmark = pytest.mark.usefixtures("citing_model")
+
 CONFIG = """
 models:
   small: {provider: dmr, model: ai/smollm2, max_tokens: 60}

@@ -183,6 +183,7 @@ def test_a_fault_that_stays_is_tried_once(
     assert [fault.times for fault in runner.faults.pending] == [4]
 
 
+@pytest.mark.usefixtures("citing_model")
 def test_context_mode_searches_in_a_task(
     runner: EmbeddedRunner, run_turn: Callable[..., tuple[Answer, str]]
 ):

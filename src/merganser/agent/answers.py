@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 RagMode = Literal["tool", "context", "none"]
 """How retrieved text reached the model: by its own tool calls, in the prompt, or not at all."""
 
-Outcome = Literal["answered", "failed: cites unknown source", "failed: no text"]
+Outcome = Literal[
+    "answered",
+    "failed: cites unknown source",
+    "failed: no text",
+    "failed: only copies its sources",
+    "failed: rests on no source",
+]
 """``answered``, or the first reason why the answer must not be relied on."""
 
 
@@ -87,6 +93,8 @@ class Answer:
         reasoning: The model's reasoning, when it gave any; never part of ``text``.
         sources: Everything that was retrieved or read, cited ones first.
         invalid_citations: Citations of what was never retrieved, as written in the text.
+        copied: The text is nothing but lines and places of its sources.
+        grounded: False when the text was held against its source and does not rest on it.
         tool_calls: In order.
         usage: Tokens and requests.
         seconds: Wall time of the turn.
@@ -101,6 +109,8 @@ class Answer:
     reasoning: str = ""
     sources: tuple[SourceLine, ...] = ()
     invalid_citations: tuple[str, ...] = ()
+    copied: bool = False
+    grounded: bool = True
     tool_calls: tuple[ToolUse, ...] = ()
     usage: TurnUsage = TurnUsage()
     seconds: float = 0.0
@@ -117,6 +127,10 @@ class Answer:
             return "failed: no text"
         if self.invalid_citations:
             return "failed: cites unknown source"
+        if self.copied:
+            return "failed: only copies its sources"
+        if not self.grounded:
+            return "failed: rests on no source"
         return "answered"
 
     def to_json(self) -> dict[str, Any]:

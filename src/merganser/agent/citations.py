@@ -28,6 +28,7 @@ _PLACE = re.compile(
     r"(?<![\w/.:@-])((?:\.{0,2}/)?[\w.@+-]+(?:/[\w.@+-]+)*\.[A-Za-z]\w{0,9})"
     r":L?(\d{1,7})(?:\s?[-–]\s?L?(\d{1,7}))?(?!\w|\.\d)"
 )
+_DRESS = re.compile(r"^\s*(?:`{3,}|~{3,}).*$|^[\s>*•-]*(?:\d+[.)](?:\s|$))?")
 _DOMAINS = frozenset({"com", "org", "net", "io", "dev", "local", "localhost", "internal", "ai"})
 """Endings that make ``name.ending:8000`` a host and port unless a folder comes before it."""
 
@@ -75,6 +76,31 @@ def check_citations(text: str, evidence: Sequence[Evidence]) -> Citations:
         for position, item in enumerate(evidence)
     ]
     return Citations(_merge(lines), tuple(invalid))
+
+
+def only_copies(text: str, evidence: Sequence[Evidence]) -> bool:
+    """Tell whether an answer says nothing of its own.
+
+    Args:
+        text: The answer.
+        evidence: What the model was shown.
+
+    Returns:
+        True for a list of citations, and for several lines that all stand in the passages. One
+        such line is a quotation, which may well answer a question; an empty text is no copy.
+    """
+    bare = _PLACE.sub(" ", _NUMBERS.sub(" ", text))
+    lines = [line for line in map(_plain, bare.splitlines()) if re.search(r"\w", line)]
+    paths = {item.path for item in evidence}
+    if len(lines) == 1 and lines[0] not in paths:
+        return False
+    known = paths | {_plain(line) for item in evidence for line in item.text.splitlines()}
+    return bool(text.strip()) and all(line in known for line in lines)
+
+
+def _plain(line: str) -> str:
+    """Take off what lists, quotes and fences put around a line."""
+    return _DRESS.sub("", line).strip(" \t`.,;:")
 
 
 def _keep_number(match: re.Match[str]) -> str:

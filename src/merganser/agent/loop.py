@@ -19,7 +19,7 @@ from merganser.agent.answers import (
     ToolUse,
     TurnUsage,
 )
-from merganser.agent.citations import check_citations
+from merganser.agent.citations import check_citations, only_copies
 from merganser.agent.events import EventSink, Noted
 from merganser.agent.evidence import Evidence, fit_evidence, number_hits, render_evidence
 from merganser.agent.instructions import compose_instructions, compose_prompt
@@ -77,7 +77,10 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """Everything that stays the same between the attempts of one turn."""
+    """Everything that stays the same between the attempts of one turn.
+
+    ``cites`` is false for a model that would cite at random: then ``reading`` makes the attempts.
+    """
 
     agent: AgentDefinition
     question: str
@@ -92,6 +95,7 @@ class Turn:
     answer_tokens: int
     mode: RagMode
     tools: bool
+    cites: bool = True
     notes: tuple[str, ...] = ()
 
     def noting(self, note: str) -> Turn:
@@ -125,9 +129,47 @@ async def attempt(turn: Turn, room: int) -> Answer:
     shown: list[Evidence] = []
     notes: list[str] = []
     if turn.mode == "context":
-        shown, notes = await _gather(turn, room)
+        shown, notes = await find_passages(turn, room)
     sources = render_evidence(shown) if turn.mode == "context" else None
-    prompt = compose_prompt(turn.question, sources)
+    made = await ask(turn, compose_prompt(turn.question, sources), room)
+    return made.answer(turn, shown, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What was said to a model and what it answered.
+
+    Attributes:
+        messages: Of Pydantic AI, in order.
+        output: The last text, with reasoning in tags if the server left it there; empty when the
+            model used up its tokens without one.
+    """
+
+    messages: tuple[ModelMessage, ...] = ()
+    output: str = ""
+
+    def answer(
+        self,
+        turn: Turn,
+        shown: Sequence[Evidence],
+        notes: Sequence[str],
+        *,
+        grounded: bool = True,
+    ) -> Answer:
+        """Judge the text against what the model was shown, by the prompt or by its tools."""
+        tools = {rag.tool_name: rag.name for rag in turn.agent.rags}
+        return _judge(
+            turn, self, (*shown, *evidence_of(self.messages, tools)), notes, grounded=grounded
+        )
+
+
+async def ask(turn: Turn, prompt: str, room: int) -> Exchange:
+    """Put a prompt to the model and let it call tools until it answers.
+
+    Raises:
+        ModelRunnerError: The server failed.
+        AgentError: The turn did not come to an end.
+    """
     model = chat_model(
         turn.model_name,
         turn.address,
@@ -139,12 +181,15 @@ async def attempt(turn: Turn, room: int) -> Answer:
         messages, result = await _run(turn, model, prompt, room)
     finally:
         await close_model(model)
-    shown += evidence_of(messages, {rag.tool_name: rag.name for rag in turn.agent.rags})
-    return _answer(turn, messages, result, shown, notes)
+    return Exchange(tuple(messages), result.output if result is not None else "")
 
 
-async def _gather(turn: Turn, room: int) -> tuple[list[Evidence], list[str]]:
-    """Search every rag for the question and number what fits, best of each first."""
+async def find_passages(turn: Turn, room: int) -> tuple[list[Evidence], list[str]]:
+    """Search every rag for the question and number what fits, best of each first.
+
+    Returns:
+        The passages, and notes that were told already.
+    """
     names = [rag.name for rag in turn.agent.rags]
     results = await asyncio.gather(
         *(turn.hooks.search(name, turn.retrievers[name], turn.question) for name in names)
@@ -219,34 +264,39 @@ def _toolsets(turn: Turn) -> list[FunctionToolset[TurnScope]]:
     return toolsets
 
 
-def _answer(
+def _judge(
     turn: Turn,
-    messages: Sequence[ModelMessage],
-    result: AgentRunResult[str] | None,
+    made: Exchange,
     shown: Sequence[Evidence],
     notes: Sequence[str],
+    *,
+    grounded: bool,
 ) -> Answer:
     from pydantic_ai.messages import ModelResponse
 
-    responses = [message for message in messages if isinstance(message, ModelResponse)]
+    responses = [message for message in made.messages if isinstance(message, ModelResponse)]
     finish = responses[-1].finish_reason if responses else None
-    text, thought = split_reasoning(result.output if result is not None else "")
+    text, thought = split_reasoning(made.output)
     citations = check_citations(text, shown)
-    said = [*turn.notes, *notes, *search_notes(messages)]
+    said = [*turn.notes, *notes, *search_notes(made.messages)]
     if finish == "length":
         said.append(f"the answer was cut at max_tokens ({turn.answer_tokens})")
     if turn.mode != "none" and not citations.sources:
         said.append("the model answered without any retrieved text")
     if citations.invalid:
         said.append(f"cites what was never retrieved: {', '.join(citations.invalid)}")
+    if not grounded:
+        said.append("the answer does not rest on what was retrieved")
     return Answer(
         text=text,
+        grounded=grounded,
         reasoning="\n\n".join(
             part for part in (*(response.thinking for response in responses), thought) if part
         ),
         sources=citations.sources,
         invalid_citations=citations.invalid,
-        tool_calls=_tool_uses(messages),
+        copied=only_copies(text, shown),
+        tool_calls=_tool_uses(made.messages),
         usage=TurnUsage(
             requests=len(responses),
             input_tokens=sum(r.usage.input_tokens for r in responses),

@@ -17,6 +17,7 @@ from merganser.agent.events import TurnStarted, ignore_event
 from merganser.agent.evidence import CHARACTERS_PER_TOKEN
 from merganser.agent.filesystem import Filesystem
 from merganser.agent.loop import Hooks, Turn, attempt, instructions_of
+from merganser.agent.reading import read_passages
 from merganser.errors import InputTooLongError, PlanError
 from merganser.model_runner.faults import ToolTemplateError
 
@@ -60,6 +61,10 @@ class TurnRunner(Protocol):
 
     async def tool_canary(self, ref: str) -> bool:
         """Tell whether the model calls tools."""
+        ...
+
+    async def citation_canary(self, ref: str) -> bool:
+        """Tell whether the model cites the right one of several sources."""
         ...
 
 
@@ -139,6 +144,9 @@ async def _prepare(
     context_tokens = context or DEFAULT_CONTEXT_TOKENS
     answer_tokens = agent.model.max_tokens or min(DEFAULT_ANSWER_TOKENS, context_tokens // 4)
     mode, tools, notes = await _choose_mode(agent, runner, rag_mode or agent.rag_mode)
+    cites = mode != "context" or await runner.citation_canary(agent.model.model)
+    if not cites:
+        notes = (*notes, f"{agent.model.model} does not cite: it reads one passage at a time")
     turn = Turn(
         agent=agent,
         question=question,
@@ -153,6 +161,7 @@ async def _prepare(
         answer_tokens=answer_tokens,
         mode=mode,
         tools=tools,
+        cites=cites,
     )
     if served is not None and served.alias_of:
         notes = (f"{served.ref} is an alias: {served.alias_of} answers", *notes)
@@ -195,11 +204,11 @@ async def _attempt_twice(turn: Turn) -> Answer:
     """Run the turn; shrink what it retrieves, or do without tools, and run once more if needed."""
     room = _room(turn)
     try:
-        return await attempt(turn, room)
+        return await _attempt(turn, room)
     except ToolTemplateError:
         turn = turn.noting("the model's chat template cannot render tools: context mode instead")
         turn = replace(turn, tools=False, files=None, mode="context" if turn.agent.rags else "none")
-        return await attempt(turn, _room(turn))
+        return await _attempt(turn, _room(turn))
     except InputTooLongError as error:
         ratio = error.limit / error.tokens if error.limit and error.tokens else 0.5
         smaller = max(int(room * min(ratio, 1.0) * _SHRINK), _LEAST_ROOM_CHARACTERS)
@@ -209,7 +218,11 @@ async def _attempt_twice(turn: Turn) -> Answer:
             f"the context was too long ({error.tokens or '?'} of {error.limit or '?'} tokens): "
             f"retrieved text cut from {room:,} to {smaller:,} characters"
         )
-        return await attempt(turn, smaller)
+        return await _attempt(turn, smaller)
+
+
+async def _attempt(turn: Turn, room: int) -> Answer:
+    return await (attempt(turn, room) if turn.cites else read_passages(turn, room))
 
 
 def _room(turn: Turn) -> int:

@@ -7,19 +7,24 @@ without tools drops them silently. A canary asks something with a known answer b
 from __future__ import annotations
 
 import json
+import re
+from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from merganser.errors import ProtocolError
-from merganser.model_runner.chat import ChatOptions
+from merganser.model_runner.chat import ChatOptions, collect
 from merganser.model_runner.faults import ToolTemplateError
 from merganser.model_runner.rerank import looks_like_logits
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from numpy.typing import NDArray
 
+    from merganser.model_runner.chat import ChatDelta
     from merganser.model_runner.client import ModelRunner
 
 # Fixed for ever: snapshots keep their vectors and later runs compare with them. Prose, code,
@@ -66,10 +71,33 @@ _RERANK_CASES: tuple[tuple[str, str, tuple[str, str]], ...] = (
         ),
     ),
 )
+# The one source that answers comes last, once among prose and once among code, so that a model
+# which cites the first, or all of them, does not pass.
+_CITATION_CASES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (
+        "When does the museum open on Sundays?",
+        (
+            ("museum/tickets.md:3-5", "A ticket costs nine euros. Children under six are free."),
+            ("museum/history.md:1-2", "The museum was founded in 1871 in a former customs house."),
+            ("museum/hours.md:8-9", "On Sundays the museum opens at eleven."),
+        ),
+    ),
+    (
+        "Which function closes the connection?",
+        (
+            ("pool/acquire.py:10-11", "def acquire(pool):\n    return pool.free.pop()"),
+            ("pool/stats.py:4-5", "def count(pool):\n    return len(pool.free)"),
+            ("pool/release.py:7-8", "def release(connection):\n    connection.close()"),
+        ),
+    ),
+)
+_CITATION_TOKENS = 1024
 # A model that is no reranker gives noise: the same score for all, or about 1e-20.
 _SMALLEST_MARGIN = 0.01
 # Thinking models think first; the call itself is about 30 tokens.
 _TOOL_TOKENS = 1024
+# Longer than what a model says before it calls; tags (reasoning, a call in text) are waited out.
+_TALK_CHARACTERS = 200
 _WEATHER_TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
@@ -177,13 +205,25 @@ async def tool_canary(runner: ModelRunner, ref: str) -> bool:
     """
     question = "What is the weather in Paris now? Use the tool get_weather to find out."
     options = ChatOptions(temperature=0.0, max_tokens=_TOOL_TOKENS, tools=(_WEATHER_TOOL,))
+    messages = [{"role": "user", "content": question}]
     try:
-        answer = await runner.chat(ref, [{"role": "user", "content": question}], options)
+        async with aclosing(runner.chat_stream(ref, messages, options)) as deltas:
+            answer = await collect(_until_it_talks(deltas))
     except ToolTemplateError:
         return False
     return any(
         call.name == "get_weather" and _names_city(call.arguments) for call in answer.tool_calls
     )
+
+
+async def _until_it_talks(deltas: AsyncIterator[ChatDelta]) -> AsyncIterator[ChatDelta]:
+    """End an answer in prose early: a model that talks about the weather calls no tool."""
+    text = ""
+    async for delta in deltas:
+        yield delta
+        text += delta.content
+        if len(text) > _TALK_CHARACTERS and not text.lstrip().startswith("<"):
+            return
 
 
 def _names_city(arguments: str) -> bool:
@@ -192,3 +232,24 @@ def _names_city(arguments: str) -> bool:
     except ValueError:
         return False
     return isinstance(decoded, dict) and "city" in decoded
+
+
+async def citation_canary(runner: ModelRunner, ref: str) -> bool:
+    """Ask what one of three numbered sources answers, and see whether the answer cites just it.
+
+    Raises:
+        ModelRunnerError: As for every request.
+    """
+    options = ChatOptions(temperature=0.0, max_tokens=_CITATION_TOKENS)
+    for question, sources in _CITATION_CASES:
+        listed = "\n\n".join(
+            f"[{n}] {place}\n```\n{text}\n```" for n, (place, text) in enumerate(sources, 1)
+        )
+        prompt = (
+            f"Sources:\n\n{listed}\n\nQuestion: {question}\n\nAnswer from the sources and cite "
+            "each one you use by its number, as [1]."
+        )
+        answer = await runner.chat(ref, [{"role": "user", "content": prompt}], options)
+        if set(re.findall(r"\[(\d+)\]", answer.content)) != {str(len(sources))}:
+            return False
+    return True

@@ -195,7 +195,7 @@ def request_body(
 
 async def stream_chat(
     connection: Connection, ref: str, body: JsonObject, *, name: str
-) -> AsyncIterator[ChatDelta]:
+) -> AsyncGenerator[ChatDelta]:
     """Send a chat request and give the answer piece by piece.
 
     Args:

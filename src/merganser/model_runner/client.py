@@ -7,6 +7,7 @@ found out once, and then those that have a meaning there fall back and the other
 from __future__ import annotations
 
 import os
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
 from merganser.errors import RequestRejectedError
@@ -32,7 +33,7 @@ from merganser.model_runner.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     import httpx
 
@@ -81,6 +82,7 @@ class ModelRunner:
         self._managed: bool | None = None
         self._plain_floats: set[str] = set()
         self._logit_models: set[str] = set()
+        self._abilities: dict[tuple[str, str], bool] = {}
 
     @classmethod
     async def connect(
@@ -316,7 +318,7 @@ class ModelRunner:
         ref: str,
         messages: Sequence[JsonObject],
         options: ChatOptions = _DEFAULT_OPTIONS,
-    ) -> AsyncIterator[ChatDelta]:
+    ) -> AsyncGenerator[ChatDelta]:
         """Answer piece by piece.
 
         Args:
@@ -329,8 +331,9 @@ class ModelRunner:
         """
         name = await self._name(ref)
         body = request_body(name, messages, options, stream=True)
-        async for delta in stream_chat(self.connection, ref, body, name=name):
-            yield delta
+        async with aclosing(stream_chat(self.connection, ref, body, name=name)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     async def chat(
         self,
@@ -366,8 +369,16 @@ class ModelRunner:
         return await canaries.rerank_canary(self, ref)
 
     async def tool_canary(self, ref: str) -> bool:
-        """See whether a model calls tools; see ``canaries``."""
-        return await canaries.tool_canary(self, ref)
+        """See whether a model calls tools, once a client; see ``canaries``."""
+        if (ref, "tool") not in self._abilities:
+            self._abilities[ref, "tool"] = await canaries.tool_canary(self, ref)
+        return self._abilities[ref, "tool"]
+
+    async def citation_canary(self, ref: str) -> bool:
+        """See whether a model cites its sources, once a client; see ``canaries``."""
+        if (ref, "citation") not in self._abilities:
+            self._abilities[ref, "citation"] = await canaries.citation_canary(self, ref)
+        return self._abilities[ref, "citation"]
 
     def _learn_scale(self, ref: str, raw: Sequence[float]) -> None:
         if looks_like_logits(raw):

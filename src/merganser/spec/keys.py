@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 from merganser.source import Location
 from merganser.spec import later
 from merganser.spec.document import is_map, lookup
-from merganser.spec.sections import FOREIGN_TOOLSETS, NAME_MAPS, SECTIONS, Section, Variant
+from merganser.spec.sections import (
+    FOREIGN_TOOLSETS,
+    NAME_MAPS,
+    SECTIONS,
+    Section,
+    Variant,
+    readable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -109,18 +116,9 @@ def _hint(key: str, here: Collection[str], pattern: Pattern) -> str:
         if key in variant.model.model_fields and section.pattern != pattern
     ]
     if elsewhere and key not in {"type", "name"}:
-        places = " or ".join(dict.fromkeys(_readable(place) for place in elsewhere))
+        places = " or ".join(dict.fromkeys(readable(place) for place in elsewhere))
         return f"it belongs under {places}"
     return f"known keys: {', '.join(sorted(here))}"
-
-
-def _readable(pattern: Pattern) -> str:
-    if not pattern:
-        return "the top level"
-    text = ".".join("<name>" if step == "*" else step for step in pattern)
-    for many in ("strategies", "toolsets", "gate", "metrics"):
-        text = text.replace(f"{many}.<name>", f"{many}[]")
-    return text
 
 
 def _check_dropped(

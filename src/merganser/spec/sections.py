@@ -119,6 +119,25 @@ SECTIONS: tuple[Section, ...] = (
     Section(("flows", "*", "retries"), _one(RetriesSpec)),
 )
 
+ADDITIONS: frozenset[Pattern] = frozenset(
+    {
+        ("extends",),
+        ("flows",),
+        ("agents", "*", "rag_mode"),
+        ("models", "*", "supports_tools"),
+        (*_STRATEGY, "name"),
+        (*_RESULTS, "reranking", "score_normalization"),
+    }
+    | {
+        (*section.pattern, key)
+        for section in SECTIONS
+        if section.pattern[:1] == ("flows",)
+        for variant in section.variants.values()
+        for key in variant.model.model_fields
+    }
+)
+"""Keys that cagent's language does not have."""
+
 NAME_MAPS: tuple[Pattern, ...] = (
     ("agents",),
     ("models",),
@@ -172,3 +191,13 @@ TEMPLATES: tuple[Pattern, ...] = (
     ("agents", "*", "toolsets", "*", "**"),
 )
 """Values in which ``${env.NAME}`` is replaced; ``**`` stands for any depth."""
+
+
+def readable(pattern: Pattern) -> str:
+    """Write a pattern as people read it: ``rag.<name>.strategies[]``."""
+    if not pattern:
+        return "the top level"
+    text = ".".join("<name>" if step == "*" else step for step in pattern)
+    return text.replace("strategies.<name>", "strategies[]").replace(
+        "toolsets.<name>", "toolsets[]"
+    )

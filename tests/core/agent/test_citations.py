@@ -1,4 +1,6 @@
-from merganser.agent.citations import check_citations
+import pytest
+
+from merganser.agent.citations import check_citations, only_copies
 from merganser.agent.evidence import Evidence
 
 ENGINE = Evidence("flows/engine.py", 10, 40, "", id=1, source="code")
@@ -101,3 +103,21 @@ def test_equal_places_are_one_source_and_the_cited_one_wins():
     (line,) = check_citations("So it is [4].", evidence).sources
 
     assert (line.id, line.cited, line.source) == (4, True, "code")
+
+
+@pytest.mark.parametrize(
+    ("text", "copied"),
+    [
+        ("[1] ducks.md:1-3\n[2]", True),
+        ("1. ducks.md\n```\ndef dive():\n    return fish\n```", True),
+        ("    return fish", False),
+        ("def dive():\n    return fish\nSo it gives fish.", False),
+        ("It returns fish [1].", False),
+        ("42 [1]", False),
+        ("", False),
+    ],
+)
+def test_a_text_that_only_copies_is_told_from_an_answer(text: str, *, copied: bool) -> None:
+    evidence = [Evidence("ducks.md", 1, 3, "def dive():\n    return fish\n", id=1)]
+
+    assert only_copies(text, evidence) is copied

@@ -238,15 +238,20 @@ async def test_a_model_that_cannot_call_tools_is_given_the_context_and_answers_f
     retriever = given_hits()
     retriever.notes = ("rerank: skipped (no reranker)",)
 
-    answer = await ask(runner, write_config(rag_mode="auto", max_tokens=40), retriever)
+    config = write_config(rag_mode="auto", max_tokens=40)
+    answer = await ask(runner, config, retriever)
 
     assert retriever.questions == ["What does a merganser eat?"]
     assert answer.rag_mode == "context"
     assert answer.text.strip()
     assert {str(line) for line in answer.sources} == {"ducks.md:1-3", "geese.md:5-5"}
     assert "birds: rerank: skipped (no reranker)" in answer.notes
+    assert "ai/smollm2 does not cite: it reads one passage at a time" in answer.notes
+    assert answer.outcome == "answered"
+    assert [str(line) for line in answer.sources if line.cited] == ["ducks.md:1-3"]
 
 
+@pytest.mark.usefixtures("citing_model")
 async def test_context_is_numbered_fenced_and_declared_as_data(
     runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
@@ -264,6 +269,7 @@ async def test_context_is_numbered_fenced_and_declared_as_data(
     assert [line.cited for line in answer.sources] == [True]
 
 
+@pytest.mark.usefixtures("citing_model")
 async def test_context_that_does_not_fit_is_left_out_and_noted(
     runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
@@ -276,6 +282,7 @@ async def test_context_that_does_not_fit_is_left_out_and_noted(
     assert any("left out to fit the context" in note for note in answer.notes)
 
 
+@pytest.mark.usefixtures("citing_model")
 async def test_a_search_without_hits_is_told_to_the_model_and_noted(
     runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
@@ -288,6 +295,7 @@ async def test_a_search_without_hits_is_told_to_the_model_and_noted(
     assert "the model answered without any retrieved text" in answer.notes
 
 
+@pytest.mark.usefixtures("citing_model")
 async def test_too_long_a_context_is_shrunk_once(
     runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
@@ -306,6 +314,7 @@ async def test_too_long_a_context_is_shrunk_once(
     assert any("4000 of 1000 tokens" in note for note in answer.notes)
 
 
+@pytest.mark.usefixtures("citing_model")
 async def test_a_template_that_cannot_render_tools_falls_back_to_context(
     runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
