@@ -198,6 +198,6 @@ def readable(pattern: Pattern) -> str:
     if not pattern:
         return "the top level"
     text = ".".join("<name>" if step == "*" else step for step in pattern)
-    return text.replace("strategies.<name>", "strategies[]").replace(
-        "toolsets.<name>", "toolsets[]"
-    )
+    for many in ("strategies", "toolsets", "gate", "metrics"):
+        text = text.replace(f"{many}.<name>", f"{many}[]")
+    return text
