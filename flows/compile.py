@@ -17,6 +17,7 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from merganser.batch.plan import SHARD_QUESTIONS, Selection
+from merganser.deployable import flow_label
 from merganser.explain import describe_plan
 from merganser.flows.execute import Execution, Outcome, Question
 from merganser.flows.lifecycle import registered_run
@@ -58,7 +59,8 @@ def compile_flow(config: Config, definition: FlowDefinition) -> Flow[..., Outcom
     body = _body(config, plan)
     body.__module__ = MODULE
     body.__name__ = body.__qualname__ = attribute_name(config.path.stem, definition.name)
-    label = f"{config.path.stem}.{definition.name}"
+    label = flow_label(config, definition)
+    retries = None if isinstance(definition, AskFlow) else definition.retries
     return Flow(
         body,
         name=label,
@@ -66,6 +68,8 @@ def compile_flow(config: Config, definition: FlowDefinition) -> Flow[..., Outcom
         description=describe_plan(plan),
         flow_run_name=lambda: f"{label} {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}",
         task_runner=cast("Any", ThreadPoolTaskRunner(max_workers=_workers(config, definition))),
+        retries=retries.count if retries else 0,
+        retry_delay_seconds=retries.delay.total_seconds() if retries else 0,
         persist_result=False,
         validate_parameters=True,
     )

@@ -230,7 +230,7 @@ def _index_stages(config: Config, flow: IndexFlow) -> Iterator[Stage]:
 
     A gate looks at a rag, which may have several indexes.
     """
-    indexes = tuple(_distinct_indexes(config, flow.rags))
+    indexes = tuple(distinct_indexes(config, flow.rags))
     for group in [indexes] if flow.gates else [(index,) for index in indexes]:
         for index in group:
             yield SurveySources(index)
@@ -242,7 +242,8 @@ def _index_stages(config: Config, flow: IndexFlow) -> Iterator[Stage]:
             yield PublishSnapshot(index, flow.keep_snapshots)
 
 
-def _distinct_indexes(config: Config, rags: tuple[str, ...]) -> Iterator[IndexDefinition]:
+def distinct_indexes(config: Config, rags: tuple[str, ...]) -> Iterator[IndexDefinition]:
+    """Give the indexes of some rags, each folder once."""
     seen = set[str]()
     for rag in rags:
         for index in resolve_rag(config, rag).indexes:

@@ -11,10 +11,12 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from merganser.services import (
     Service,
+    ServiceError,
     ensure_service,
     merganser_home,
     running_service,
@@ -28,6 +30,15 @@ PREFERRED_PORT = 4200
 """Prefect's own default, so that the address people know works."""
 
 SERVICE = "prefect"
+
+AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
+"""Prefect's own: ``user:password`` that the server asks for. Never an option: options are seen."""
+
+_DRIVERS = {
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,30 +89,45 @@ def set_client_environment() -> None:
     defaults = {
         **server_settings(),
         "PREFECT_HOME": str(merganser_home() / "prefect"),
+        # Whoever may start the local server with a password may talk to it.
+        "PREFECT_API_AUTH_STRING": os.environ.get(AUTH_VARIABLE, ""),
         # A command shows its own progress; the run's log is in the UI.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         # 503 is how a locked SQLite database surfaces.
         "PREFECT_CLIENT_MAX_RETRIES": "10",
+        # A dead run is told by missing heartbeats; every 3 minutes is too seldom.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # A due run waits for the next look; one look costs milliseconds.
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
     if os.environ.get("PREFECT_API_URL", "http://127.0.0.1").startswith("http://127.0.0.1"):
         # Plain http on loopback: spare each client the 25-70 ms of loading a CA bundle.
         defaults["PREFECT_API_TLS_INSECURE_SKIP_VERIFY"] = "true"
     for name, value in defaults.items():
-        os.environ.setdefault(name, value)
+        if value:
+            os.environ.setdefault(name, value)
 
 
-def ensure_server(*, port: int = PREFERRED_PORT) -> Service:
+def ensure_server(
+    *, port: int = PREFERRED_PORT, host: str = "127.0.0.1", database_url: str | None = None
+) -> Service:
     """Start or reuse the local Prefect server.
+
+    Args:
+        port: On this machine; another one when it is taken.
+        host: Address to listen at.
+        database_url: Where the history is kept, for a new server; SQLite in our folder when None.
 
     Raises:
         ServiceError: It did not come up; the message shows the end of its log.
     """
     return ensure_service(
         SERVICE,
-        command=_server_command,
+        command=lambda port: _server_command(port, host),
         healthy=server_healthy,
-        env=_server_environment(),
+        env=_server_environment(database_url),
         preferred_port=port,
+        busy=f"{__name__}:schedules_active",
     )
 
 
@@ -126,11 +152,65 @@ def server_healthy(url: str) -> bool:
     return answer.status_code == 200 and answer.json() is True
 
 
-def _server_command(port: int) -> list[str]:
-    options = ["--host", "127.0.0.1", "--port", str(port)]
+def schedules_active(url: str) -> bool:
+    """Tell whether the server has a deployment that is to run by itself, and so must stay."""
+    import httpx  # noqa: PLC0415 - `check` starts without it
+
+    name, _, password = os.environ.get(AUTH_VARIABLE, "").partition(":")
+    asked = {"deployments": {"tags": {"all_": ["merganser"]}}, "limit": 200}
+    try:
+        answer = httpx.post(
+            f"{url}/api/deployments/filter",
+            json=asked,
+            timeout=30.0,
+            trust_env=False,
+            auth=(name, password) if name else None,
+        )
+        deployments: list[dict[str, Any]] = answer.raise_for_status().json()
+    except httpx.HTTPError:
+        return False
+    return any(
+        schedule["active"]
+        for one in deployments
+        if not one["paused"]
+        for schedule in one["schedules"]
+    )
+
+
+def async_database_url(url: str) -> str:
+    """Spell a database's address as Prefect's driver needs it.
+
+    Raises:
+        ServiceError: It is neither PostgreSQL nor SQLite; its password is not repeated.
+    """
+    scheme, separator, rest = url.partition("://")
+    driver = _DRIVERS.get(scheme.partition("+")[0])
+    if not separator or driver is None:
+        raise ServiceError(
+            "the database's address must begin with postgresql:// or sqlite:///, for example"
+            " postgresql://user:password@host/prefect"
+        )
+    return f"{driver}://{rest}"
+
+
+def shown_database(url: str | None) -> str:
+    """Name a database for people: no user, no password, no options."""
+    if url is None:
+        return "SQLite"
+    parts = urlsplit(url)
+    where = parts.hostname or ""
+    return f"{parts.scheme.partition('+')[0]} {where}{parts.path}".strip()
+
+
+def _server_command(port: int, host: str) -> list[str]:
+    options = ["--host", host, "--port", str(port)]
     return [sys.executable, "-m", "prefect", "server", "start", *options]
 
 
-def _server_environment() -> Mapping[str, str]:
+def _server_environment(database_url: str | None) -> Mapping[str, str]:
     home = merganser_home() / "prefect"
-    return {**server_settings(), "PREFECT_HOME": str(home)}
+    chosen = {**server_settings(), "PREFECT_HOME": str(home)}
+    if database_url:
+        # In the environment, where other users' process lists do not show it.
+        chosen["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = async_database_url(database_url)
+    return chosen

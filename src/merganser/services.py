@@ -20,6 +20,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,6 +108,7 @@ def ensure_service(
     preferred_port: int = 0,
     timeout_seconds: float = 180.0,
     idle_seconds: float = IDLE_SECONDS,
+    busy: str = "",
 ) -> Service:
     """Reuse the service or start it, and leave this process's lease.
 
@@ -118,6 +120,8 @@ def ensure_service(
         preferred_port: Taken when free, for an address that people can remember.
         timeout_seconds: How long a start may take.
         idle_seconds: How long it lives after its last user.
+        busy: ``module:function`` that tells, for the address, whether it must stay although nobody
+            uses it; asked before it ends.
 
     Raises:
         ServiceError: It ended or did not answer in time; the message shows the end of its log.
@@ -132,8 +136,10 @@ def ensure_service(
             return service
         port = free_port(preferred_port)
         log = home / f"{name}.log"
-        process = _start_supervisor(name, command(port), env or {}, log, idle_seconds)
-        service = Service(name, f"http://127.0.0.1:{port}", process.pid, str(log), started=True)
+        url = f"http://127.0.0.1:{port}"
+        options = [name, str(idle_seconds), busy, url]
+        process = _start_supervisor(options, command(port), env or {}, log)
+        service = Service(name, url, process.pid, str(log), started=True)
         _await_health(service, process, healthy, timeout_seconds)
         _state_file(name).write_text(json.dumps(asdict(service)))
     return service
@@ -159,9 +165,9 @@ def _leases(name: str) -> Path:
 
 
 def _start_supervisor(
-    name: str, program: Sequence[str], env: Mapping[str, str], log: Path, idle_seconds: float
+    options: Sequence[str], program: Sequence[str], env: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-m", "merganser.services", name, str(idle_seconds), *program]
+    arguments = [sys.executable, "-m", "merganser.services", *options, *program]
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own module with an argument list
             arguments,
@@ -192,7 +198,9 @@ def _await_health(
     process.returncode = 0  # It outlives us on purpose; spare the interpreter's warning.
 
 
-def _supervise(name: str, idle_seconds: float, program: Sequence[str]) -> int:
+def _supervise(
+    name: str, idle_seconds: float, busy: Callable[[], bool], program: Sequence[str]
+) -> int:
     """Run the program until it ends, a signal comes, or nobody has used it for a while."""
     child = subprocess.Popen(program)  # noqa: S603 - the command line that ensure_service built
 
@@ -207,7 +215,10 @@ def _supervise(name: str, idle_seconds: float, program: Sequence[str]) -> int:
         if _used(name):
             last_used = time.monotonic()
         if time.monotonic() - last_used > idle_seconds:
-            child.terminate()
+            if busy():
+                last_used = time.monotonic()
+            else:
+                child.terminate()
         with suppress(subprocess.TimeoutExpired):
             child.wait(timeout=min(10.0, idle_seconds / 4))
     return child.returncode
@@ -224,5 +235,15 @@ def _used(name: str) -> bool:
     return living
 
 
+def _asker(function: str, url: str) -> Callable[[], bool]:
+    """Give a function that asks ``module:function`` about the address; without one, never busy."""
+    if not function:
+        return lambda: False
+    module, _, name = function.partition(":")
+    ask = getattr(import_module(module), name)
+    return lambda: bool(ask(url))
+
+
 if __name__ == "__main__":
-    sys.exit(_supervise(sys.argv[1], float(sys.argv[2]), sys.argv[3:]))
+    _name, _idle, _busy, _url, *_program = sys.argv[1:]
+    sys.exit(_supervise(_name, float(_idle), _asker(_busy, _url), _program))

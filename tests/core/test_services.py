@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from merganser.server import server_settings
+from merganser.server import async_database_url, server_settings, shown_database
 from merganser.services import (
     Service,
     ServiceError,
@@ -89,6 +89,38 @@ def test_a_service_ends_when_its_last_user_is_gone(home: Path) -> None:
     ends = wait_until(lambda: not process_alive(service.pid))
 
     assert (stays, ends) == (False, True)
+
+
+def test_a_service_that_is_busy_outlives_its_users(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "keeper.py").write_text(
+        "from pathlib import Path\n"
+        f"def busy(url): return Path({str(home / 'busy')!r}).exists() and 'http' in url\n"
+    )
+    (home / "busy").touch()
+    monkeypatch.setenv("PYTHONPATH", str(home))
+    service = ensure_service(
+        "files", command=serve_files, healthy=answers, idle_seconds=1.0, busy="keeper:busy"
+    )
+    (home / "leases" / "files" / str(os.getpid())).unlink()
+
+    ended = wait_until(lambda: not process_alive(service.pid), seconds=3.0)
+    (home / "busy").unlink()
+    ends = wait_until(lambda: not process_alive(service.pid))
+
+    assert (ended, ends) == (False, True)
+
+
+def test_a_database_is_spelled_for_the_driver_and_shown_without_its_password() -> None:
+    url = async_database_url("postgresql://me:hunter2@db.example:5433/prefect?ssl=require")
+
+    assert url == "postgresql+asyncpg://me:hunter2@db.example:5433/prefect?ssl=require"
+    assert shown_database(url) == "postgresql db.example/prefect"
+    assert shown_database(None) == "SQLite"
+    with pytest.raises(ServiceError, match="must begin with postgresql://") as caught:
+        async_database_url("mysql://me:hunter2@db/prefect")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_program_that_ends_at_once_is_reported_with_its_log() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +45,7 @@ class Reach:
         Raises:
             SpecErrors: All problems of the file.
         """
-        from merganser.load import load_config
-
-        config = load_config(file, model_map=self.model_map)
-        for warning in config.warnings:
-            click.echo(f"warning: {warning}", err=True)
-        return config
+        return load_shown(file, self.model_map)
 
     def address(self) -> str | None:
         """Give the address that was asked for, starting the embedded runner if it was."""
@@ -62,11 +58,42 @@ class Reach:
         return None
 
 
+def load_shown(file: str, model_map: Mapping[str, str]) -> Config:
+    """Load a config and show its warnings on stderr.
+
+    Raises:
+        SpecErrors: All problems of the file.
+    """
+    from merganser.load import load_config
+
+    config = load_config(file, model_map=model_map)
+    for warning in config.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return config
+
+
 def reach_options(function: Command) -> Command:
     """Add the options that say how models are reached."""
     for option in reversed(_REACH_OPTIONS):
         function = option(function)
     return function
+
+
+def runner_options(function: Command) -> Command:
+    """Add ``--base-url`` and ``--embedded`` for a process whose runs find the models."""
+    for option in reversed(_RUNNER_OPTIONS):
+        function = option(function)
+    return function
+
+
+def reach_models(base_url: str | None, *, embedded: bool) -> None:
+    """Tell this process and the runs that it starts where the models are."""
+    if embedded:
+        from merganser.embedded.background import ensure_runner
+
+        base_url = base_url or ensure_runner().url
+    if base_url:
+        os.environ["MODEL_RUNNER_HOST"] = base_url
 
 
 def take_reach(options: dict[str, Any]) -> Reach:
@@ -117,6 +144,13 @@ def _encode(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+_RUNNER_OPTIONS = (
+    click.option(
+        "--base-url", metavar="URL", help="Address of the model server [default: look for one]."
+    ),
+    click.option("--embedded", is_flag=True, help="Serve the models on this machine, no Docker."),
+)
+
 _REACH_OPTIONS = (
     click.option(
         "--model-map",
@@ -125,10 +159,7 @@ _REACH_OPTIONS = (
         callback=parse_pairs,
         help="Use another model than the file names; repeatable.",
     ),
-    click.option(
-        "--base-url", metavar="URL", help="Address of the model server [default: look for one]."
-    ),
-    click.option("--embedded", is_flag=True, help="Serve the models on this machine, no Docker."),
+    *_RUNNER_OPTIONS,
     click.option(
         "--pull",
         type=click.Choice(get_args(PullPolicy)),

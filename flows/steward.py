@@ -1,0 +1,178 @@
+"""What a worker does beside running flows: settle dead runs, restart crashed, skip missed ones."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterTags,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterEndTime,
+    FlowRunFilterNextScheduledStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterWorkQueueName,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Cancelled, Crashed, Failed
+
+from merganser.deployable import TAG
+from merganser.flows.lifecycle import settle_dead_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
+
+MAX_RESTARTS = 3
+"""After so many crashes in a row trying again does not help."""
+
+RESTART_TAG = "restart:"
+LOOK_BACK = timedelta(hours=1)
+"""Older crashes are history: the schedule has gone on since."""
+
+TEND_SECONDS = 5.0
+
+NEVER_BEGAN = timedelta(seconds=90)
+"""Importing takes seconds; a run that was handed out so long ago lost its worker."""
+
+
+class Steward:
+    """Keeps the runs of a work pool true.
+
+    Every worker has one; what two do at once is done once, by idempotency keys.
+
+    Args:
+        pool: The work pool.
+        queues: Its queues that this worker runs; empty for all.
+    """
+
+    def __init__(self, pool: str, queues: Sequence[str] = ()) -> None:
+        self._pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
+        self._queue = FlowRunFilterWorkQueueName(any_=list(queues)) if queues else None
+        self._done = set[UUID]()
+
+    def begin(self) -> int:
+        """Settle what died and skip firings that nobody was there for, but for the newest.
+
+        Returns:
+            How many firings were skipped.
+        """
+        settle_dead_runs()
+        now = datetime.now(UTC)
+        due = FlowRunFilterNextScheduledStartTime(before_=now)
+        with get_client(sync_client=True) as client:
+            late = [
+                run
+                for run in self._read(client, StateType.SCHEDULED, due=due)
+                if run.auto_scheduled
+            ]
+            missed = _all_but_newest(late)
+            for run in missed:
+                client.set_flow_run_state(
+                    run.id, Cancelled(message="Missed: no worker was there when it was due.")
+                )
+        return len(missed)
+
+    def tend(self) -> None:
+        """Settle runs whose process is gone or never was, and start crashed ones again."""
+        settle_dead_runs()
+        now = datetime.now(UTC)
+        ended = FlowRunFilterEndTime(after_=now - LOOK_BACK)
+        with get_client(sync_client=True) as client:
+            for run in self._read(client, StateType.PENDING):
+                if run.state is not None and run.state.timestamp < now - NEVER_BEGAN:
+                    text = "Handed to a worker, and never began: the worker is gone."
+                    client.set_flow_run_state(run.id, Crashed(message=text), force=True)
+            for run in self._read(client, StateType.CRASHED, ended=ended):
+                if run.id not in self._done:
+                    self._answer_crash(client, run)
+                    self._done.add(run.id)
+
+    def _read(
+        self,
+        client: SyncPrefectClient,
+        state: StateType,
+        *,
+        due: FlowRunFilterNextScheduledStartTime | None = None,
+        ended: FlowRunFilterEndTime | None = None,
+    ) -> list[FlowRun]:
+        return client.read_flow_runs(
+            deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])),
+            work_pool_filter=self._pool,
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])),
+                next_scheduled_start_time=due,
+                end_time=ended,
+                work_queue_name=self._queue,
+            ),
+            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+            limit=200,
+        )
+
+    def _answer_crash(self, client: SyncPrefectClient, run: FlowRun) -> None:
+        """Start a crashed run again, or fail it for good; nothing if the schedule went on since."""
+        if run.deployment_id is None:
+            return
+        deployment = client.read_deployment(run.deployment_id)
+        if deployment.concurrency_options is None or _went_on(client, run):
+            return
+        restarts = _restarts(run)
+        if restarts >= MAX_RESTARTS:
+            text = f"Crashed {restarts + 1} times in a row, not started again: see its log."
+            client.set_flow_run_state(run.id, Failed(message=text), force=True)
+            return
+        client.create_flow_run_from_deployment(
+            run.deployment_id,
+            parameters=run.parameters,
+            tags=[
+                *(tag for tag in run.tags if not tag.startswith(RESTART_TAG)),
+                f"{RESTART_TAG}{restarts + 1}",
+            ],
+            idempotency_key=f"restart-{run.id}",
+        )
+
+
+def _restarts(run: FlowRun) -> int:
+    """How often what this run does had been started again before."""
+    numbers = [tag.removeprefix(RESTART_TAG) for tag in run.tags if tag.startswith(RESTART_TAG)]
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
+
+def _went_on(client: SyncPrefectClient, crashed: FlowRun) -> bool:
+    """Whether the deployment has a run that began later and is under way or completed."""
+    later = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[crashed.deployment_id or crashed.id]),
+            state=FlowRunFilterState(
+                type=FlowRunFilterStateType(
+                    any_=[StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
+                )
+            ),
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=1,
+    )
+    began = crashed.expected_start_time
+    return any(
+        run.expected_start_time is not None
+        and began is not None
+        and run.expected_start_time > began
+        for run in later
+    )
+
+
+def _all_but_newest(runs: Sequence[FlowRun]) -> list[FlowRun]:
+    ordered = sorted(runs, key=lambda run: (str(run.deployment_id), str(run.expected_start_time)))
+    groups = groupby(ordered, key=lambda run: run.deployment_id)
+    return [run for _, group in groups for run in list(group)[:-1]]

@@ -1,0 +1,109 @@
+"""``merganser serve``: run the schedules of configs in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from merganser.cli.common import exit_cleanly, parse_pairs, reach_models, runner_options
+from merganser.deployable import DEFAULT_POOL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from merganser.flows.working import Watched
+
+_PATIENCE_SECONDS = 8.0
+"""The server lays out the firings of a new deployment every 5 s."""
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.option(
+    "--pool", default=DEFAULT_POOL, show_default=True, help="Process work pool; made if missing."
+)
+@click.option(
+    "--model-map",
+    multiple=True,
+    metavar="WANTED=USED",
+    callback=parse_pairs,
+    help="Use another model than the files name; repeatable.",
+)
+@runner_options
+def command(
+    *,
+    files: tuple[str, ...],
+    pool: str,
+    model_map: dict[str, str],
+    base_url: str | None,
+    embedded: bool,
+) -> int:
+    """Deploy FILES and run them here when they are due, until Ctrl-C; watch their files.
+
+    Runs of other configs in the pool are left to others. The schedules stay active after the end:
+    the next start runs the newest missed firing.
+    """
+    from merganser.server import connect_history
+
+    with exit_cleanly():
+        reach_models(base_url, embedded=embedded)
+        history = connect_history()
+        _say(f"watch it at {history.ui_url}")
+        watched, scheduled, queues = _deploy(files, pool, model_map)
+        from merganser.flows.working import work
+
+        _show_firings(scheduled)
+        asyncio.run(work(pool, queues=queues, watched=watched, say=_say))
+    click.echo("stopped; the schedules stay active on the server", err=True)
+    return 0
+
+
+def _deploy(
+    files: tuple[str, ...], pool: str, model_map: Mapping[str, str]
+) -> tuple[list[Watched], dict[str, str], list[str]]:
+    """Deploy all files; give what is watched, the scheduled names by id, and the queues."""
+    from merganser.cli.deploy import plan_changes, show_changes
+    from merganser.flows.deploying import apply_changes
+    from merganser.flows.working import Watched
+    from merganser.plan import distinct_indexes
+    from merganser.resolve import rags_of_flow
+
+    watched = list[Watched]()
+    scheduled = dict[str, str]()
+    queues = dict[str, None]()
+    for file in files:
+        config, changes = plan_changes(file, pool=pool, model_map=model_map)
+        show_changes(changes)
+        ids = apply_changes(config, [change for change in changes if change.action != "retire"])
+        for change in changes:
+            wanted = change.definition
+            if wanted is None:
+                _say(f"note: retire it with: merganser deploy {file} --apply")
+                continue
+            queues[wanted.queue] = None
+            number = ids[change.full_name]
+            if wanted.watches:
+                indexes = tuple(distinct_indexes(config, rags_of_flow(config, wanted.flow)))
+                watched.append(Watched(deployment_id=number, label=wanted.label, indexes=indexes))
+            elif wanted.schedule:
+                scheduled[number] = wanted.label
+    return watched, scheduled, list(queues)
+
+
+def _show_firings(scheduled: Mapping[str, str]) -> None:
+    from merganser.flows.working import next_firings
+
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    firings = next_firings(scheduled)
+    while len(firings) < len(scheduled) and time.monotonic() < deadline:
+        time.sleep(0.5)
+        firings = next_firings(scheduled)
+    for name, when in sorted(firings.items(), key=lambda firing: firing[1]):
+        click.echo(f"next: {when}  {name}")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

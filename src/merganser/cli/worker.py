@@ -1,0 +1,41 @@
+"""``merganser worker``: run what is deployed to a work pool."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from merganser.cli.common import exit_cleanly, reach_models, runner_options
+from merganser.deployable import DEFAULT_POOL
+
+
+@click.command()
+@click.option(
+    "--pool", default=DEFAULT_POOL, show_default=True, help="Process work pool; made if missing."
+)
+@click.option("--queue", "queues", multiple=True, help="Only this queue, a config's name.")
+@click.option("--limit", type=click.IntRange(min=1), help="Runs at a time [default: any number].")
+@runner_options
+def command(
+    *, pool: str, queues: tuple[str, ...], limit: int | None, base_url: str | None, embedded: bool
+) -> int:
+    """Run what is deployed to a work pool, here, until Ctrl-C.
+
+    Configs are looked for where they were deployed from, then in MERGANSER_CONFIG_PATH.
+    """
+    from merganser.server import connect_history
+
+    with exit_cleanly():
+        reach_models(base_url, embedded=embedded)
+        history = connect_history()
+        from merganser.flows.deploying import ensure_pool
+        from merganser.flows.working import work
+
+        ensure_pool(pool)
+        click.echo(f"working for {pool}; watch it at {history.ui_url}", err=True)
+        asyncio.run(
+            work(pool, queues=queues, limit=limit, say=lambda text: click.echo(text, err=True))
+        )
+    click.echo("stopped", err=True)
+    return 0

@@ -1,0 +1,85 @@
+"""The compose file and the units name what exists, and hold no secret."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from merganser.cli import COMMANDS, group
+
+FOLDER = Path(__file__).resolve().parents[2] / "deployments"
+UNITS = sorted(FOLDER.glob("*.service"))
+
+SERVICE_KEYS = {
+    "command", "depends_on", "env_file", "environment", "healthcheck", "image", "ports",
+    "restart", "secrets", "stop_grace_period", "volumes",
+}  # fmt: skip
+CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
+
+
+@pytest.fixture
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((FOLDER / "compose.yaml").read_text())
+
+
+def test_the_compose_file_refers_to_what_it_declares(compose: dict[str, Any]) -> None:
+    assert compose.keys() == {"name", "services", "secrets", "volumes"}
+    for name, service in compose["services"].items():
+        assert service.keys() <= SERVICE_KEYS, name
+        assert set(service.get("secrets", [])) <= compose["secrets"].keys()
+        for other, how in service.get("depends_on", {}).items():
+            assert how["condition"] in CONDITIONS
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in compose["services"][other]
+        for volume in service.get("volumes", []):
+            source, target = volume.split(":")
+            assert source.startswith("/") or source in compose["volumes"]
+            assert target.startswith("/")
+        for file in service.get("env_file", []):
+            assert (FOLDER / file).is_file()
+    used = {secret for one in compose["services"].values() for secret in one.get("secrets", [])}
+    assert used == compose["secrets"].keys()
+
+
+def test_ports_are_bound_to_this_machine_and_secrets_are_files(compose: dict[str, Any]) -> None:
+    ports = [port for one in compose["services"].values() for port in one.get("ports", [])]
+
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert all(set(secret) == {"file"} for secret in compose["secrets"].values())
+    assert not re.search(r"(?i)password: *\S", (FOLDER / "compose.yaml").read_text())
+
+
+def test_shell_variables_are_left_for_the_container(compose: dict[str, Any]) -> None:
+    scripts = [one["command"][-1] for one in compose["services"].values() if "command" in one]
+
+    assert scripts
+    assert [s for s in scripts if re.search(r"(?<!\$)\$(?!\$)", s)] == []
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_unit_starts_a_command_that_exists(path: Path) -> None:
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # pyright: ignore[reportAttributeAccessIssue] - keys are case-sensitive
+    unit.read(path)
+    words = unit["Service"]["ExecStart"].split()
+
+    assert words[0] == "/opt/merganser/bin/merganser"
+    assert words[1] in COMMANDS
+    shown = CliRunner().invoke(group, [words[1], "--help"]).output
+    assert all(word in shown for word in words[2:] if word.startswith("--"))
+    assert unit["Service"]["Restart"] == "always"
+    assert unit["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_there_are_units() -> None:
+    assert [path.name for path in UNITS] == [
+        "merganser-serve@.service",
+        "merganser-server.service",
+        "merganser-worker.service",
+    ]
