@@ -7,7 +7,7 @@ environment of its runs; its automations are owned by it, so they are replaced a
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from prefect.automations import EventTrigger
@@ -19,11 +19,12 @@ from prefect.client.schemas.objects import (
     ConcurrencyLimitStrategy,
     StateType,
 )
-from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.schedules import Cron, Interval
+from prefect.types.entrypoint import EntrypointType
 
 from merganser.deployable import FACTS_VARIABLE, TAG, Deployed, DeploymentDefinition, Facts
 from merganser.flows.compile import compile_flow
@@ -149,7 +150,7 @@ def _put(config: Config, wanted: DeploymentDefinition) -> UUID:
         job_variables={"env": {FACTS_VARIABLE: wanted.facts.to_json()}},
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    return deployment.apply()
+    return cast("UUID", deployment.apply())  # a coroutine only where a loop runs
 
 
 def _retire(client: SyncPrefectClient, deployment_id: str) -> None:
@@ -190,6 +191,8 @@ def _mark_dead_runs(definition: DeploymentDefinition, own: str) -> AutomationCor
         ),
         actions=[
             ChangeFlowRunState(
+                name=None,
+                force=False,
                 state=StateType.CRASHED,
                 message=f"No heartbeat for {HEARTBEATS_MISSED.seconds} s: the process is gone.",
             )
@@ -215,5 +218,12 @@ def _run_after(
             posture=Posture.Reactive,
             threshold=1,
         ),
-        actions=[RunDeployment(deployment_id=UUID(ids[definition.full_name]))],
+        actions=[
+            RunDeployment(
+                source="selected",
+                deployment_id=UUID(ids[definition.full_name]),
+                parameters=None,
+                job_variables=None,
+            )
+        ],
     )

@@ -41,5 +41,5 @@ def refuse(facts: Facts, error: MerganserError) -> Flow[..., Any]:
     kind = inspect.Parameter.KEYWORD_ONLY
     names = [inspect.Parameter(name, kind, default=None) for name in given]
     # Prefect binds a run's parameters by the signature.
-    body.__signature__ = inspect.Signature(names)  # pyright: ignore[reportFunctionMemberAccess] - Python looks for it there
+    body.__signature__ = inspect.Signature(names)
     return Flow(body, name=facts.flow, persist_result=False, validate_parameters=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
+    from prefect.types import DateTime
 
 MAX_RESTARTS = 3
 """After so many crashes in a row trying again does not help."""
@@ -69,7 +70,7 @@ class Steward:
             How many firings were skipped.
         """
         settle_dead_runs()
-        now = datetime.now(UTC)
+        now = cast("DateTime", datetime.now(UTC))
         due = FlowRunFilterNextScheduledStartTime(before_=now)
         with get_client(sync_client=True) as client:
             late = [
@@ -87,7 +88,7 @@ class Steward:
     def tend(self) -> None:
         """Settle runs whose process is gone or never was, and start crashed ones again."""
         settle_dead_runs()
-        now = datetime.now(UTC)
+        now = cast("DateTime", datetime.now(UTC))
         ended = FlowRunFilterEndTime(after_=now - LOOK_BACK)
         with get_client(sync_client=True) as client:
             for run in self._read(client, StateType.PENDING):

@@ -8,7 +8,7 @@ import socket
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import httpx
@@ -31,6 +31,8 @@ from merganser.watch import watch_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from prefect.types import DateTime
 
     from merganser.definitions import IndexDefinition
 
@@ -119,7 +121,7 @@ def next_firings(deployments: Mapping[str, str]) -> dict[str, str]:
                         type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])
                     ),
                     next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(
-                        after_=datetime.now(UTC)
+                        after_=cast("DateTime", datetime.now(UTC))
                     ),
                 ),
                 sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
@@ -146,9 +148,9 @@ class _Worker(ProcessWorker):
     job_configuration = _Configuration
 
     @classmethod
-    def __dispatch_key__(cls) -> str | None:
-        """Stay out of Prefect's registry, where the plain process worker belongs."""
-        return None
+    def __dispatch_key__(cls) -> str:
+        """Leave Prefect's registry of worker types its own process worker."""
+        return "merganser-process"
 
 
 async def _poll(

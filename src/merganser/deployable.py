@@ -7,11 +7,12 @@ changes; ``merganser deploy`` shows them first.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from merganser.errors import PlanError
 from merganser.plan import build_plan
@@ -213,7 +214,7 @@ def _define(
         exclusive=not asked,
         queue=re.sub(r"[/%]", "-", name),
         facts=Facts(
-            config=str(config.path),
+            config=os.path.normpath(config.path),
             flow=flow.name,
             spec=config.fingerprint,
             plan=build_plan(config, flow).fingerprint,
@@ -286,21 +287,13 @@ def _compare_one(wanted: DeploymentDefinition, deployed: Deployed | None) -> Cha
     )
 
 
-def _freeze(value: object) -> object:
-    if isinstance(value, list):
-        parts: list[object] = value
-        return tuple(_freeze(part) for part in parts)
-    return value
+def _freeze(value: Any) -> Any:
+    return tuple(_freeze(part) for part in value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownVariableType] - JSON
 
 
-def _show(value: object) -> str:
-    if isinstance(value, tuple):
-        parts: tuple[object, ...] = value
-        return (
-            ", ".join(
-                "=".join(map(str, part)) if isinstance(part, tuple) else str(part)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - any tuple prints
-                for part in parts
-            )
-            or "none"
-        )
-    return str(value) or "none"
+def _show(value: Any) -> str:
+    if not isinstance(value, tuple):
+        return str(value) or "none"
+    parts = cast("tuple[str | tuple[str, str], ...]", value)
+    words = (part if isinstance(part, str) else "=".join(part) for part in parts)
+    return ", ".join(words) or "none"

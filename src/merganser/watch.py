@@ -101,7 +101,8 @@ async def _listen(
     indexes: Sequence[IndexDefinition], woken: asyncio.Event, say: Callable[[str], None]
 ) -> None:
     """Wake the watcher at every event that may matter; begin anew when listening breaks."""
-    from watchfiles import awatch  # noqa: PLC0415 - only those who watch load it
+    # Its type names a stop event of a library that need not be there.
+    from watchfiles import awatch  # noqa: PLC0415 # pyright: ignore[reportUnknownVariableType] - only those who watch load it
 
     silent = tuple(f"{index.folder}{os.sep}" for index in indexes)
 

@@ -40,8 +40,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def wanted(file: Path, **options: str) -> tuple[DeploymentDefinition, ...]:
-    return define_deployments(load_config(file), **options)
+def wanted(file: Path, name: str | None = None) -> tuple[DeploymentDefinition, ...]:
+    return define_deployments(load_config(file), name=name)
 
 
 def as_deployed(definitions: tuple[DeploymentDefinition, ...]) -> list[Deployed]:

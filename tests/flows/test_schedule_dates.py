@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -19,6 +19,8 @@ from merganser.spec.cron import find_cron_problem
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from prefect.types import DateTime
+
 BERLIN = "Europe/Berlin"
 
 
@@ -31,7 +33,9 @@ async def firings(schedule: Schedule, start: datetime, count: int) -> list[datet
     else:
         assert made.interval is not None
         computed = IntervalSchedule(
-            interval=made.interval, anchor_date=made.anchor_date, timezone=made.timezone
+            interval=made.interval,
+            anchor_date=cast("DateTime", made.anchor_date),
+            timezone=made.timezone,
         )
     dates = await computed.get_dates(n=count, start=start)
     return [datetime.fromtimestamp(when.timestamp(), UTC) for when in dates]
