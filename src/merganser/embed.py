@@ -206,6 +206,8 @@ class Embedder:
             pace.counted(characters, answer.prompt_tokens)
             if has_plenty:
                 pace.answered(sent_in, characters, monotonic() - began)
+            else:
+                pace.starved(sent_in)
             return answer
 
         def note(_error: TransientError) -> None:

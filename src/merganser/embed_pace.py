@@ -116,9 +116,17 @@ class Pace:
         self._sent += characters
         self._seconds += seconds
         self._answers += 1
-        if self._answers >= max(4, 2 * self.setting.requests):
+        if self._answers >= max(4, self.setting.requests):
             rate = self._sent / max(self._seconds, 1e-9) * self.setting.requests
             self._decide(rate)
+
+    def starved(self, began_in: int) -> None:
+        """Take note of an answer while too few texts waited: a trial then says nothing and ends."""
+        if began_in != self.round or self.setting == self._best:
+            return
+        self._starved += 1
+        if self._starved >= self.setting.requests:
+            self._try_next()
 
     def overloaded(self, began_in: int) -> None:
         """Take note that a request was refused or lost; those of one round count once."""
@@ -141,7 +149,7 @@ class Pace:
             self._skip = setting.requests
         self.setting = setting
         self.round += 1
-        self._sent = self._answers = 0
+        self._sent = self._answers = self._starved = 0
         self._seconds = 0.0
 
     def _decide(self, rate: float) -> None:

@@ -152,3 +152,16 @@ def test_characters_follow_the_servers_own_count():
     pace.counted(1_000, 500)
 
     assert (pace.characters, before) == (2 * pace.setting.tokens, 4 * pace.setting.tokens)
+
+
+def test_a_trial_that_too_few_texts_feed_is_given_up():
+    pace = Pace()
+    first = pace.setting
+    while pace.setting == first:
+        pace.answered(pace.round, 16_000, 0.1)
+    trial = pace.setting
+
+    for _ in range(trial.requests):
+        pace.starved(pace.round)
+
+    assert pace.setting != trial
