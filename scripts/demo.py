@@ -1,7 +1,8 @@
 """The demo of ``make demo``: index Prefect's own source, ask about it, show where to look.
 
 Nothing is special about it: it writes a config of ten lines that extends ``configs/codebase.yaml``
-and calls the same commands that a user would.
+and calls the same commands that a user would. The tests index and question the same corpus with the
+same config.
 """
 
 from __future__ import annotations
@@ -20,29 +21,40 @@ QUESTION = "How does Prefect decide whether a failed task run is retried?"
 
 # The packaged chat model has 135 million parameters: it needs few passages and a short leash.
 CONFIG = """\
-extends: ../configs/codebase.yaml
+extends: {base}
 models:
-  small: {provider: dmr, model: ai/smollm2, temperature: 0, max_tokens: 160}
+  small: {{provider: dmr, model: ai/smollm2, temperature: 0, max_tokens: 160}}
 agents:
-  root: {model: small, instruction: Answer in one or two sentences.}
+  root: {{model: small, instruction: Answer in one or two sentences.}}
 rag:
   codebase:
     docs: ["./prefect/**/*.py"]
-    results: {limit: 3}
+    results: {{limit: 3}}
 """
 
 
-def main() -> int:
-    """Run the demo; give the exit code of the first command that failed."""
-    DEMO.mkdir(exist_ok=True)
-    config = DEMO / "codebase.yaml"
-    config.write_text(CONFIG)
-    source = DEMO / "prefect"
+def prepare(folder: Path) -> Path:
+    """Put the corpus and its config into a folder; give the config.
+
+    Args:
+        folder: Made when it is not there; an index in it stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "codebase.yaml"
+    base = os.path.relpath(HERE / "configs" / "codebase.yaml", folder)
+    config.write_text(CONFIG.format(base=base))
+    source = folder / "prefect"
     source.unlink(missing_ok=True)
     spec = find_spec("prefect")
     assert spec is not None, "prefect is a dependency"
     assert spec.origin is not None, "prefect is a package"
     source.symlink_to(Path(spec.origin).parent, target_is_directory=True)
+    return config
+
+
+def main() -> int:
+    """Run the demo; give the exit code of the first command that failed."""
+    config = prepare(DEMO)
     commands = [
         ["check", str(config)],
         ["index", str(config), "--embedded"],

@@ -194,6 +194,7 @@ class RagDefinition:
         rerank: A second look at the best hits, or None.
         limit: Most hits in the end.
         deduplicate: Whether equal texts are given once.
+        per_file: Passages that a file gives at a time, or None where files take no turns.
         include_score: Whether the model is told the scores.
         return_full_content: Whether whole documents are given in place of chunks.
     """
@@ -208,6 +209,7 @@ class RagDefinition:
     rerank: RerankDefinition | None
     limit: int
     deduplicate: bool
+    per_file: int | None
     include_score: bool
     return_full_content: bool
 

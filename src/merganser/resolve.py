@@ -186,6 +186,7 @@ def resolve_rag(config: Config, name: str) -> RagDefinition:
         rerank=_rerank(config, spec),
         limit=spec.results.limit,
         deduplicate=spec.results.deduplicate,
+        per_file=spec.results.per_file,
         include_score=spec.results.include_score,
         return_full_content=spec.results.return_full_content,
     )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from merganser.embedded import EmbeddedRunner
 
@@ -57,6 +58,26 @@ def merganser(command_environment: dict[str, str]) -> Callable[..., Ran]:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def demo_index(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    merganser: Callable[..., Ran],
+) -> Path:
+    """Index the corpus of ``make demo`` with its config and real embeddings; give the config.
+
+    It takes minutes, so the folder stays between runs. An index is brought up to date by what
+    changed since, be it a file, the tokeniser or a model, and equals one that is made anew.
+    """
+    cache: pytest.Cache | None = getattr(request.config, "cache", None)
+    folder = cache.mkdir("demo-index") if cache else tmp_path_factory.mktemp("demo-index")
+    demo = Path(__file__).parents[2] / "scripts" / "demo.py"
+    config: Path = runpy.run_path(str(demo))["prepare"](folder)
+    ran = merganser("index", config.name, "--json", cwd=folder, timeout=1500)
+    assert ran.code == 0, ran
+    return config
 
 
 CONFIG = """\

@@ -151,4 +151,6 @@ def _indented(hit: Hit, *, whole: bool) -> str:
             why += f"\n   {name}: {words}"
         if hit.explanation.rerank_delta is not None:
             why += f"\n   rerank moved it by {hit.explanation.rerank_delta:+d}"
+        if hit.explanation.file_score is not None:
+            why += f"\n   its file adds up to {hit.explanation.file_score:.3f}"
     return text + more + why

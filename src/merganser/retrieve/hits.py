@@ -39,6 +39,7 @@ class HitExplanation:
         fused_terms: What each strategy put into that score.
         bm25_terms: Per BM25 strategy, what each term of the query added to its score.
         rerank_delta: Places won (positive) or lost by reranking; None when not reranked.
+        file_score: What put its file where it is; None where files take no turns.
     """
 
     fused_rank: int
@@ -48,6 +49,7 @@ class HitExplanation:
         default_factory=dict[str, dict[str, float]]
     )
     rerank_delta: int | None = None
+    file_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class Hit:
         end_line: Last line, inclusive.
         text: The passage, or the whole file where ``return_full_content`` asks for it.
         score: Higher is better; the rerank score where there is one, otherwise the fused one.
-            Only hits that both have a rerank score, or both have none, can be compared by it.
+            Only hits that both have a rerank score, or both have none, can be compared by it;
+            where files take turns (``results.per_file``) it orders the hits of one file alone.
         symbol: For example ``Flow.run`` or ``Install > Linux``; may be empty.
         language: Of the file, or None.
         legs: Per strategy that found it.
@@ -117,6 +120,7 @@ class Hit:
                 "fused_terms": dict(why.fused_terms),
                 "bm25_terms": {name: dict(terms) for name, terms in why.bm25_terms.items()},
                 "rerank_delta": why.rerank_delta,
+                "file_score": why.file_score,
             }
         return value
 

@@ -33,7 +33,7 @@ _QUESTION_WORDS_TEXT = """
     will shall may might must i me my we us our you your it its this that these those there is are
     was were be been being am to of
 """
-_QUESTION_WORDS = frozenset(_QUESTION_WORDS_TEXT.split())
+_QUESTION_WORDS = frozenset(query_terms(_QUESTION_WORDS_TEXT))
 
 
 def subject_terms(query: str) -> tuple[str, ...]:

@@ -1,11 +1,11 @@
-"""From the strategies' lists to one: fusion, equal texts given once, reranking.
+"""From the strategies' lists to one: fusion, equal texts given once, reranking, files' turns.
 
 The limit is not applied here, so that an explanation can say where a passage below it stands.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from merganser.retrieve.fusion import (
@@ -15,6 +15,7 @@ from merganser.retrieve.fusion import (
     weighted_fusion,
 )
 from merganser.retrieve.hits import Leg
+from merganser.retrieve.turns import score_files, take_turns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,14 +35,18 @@ class Ordered:
         legs: Per strategy that found it.
         fused: Its score after fusion.
         fused_rank: Its place after fusion, from 1, passages with the same text counted once.
+        rank: Its place after reranking, from 1; ``fused_rank`` where nothing was reranked.
         rerank_score: Or None.
+        file_score: What all of its file's passages add up to, or None where files take no turns.
     """
 
     candidate: Candidate
     legs: Mapping[str, Leg]
     fused: Fused[PassageKey]
     fused_rank: int
+    rank: int
     rerank_score: float | None = None
+    file_score: float | None = None
 
     @property
     def score(self) -> float:
@@ -97,7 +102,7 @@ def _scores(leg: LegResult, *, raw: bool) -> list[tuple[PassageKey, float]]:
 async def order_passages(
     definition: RagDefinition, legs: Sequence[LegResult], query: str, reranker: Reranker | None
 ) -> Ordering:
-    """Fuse, give equal texts once, and rerank.
+    """Fuse, give equal texts once, rerank, and let files take turns.
 
     Args:
         definition: What the config says.
@@ -128,29 +133,32 @@ async def order_passages(
                 legs=standings[fused.item],
                 fused=fused,
                 fused_rank=len(passages) + 1,
+                rank=len(passages) + 1,
             )
         )
-    if reranker is None:
-        return Ordering(tuple(passages), tuple(dropped))
-    return await _rerank(passages, dropped, query, reranker)
+    ordering = Ordering(tuple(passages), tuple(dropped))
+    if reranker is not None:
+        ordering = await _rerank(ordering, query, reranker)
+    if definition.per_file is not None:
+        ordering = replace(ordering, passages=_take_turns(ordering.passages, definition.per_file))
+    return ordering
 
 
-async def _rerank(
-    passages: Sequence[Ordered],
-    dropped: Sequence[tuple[str, str]],
-    query: str,
-    reranker: Reranker,
-) -> Ordering:
+async def _rerank(ordering: Ordering, query: str, reranker: Reranker) -> Ordering:
+    passages = ordering.passages
     reranked = await reranker.rerank(query, [one.candidate.chunk.text for one in passages])
     after = tuple(
-        Ordered(
-            candidate=passages[index].candidate,
-            legs=passages[index].legs,
-            fused=passages[index].fused,
-            fused_rank=passages[index].fused_rank,
-            rerank_score=reranked.scores.get(index),
-        )
-        for index in reranked.order
+        replace(passages[index], rank=rank, rerank_score=reranked.scores.get(index))
+        for rank, index in enumerate(reranked.order, start=1)
     )
     lost = ((passages[i].candidate.chunk.path, why) for i, why in reranked.dropped.items())
-    return Ordering(after, (*dropped, *lost), reranked)
+    return Ordering(after, (*ordering.dropped, *lost), reranked)
+
+
+def _take_turns(passages: Sequence[Ordered], per_file: int) -> tuple[Ordered, ...]:
+    paths = [one.candidate.chunk.path for one in passages]
+    scores = score_files(paths)
+    return tuple(
+        replace(passages[index], file_score=scores[paths[index]])
+        for index in take_turns(paths, per_file)
+    )

@@ -236,11 +236,11 @@ class Retriever:
         chosen = chosen[: max(limit, 0)]
         checks = check_files([one.candidate for one in chosen], with_text=whole)
         hits: list[Hit] = []
-        for place, one in enumerate(chosen, start=1):
+        for one in chosen:
             check = checks[one.candidate.index.definition.name, one.candidate.chunk.path]
             hit = _make_hit(one, check)
             if explain is not None:
-                hit = replace(hit, explanation=_explain(one, place, explain))
+                hit = replace(hit, explanation=_explain(one, explain))
             hits.append(hit)
         return tuple(hits), _file_notes(checks.values(), whole=whole)
 
@@ -269,7 +269,7 @@ def _make_hit(one: Ordered, check: FileCheck) -> Hit:
     return replace(hit, text=check.text, start_line=1, end_line=max(lines, 1))
 
 
-def _explain(one: Ordered, place: int, legs: Sequence[LegResult]) -> HitExplanation:
+def _explain(one: Ordered, legs: Sequence[LegResult]) -> HitExplanation:
     return HitExplanation(
         fused_rank=one.fused_rank,
         fused_score=one.fused.score,
@@ -279,7 +279,8 @@ def _explain(one: Ordered, place: int, legs: Sequence[LegResult]) -> HitExplanat
             for leg in legs
             if leg.matches is not None and leg.index is one.candidate.index
         },
-        rerank_delta=None if one.rerank_score is None else one.fused_rank - place,
+        rerank_delta=None if one.rerank_score is None else one.fused_rank - one.rank,
+        file_score=one.file_score,
     )
 
 

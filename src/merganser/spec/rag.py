@@ -178,6 +178,10 @@ class ResultsSpec(StrictModel):
     deduplicate: Flag = True
     """Give equal texts once."""
 
+    per_file: Count | None = None
+    """Passages that a file gives at a time: files take turns, best file first by all its passages
+    together. When left out, passages stand by their own scores, whatever file they are of."""
+
     include_score: Flag = False
     """Tell the model the scores."""
 

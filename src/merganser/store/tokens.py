@@ -2,9 +2,10 @@
 
 A text's terms are its words in lower case. A compound identifier gives itself and its parts, so
 that ``getUserName`` is found by ``getusername`` and by ``user name``. No stop word and no short
-word is dropped: "Go", "C" and "is" are terms like any other, and BM25's idf weighs them. Scripts
-that put no spaces between words (Han, kana) give overlapping pairs of characters, as Lucene's
-CJKAnalyzer does.
+word is dropped: "Go", "C" and "is" are terms like any other, and BM25's idf weighs them. Terms of
+ASCII letters alone are stemmed (see ``stemming``), in texts and queries alike, so an identifier is
+found by itself whatever its stem. Scripts that put no spaces between words (Han, kana) give
+overlapping pairs of characters, as Lucene's CJKAnalyzer does.
 
 How terms are stored is ``store``'s business, how they are scored is ``retrieve``'s. Texts and
 queries must agree on the tokeniser, so a snapshot stores ``TOKENISER_VERSION``.
@@ -20,12 +21,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from merganser.store.stemming import stem_words
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-TOKENISER_VERSION = 1
+TOKENISER_VERSION = 2
 """Raised by every change that gives any text other terms; postings of two versions never mix."""
 
 MAX_TERM_CHARACTERS = 128
@@ -133,11 +136,13 @@ def query_terms(text: str) -> list[str]:
     Returns:
         Possibly none, for a text without letters and digits.
     """
-    return list(dict.fromkeys(term for word in _find_words(text) for term in expand_word(word)))
+    parts = [part for word in _find_words(text) for part in expand_word(word)]
+    stems = stem_words(parts)
+    return list(dict.fromkeys(stems[part] for part in parts))
 
 
 def expand_word(word: str) -> list[str]:
-    """Give the terms of one word: the whole and its parts, with repetitions, in lower case.
+    """Give one word's terms before stemming: the whole and its parts, repeated, in lower case.
 
     Args:
         word: A run of letters, digits and underscores.
@@ -193,9 +198,11 @@ def _find_words(text: str) -> list[str]:
 def _expand_words(words: Sequence[str]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
     """Give the sorted vocabulary and each word's term numbers as one array with offsets."""
     expansions = [expand_word(word) for word in words]
-    vocabulary = sorted({term for terms in expansions for term in terms})
+    stems = stem_words(list({part for parts in expansions for part in parts}))
+    vocabulary = sorted(set(stems.values()))
     number = {term: i for i, term in enumerate(vocabulary)}
-    flat = np.array([number[term] for terms in expansions for term in terms], dtype=np.int64)
+    number_of = {part: number[stem] for part, stem in stems.items()}
+    flat = np.array([number_of[part] for parts in expansions for part in parts], dtype=np.int64)
     offsets = np.zeros(len(words) + 1, dtype=np.int64)
     np.cumsum([len(terms) for terms in expansions], out=offsets[1:])
     return vocabulary, flat, offsets

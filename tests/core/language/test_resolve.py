@@ -51,6 +51,7 @@ def test_the_seed_resolves_with_cagents_defaults(seed: Config):
     assert ChunkingOptions(size=1500, overlap=75) == strategy.index.chunking
     assert seed.directory / "code.db" == strategy.index.folder
     assert (rag.limit, rag.deduplicate, rag.fusion.strategy, rag.fusion.k) == (15, True, "rrf", 60)
+    assert rag.per_file is None
     embedding = strategy.index.embedding
     assert embedding is not None
     assert (embedding.dimensions, embedding.batch_size, embedding.concurrency) == (None, None, None)

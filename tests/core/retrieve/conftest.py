@@ -112,6 +112,7 @@ class Rags:
             "rerank": None,
             "limit": 10,
             "deduplicate": True,
+            "per_file": None,
             "include_score": False,
             "return_full_content": False,
         }

@@ -8,7 +8,8 @@ from merganser.retrieve.lexical import subject_terms
 @pytest.mark.parametrize(
     ("query", "terms"),
     [
-        ("How does a task retry?", ("task", "retry")),
+        ("How does a task retry?", ("task", "retri")),
+        ("Whose tasks are being retried?", ("task", "retri")),
         ("if x not in y", ("if", "x", "not", "in", "y")),
         ("what is this", ("what", "is", "this")),
         ("C", ("c",)),

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merganser.store.tokens import (
@@ -68,6 +69,28 @@ def test_query_terms_are_distinct_and_in_order():
     assert query_terms("fox FOX quick fox quick_fox") == ["fox", "quick", "quick_fox"]
 
 
+def test_inflected_words_are_one_term():
+    assert query_terms("retry retries retried retrying") == ["retri"]
+
+
+def test_inflected_words_are_found_in_identifiers():
+    assert set(query_terms("flow runs")) <= set(query_terms("list_flow_runs"))
+
+
+@pytest.mark.parametrize("word", ["größen", "x86s", "list_flow_runs", "états"])
+def test_words_of_other_characters_than_ascii_letters_keep_their_endings(word: str):
+    assert query_terms(word)[0] == word
+
+
+def test_texts_and_queries_are_stemmed_alike_in_every_thread():
+    words = "policies caching committed transactions scheduling"
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(query_terms, [words] * 200))
+
+    assert [query_terms(words)] * 200 == found
+    assert set(count_terms([words]).vocabulary) == set(found[0])
+
+
 def test_query_without_words_has_no_terms():
     assert query_terms("?!… —") == []
 
@@ -114,6 +137,7 @@ def test_no_texts_give_empty_arrays_of_the_right_types():
     )
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_counts_equal_the_terms_of_each_text_alone(texts: list[str]):
     # query_terms uses the same word finder, so every text is compared with a plain loop over it.
@@ -125,6 +149,7 @@ def test_counts_equal_the_terms_of_each_text_alone(texts: list[str]):
     assert [sum(row.values()) for row in alone] == counts.doc_len.tolist()
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_postings_are_sorted_by_term_then_row_without_repetition(texts: list[str]):
     counts = count_terms(texts)
@@ -134,6 +159,7 @@ def test_postings_are_sorted_by_term_then_row_without_repetition(texts: list[str
     assert sorted(set(counts.vocabulary)) == counts.vocabulary
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["run", "Task", "flowRun", "a_b", "x1"]), max_size=30))
 def test_term_frequency_is_what_a_counter_says(words: list[str]):
     expected = Counter(term for word in words for term in expand_word(word))
