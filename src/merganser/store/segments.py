@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from merganser.store.catalogue import FileRow
 
+_COMMIT_ROWS = 65_536
+# A transaction keeps what it has not committed in memory, some 4 kB a chunk of 384 dimensions;
+# each commit writes the last, unfinished group of rows twice.
 _POSTINGS_BATCH = 4_000_000
 # A posting is packed in 64 bits while it is sorted, which numpy does 20 times faster than a sort
 # by several columns: 24 bits of term, 32 of row, 8 of frequency.
@@ -98,8 +101,9 @@ class SegmentWriter:
         self._terms = _TermIds()
         self._packed: list[NDArray[np.uint64]] = []
         self._sources = 0
+        self._uncommitted = 0
         self._connection = connect()
-        # One transaction that is checkpointed as it commits: it goes to the file directly, where
+        # Transactions that are checkpointed as they commit: they go to the file directly, where
         # single statements go through the write-ahead log first and write every byte twice.
         self._connection.execute("SET checkpoint_threshold = '1KB'").fetchall()
         attach_new(self._connection, path, "new")
@@ -301,4 +305,9 @@ class SegmentWriter:
         ]
         self._file_count += len(places)
         self.row_count += int(counts.sum())
+        self._uncommitted += int(counts.sum())
+        if self._uncommitted >= _COMMIT_ROWS:
+            self._connection.execute("COMMIT").fetchall()
+            self._connection.execute("BEGIN").fetchall()
+            self._uncommitted = 0
         return places
