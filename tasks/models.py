@@ -153,13 +153,17 @@ class _PullArtifact:
 
     def __init__(self, model: str) -> None:
         self._model = model
+        self._phase = "downloading"
         self._sent = 0.0
         self._artifact: UUID | None = None
 
     def __call__(self, progress: PullProgress) -> None:
         """Take one line of the pull."""
         done, total = progress.received_bytes, progress.total_bytes
-        if total and progress.phase != "done":  # the bytes start anew in every phase
+        if total and progress.phase == "done":  # the last phase may not have told its end
+            report(f"{self._phase} {self._model}", total, total, unit="bytes")
+        elif total:
+            self._phase = progress.phase
             report(f"{progress.phase} {self._model}", done, total, unit="bytes")
         if not total or monotonic() - self._sent < _ARTIFACT_SECONDS:
             return

@@ -7,6 +7,7 @@ made. Pydantic AI runs the loop of model requests and tool calls.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -228,6 +229,8 @@ async def _run(
     )
     from pydantic_ai.usage import UsageLimits
 
+    # On a terminal it prints a banner about itself into the answer.
+    os.environ.setdefault("PYDANTIC_AI_NO_BANNER", "1")
     agent = Agent(
         model,
         name=turn.agent.name,

@@ -15,7 +15,7 @@ from merganser.progress import listening
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from rich.progress import Task
+    from rich.progress import Task, TaskID
 
     from merganser.progress import Progress
 
@@ -56,24 +56,40 @@ def _bars() -> Generator[None]:
         _Rate(),
         TimeRemainingColumn(),
     )
-    ids = dict[str, int]()
+    ids: dict[str, TaskID] = {}
     lock = Lock()
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    # Drawn only while something is going on: bars redraw their lines ten times a second, and an
+    # answer that streams or a question that waits below them would be erased with them.
+    bars = Bars(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
-        def show(progress: Progress) -> None:
-            with lock:
-                if progress.activity not in ids:
-                    task = bars.add_task(
-                        progress.activity, total=progress.total, unit=progress.unit
-                    )
-                    ids[progress.activity] = int(task)
-                task = bars.tasks[ids[progress.activity]]
-                completed = progress.done + (task.completed if progress.advance else 0)
-                total = task.total if progress.total is None else progress.total
-                bars.update(task.id, completed=completed, total=total)
+    def show(progress: Progress) -> None:
+        with lock:
+            bars.start()
+            if progress.activity not in ids:
+                ids[progress.activity] = bars.add_task(
+                    progress.activity, total=progress.total, unit=progress.unit
+                )
+            task = next(task for task in bars.tasks if task.id == ids[progress.activity])
+            completed = progress.done + (task.completed if progress.advance else 0)
+            total = task.total if progress.total is None else progress.total
+            bars.update(task.id, completed=completed, total=total)
+            if bars.finished:
+                bars.stop()
+                for done in bars.task_ids:
+                    bars.remove_task(done)
+                ids.clear()
 
+    try:
         with listening(show):
             yield
+    finally:
+        bars.stop()
 
 
 class _PlainLines:
