@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
-
-from prefect.utilities.annotations import quote
+from typing import TYPE_CHECKING, Any
 
 from merganser.agent.definition import describe_agent
 from merganser.agent.retrievers import open_retrievers
@@ -51,6 +49,7 @@ def answer_question(
     definition = describe_agent(config, agent)
     place = models.place("chat", definition.model)
     rags = tuple(rag.name for rag in definition.rags)
+    trail: list[Any] = [*models.last]
 
     async def take() -> Answer:
         async with (
@@ -66,9 +65,10 @@ def answer_question(
                 turn_id=turn_id,
                 rag_mode=rag_mode,
                 on_event=on_event,
-                hooks=durable_hooks(turn_id),
+                hooks=durable_hooks(turn_id, trail),
             )
 
     answer = asyncio.run(take())
-    submit(publish_answer, question, quote(answer), artifact_key("answer", agent)).wait()
+    key = artifact_key("answer", agent)
+    submit(publish_answer, question, answer, key, after=trail[-1:]).wait()
     return answer

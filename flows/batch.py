@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect.utilities.annotations import quote
-
 from merganser.agent.definition import describe_agent
 from merganser.batch.journal import AnswerJournal, earlier_rows
 from merganser.batch.plan import plan_batch
@@ -53,13 +51,12 @@ def answer_batch(
     )
     job = _describe_job(config, models, flow, plan, rags)
     with AnswerJournal(flow.output, plan) as journal, open_session(job) as session:
-        judged: list[PrefectFuture[Any]] = []
+        last: list[PrefectFuture[Any]] = models.last
         if job.judge is not None and plan.shards:
-            judged = [submit(try_judge, quote(session), job.judge.model.model)]
-            judged[0].result()
+            last = [submit(try_judge, session, job.judge.model.model, after=last)]
+            last[0].result()
         shards = [
-            submit(answer_shard, shard, quote(session), quote(journal), after=judged)
-            for shard in plan.shards
+            submit(answer_shard, shard, session, journal, after=last) for shard in plan.shards
         ]
         for shard in shards:
             shard.wait()
@@ -67,7 +64,7 @@ def answer_batch(
             shard.result()
     report = journal.report()
     rows = journal.rows()
-    submit(show_answers, flow.name, quote(report), quote(rows), after=shards).wait()
+    submit(show_answers, flow.name, report, rows, after=shards or last).wait()
     return report
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect.utilities.annotations import quote
-
 from merganser.errors import QualityError
 from merganser.evaluate.present import failure_lines
 from merganser.flows.submission import submit
@@ -81,12 +79,12 @@ class EvaluationStages:
             return []
         held = submit(
             hold_gate,
-            quote(self._config),
+            self._config,
             flow,
             rag,
-            quote(gate),
-            candidates=quote(candidates),
-            find_model=quote(self._models.find),
+            gate,
+            candidates=candidates,
+            find_model=self._models.find,
             after=[task for stages in mine for task in stages.last],
         )
         self.assessments += (held.result(),)
@@ -105,12 +103,12 @@ class EvaluationStages:
         """
         evaluated = submit(
             evaluate_rag,
-            quote(self._config),
-            quote(flow),
+            self._config,
+            flow,
             rag,
             generation,
-            quote(self._models.find),
-            after=self._models.configured,
+            self._models.find,
+            after=self._models.last,
         )
         self.assessments += (evaluated.result(),)
 

@@ -6,8 +6,6 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from prefect.utilities.annotations import quote
-
 from merganser.errors import StoreError
 from merganser.flows.submission import submit
 from merganser.index import IndexReport
@@ -81,8 +79,10 @@ class IndexStages:
         if self._run is None:
             return
         began = monotonic()
+        # No future but a value: the edge from the survey says it, one a shard.
+        model = self._model.result() if self._model else None
         shards = [
-            submit(embed_one_shard, self._run, n, self._index, self._model, after=self.last)
+            submit(embed_one_shard, self._run, n, self._index, model, after=self.last)
             for n in range(self._run.shards)
         ]
         for shard in shards:
@@ -112,7 +112,7 @@ class IndexStages:
         published = submit(
             publish_snapshot,
             self._run,
-            quote(self._built),
+            self._built,
             self.name,
             keep_snapshots,
             after=[*self.last, *after],
@@ -130,4 +130,4 @@ class IndexStages:
                 drop_run(self._run, reason)
 
     def _show(self, report: IndexReport) -> None:
-        self.report = submit(show_report, quote(report), report.name, after=self.last).result()
+        self.report = submit(show_report, report, report.name, after=self.last).result()

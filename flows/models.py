@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from merganser.consent import consents
 from merganser.errors import ModelNotFoundError, ModelRunnerError, PlanError
@@ -39,6 +39,7 @@ class ModelStages:
     A reranker that cannot be had is left out: hits keep their order, and results say so.
 
     Attributes:
+        last: The tasks that the next one comes after.
         lacking: Why a model that the run can do without is not there, by its canonical name.
     """
 
@@ -46,6 +47,7 @@ class ModelStages:
         self._policy = policy
         self._status: dict[tuple[Role, str], PrefectFuture[ModelStatus]] = {}
         self._ready: dict[tuple[Role, str], PrefectFuture[ReadyModel]] = {}
+        self.last: list[PrefectFuture[Any]] = []
         self.lacking: dict[str, str] = {}
 
     def check(self, use: ModelUse) -> None:
@@ -54,7 +56,7 @@ class ModelStages:
         Raises:
             RunnerUnreachableError: No server answers; the message lists every address tried.
         """
-        checked = submit(check_model, use, self._policy.base_url)
+        checked = submit(check_model, use, self._policy.base_url, after=self.last)
         if self._settled(use, checked):
             self._status[_key(use)] = checked
 
@@ -75,7 +77,7 @@ class ModelStages:
             self._do_without(use, error)
             return
         if wanted:
-            pulled = submit(pull_model, status, after=[checked])
+            pulled = submit(pull_model, checked)
             if self._settled(use, pulled):
                 self._status[_key(use)] = pulled
 
@@ -87,7 +89,7 @@ class ModelStages:
         """
         status = self._status.get(_key(use))
         if status is not None:
-            configured = submit(configure_model, status)
+            configured = submit(configure_model, status, after=self.last)
             if self._settled(use, configured):
                 self._ready[_key(use)] = configured
 
@@ -118,11 +120,6 @@ class ModelStages:
         return found
 
     @property
-    def configured(self) -> list[PrefectFuture[ReadyModel]]:
-        """The tasks that made models ready, for edges of the run's graph."""
-        return list(self._ready.values())
-
-    @property
     def notes(self) -> tuple[str, ...]:
         """What users should know of the models: aliases, above all."""
         found = [note for future in self._ready.values() for note in future.result().notes]
@@ -137,6 +134,7 @@ class ModelStages:
         except ModelRunnerError as error:
             self._do_without(use, error)
             return False
+        self.last = [future]
         return True
 
     def _do_without(self, use: ModelUse, error: ModelRunnerError) -> None:

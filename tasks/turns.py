@@ -9,11 +9,12 @@ again, so tools must bear that; all of ours only read.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import CacheKeyFnPolicy, CachePolicy, CompoundCachePolicy, RunId
+from prefect.runtime import task_run
 
 from merganser.agent.answers import describe_source
 from merganser.agent.loop import Hooks
@@ -23,6 +24,7 @@ from merganser.model_runner import NO_RETRY
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK, TaskOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from pydantic_ai.durable_exec.prefect import TaskConfig
@@ -47,11 +49,13 @@ def turn_cache_policy(turn_id: str) -> CachePolicy:
     return CompoundCachePolicy(policies=[*kept, turn])
 
 
-def durable_hooks(turn_id: str) -> Hooks:
+def durable_hooks(turn_id: str, trail: list[Any] | None = None) -> Hooks:
     """Give what a flow adds to a turn: durability, searches as tasks, retries by Prefect alone.
 
     Args:
         turn_id: The turn; the same id resumes.
+        trail: Futures and states of the tasks before the turn, for edges of the run's graph; the
+            states of the turn's own tasks are added as they complete.
 
     Returns:
         Hooks for ``take_turn``, to be used inside a flow run.
@@ -59,21 +63,35 @@ def durable_hooks(turn_id: str) -> Hooks:
     from pydantic_ai.durable_exec.prefect import PrefectDurability  # noqa: PLC0415 - a second
 
     policy = turn_cache_policy(turn_id)
+    before = [] if trail is None else trail
+
+    def leave_state(_task: Any, _task_run: Any, state: Any) -> None:
+        before.append(state)
+
+    def turn_task() -> TaskConfig:
+        return _turn_task(policy, MODEL_TASK["retries"], leave_state)
+
+    async def search_as_task(rag: str, retriever: HitSource, question: str) -> SearchResult:
+        return await _search_as_task(rag, retriever, question, before)
+
     return Hooks(
         capabilities=(
             PrefectDurability(
-                model_task_config=_turn_task(policy, MODEL_TASK["retries"]),
+                model_task_config=turn_task(),
                 # Our tools fail for good by telling the model; what they raise may pass.
-                tool_task_config=_turn_task(policy, MODEL_TASK["retries"]),
+                tool_task_config=turn_task(),
             ),
         ),
-        search=_search_as_task,
+        search=search_as_task,
         chat=ChatOptions(retry=NO_RETRY),
     )
 
 
-def _turn_task(policy: CachePolicy, retries: int) -> TaskConfig:
-    return {
+def _turn_task(policy: CachePolicy, retries: int, on_completion: Any) -> TaskConfig:
+    options: dict[str, Any] = {
+        # The task's name says what is asked of whom; Prefect would add a number to it.
+        "task_run_name": lambda: task_run.task_name,
+        "on_completion": [on_completion],
         "retries": retries,
         "retry_delay_seconds": MODEL_TASK["retry_delay_seconds"],
         "retry_condition_fn": may_pass,
@@ -81,6 +99,8 @@ def _turn_task(policy: CachePolicy, retries: int) -> TaskConfig:
         # The result is what a resumed turn takes over.
         "persist_result": True,
     }
+    # Pydantic AI gives all of them to ``Task.with_options``, also what its type does not list.
+    return cast("TaskConfig", options)
 
 
 async def may_pass(task: Any, task_run: Any, state: Any) -> bool:
@@ -95,14 +115,16 @@ async def may_pass(task: Any, task_run: Any, state: Any) -> bool:
     return isinstance(result, TransientError)
 
 
-async def _search_as_task(rag: str, retriever: HitSource, question: str) -> SearchResult:
+async def _search_as_task(
+    rag: str, retriever: HitSource, question: str, before: Sequence[Any]
+) -> SearchResult:
     options: TaskOptions = {**MODEL_TASK, "retry_condition_fn": may_pass}
 
     @task(**options, name="search", task_run_name=f"search {rag}")
     async def search(question: str) -> SearchResult:
         return await retriever.search(question)
 
-    return await search(question)
+    return await search(question, wait_for=list(before))
 
 
 @task(**LOCAL_TASK, task_run_name="show answer")

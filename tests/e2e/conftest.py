@@ -7,14 +7,16 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from merganser.embedded import EmbeddedRunner
 
@@ -42,11 +44,13 @@ def command_environment(history_url: str, runner: EmbeddedRunner) -> dict[str, s
 
 @pytest.fixture(scope="session")
 def merganser(command_environment: dict[str, str]) -> Callable[..., Ran]:
-    """Give a function that runs ``merganser WORDS`` in a folder."""
+    """Give a function that runs ``merganser WORDS`` in a folder, under what ``prefix`` starts."""
 
-    def run(*words: str, cwd: Path, timeout: float = 240.0, **env: str) -> Ran:
+    def run(
+        *words: str, cwd: Path, timeout: float = 240.0, prefix: Sequence[str] = (), **env: str
+    ) -> Ran:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "merganser", *words],
+            [*prefix, sys.executable, "-P", "-m", "merganser", *words],
             cwd=cwd,
             env={**command_environment, **env},
             capture_output=True,
@@ -78,6 +82,108 @@ def demo_index(
     ran = merganser("index", config.name, "--json", cwd=folder, timeout=1500)
     assert ran.code == 0, ran
     return config
+
+
+@dataclass(frozen=True)
+class History:
+    """What the Prefect server has recorded, read through its API.
+
+    The recorder writes about once a second, so whoever asks for tasks says how many there are.
+    """
+
+    url: str
+
+    def ask(self, path: str, query: dict[str, Any] | None = None) -> Any:
+        """Give the JSON of a POST with a query, of a GET without."""
+        method = "GET" if query is None else "POST"
+        answer = httpx.request(
+            method, f"{self.url}/api/{path}", json=query, trust_env=False, timeout=60.0
+        )
+        return answer.raise_for_status().json()
+
+    def runs(self, flow: str) -> list[dict[str, Any]]:
+        """Give the runs of a flow, the newest first."""
+        query = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC"}
+        return self.ask("flow_runs/filter", query)
+
+    def tasks(self, run: dict[str, Any], *, settled: bool = True) -> dict[str, dict[str, Any]]:
+        """Give the task runs of a flow run by name, once all of them are final."""
+        query = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+        deadline = time.monotonic() + 30.0
+        while True:
+            found = self.ask("task_runs/filter", query)
+            final = all(row["state_type"] in {"COMPLETED", "FAILED", "CRASHED"} for row in found)
+            if (found and final) or not settled or time.monotonic() > deadline:
+                return {row["name"]: row for row in found}
+            time.sleep(0.2)
+
+    def states(self, task: dict[str, Any]) -> list[str]:
+        """Give the names of the states that a task run went through, in order."""
+        found = self.ask(f"task_run_states/?task_run_id={task['id']}")
+        return [state["name"] for state in sorted(found, key=lambda state: state["timestamp"])]
+
+    def edges(self, run: dict[str, Any]) -> set[tuple[str, str]]:
+        """Give the edges of the run's graph by the names of their ends."""
+        nodes = dict(self.ask(f"flow_runs/{run['id']}/graph-v2")["nodes"])
+        return {
+            (nodes[parent["id"]]["label"], node["label"])
+            for node in nodes.values()
+            for parent in node["parents"]
+        }
+
+    def artifacts(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Give the artifacts of a flow run by key."""
+        query = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
+        return {row["key"]: row for row in self.ask("artifacts/filter", query)}
+
+
+@pytest.fixture(scope="session")
+def history(history_url: str) -> History:
+    """The record of the session's runs."""
+    return History(history_url)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Three runs of one project, as a person would look at them afterwards."""
+
+    indexed: dict[str, Any]
+    failed: dict[str, Any]
+    asked: dict[str, Any]
+    embed_requests: int
+
+
+@pytest.fixture(scope="session")
+def watched(
+    merganser: Callable[..., Ran],
+    history: History,
+    runner: EmbeddedRunner,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Watched:
+    """An index run that met a passing fault, one that met a lasting one, and a question."""
+    folder = write_project(tmp_path_factory.mktemp("watched"), "watched")
+
+    runner.faults.inject("status", route="embeddings", status=503, times=1)
+    assert merganser("index", "watched.yaml", cwd=folder).code == 0
+
+    runner.faults.script_chat(["The coupon that saves most [1]."])
+    words = ("run", "watched.yaml", "Which coupon?", "--rag-mode", "context")
+    assert merganser(*words, cwd=folder).code == 0
+
+    (folder / "src" / "new.py").write_text('"""Something new to embed."""\n')
+    runner.faults.inject(
+        "status", route="embeddings", status=500, times=None, message="the engine is out of order"
+    )
+    before = runner.counters.route("embeddings")
+    failed = merganser("index", "watched.yaml", cwd=folder)
+    requests = runner.counters.route("embeddings") - before
+    runner.faults.clear()
+    assert (failed.code, "Traceback" in failed.err) == (1, False)
+    assert "the engine is out of order" in failed.err
+
+    lost, indexed = history.runs("watched.index-code")
+    (asked,) = history.runs("watched.ask-root")
+    return Watched(indexed, lost, asked, requests)
 
 
 CONFIG = """\
@@ -125,9 +231,14 @@ def send_invoice(customer, total):
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A small codebase with its config."""
-    (tmp_path / "shop.yaml").write_text(CONFIG)
-    for name, text in SOURCES.items():
-        path = tmp_path / name
+    return write_project(tmp_path, "shop")
+
+
+def write_project(folder: Path, name: str) -> Path:
+    """Write the small codebase; its flows are called ``<name>.index-code`` and the like."""
+    (folder / f"{name}.yaml").write_text(CONFIG)
+    for file, text in SOURCES.items():
+        path = folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return tmp_path
+    return folder

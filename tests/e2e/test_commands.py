@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 if TYPE_CHECKING:
@@ -14,25 +13,13 @@ if TYPE_CHECKING:
 
     from merganser.embedded import EmbeddedRunner
 
-    from .conftest import Ran
+    from .conftest import History, Ran
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def flow_runs(history_url: str, name: str) -> list[dict[str, object]]:
-    query = {"flows": {"name": {"any_": [name]}}, "sort": "START_TIME_DESC"}
-    answer = httpx.post(f"{history_url}/api/flow_runs/filter", json=query, trust_env=False)
-    return answer.raise_for_status().json()
-
-
-def task_runs(history_url: str, flow_run: dict[str, object]) -> dict[str, str]:
-    query = {"flow_runs": {"id": {"any_": [flow_run["id"]]}}}
-    answer = httpx.post(f"{history_url}/api/task_runs/filter", json=query, trust_env=False)
-    return {row["name"]: row["state_name"] for row in answer.raise_for_status().json()}
-
-
 def test_index_search_run_and_batch(
-    merganser: Callable[..., Ran], project: Path, history_url: str, runner: EmbeddedRunner
+    merganser: Callable[..., Ran], project: Path, history: History, runner: EmbeddedRunner
 ) -> None:
     first = merganser("index", "shop.yaml", "--json", cwd=project)
     assert (first.code, first.json["indexes"][0]["added"], first.err) == (0, 3, "")
@@ -67,9 +54,9 @@ def test_index_search_run_and_batch(
     answered = sum(row["outcome"] == "answered" for row in rows)
     assert answered == resumed.json["reused"]
 
-    runs = flow_runs(history_url, "shop.index-code")
+    runs = history.runs("shop.index-code")
     assert [run["state_type"] for run in runs[:2]] == ["COMPLETED", "COMPLETED"]
-    names = task_runs(history_url, runs[1])
+    names = history.tasks(runs[1])
     assert {
         "check embedding ai/all-minilm",
         "configure embedding ai/all-minilm",

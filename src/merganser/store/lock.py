@@ -42,7 +42,8 @@ class WriterLock:
             ) from None
         except OSError as error:
             raise StoreError(
-                f"cannot lock the index folder {str(folder.path)!r}: {error.strerror}"
+                f"cannot lock the index folder {str(folder.path)!r}: {error.strerror}; "
+                "make it writable or name another one with `database`"
             ) from error
         try:
             data = {
@@ -54,7 +55,8 @@ class WriterLock:
         except OSError as error:
             self._lock.release()
             raise StoreError(
-                f"cannot write to the index folder {str(folder.path)!r}: {error.strerror}"
+                f"cannot write to the index folder {str(folder.path)!r}: {error.strerror}; "
+                "make it writable or name another one with `database`"
             ) from error
 
     def release(self) -> None:

@@ -1,0 +1,156 @@
+"""The Prefect UI as people see it: a real browser opens the pages of real runs."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conftest import History, Watched
+
+pytestmark = pytest.mark.timeout(600)
+
+BROWSER = shutil.which("chromium")
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 60_000
+"""The first page compiles 11 MB of scripts, on a busy machine for half a minute."""
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page of headless Chromium; where CI runs, a missing browser is a failure."""
+    if BROWSER is None:
+        assert "CI" not in os.environ, "CI installs chromium in .ci/run"
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=OPTIONS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        yield page
+        browser.close()
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Opens pages of the UI."""
+
+    page: Page
+    url: str
+
+    def open_run(self, run: dict[str, Any], tab: str) -> None:
+        """Open the page of a flow run on a tab."""
+        self.page.goto(f"{self.url}/v2/runs/flow-run/{run['id']}?tab={tab}")
+
+    def shows(self, *texts: str) -> None:
+        """Wait until the page shows all of the texts."""
+        for text in texts:
+            expect(self.page.locator("body")).to_contain_text(text)
+
+    def green_pixels(self) -> int:
+        """Count the pixels of completed bars in the run graph, which is drawn on a canvas."""
+        canvas = self.page.locator("canvas").first
+        expect(canvas).to_be_visible()
+        picture = base64.b64encode(canvas.screenshot()).decode()
+        return self.page.evaluate(COUNT_GREEN, f"data:image/png;base64,{picture}")
+
+
+COUNT_GREEN = """async (url) => {
+  const picture = new Image();
+  picture.src = url;
+  await picture.decode();
+  const canvas = new OffscreenCanvas(picture.width, picture.height);
+  const context = canvas.getContext("2d");
+  context.drawImage(picture, 0, 0);
+  const bytes = context.getImageData(0, 0, picture.width, picture.height).data;
+  let green = 0;
+  for (let i = 0; i < bytes.length; i += 4)
+    if (bytes[i + 1] > 120 && bytes[i] < 80 && bytes[i + 2] < 110) green += 1;
+  return green;
+}"""
+
+
+@pytest.fixture
+def visitor(page: Page, history: History) -> Visitor:
+    return Visitor(page, history.url)
+
+
+INDEX_EDGES = [
+    ("check embedding ai/all-minilm", "configure embedding ai/all-minilm"),
+    ("configure embedding ai/all-minilm", "survey code"),
+    ("survey code", "embed 0"),
+    ("embed 0", "build code"),
+    ("build code", "publish code"),
+    ("publish code", "report code"),
+]
+
+
+def test_an_index_run_is_one_chain_from_the_model_check_to_the_report(
+    visitor: Visitor, history: History, watched: Watched
+) -> None:
+    history.tasks(watched.indexed)
+
+    visitor.open_run(watched.indexed, "TaskRuns")
+
+    assert set(INDEX_EDGES) == history.edges(watched.indexed)
+    visitor.shows("watched.index-code", "Completed", "7 Task runs")
+    visitor.shows(*{name for edge in INDEX_EDGES for name in edge})
+    deadline = time.monotonic() + 60.0
+    while visitor.green_pixels() < 500 and time.monotonic() < deadline:
+        visitor.page.wait_for_timeout(500)  # the graph is laid out in a web worker
+    assert visitor.green_pixels() >= 500
+
+
+def test_the_artifacts_of_an_index_run_tell_plan_and_report(
+    visitor: Visitor, history: History, watched: Watched
+) -> None:
+    artifacts = history.artifacts(watched.indexed)
+
+    visitor.open_run(watched.indexed, "Artifacts")
+    visitor.shows("plan-code", "index-code", "What this run does to code", "Index code: published")
+    visitor.page.goto(f"{visitor.url}/v2/artifacts/artifact/{artifacts['plan-code']['id']}")
+    visitor.shows("Plan for code", "added: 3", "src/shop/discount.py")
+    visitor.page.goto(f"{visitor.url}/v2/artifacts/artifact/{artifacts['index-code']['id']}")
+    visitor.shows("served snapshot", "texts embedded", "dmr/ai/all-minilm")
+
+
+def test_a_failed_run_shows_its_reason(visitor: Visitor, watched: Watched) -> None:
+    visitor.open_run(watched.failed, "Details")
+
+    visitor.shows("Failed", "State Message", "the engine is out of order")
+
+
+def test_a_question_is_a_chain_from_the_models_to_the_answer(
+    visitor: Visitor, history: History, watched: Watched
+) -> None:
+    names = set(history.tasks(watched.asked))
+    edges = history.edges(watched.asked)
+
+    visitor.open_run(watched.asked, "Artifacts")
+
+    asked = "Model Request: ai/smollm2:latest"
+    assert {asked, "search code", "show answer"} <= names
+    assert ("configure embedding ai/all-minilm", "search code") in edges
+    assert (asked, "show answer") in edges
+    assert names - {child for _, child in edges} == {"check chat ai/smollm2"}
+    visitor.shows("watched.ask-root", "Completed", "answer-root")
+    answer = history.artifacts(watched.asked)["answer-root"]
+    visitor.page.goto(f"{visitor.url}/v2/artifacts/artifact/{answer['id']}")
+    visitor.shows("Which coupon?", "The coupon that saves most [1].", "src/shop/discount.py")
