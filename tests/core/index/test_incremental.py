@@ -17,6 +17,7 @@ from merganser.errors import PlanError, SourcePosition, SpecErrors, StoreError
 from merganser.index import survey
 from merganser.split import ChunkingOptions
 from merganser.store import IndexFolder, list_runs
+from merganser.store.tokens import query_terms
 
 if TYPE_CHECKING:
     from merganser.documents import Document, DocumentText
@@ -71,7 +72,7 @@ def test_moved_file_embeds_nothing(small: Corpus):
     with small.open() as snapshot:
         assert snapshot.file_chunks("src/mod_05.py") == []
         assert snapshot.file_chunks("lib/renamed.py")
-        assert len(snapshot.postings(["renamed"]).key) == len(
+        assert len(snapshot.postings(query_terms("renamed")).key) == len(
             snapshot.file_chunks("lib/renamed.py")
         )
 
