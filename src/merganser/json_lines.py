@@ -1,15 +1,16 @@
-"""Read JSON Lines that people write: every wrong line is reported at once, with its place."""
+"""Read lines that people write: every wrong one is reported at once, with its place."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from merganser.errors import SourcePosition, SpecError, SpecErrors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
 T = TypeVar("T")
@@ -126,13 +127,34 @@ def read_json_lines(
         raise SpecErrors([SpecError(f"{path}: cannot be read: {error.strerror}")]) from error
     except UnicodeDecodeError as error:
         raise SpecErrors([SpecError(f"{path}: is not UTF-8 text: {error.reason}")]) from error
+
+    def take(number: int, line: str) -> T:
+        return parse(JsonLine(number, line, _object(line, example)))
+
+    lines = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
+    parsers = ((number, line, partial(take, number, line)) for number, line in lines)
+    return gather_lines(path, parsers, empty=f"holds no {noun}", fix=f"write {example}")
+
+
+def gather_lines(
+    path: Path, parsers: Iterable[tuple[int, str, Callable[[], T]]], *, empty: str, fix: str = ""
+) -> tuple[T, ...]:
+    """Make a value of every line, or report all that are wrong at once.
+
+    Args:
+        path: For the messages.
+        parsers: Number and text of each line with what makes its value or raises ``LineError``.
+        empty: What is wrong with a file without lines.
+        fix: What to do about it.
+
+    Raises:
+        SpecErrors: Every line that is wrong, or there is none.
+    """
     found: list[T] = []
     errors: list[SpecError] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line, parse in parsers:
         try:
-            found.append(parse(JsonLine(number, line, _object(line, example))))
+            found.append(parse())
         except LineError as error:
             errors.append(
                 SpecError(
@@ -145,7 +167,7 @@ def read_json_lines(
     if errors:
         raise SpecErrors(errors)
     if not found:
-        raise SpecErrors([SpecError(f"{path}: holds no {noun}", fix=f"write {example}")])
+        raise SpecErrors([SpecError(f"{path}: {empty}", fix=fix)])
     return tuple(found)
 
 
