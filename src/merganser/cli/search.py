@@ -84,6 +84,8 @@ def command(
         if len(results) > 1:
             click.echo(f"== {name}")
         _show(result, whole=whole)
+        for strategy, method in result.methods.items() if explain else ():
+            click.echo(f"{strategy}: {method}", err=True)
     for name, lines in missing.items():
         click.echo(f"why not {why_not} ({name}):\n" + "\n".join(f"  {line}" for line in lines))
     return 0

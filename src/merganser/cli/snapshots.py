@@ -33,8 +33,10 @@ def command(file: str, *, rags: tuple[str, ...], as_json: bool) -> int:
         for info in infos:
             mark = "served" if info.served else "      "
             model = info.model_name or "no embeddings"
+            share = f"  {info.approximate:.0%} approximate" if info.recall is not None else ""
+            recall = f" (recall@10 {info.recall:.3f})" if info.recall is not None else ""
             click.echo(
                 f"  {info.generation:6d} {mark}  {info.created}  {info.files:,} files  "
-                f"{info.chunks:,} chunks  {info.size_bytes / 1e6:,.1f} MB  {model}"
+                f"{info.chunks:,} chunks  {info.size_bytes / 1e6:,.1f} MB  {model}{share}{recall}"
             )
     return 0

@@ -17,6 +17,7 @@ from merganser.evaluate.compare import Assessment, Baseline, hold
 from merganser.evaluate.queries import read_queries
 from merganser.evaluate.run import Evaluation, evaluate
 from merganser.resolve import resolve_rag
+from merganser.retrieve import MANY_QUERIES
 from merganser.store import (
     EvaluationRow,
     IndexFolder,
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
     from merganser.store import EvaluationKind, Snapshot
 
     OpensIndex = Callable[[IndexDefinition], Snapshot]
-
-_MANY_QUERIES = 10
-"""From this many on, vectors are better kept in memory than scanned for each."""
 
 
 async def assess_candidate(
@@ -200,7 +198,7 @@ async def _evaluate(
     find_model: FindModel,
     open_index: OpensIndex,
 ) -> Evaluation:
-    resident = len(queries.queries) >= _MANY_QUERIES
+    resident = len(queries.queries) >= MANY_QUERIES
     async with open_retrievers(
         config, [rag], find_model, resident=resident, open_index=open_index
     ) as retrievers:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from merganser.errors import StoreError
+from merganser.index.approximate import build_missing
 from merganser.index.observed import Observed, load_observed, save_observed
 from merganser.index.report import FailedFile, IndexReport, Status
 from merganser.store import arrow
@@ -73,6 +74,7 @@ def publish(
             written = _move_in(workspace, built, built.catalogue)
             current = _switch(index, current, built, keep_snapshots)
             _clean_up(index, current, own=workspace.run_id)
+            build_missing(index, current.generation)
         _remember(workspace, built)
     except OSError as error:
         raise StoreError(f"cannot publish in {str(index.path)!r}: {error}") from error

@@ -6,6 +6,15 @@ command line's.
 
 from merganser.retrieve.explain import Missing, Standing
 from merganser.retrieve.hits import Hit, HitExplanation, Leg, SearchResult
-from merganser.retrieve.search import Retriever
+from merganser.retrieve.search import MANY_QUERIES, Retriever
 
-__all__ = ["Hit", "HitExplanation", "Leg", "Missing", "Retriever", "SearchResult", "Standing"]
+__all__ = [
+    "MANY_QUERIES",
+    "Hit",
+    "HitExplanation",
+    "Leg",
+    "Missing",
+    "Retriever",
+    "SearchResult",
+    "Standing",
+]

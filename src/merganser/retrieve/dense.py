@@ -12,8 +12,11 @@ changes the order, only the score that ``threshold`` is compared with:
 ``euclidean``          1 / (1 + d)         1/3 to 1
 =====================  ==================  ===========
 
-Both ways of searching are exact. A single query reads vectors by SQL; a process that answers many
-keeps them in memory, which pays back after about ten queries (6 at 100k chunks, 12 at a million).
+A large segment may have an approximate index beside it (``store.approximate``), which is used for
+every search without a filter. Everything else is exact: a single query reads vectors by SQL, a
+process that answers many keeps those in memory that have no approximate index, which pays back
+after about ten queries. A filtered search is always exact; vectors that are not in memory are read
+by SQL for it, only those that the filter lets through. docs/adr/0003 has the figures.
 """
 
 from __future__ import annotations
@@ -23,12 +26,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from merganser.errors import StoreError
 from merganser.retrieve.bm25 import Ranking, rank
+from merganser.store.approximate import ApproximateVectors, approximate_path, is_available
+from merganser.store.segments import KEY_SHIFT
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
+    from merganser.store.catalogue import SegmentRow
     from merganser.store.reader import Filter, Similarity, Snapshot
+    from merganser.store.resident import ResidentTables
 
 
 def similarity_scores(cosines: NDArray[np.float64], similarity: Similarity) -> NDArray[np.float64]:
@@ -51,14 +62,18 @@ class DenseIndex:
 
     Args:
         snapshot: Open.
-        resident: Keep the vectors in memory, from the first query on.
+        tables: Of the snapshot, for a process that answers many queries; None to read by SQL.
+
+    Attributes:
+        notes: What the reader of an answer must know, such as a damaged file.
     """
 
-    def __init__(self, snapshot: Snapshot, *, resident: bool) -> None:
+    def __init__(self, snapshot: Snapshot, tables: ResidentTables | None) -> None:
         self._snapshot = snapshot
-        self._resident = resident
+        self._tables = tables
         self._lock = threading.Lock()
-        self._matrix: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
+        self._opened: dict[int, _Graph] | None = None
+        self.notes: tuple[str, ...] = ()
 
     def nearest(
         self,
@@ -67,6 +82,7 @@ class DenseIndex:
         *,
         similarity: Similarity,
         where: Filter | None = None,
+        exact: bool = False,
     ) -> Ranking:
         """Rank the nearest chunks.
 
@@ -75,30 +91,131 @@ class DenseIndex:
             limit: How many, at most.
             similarity: What the scores mean.
             where: Chunks that it excludes are not looked at, so that ``limit`` is still reached.
+            exact: Leave approximate indexes aside.
 
         Returns:
             At most ``limit`` chunks.
         """
-        if not self._resident:
-            pairs = self._snapshot.dense_top_k(vector, limit, where=where)
-            keys = np.array([key for key, _ in pairs], dtype=np.int64)
-            cosines = np.array([cosine for _, cosine in pairs], dtype=np.float64)
-            return rank(keys, similarity_scores(cosines, similarity))
-        keys, vectors = self._load()
-        cosines = (vectors @ vector).astype(np.float64)
+        graphs = self._graphs()
+        parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+        if where is None and not exact:
+            parts = [graph.search(vector, limit) for graph in graphs.values()]
+        # What no graph answers for: the segments without one, or everything.
+        answered: Collection[int] = graphs.keys() if parts else ()
+        if len(answered) < len(self._snapshot.segments):
+            if self._tables is not None and (answered or not graphs):
+                parts.append(self._scan_memory(self._tables, vector, limit, where, graphs.keys()))
+            else:
+                parts.append(self._scan_file(vector, limit, where, answered))
+        keys = np.concatenate([keys for keys, _ in parts]) if parts else np.zeros(0, np.int64)
+        cosines = np.concatenate([cosines for _, cosines in parts]) if parts else np.zeros(0)
+        best = rank(keys, similarity_scores(cosines, similarity))
+        return Ranking(best.keys[:limit], best.scores[:limit])
+
+    def describe(self, where: Filter | None = None) -> str:
+        """Say how an answer is found, for explanations."""
+        graphs = [] if where is not None else [graph.info for graph in self._graphs().values()]
+        if not graphs:
+            return "exact"
+        recall = min(info.recall for info in graphs)
+        share = sum(info.rows for info in graphs) / max(
+            sum(segment.row_count for segment in self._snapshot.segments), 1
+        )
+        return f"approximate for {share:.0%} of the chunks, recall@10 {recall:.3f} when built"
+
+    def _scan_memory(
+        self,
+        tables: ResidentTables,
+        vector: NDArray[np.float32],
+        limit: int,
+        where: Filter | None,
+        but: Collection[int],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        positions, vectors = tables.matrix(but)
         if where is not None:
-            mask = np.isin(keys, self._snapshot.allowed(where))
-            keys, cosines = keys[mask], cosines[mask]
-        if limit < len(keys):
+            inside = np.flatnonzero(tables.mask(where)[positions])
+            positions = positions[inside]
+            # Copying the rows of a small part is cheaper than scoring all.
+            few = len(inside) < len(vectors) // 8
+            cosines = vectors[inside] @ vector if few else (vectors @ vector)[inside]
+        else:
+            cosines = vectors @ vector
+        if limit < len(cosines):
             # Everything as good as the last that fits, so that ties are cut by key.
             least = np.partition(cosines, len(cosines) - limit)[len(cosines) - limit]
-            mask = cosines >= least
-            keys, cosines = keys[mask], cosines[mask]
-        ranking = rank(keys, similarity_scores(cosines, similarity))
-        return Ranking(ranking.keys[:limit], ranking.scores[:limit])
+            best = np.flatnonzero(cosines >= least)
+            positions, cosines = positions[best], cosines[best]
+        return tables.keys[positions], cosines.astype(np.float64)
 
-    def _load(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        with self._lock:
-            if self._matrix is None:
-                self._matrix = self._snapshot.matrix()
-            return self._matrix
+    def _scan_file(
+        self,
+        vector: NDArray[np.float32],
+        limit: int,
+        where: Filter | None,
+        but: Collection[int],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        pairs = self._snapshot.dense_top_k(vector, limit, where=where, but=but)
+        return (
+            np.array([key for key, _ in pairs], dtype=np.int64),
+            np.array([cosine for _, cosine in pairs], dtype=np.float64),
+        )
+
+    def _graphs(self) -> dict[int, _Graph]:
+        """Give the approximate indexes by segment; they are looked for once."""
+        if self._opened is None:
+            with self._lock:
+                if self._opened is None:
+                    self._opened = self._open_graphs()
+        return self._opened
+
+    def _open_graphs(self) -> dict[int, _Graph]:
+        if self._snapshot.dimensions is None:
+            return {}
+        graphs: dict[int, _Graph] = {}
+        notes: list[str] = []
+        for segment in self._snapshot.segments:
+            path = approximate_path(self._snapshot.paths[segment.segment])
+            if not path.exists():
+                continue
+            if not is_available():
+                notes.append(f"{path.name} is not used: install merganser[ann]; search was exact")
+                continue
+            try:
+                graphs[segment.segment] = _Graph(self._snapshot, segment, path)
+            except StoreError as error:
+                notes.append(f"{error}; search was exact, the next index run builds it again")
+        self.notes = tuple(notes)
+        return graphs
+
+
+class _Graph:
+    """The approximate index of a segment, without the segment's dead chunks."""
+
+    def __init__(self, snapshot: Snapshot, segment: SegmentRow, path: Path) -> None:
+        self._graph = ApproximateVectors.open(
+            path, rows=segment.row_count, dimensions=segment.dimensions
+        )
+        self.info = self._graph.info
+        self._snapshot = snapshot
+        self._segment = segment
+        self._live: NDArray[np.bool_] | None = None
+        if segment.live_rows < segment.row_count:
+            self._live = np.zeros(segment.row_count, dtype=np.bool_)
+            self._live[snapshot.live(segment.segment)] = True
+
+    def search(
+        self, vector: NDArray[np.float32], limit: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Find live chunks; give their keys and cosines."""
+        segment = self._segment
+        wanted = min(limit, segment.live_rows)
+        count = -(-wanted * segment.row_count // max(segment.live_rows, 1))
+        while True:
+            rows, cosines = self._graph.search(vector, count)
+            if self._live is not None:
+                alive = self._live[rows]
+                rows, cosines = rows[alive], cosines[alive]
+            if len(rows) >= wanted or count >= segment.row_count:
+                break
+            count = min(2 * count, segment.row_count)  # the dead are not spread evenly
+        return rows | np.int64(segment.segment << KEY_SHIFT), cosines

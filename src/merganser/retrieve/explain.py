@@ -180,13 +180,13 @@ def _absent(verdict: str) -> Standing:
 
 def _full_ranking(leg: LegResult, where: Filter | None) -> Ranking:
     if leg.matches is not None:
-        return leg.matches.ranking
+        return leg.matches.rank()
     embedding = leg.index.definition.embedding
     assert leg.vector is not None, "a dense result has its query's vector"
     assert embedding is not None, "a dense strategy has an embedding"
     everything = max(leg.index.snapshot.chunk_count, 1)
     return leg.index.dense.nearest(
-        leg.vector, everything, similarity=embedding.similarity, where=where
+        leg.vector, everything, similarity=embedding.similarity, where=where, exact=True
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PassageKey: TypeAlias = tuple[str, int, int, str]
+PassageKey: TypeAlias = tuple[str, int, int, tuple[int, int]]
 """Path, first line, last line and digest of the text: what makes two strategies' chunks the same
 passage, also where the strategies cut the files in different ways. It orders ties, too."""
 
@@ -138,6 +138,7 @@ class SearchResult:
             steps that ran at the same time overlap.
         snapshots: The generation that was read, per index.
         rerank: ``applied``, ``skipped (<reason>)``, or empty where none is configured.
+        methods: Per dense strategy, whether its answer is exact or approximate, with the recall.
         include_score: The config wants scores shown.
     """
 
@@ -147,6 +148,7 @@ class SearchResult:
     timings: Mapping[str, float] = field(default_factory=dict[str, float])
     snapshots: Mapping[str, int] = field(default_factory=dict[str, int])
     rerank: str = ""
+    methods: Mapping[str, str] = field(default_factory=dict[str, str])
     include_score: bool = False
 
     def as_json(self, *, scores: bool | None = None) -> dict[str, Any]:
@@ -164,5 +166,6 @@ class SearchResult:
             "notes": list(self.notes),
             "rerank": self.rerank,
             "snapshots": dict(self.snapshots),
+            "methods": dict(self.methods),
             "seconds": {name: round(value, 6) for name, value in self.timings.items()},
         }

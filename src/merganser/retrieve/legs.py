@@ -7,7 +7,6 @@ decided in ``search``.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -16,17 +15,19 @@ from merganser.errors import MerganserError, SnapshotMismatchError, StoreError
 from merganser.retrieve.bm25 import DEFAULT_B, DEFAULT_K1, Ranking
 from merganser.retrieve.dense import DenseIndex
 from merganser.retrieve.lexical import LexicalIndex, LexicalMatches
+from merganser.store.resident import ResidentTables
 from merganser.store.tokens import TOKENISER_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from merganser.definitions import EmbeddingDefinition, IndexDefinition, StrategyDefinition
     from merganser.retrieve.hits import PassageKey
-    from merganser.store.reader import Filter, Snapshot, StoredChunk
+    from merganser.store.reader import Filter, Similarity, Snapshot
+    from merganser.store.rows import ChunkPlace
 
 # Equal scores at the cut are ordered by path, which costs reading the chunks that are equal. More
 # than this many are cut by key: a query that thousands of chunks answer alike asks for nothing.
@@ -59,37 +60,39 @@ class OpenIndex:
         snapshot: Open.
         dense: Its vectors.
         lexical: Its postings.
+        tables: What is kept in memory, or None.
     """
 
     definition: IndexDefinition
     snapshot: Snapshot
     dense: DenseIndex
     lexical: LexicalIndex
+    tables: ResidentTables | None
 
     @classmethod
     def over(cls, definition: IndexDefinition, snapshot: Snapshot, *, resident: bool) -> OpenIndex:
-        """Prepare a snapshot for searching; see ``DenseIndex`` for ``resident``."""
-        return cls(
-            definition,
-            snapshot,
-            DenseIndex(snapshot, resident=resident),
-            LexicalIndex(snapshot, resident=resident),
-        )
+        """Prepare a snapshot for searching, many times when it is to be resident."""
+        tables = ResidentTables(snapshot) if resident else None
+        dense, lexical = DenseIndex(snapshot, tables), LexicalIndex(snapshot, tables)
+        return cls(definition, snapshot, dense, lexical, tables)
+
+    def places(self, keys: Sequence[int]) -> list[ChunkPlace]:
+        """Give where chunks are, in the order of their keys."""
+        return (self.tables or self.snapshot).places(keys)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A chunk in the index that it comes from."""
 
-    chunk: StoredChunk
+    chunk: ChunkPlace
     index: OpenIndex
 
     @property
     def passage(self) -> PassageKey:
         """What makes it the same passage as a candidate of another strategy."""
-        digest = hashlib.blake2b(self.chunk.text.encode(errors="replace"), digest_size=8)
         chunk = self.chunk
-        return (chunk.path, chunk.start_line, chunk.end_line, digest.hexdigest())
+        return (chunk.path, chunk.start_line, chunk.end_line, chunk.text_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class LegResult:
         candidates: With scores, best first, equal ones by path and line; at most the limit.
         matches: Of BM25, for explanations.
         vector: The query's, of a dense strategy.
+        method: How the nearest were found, of a dense strategy.
         seconds: Wall time per step.
         notes: What the reader must know.
     """
@@ -112,6 +116,7 @@ class LegResult:
     _: KW_ONLY
     matches: LexicalMatches | None = None
     vector: NDArray[np.float32] | None = None
+    method: str = ""
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     notes: tuple[str, ...] = ()
 
@@ -173,7 +178,8 @@ def _run_bm25(
         )
     matches = index.lexical.match(query, k1=strategy.k1, b=strategy.b, where=where)
     notes = () if matches.terms else (f"{strategy.name}: the query has no words",)
-    candidates = choose(strategy, index, matches.ranking)
+    # A threshold cuts from below, so the best are the same with and without it.
+    candidates = choose(strategy, index, matches.rank(strategy.limit))
     seconds = {strategy.name: time.perf_counter() - started}
     return LegResult(strategy, index, candidates, matches=matches, seconds=seconds, notes=notes)
 
@@ -201,19 +207,34 @@ async def _run_dense(
     check_embedder(index, embedder.fingerprint, embedding.model.model)
     vector = await embedder.embed_query(query)
     embedded = time.perf_counter()
-    ranking = await asyncio.to_thread(
-        index.dense.nearest,
-        vector,
-        strategy.limit + _MOST_EQUALS,
-        similarity=embedding.similarity,
-        where=where,
+    candidates = await asyncio.to_thread(
+        _nearest, strategy, index, vector, embedding.similarity, where
     )
-    candidates = await asyncio.to_thread(choose, strategy, index, ranking)
     seconds = {
         f"{strategy.name}.embed": embedded - started,
         strategy.name: time.perf_counter() - embedded,
     }
-    return LegResult(strategy, index, candidates, vector=vector, seconds=seconds)
+    return LegResult(
+        strategy,
+        index,
+        candidates,
+        vector=vector,
+        method=index.dense.describe(where),
+        seconds=seconds,
+        notes=index.dense.notes,
+    )
+
+
+def _nearest(
+    strategy: StrategyDefinition,
+    index: OpenIndex,
+    vector: NDArray[np.float32],
+    similarity: Similarity,
+    where: Filter | None,
+) -> tuple[tuple[Candidate, float], ...]:
+    wanted = strategy.limit + _MOST_EQUALS
+    ranking = index.dense.nearest(vector, wanted, similarity=similarity, where=where)
+    return choose(strategy, index, ranking)
 
 
 def check_embedder(index: OpenIndex, fingerprint: str, model: str) -> None:
@@ -247,7 +268,7 @@ def choose(
     keys, scores = best.keys[:most].tolist(), best.scores[:most].tolist()
     found = [
         (Candidate(chunk, index), score)
-        for chunk, score in zip(index.snapshot.chunks(keys), scores, strict=True)
+        for chunk, score in zip(index.places(keys), scores, strict=True)
     ]
     found.sort(key=lambda one: (-one[1], one[0].chunk.path, one[0].chunk.ord, one[0].chunk.key))
     return tuple(found[: strategy.limit])

@@ -6,22 +6,29 @@ postings in memory, where a query costs under a millisecond at 100k chunks.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from merganser.retrieve.bm25 import Ranking, explain_chunk, score_chunks
-from merganser.store.reader import Postings
+from merganser.retrieve.bm25 import (
+    Ranking,
+    TermList,
+    TermLists,
+    Weighing,
+    explain_chunk,
+    score_chunks,
+    split_postings,
+)
 from merganser.store.tokens import query_terms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from merganser.store.reader import Filter, Snapshot
+    from merganser.store.resident import ResidentTables
 
 # Words that make a sentence a question and say nothing of its subject. In code they are rare, so
 # idf would weigh "how does" above everything that was asked for. Words that are also operators
@@ -48,15 +55,21 @@ class LexicalMatches:
 
     Attributes:
         terms: The query's distinct terms, see ``subject_terms``; none for a query without words.
-        postings: Where they occur.
-        ranking: All chunks with any of the terms that the filter lets through.
-        parameters: ``k1`` and ``b``.
+        found: Where they occur, in chunks that the filter lets through.
+        weighing: What scores depend on.
     """
 
     terms: tuple[str, ...]
-    postings: Postings
-    ranking: Ranking
-    parameters: tuple[float, float]
+    found: TermLists
+    weighing: Weighing
+
+    def rank(self, limit: int | None = None) -> Ranking:
+        """Give the best chunks, and all that are as good as the last; without a limit, all."""
+        return score_chunks(self.found, self.weighing, limit=limit)
+
+    def explain(self, key: int) -> Mapping[str, float]:
+        """Give what each term added to a chunk's score, the largest first."""
+        return explain_chunk(self.found, key, terms=self.terms, weighing=self.weighing)
 
 
 class LexicalIndex:
@@ -64,19 +77,17 @@ class LexicalIndex:
 
     Args:
         snapshot: Open.
-        resident: Keep all postings in memory, from the first query on.
+        tables: Of the snapshot, for a process that answers many queries; None to read by SQL.
     """
 
-    def __init__(self, snapshot: Snapshot, *, resident: bool) -> None:
+    def __init__(self, snapshot: Snapshot, tables: ResidentTables | None) -> None:
         self._snapshot = snapshot
-        self._resident = resident
-        self._lock = threading.Lock()
-        self._loaded: tuple[dict[str, int], Postings, NDArray[np.int64]] | None = None
+        self._tables = tables
 
     def match(
         self, query: str, *, k1: float, b: float, where: Filter | None = None
     ) -> LexicalMatches:
-        """Score every chunk that holds a word of the query.
+        """Find the chunks that hold a word of the query.
 
         Args:
             query: The question.
@@ -85,56 +96,22 @@ class LexicalIndex:
             where: Takes chunks away and leaves the scores of the others as they are.
         """
         terms = subject_terms(query)
-        postings = self._find(terms) if self._resident else self._snapshot.postings(terms)
-        ranking = score_chunks(
-            postings,
-            terms=len(terms),
-            chunk_count=self._snapshot.chunk_count,
-            total_terms=self._snapshot.total_terms,
-            k1=k1,
-            b=b,
-        )
+        weighing = Weighing(self._snapshot.chunk_count, self._snapshot.total_terms, k1, b)
+        if self._tables is None:
+            found = split_postings(self._snapshot.postings(terms), len(terms))
+        else:
+            postings = self._tables.postings
+            lists = (postings.find(term) for term in terms)
+            found = TermLists(
+                self._tables.keys,
+                postings.lengths,
+                tuple(TermList(position, tf, len(position)) for position, tf in lists),
+            )
         if where is not None:
-            ranking = ranking.keep(self._snapshot.allowed(where))
-        return LexicalMatches(terms, postings, ranking, (k1, b))
+            found = found.keep(self._mask(found, where))
+        return LexicalMatches(terms, found, weighing)
 
-    def explain(self, matches: LexicalMatches, key: int) -> Mapping[str, float]:
-        """Give what each term added to a chunk's score, the largest first."""
-        k1, b = matches.parameters
-        return explain_chunk(
-            matches.postings,
-            key,
-            terms=matches.terms,
-            chunk_count=self._snapshot.chunk_count,
-            total_terms=self._snapshot.total_terms,
-            k1=k1,
-            b=b,
-        )
-
-    def _find(self, terms: Sequence[str]) -> Postings:
-        numbers, postings, offsets = self._load()
-        found = [(index, numbers[term]) for index, term in enumerate(terms) if term in numbers]
-        slices = [slice(int(offsets[term]), int(offsets[term + 1])) for _, term in found]
-        sizes = [one.stop - one.start for one in slices]
-        return Postings(
-            term_index=np.repeat(np.array([index for index, _ in found], dtype=np.int32), sizes),
-            key=_gather(postings.key, slices),
-            tf=_gather(postings.tf, slices),
-            doc_len=_gather(postings.doc_len, slices),
-        )
-
-    def _load(self) -> tuple[dict[str, int], Postings, NDArray[np.int64]]:
-        with self._lock:
-            if self._loaded is None:
-                vocabulary, postings = self._snapshot.all_postings()
-                sizes = np.bincount(postings.term_index, minlength=len(vocabulary))
-                offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-                self._loaded = ({t: i for i, t in enumerate(vocabulary)}, postings, offsets)
-            return self._loaded
-
-
-_ScalarT = TypeVar("_ScalarT", bound=np.generic)
-
-
-def _gather(array: NDArray[_ScalarT], slices: Sequence[slice]) -> NDArray[_ScalarT]:
-    return np.concatenate([array[:0], *(array[one] for one in slices)])
+    def _mask(self, found: TermLists, where: Filter) -> NDArray[np.bool_]:
+        if self._tables is not None:
+            return self._tables.mask(where)
+        return np.isin(found.keys, self._snapshot.allowed(where))

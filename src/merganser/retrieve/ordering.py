@@ -5,6 +5,7 @@ The limit is not applied here, so that an explanation can say where a passage be
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from merganser.retrieve.hits import PassageKey
     from merganser.retrieve.legs import Candidate, LegResult
     from merganser.retrieve.rerank import Reranked, Reranker
+    from merganser.store.rows import StoredChunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +121,11 @@ async def order_passages(
             standing.setdefault(leg.strategy.name, Leg(rank, score))
     passages: list[Ordered] = []
     dropped: list[tuple[str, str]] = []
-    first_with: dict[str, str] = {}
+    first_with: dict[tuple[int, int], str] = {}
     for fused in fuse_legs(definition, legs):
         chunk = candidates[fused.item].chunk
         place = f"{chunk.path}:{chunk.start_line}-{chunk.end_line}"
-        first = first_with.setdefault(chunk.text, place)
+        first = first_with.setdefault(chunk.text_hash, place)
         if definition.deduplicate and first != place:
             dropped.append((chunk.path, f"{place} has the same text as {first}"))
             continue
@@ -146,7 +148,8 @@ async def order_passages(
 
 async def _rerank(ordering: Ordering, query: str, reranker: Reranker) -> Ordering:
     passages = ordering.passages
-    reranked = await reranker.rerank(query, [one.candidate.chunk.text for one in passages])
+    texts = await asyncio.to_thread(_texts, [one.candidate for one in passages])
+    reranked = await reranker.rerank(query, texts)
     after = tuple(
         replace(passages[index], rank=rank, rerank_score=reranked.scores.get(index))
         for rank, index in enumerate(reranked.order, start=1)
@@ -162,3 +165,17 @@ def _take_turns(passages: Sequence[Ordered], per_file: int) -> tuple[Ordered, ..
         replace(passages[index], file_score=scores[paths[index]])
         for index in take_turns(paths, per_file)
     )
+
+
+def read_chunks(candidates: Sequence[Candidate]) -> list[StoredChunk]:
+    """Read the chunks of some candidates, those of one index together."""
+    found: dict[tuple[str, int], StoredChunk] = {}
+    for index in {one.index.definition.name: one.index for one in candidates}.values():
+        keys = [one.chunk.key for one in candidates if one.index is index]
+        chunks = index.snapshot.chunks(keys)
+        found |= {(index.definition.name, chunk.key): chunk for chunk in chunks}
+    return [found[one.index.definition.name, one.chunk.key] for one in candidates]
+
+
+def _texts(candidates: Sequence[Candidate]) -> list[str]:
+    return [chunk.text for chunk in read_chunks(candidates)]

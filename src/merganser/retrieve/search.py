@@ -13,7 +13,7 @@ from merganser.retrieve.explain import Missing, explain_missing
 from merganser.retrieve.freshness import FileCheck, check_files
 from merganser.retrieve.hits import Hit, HitExplanation, SearchResult
 from merganser.retrieve.legs import LegFailure, LegResult, OpenIndex, fall_back, run_leg
-from merganser.retrieve.ordering import Ordered, Ordering, order_passages
+from merganser.retrieve.ordering import Ordered, Ordering, order_passages, read_chunks
 from merganser.retrieve.rerank import Reranker
 from merganser.store.reader import open_snapshot
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from merganser.retrieve.legs import EmbedderFor
     from merganser.retrieve.rerank import RerankRunner
     from merganser.store.reader import Filter, Snapshot
+    from merganser.store.rows import StoredChunk
+
+
+MANY_QUERIES = 10
+"""From this many on, vectors and postings are better kept in memory than read for each."""
 
 
 class Retriever:
@@ -70,8 +75,8 @@ class Retriever:
             runner: For reranking, or None where there is no model server.
             embedder_for: Gives the embedder of a dense strategy; asked once a search. None where
                 there is no model server.
-            resident: Keep vectors and postings in memory, for a process that answers more than
-                about ten queries.
+            resident: Keep vectors and postings in memory, for a process that answers
+                ``MANY_QUERIES`` or more.
             open_index: Opens the snapshot of an index; the served one when left out.
 
         Raises:
@@ -154,6 +159,7 @@ class Retriever:
                 index.definition.name: index.snapshot.generation for index in self._indexes.values()
             },
             rerank=reranked.status if reranked else "",
+            methods={leg.strategy.name: leg.method for leg in legs if leg.method},
             include_score=self.definition.include_score,
         )
 
@@ -235,10 +241,11 @@ class Retriever:
             chosen = [one for one in chosen if by_file[one.candidate.chunk.path] is one]
         chosen = chosen[: max(limit, 0)]
         checks = check_files([one.candidate for one in chosen], with_text=whole)
+        chunks = read_chunks([one.candidate for one in chosen])
         hits: list[Hit] = []
-        for one in chosen:
-            check = checks[one.candidate.index.definition.name, one.candidate.chunk.path]
-            hit = _make_hit(one, check)
+        for one, chunk in zip(chosen, chunks, strict=True):
+            check = checks[one.candidate.index.definition.name, chunk.path]
+            hit = _make_hit(one, chunk, check)
             if explain is not None:
                 hit = replace(hit, explanation=_explain(one, explain))
             hits.append(hit)
@@ -249,8 +256,7 @@ def _open_served(index: IndexDefinition) -> Snapshot:
     return open_snapshot(index.folder)
 
 
-def _make_hit(one: Ordered, check: FileCheck) -> Hit:
-    chunk = one.candidate.chunk
+def _make_hit(one: Ordered, chunk: StoredChunk, check: FileCheck) -> Hit:
     hit = Hit(
         path=chunk.path,
         start_line=chunk.start_line,
@@ -275,7 +281,7 @@ def _explain(one: Ordered, legs: Sequence[LegResult]) -> HitExplanation:
         fused_score=one.fused.score,
         fused_terms=one.fused.terms,
         bm25_terms={
-            leg.strategy.name: leg.index.lexical.explain(leg.matches, one.candidate.chunk.key)
+            leg.strategy.name: leg.matches.explain(one.candidate.chunk.key)
             for leg in legs
             if leg.matches is not None and leg.index is one.candidate.index
         },

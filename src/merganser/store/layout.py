@@ -5,6 +5,7 @@
     CURRENT             which snapshots there are and which one is served; replaced in one step
     g000007.duckdb      a snapshot's catalogue, immutable: meta, files, segments, skipped, canaries
     s000003.duckdb      a segment, immutable, shared by snapshots: chunks, vectors, terms, postings
+    s000003.usearch     its approximate index, immutable; only beside large segments
     embeddings/         vectors that are paid for but not in a published segment yet
     build/<run id>/     work in progress of one run
     observed.json       what the last surveys learnt about files whose content did not change
@@ -33,7 +34,7 @@ FORMAT_VERSION = 1
 """Raised when an older merganser could not read the folder any more."""
 
 _OURS = re.compile(
-    r"CURRENT(\.tmp)?|[gs]\d{6,}\.duckdb(\.wal)?|embeddings|build|observed\.json(\.\d+\.tmp)?"
+    r"CURRENT(\.tmp)?|[gs]\d{6,}\.duckdb(\.wal)?|s\d{6,}\.usearch(\.tmp)?|embeddings|build|observed\.json(\.\d+\.tmp)?"
     r"|history\.duckdb(\.wal)?|writer\.(lock|json)(\.tmp)?|\.gitignore(\.tmp)?"
 )
 
@@ -184,10 +185,15 @@ class IndexFolder:
         """Give the numbers of all segment files, ascending, whether referenced or not."""
         return self._numbers("s")
 
-    def _numbers(self, letter: str) -> tuple[int, ...]:
+    def graphs_on_disk(self) -> tuple[int, ...]:
+        """Give the numbers of the segments with an approximate index, finished or not."""
+        return tuple(sorted({*self._numbers("s", "usearch"), *self._numbers("s", "usearch.tmp")}))
+
+    def _numbers(self, letter: str, suffix: str = "duckdb") -> tuple[int, ...]:
         if not self.path.is_dir():
             return ()
-        matches = (re.fullmatch(rf"{letter}(\d+)\.duckdb", e.name) for e in self.path.iterdir())
+        pattern = re.compile(rf"{letter}(\d+)\.{re.escape(suffix)}")
+        matches = (pattern.fullmatch(entry.name) for entry in self.path.iterdir())
         return tuple(sorted(int(m.group(1)) for m in matches if m))
 
     def _damaged(self, seen: str) -> StoreError:

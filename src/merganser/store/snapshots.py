@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from merganser.errors import NoSnapshotError, StoreError
+from merganser.store.approximate import approximate_path, read_approximate
 from merganser.store.catalogue import read_catalogue, read_segment_rows
 from merganser.store.layout import Current, IndexFolder
 from merganser.store.lock import WriterLock
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from merganser.store.catalogue import Catalogue
+    from merganser.store.catalogue import Catalogue, SegmentRow
 
 KEEP_SNAPSHOTS = 3
 """How many snapshots are kept, the served one included, when the config does not say."""
@@ -35,6 +36,8 @@ class SnapshotInfo:
         model_name: Of the embedding model, or "".
         segments: Number of segments it is made of.
         size_bytes: Of its segments, which it may share with other snapshots.
+        approximate: Share of the chunks in segments with an approximate index.
+        recall: Least recall@10 of these when they were built, or None without any.
     """
 
     generation: int
@@ -45,6 +48,8 @@ class SnapshotInfo:
     model_name: str
     segments: int
     size_bytes: int
+    approximate: float = 0.0
+    recall: float | None = None
 
 
 def list_snapshots(folder: Path) -> tuple[SnapshotInfo, ...]:
@@ -61,6 +66,7 @@ def list_snapshots(folder: Path) -> tuple[SnapshotInfo, ...]:
     infos: list[SnapshotInfo] = []
     for generation in sorted(current.kept, reverse=True):
         catalogue = read_kept(index, generation)
+        rows, recall = _approximate(index, catalogue.segments)
         infos.append(
             SnapshotInfo(
                 generation=generation,
@@ -71,9 +77,24 @@ def list_snapshots(folder: Path) -> tuple[SnapshotInfo, ...]:
                 model_name=catalogue.meta.get("model_name", ""),
                 segments=len(catalogue.segments),
                 size_bytes=sum(segment.size_bytes for segment in catalogue.segments),
+                approximate=rows,
+                recall=recall,
             )
         )
     return tuple(infos)
+
+
+def _approximate(index: IndexFolder, segments: Sequence[SegmentRow]) -> tuple[float, float | None]:
+    """Give the share of rows with an approximate index, and the least recall."""
+    found = [
+        (segment.live_rows, info.recall)
+        for segment in segments
+        if (info := read_approximate(approximate_path(index.path / segment.file))) is not None
+    ]
+    if not found:
+        return 0.0, None
+    total = sum(segment.live_rows for segment in segments)
+    return sum(rows for rows, _ in found) / max(total, 1), min(recall for _, recall in found)
 
 
 def read_kept(index: IndexFolder, generation: int) -> Catalogue:
@@ -181,6 +202,11 @@ def collect(index: IndexFolder, current: Current | None) -> None:
     for number in index.segments_on_disk():
         if number not in needed:
             _remove(index.segment(number))
+    for number in index.graphs_on_disk():
+        graph = approximate_path(index.segment(number))
+        graph.with_name(graph.name + ".tmp").unlink(missing_ok=True)
+        if number not in needed:
+            graph.unlink(missing_ok=True)
 
 
 def readable(index: IndexFolder, generations: Iterable[int]) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from merganser.index import IndexReport, index_once
 from merganser.index.model import CANARY_TEXTS
 from merganser.split import ChunkingOptions
 from merganser.store import Snapshot, open_snapshot
+from merganser.store.resident import ResidentTables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,17 +99,37 @@ class Corpus:
     def open(self) -> Snapshot:
         return open_snapshot(self.folder)
 
+    @staticmethod
+    def matrix(snapshot: Snapshot) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Give the keys and vectors of the live chunks."""
+        tables = ResidentTables(snapshot)
+        positions, vectors = tables.matrix()
+        return tables.keys[positions], vectors
+
+    @staticmethod
+    def vocabulary(snapshot: Snapshot) -> list[str]:
+        """Give all terms of the segments, ascending."""
+        terms = {
+            term
+            for segment in snapshot.segments
+            for (term,) in snapshot.cursor()
+            .execute(f"SELECT term FROM s{segment.segment}.terms")  # noqa: S608 - a number
+            .fetchall()
+        }
+        return sorted(terms)
+
     def change(self, **changes: Any) -> None:
         self.definition = replace(self.definition, **changes)
 
     def rows(self, folder: Path | None = None) -> list[tuple[object, ...]]:
         """Give everything a reader can see of the served snapshot, without physical numbers."""
         with open_snapshot(folder or self.folder) as snapshot:
-            keys, vectors = snapshot.matrix()
+            keys, vectors = self.matrix(snapshot)
             vector_of: dict[int, bytes] = {
                 int(k): v.tobytes() for k, v in zip(keys, vectors, strict=True)
             }
-            terms, postings = snapshot.all_postings()
+            terms = self.vocabulary(snapshot)
+            postings = snapshot.postings(terms)
             words: dict[int, list[tuple[str, int, int]]] = {}
             columns = (postings.term_index, postings.key, postings.tf, postings.doc_len)
             rows: list[list[int]] = np.stack(columns, axis=1).tolist()

@@ -98,7 +98,7 @@ def test_removed_and_shrunk_files_leave_nothing_behind(small: Corpus):
         assert len(snapshot.file_chunks("src/mod_02.py")) == 1
         assert len(snapshot.postings(["run_1_3"]).key) == 0
         assert len(snapshot.postings(["run_2_3"]).key) == 0
-        keys, _ = snapshot.matrix()
+        keys, _ = small.matrix(snapshot)
         assert len(keys) == snapshot.chunk_count == len(snapshot.allowed())
 
 
@@ -193,7 +193,7 @@ def test_index_without_a_model_has_words_only(corpus: Corpus):
     with corpus.open() as snapshot:
         assert snapshot.dimensions is None
         assert len(snapshot.postings(["merganser"]).key) == 1
-        assert snapshot.matrix()[1].shape == (0, 0)
+        assert corpus.matrix(snapshot)[1].shape == (0, 0)
 
 
 def test_run_over_a_part_keeps_the_rest(small: Corpus):
@@ -383,7 +383,7 @@ def _apply(corpus: Corpus, kind: str, name: str, argument: str, age: int) -> Non
 def test_vectors_are_those_of_the_texts(small: Corpus):
     embedder: HashEmbedder = small.embedder
     with small.open() as snapshot:
-        keys, vectors = snapshot.matrix()
+        keys, vectors = small.matrix(snapshot)
         texts = [chunk.text for chunk in snapshot.chunks(keys.tolist())]
 
     import asyncio

@@ -170,7 +170,7 @@ def test_symbols_are_found_whole_within_and_at_the_end(corpus: Corpus):
 def test_dense_search_in_sql_equals_the_matrix(small: Corpus, similarity: Similarity):
     query = np.arange(8, dtype=np.float32)
     with small.open() as snapshot:
-        keys, vectors = snapshot.matrix()
+        keys, vectors = small.matrix(snapshot)
         found = snapshot.dense_top_k(query, 5, similarity=similarity)
 
     scores = {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merganser.retrieve.bm25 import Ranking, explain_chunk, score_chunks
+from merganser.retrieve.bm25 import Ranking, Weighing, explain_chunk, score_chunks, split_postings
 from merganser.store.reader import Postings
 
 if TYPE_CHECKING:
@@ -43,13 +43,8 @@ def postings_of(documents: Sequence[Sequence[str]], terms: Sequence[str]) -> Pos
 
 
 def score(documents: Sequence[Sequence[str]], terms: Sequence[str], **options: float) -> Ranking:
-    return score_chunks(
-        postings_of(documents, terms),
-        terms=len(terms),
-        chunk_count=len(documents),
-        total_terms=sum(map(len, documents)),
-        **options,
-    )
+    found = split_postings(postings_of(documents, terms), len(terms))
+    return score_chunks(found, Weighing(len(documents), sum(map(len, documents)), **options))
 
 
 def test_scores_are_the_reference_ones_where_definitions_coincide(golden: Callable[[str], Any]):
@@ -108,9 +103,8 @@ def test_explained_terms_add_up_to_the_score():
     terms = ["fox", "den"]
     ranking = score(documents, terms)
 
-    parts = explain_chunk(
-        postings_of(documents, terms), 0, terms=terms, chunk_count=3, total_terms=6, k1=1.5, b=0.75
-    )
+    found = split_postings(postings_of(documents, terms), len(terms))
+    parts = explain_chunk(found, 0, terms=terms, weighing=Weighing(3, 6))
 
     assert dict(zip(ranking.keys.tolist(), ranking.scores.tolist(), strict=True))[0] == (
         pytest.approx(sum(parts.values()))
@@ -138,3 +132,42 @@ def test_formula_equals_a_plain_loop(documents: list[list[str]], terms: list[str
         dict(zip(ranking.keys.tolist(), ranking.scores.tolist(), strict=True))
     )
     assert sorted(ranking.scores.tolist(), reverse=True) == ranking.scores.tolist()
+
+
+@given(
+    st.lists(WORDS, max_size=40),
+    st.lists(st.sampled_from("abcdef"), unique=True),
+    st.integers(0, 12),
+)
+def test_limit_gives_the_head_of_the_full_ranking(
+    documents: list[list[str]], terms: list[str], limit: int
+):
+    full = score(documents, terms)
+    found = split_postings(postings_of(documents, terms), len(terms))
+    weighing = Weighing(len(documents), sum(map(len, documents)))
+
+    best = score_chunks(found, weighing, limit=limit)
+
+    expected = full.head(limit)
+    assert expected.keys.tolist() == best.keys.tolist()
+    assert expected.scores.tobytes() == best.scores.tobytes()
+
+
+def test_frequent_terms_are_left_out_of_hopeless_chunks_without_changing_a_digit():
+    # 3,000 chunks with a frequent word, 40 of them with rare ones: pruning sets in.
+    random = np.random.default_rng(3)
+    documents = [
+        ["the"] * int(random.integers(1, 5))
+        + ["rare"] * (i % 75 == 0)
+        + ["rarer"] * (i % 150 == 0) * int(random.integers(1, 3))
+        + ["filler"] * int(random.integers(0, 9))
+        for i in range(3000)
+    ]
+    terms = ["the", "rare", "rarer", "filler"]
+    found = split_postings(postings_of(documents, terms), len(terms))
+    weighing = Weighing(len(documents), sum(map(len, documents)))
+
+    best, full = score_chunks(found, weighing, limit=10), score_chunks(found, weighing)
+
+    assert full.head(10).keys.tolist() == best.keys.tolist()
+    assert full.head(10).scores.tobytes() == best.scores.tobytes()

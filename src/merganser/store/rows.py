@@ -1,0 +1,90 @@
+"""What a reader gives: chunks, where they are, and where terms occur."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPlace:
+    """Where a chunk is: all that ranking needs, without its text.
+
+    Attributes:
+        key: Unique in the snapshot.
+        path: Of the file, as users see it.
+        language: Or "" when not known.
+        ord: Position in the file, from 0.
+        start_line: From 1.
+        end_line: Inclusive.
+        text_hash: Of the exact text, as two 64-bit numbers.
+        file_mtime_ns: When the file was last changed, as seen by the survey.
+        file_size_bytes: Likewise.
+    """
+
+    key: int
+    path: str
+    language: str
+    ord: int
+    start_line: int
+    end_line: int
+    text_hash: tuple[int, int]
+    file_mtime_ns: int
+    file_size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """One chunk of a snapshot.
+
+    Attributes:
+        key: Unique in the snapshot.
+        path: Of the file, as users see it.
+        language: Or "" when not known.
+        symbol: Or "".
+        kind: What the chunk is, for example ``function``.
+        ord: Position in the file, from 0.
+        start_line: From 1.
+        end_line: Inclusive.
+        text: As it was embedded.
+        start_char: Of the span in the decoded text.
+        end_char: Exclusive.
+        file_mtime_ns: When the file was last changed, as seen by the survey.
+        file_size_bytes: Likewise.
+    """
+
+    key: int
+    path: str
+    language: str
+    symbol: str
+    kind: str
+    ord: int
+    start_line: int
+    end_line: int
+    text: str
+    _: KW_ONLY
+    start_char: int
+    end_char: int
+    file_mtime_ns: int
+    file_size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Postings:
+    """Where terms occur, as parallel arrays ordered by term, then by key.
+
+    Attributes:
+        term_index: (n,) int32, index into the terms that were asked for.
+        key: (n,) int64, chunk keys.
+        tf: (n,) uint8, occurrences in the chunk, capped at 255.
+        doc_len: (n,) int32, terms in the chunk with repetitions.
+    """
+
+    term_index: NDArray[np.int32]
+    key: NDArray[np.int64]
+    tf: NDArray[np.uint8]
+    doc_len: NDArray[np.int32]
