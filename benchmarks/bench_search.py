@@ -257,8 +257,6 @@ async def clock(queries: Sequence[str], ask: Callable[[str], Awaitable[Any]]) ->
 
 def measure_once(folder: Path, size: int, tree: Path, kind: str) -> dict[str, Any]:
     """Ask one query of a process that has only imported what it needs."""
-    import duckdb  # noqa: F401, PLC0415 - imports are not counted
-
     query = make_queries(size, tree)[3]
     open_retriever(folder, size, kind, resident=False).close()
     began = time.process_time()

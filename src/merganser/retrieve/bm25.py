@@ -156,10 +156,12 @@ class Weighing:
             (n,) float64, from 0 to k1 + 1.
         """
         average = self.total_terms / self.chunk_count if self.chunk_count else 0.0
-        norm: NDArray[np.float64] = lengths * (self.k1 * self.b / average if average else 0.0)
+        norm = lengths.astype(np.float64)
+        norm *= self.k1 * self.b / average if average else 0.0
         norm += self.k1 * (1.0 - self.b)
         norm += tf
-        weight: NDArray[np.float64] = tf * (self.k1 + 1.0)
+        weight = tf.astype(np.float64)
+        weight *= self.k1 + 1.0
         weight /= norm
         return weight
 

@@ -150,7 +150,7 @@ class ResidentTables:
         numbers = [loaded.numbers[name][at].tolist() for name in _PLACE_COLUMNS]
         places: list[ChunkPlace] = []
         for key, file, ord_, start, end, high, low in zip(keys, *numbers, strict=True):
-            path, language, mtime_ns, size_bytes = loaded.files[file]
+            path, language, mtime_ns, size_bytes = loaded.files[int(file)]
             places.append(
                 ChunkPlace(key, path, language, ord_, start, end, (high, low), mtime_ns, size_bytes)
             )
