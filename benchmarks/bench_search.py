@@ -177,6 +177,7 @@ def open_retriever(folder: Path, size: int, kind: str, *, resident: bool) -> Ret
         deduplicate=True,
         include_score=False,
         return_full_content=False,
+        per_file=None,
     )
     vectors = GivenVectors(size)
 
