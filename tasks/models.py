@@ -24,7 +24,7 @@ from merganser.model_runner import (
     token_of,
 )
 from merganser.progress import report
-from merganser.tasks.options import MODEL_TASK
+from merganser.tasks.options import CHECK_TASK, MODEL_TASK
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -67,7 +67,7 @@ class ReadyModel:
     notes: tuple[str, ...]
 
 
-@task(**MODEL_TASK, task_run_name="check {use.role} {use.model.model}")
+@task(**CHECK_TASK, task_run_name="check {use.role} {use.model.model}")
 def check_model(use: ModelUse, base_url: str | None) -> ModelStatus:
     """Find the model's server and ask whether the model is local.
 

@@ -57,6 +57,10 @@ MODEL_TASK: TaskOptions = {
 }
 """Tasks that talk to the model server."""
 
+CHECK_TASK: TaskOptions = {**MODEL_TASK, "retries": 1, "retry_delay_seconds": [2.0]}
+"""The first look for a server: whoever waits at a terminal for one that is not there learns it
+within seconds, and a flow that runs by itself has retries of its own."""
+
 LOCAL_TASK: TaskOptions = {
     "retries": 0,
     "retry_delay_seconds": 0.0,

@@ -126,6 +126,11 @@ class AnswerJournal:
         os.fsync(self._file)
         self._rows[str(row["key"])] = dict(row)
 
+    @property
+    def to_ask(self) -> int:
+        """Questions that a model is asked in this run, for progress."""
+        return self._plan.to_ask
+
     def rows(self) -> list[dict[str, Any]]:
         """Give the rows known so far in the questions' order, with their metrics."""
         known = ((q, self._rows.get(self._plan.keys[q.id])) for q in self._plan.questions)

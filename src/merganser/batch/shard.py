@@ -68,7 +68,7 @@ async def run_batch_shard(
         async with places:
             row = {**asked(question), **await _row(question, answer), "key": keys[question.id]}
         journal.add(row)
-        report("answer questions", 1, unit="questions", advance=True)
+        report("answer questions", 1, journal.to_ask, unit="questions", advance=True)
         return row
 
     async with asyncio.TaskGroup() as group:

@@ -150,7 +150,7 @@ def _indented(hit: Hit, *, whole: bool) -> str:
         why = f"\n   fused #{hit.explanation.fused_rank}: {terms}"
         for name, weights in hit.explanation.bm25_terms.items():
             words = ", ".join(f"{term} {weight:.2f}" for term, weight in weights.items())
-            why += f"\n   {name}: {words}"
+            why += f"\n   {name}: {words or 'none of the words'}"
         if hit.explanation.rerank_delta is not None:
             why += f"\n   rerank moved it by {hit.explanation.rerank_delta:+d}"
         if hit.explanation.file_score is not None:
