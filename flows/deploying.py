@@ -1,43 +1,43 @@
 """Deployments on a Prefect server: read what is there, make it what it should be.
 
 What should be is data, from ``merganser.deployable``. A deployment carries its facts in the
-environment of its runs; its automations are owned by it, so they are replaced and go with it.
+environment of its runs; its automation is owned by it, so it is replaced and goes with it.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from prefect.automations import EventTrigger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import (
     ConcurrencyLimitConfig,
     ConcurrencyLimitStrategy,
     StateType,
 )
 from prefect.deployments.runner import RunnerDeployment
-from prefect.events.actions import ChangeFlowRunState, RunDeployment
+from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.schedules import Cron, Interval
 from prefect.types.entrypoint import EntrypointType
 
-from merganser.deployable import FACTS_VARIABLE, TAG, Deployed, DeploymentDefinition, Facts
+from merganser.deployable import DEPLOYED_AT_VARIABLE, FACTS_VARIABLE, TAG, Deployed
 from merganser.flows.compile import compile_flow
+from merganser.flows.tagged import read_facts, read_tagged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
     from prefect.schedules import Schedule as PrefectSchedule
 
     from merganser.definitions import Schedule
-    from merganser.deployable import Change
+    from merganser.deployable import Change, DeploymentDefinition
     from merganser.load import Config
 
 HEARTBEATS_MISSED = timedelta(seconds=75)
@@ -46,9 +46,6 @@ HEARTBEATS_MISSED = timedelta(seconds=75)
 LEASE_SECONDS = 60
 """How long a slot is held for a run that never began; the least that Prefect takes."""
 
-PAGE = 200
-"""Prefect's limit of rows a request."""
-
 ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
 """Where intervals are counted from, so that a new deployment does not shift them."""
 
@@ -56,7 +53,7 @@ ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
 def read_deployed() -> tuple[Deployed, ...]:
     """Give the deployments of the server that merganser made, and any of the same tag."""
     with get_client(sync_client=True) as client:
-        return tuple(_deployed(client, one) for one in _read_tagged(client))
+        return tuple(_deployed(client, one) for one in read_tagged(client))
 
 
 def ensure_pool(name: str) -> None:
@@ -83,15 +80,12 @@ def apply_changes(config: Config, changes: Iterable[Change]) -> dict[str, str]:
     changes = tuple(changes)
     ids = {one.full_name: one.deployed.id for one in changes if one.deployed is not None}
     with get_client(sync_client=True) as client:
-        done = list[DeploymentDefinition]()
         for change in changes:
             if change.definition is not None and change.action in {"create", "update"}:
                 ids[change.full_name] = str(_put(config, change.definition))
-                done.append(change.definition)
+                _put_automation(client, change.full_name, ids[change.full_name])
             elif change.action == "retire":
                 _retire(client, ids[change.full_name])
-        for definition in done:
-            _put_automations(client, definition, ids)
     return ids
 
 
@@ -104,27 +98,16 @@ def prefect_schedule(schedule: Schedule) -> PrefectSchedule | None:
     return None
 
 
-def _read_tagged(client: SyncPrefectClient) -> list[DeploymentResponse]:
-    wanted = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
-    found = list[Any]()
-    while True:
-        page = client.read_deployments(deployment_filter=wanted, limit=PAGE, offset=len(found))
-        found += page
-        if len(page) < PAGE:
-            return found
-
-
 def _deployed(client: SyncPrefectClient, one: DeploymentResponse) -> Deployed:
-    variables: dict[str, Any] = one.job_variables or {}
-    facts = Facts.from_json(str(variables.get("env", {}).get(FACTS_VARIABLE, "")))
-    flow = client.read_flow(one.flow_id)
-    owned = client.read_resource_related_automations(f"prefect.deployment.{one.id}")
-    wanted = 0 if facts is None else 1 + len(facts.after)
+    full_name = f"{client.read_flow(one.flow_id).name}/{one.name}"
+    related = client.read_resource_related_automations(f"prefect.deployment.{one.id}")
+    enabled = {automation.name for automation in related if automation.enabled}
+    facts = read_facts(one)
     return Deployed(
         id=str(one.id),
-        full_name=f"{flow.name}/{one.name}",
+        full_name=full_name,
         facts=facts,
-        whole=len([a for a in owned if a.enabled]) >= wanted,
+        whole=facts is None or _mark_dead_runs_name(full_name) in enabled,
     )
 
 
@@ -136,6 +119,10 @@ def _put(config: Config, wanted: DeploymentDefinition) -> UUID:
         collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW,
         grace_period_seconds=LEASE_SECONDS,
     )
+    environment = {
+        FACTS_VARIABLE: wanted.facts.to_json(),
+        DEPLOYED_AT_VARIABLE: datetime.now(UTC).isoformat(),
+    }
     ensure_pool(wanted.facts.pool)
     deployment = RunnerDeployment.from_flow(
         flow,
@@ -147,7 +134,7 @@ def _put(config: Config, wanted: DeploymentDefinition) -> UUID:
         version=flow.version,
         work_pool_name=wanted.facts.pool,
         work_queue_name=wanted.queue,
-        job_variables={"env": {FACTS_VARIABLE: wanted.facts.to_json()}},
+        job_variables={"env": environment},
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     return cast("UUID", deployment.apply())  # a coroutine only where a loop runs
@@ -158,25 +145,22 @@ def _retire(client: SyncPrefectClient, deployment_id: str) -> None:
     client.delete_deployment(UUID(deployment_id))
 
 
-def _put_automations(
-    client: SyncPrefectClient, definition: DeploymentDefinition, ids: dict[str, str]
-) -> None:
-    own = f"prefect.deployment.{ids[definition.full_name]}"
+def _put_automation(client: SyncPrefectClient, full_name: str, deployment_id: str) -> None:
+    own = f"prefect.deployment.{deployment_id}"
     client.delete_resource_owned_automations(own)
-    wanted: Sequence[AutomationCore] = [
-        _mark_dead_runs(definition, own),
-        *(_run_after(definition, up, own, ids) for up in definition.upstream),
-    ]
-    for automation in wanted:
-        client.create_automation(automation)
+    client.create_automation(_mark_dead_runs(full_name, own))
 
 
-def _mark_dead_runs(definition: DeploymentDefinition, own: str) -> AutomationCore:
+def _mark_dead_runs_name(full_name: str) -> str:
+    return f"{full_name}: mark dead runs"
+
+
+def _mark_dead_runs(full_name: str, own: str) -> AutomationCore:
     """A run whose heartbeats stop, or that never began, is Crashed."""
     final = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled")}
     alive = "prefect.flow-run.heartbeat"
     return AutomationCore(
-        name=f"{definition.full_name}: mark dead runs",
+        name=_mark_dead_runs_name(full_name),
         description="Marks a run Crashed whose heartbeats stop, so that its slot is free again.",
         owner_resource=own,
         tags=[TAG],
@@ -195,35 +179,6 @@ def _mark_dead_runs(definition: DeploymentDefinition, own: str) -> AutomationCor
                 force=False,
                 state=StateType.CRASHED,
                 message=f"No heartbeat for {HEARTBEATS_MISSED.seconds} s: the process is gone.",
-            )
-        ],
-    )
-
-
-def _run_after(
-    definition: DeploymentDefinition, upstream: str, own: str, ids: dict[str, str]
-) -> AutomationCore:
-    """A run of the upstream deployment that completed starts one of this."""
-    return AutomationCore(
-        name=f"{definition.full_name}: after {upstream.partition('/')[0]}",
-        description=f"Starts {definition.label} when {upstream} has completed.",
-        owner_resource=own,
-        tags=[TAG],
-        trigger=EventTrigger(
-            expect={"prefect.flow-run.Completed"},
-            match_related={
-                "prefect.resource.id": f"prefect.deployment.{ids[upstream]}",
-                "prefect.resource.role": "deployment",
-            },
-            posture=Posture.Reactive,
-            threshold=1,
-        ),
-        actions=[
-            RunDeployment(
-                source="selected",
-                deployment_id=UUID(ids[definition.full_name]),
-                parameters=None,
-                job_variables=None,
             )
         ],
     )

@@ -1,9 +1,9 @@
-"""What a worker does beside running flows: settle dead runs, restart crashed, skip missed ones."""
+"""What a worker does beside running flows: settle, restart, skip, and start what comes after."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from itertools import groupby, product
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
@@ -26,7 +26,9 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed, Failed
 
 from merganser.deployable import TAG
+from merganser.flows.chains import read_chains
 from merganser.flows.lifecycle import settle_dead_runs
+from merganser.flows.tagged import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +43,9 @@ MAX_RESTARTS = 3
 RESTART_TAG = "restart:"
 LOOK_BACK = timedelta(hours=1)
 """Older crashes are history: the schedule has gone on since."""
+
+CHAIN_LOOK_BACK = timedelta(days=1)
+"""A worker that returns within it still starts what comes after runs that completed meanwhile."""
 
 TEND_SECONDS = 5.0
 
@@ -62,6 +67,8 @@ class Steward:
         self._pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
         self._queue = FlowRunFilterWorkQueueName(any_=list(queues)) if queues else None
         self._done = set[UUID]()
+        self._chained = set[str]()
+        """Spares asking the server, which keeps the keys, again and again."""
 
     def begin(self) -> int:
         """Settle what died and skip firings that nobody was there for, but for the newest.
@@ -86,7 +93,10 @@ class Steward:
         return len(missed)
 
     def tend(self) -> None:
-        """Settle runs whose process is gone or never was, and start crashed ones again."""
+        """Settle runs whose process is gone or never was, and start crashed ones again.
+
+        Then start what comes after runs that completed.
+        """
         settle_dead_runs()
         now = cast("DateTime", datetime.now(UTC))
         ended = FlowRunFilterEndTime(after_=now - LOOK_BACK)
@@ -99,6 +109,7 @@ class Steward:
                 if run.id not in self._done:
                     self._answer_crash(client, run)
                     self._done.add(run.id)
+            self._start_downstream(client, now - CHAIN_LOOK_BACK)
 
     def _read(
         self,
@@ -107,6 +118,8 @@ class Steward:
         *,
         due: FlowRunFilterNextScheduledStartTime | None = None,
         ended: FlowRunFilterEndTime | None = None,
+        of: FlowRunFilterDeploymentId | None = None,
+        sort: FlowRunSort = FlowRunSort.EXPECTED_START_TIME_ASC,
     ) -> list[FlowRun]:
         return client.read_flow_runs(
             deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])),
@@ -115,11 +128,32 @@ class Steward:
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])),
                 next_scheduled_start_time=due,
                 end_time=ended,
+                deployment_id=of,
                 work_queue_name=self._queue,
             ),
-            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-            limit=200,
+            sort=sort,
+            limit=PAGE,
         )
+
+    def _start_downstream(self, client: SyncPrefectClient, after: DateTime) -> None:
+        """Start each deployment that comes after a completed run, once for each such run."""
+        chains = read_chains(client)
+        if not chains:
+            return
+        completed = self._read(
+            client,
+            StateType.COMPLETED,
+            ended=FlowRunFilterEndTime(after_=after),
+            of=FlowRunFilterDeploymentId(any_=list({chain.upstream for chain in chains})),
+            sort=FlowRunSort.END_TIME_DESC,
+        )
+        for run, chain in product(reversed(completed), chains):
+            key = chain.key(run)
+            if key not in self._chained and chain.follows(run):
+                client.create_flow_run_from_deployment(
+                    chain.downstream, tags=["after"], idempotency_key=key
+                )
+                self._chained.add(key)
 
     def _answer_crash(self, client: SyncPrefectClient, run: FlowRun) -> None:
         """Start a crashed run again, or fail it for good; nothing if the schedule went on since."""

@@ -31,6 +31,9 @@ TAG = "merganser"
 FACTS_VARIABLE = "MERGANSER_DEPLOYMENT"
 """Environment variable of a deployed run: what was deployed, as ``Facts.to_json`` writes it."""
 
+DEPLOYED_AT_VARIABLE = "MERGANSER_DEPLOYED_AT"
+"""Another one: when, as ISO 8601. Prefect's own ``updated`` moves whenever a worker polls."""
+
 Action = Literal["create", "update", "unchanged", "retire"]
 
 
@@ -135,7 +138,7 @@ class Deployed:
         id: On that server.
         full_name: ``<flow>/<name>``.
         facts: What was deployed; None for a deployment that merganser did not make.
-        whole: Whether what belongs to it (automations) is there too.
+        whole: Whether the automation that belongs to it is there too.
     """
 
     id: str
@@ -277,7 +280,7 @@ def _compare_one(wanted: DeploymentDefinition, deployed: Deployed | None) -> Cha
         )
     reasons = wanted.facts.differences(deployed.facts)
     if not deployed.whole:
-        reasons += ("an automation is missing",)
+        reasons += ("its automation is missing",)
     return Change(
         action="update" if reasons else "unchanged",
         full_name=name,
