@@ -1,19 +1,33 @@
-"""What a worker starts after completed runs, asked of a real server."""
+"""What a worker makes of runs that completed, crashed, or were missed, on a real server."""
 
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelled, Completed, Crashed, Failed
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running
 
 from merganser.deployable import compare, define_deployments
 from merganser.flows.deploying import apply_changes, read_deployed
 from merganser.flows.steward import Steward
+from merganser.flows.tagged import read_tagged
 from merganser.load import Config, load_config
+
+if TYPE_CHECKING:
+    from prefect.types import DateTime
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -30,6 +44,9 @@ POOL = "chains"
 def client() -> Iterator[SyncPrefectClient]:
     with get_client(sync_client=True) as client:
         yield client
+        for deployment in read_tagged(client):
+            if deployment.work_pool_name == POOL:
+                client.delete_deployment(deployment.id)
 
 
 @pytest.fixture
@@ -42,10 +59,9 @@ def config(tmp_path: Path) -> Config:
 
 def deploy(config: Config) -> tuple[UUID, UUID]:
     """Deploy the config; give the upstream deployment and the one after it."""
-    name = config.path.parent.name
-    changes = compare(define_deployments(config, name=name, pool=POOL), read_deployed())
+    changes = compare(define_deployments(config, pool=POOL), read_deployed())
     ids = apply_changes(config, changes)
-    return UUID(ids[f"chained.often/{name}"]), UUID(ids[f"chained.then/{name}"])
+    return UUID(ids["chained.often/chained"]), UUID(ids["chained.then/chained"])
 
 
 def runs_of(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
@@ -72,7 +88,7 @@ def test_only_a_completed_run_starts_what_comes_after_and_once_whoever_looks(
     }
     assert len(completed) == 2
 
-    workers = Steward(POOL), Steward(POOL), Steward(POOL, [config.path.parent.name])
+    workers = Steward(POOL), Steward(POOL), Steward(POOL, ["chained"])
     for worker in workers:
         worker.tend()
         worker.tend()
@@ -124,3 +140,102 @@ def rewrite(config: Config) -> Callable[[str], Config]:
         return load_config(config.path)
 
     return write
+
+
+def test_a_run_that_never_began_frees_its_slot_and_is_started_again(
+    client: SyncPrefectClient, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often, _ = deploy(config)
+    first, second = (client.create_flow_run_from_deployment(often).id for _ in range(2))
+    client.set_flow_run_state(first, Pending())
+    client.set_flow_run_state(second, Pending())
+    assert types_of(client, first, second) == [StateType.PENDING, StateType.CANCELLED]
+    Steward(POOL).tend()
+    assert types_of(client, first) == [StateType.PENDING], "it may still be importing"
+
+    monkeypatch.setattr("merganser.flows.steward.NEVER_BEGAN", timedelta(0))
+    Steward(POOL).tend()
+    Steward(POOL).tend()
+
+    assert types_of(client, first) == [StateType.CRASHED]
+    (again,) = (run for run in runs_of(client, often) if "restart:1" in run.tags)
+    client.set_flow_run_state(again.id, Pending())
+    assert types_of(client, again.id) == [StateType.PENDING], "the slot is free"
+
+
+def test_the_server_marks_a_run_without_heartbeats_and_frees_its_slot(
+    client: SyncPrefectClient, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merganser.flows.deploying.HEARTBEATS_MISSED", timedelta(seconds=10))
+    often, then = deploy(config)
+    done = end_a_run(client, then, Completed())
+    silent = client.create_flow_run_from_deployment(often).id
+    client.set_flow_run_state(silent, Pending())
+    client.set_flow_run_state(silent, Running())
+
+    deadline = time.monotonic() + 90
+    while types_of(client, silent) != [StateType.CRASHED]:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+    assert "No heartbeat" in str(client.read_flow_run(silent).state)
+    assert types_of(client, done) == [StateType.COMPLETED]
+    later = client.create_flow_run_from_deployment(often).id
+    client.set_flow_run_state(later, Pending())
+    assert types_of(client, later) == [StateType.PENDING]
+
+
+def test_a_crash_that_comes_again_and_again_fails_in_the_end(
+    client: SyncPrefectClient, config: Config
+) -> None:
+    often, _ = deploy(config)
+    end_a_run(client, often, Crashed())
+    for _ in range(5):
+        Steward(POOL).tend()
+        for run in runs_of(client, often):
+            if run.state is not None and run.state.is_scheduled():
+                client.set_flow_run_state(run.id, Crashed(), force=True)
+
+    states = [run.state for run in runs_of(client, often) if run.state is not None]
+    assert sorted(state.type for state in states) == ["CRASHED"] * 3 + ["FAILED"]
+    (failed,) = (state for state in states if state.is_failed())
+    assert "Crashed 4 times in a row" in str(failed.message)
+
+
+def test_of_the_firings_that_nobody_was_there_for_only_the_newest_runs(
+    client: SyncPrefectClient, rewrite: Callable[[str], Config]
+) -> None:
+    often, _ = deploy(rewrite(CONFIG.replace("often: {", "often: {schedule: {interval: 1s}, ")))
+    deadline = time.monotonic() + 60
+    while len(late := due_runs(client, often)) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+    missed = Steward(POOL).begin()
+
+    left = due_runs(client, often)
+    ended = types_of(client, *(run.id for run in late[:2]))
+    assert missed >= 2
+    assert ended == [StateType.CANCELLED, StateType.CANCELLED]
+    assert "Missed" in str(client.read_flow_run(late[0].id).state)
+    # The newest of those that were late then, and what has come due since.
+    assert left
+    assert not {run.id for run in left} & {run.id for run in late[:2]}
+
+
+def types_of(client: SyncPrefectClient, *runs: UUID) -> list[StateType | None]:
+    return [client.read_flow_run(run).state_type for run in runs]
+
+
+def due_runs(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
+    """Give the runs that wait although their time has come, the oldest first."""
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+            expected_start_time=FlowRunFilterExpectedStartTime(
+                before_=cast("DateTime", datetime.now(UTC))
+            ),
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+    )
