@@ -71,6 +71,9 @@ def free_port(preferred: int = 0) -> int:
     """Give ``preferred`` when it is free on loopback, else any free port."""
     for port in (preferred, 0):
         with socket.socket() as probe, suppress(OSError):
+            # As servers do: connections that ended within the last minute do not hold the port, so
+            # a server that is started again keeps its address. A listener still does.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
     raise ServiceError("no free port on 127.0.0.1")

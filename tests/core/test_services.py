@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -145,6 +146,17 @@ def test_a_taken_port_is_replaced_by_a_free_one() -> None:
     taken = int(service.url.rsplit(":", 1)[1])
 
     assert free_port(taken) != taken
+
+
+def test_a_port_is_free_again_as_soon_as_its_server_has_ended() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = int(listener.getsockname()[1])
+        client = socket.create_connection(("127.0.0.1", port))
+        # The server closes first, so its end of the connection lingers in TIME_WAIT.
+        listener.accept()[0].close()
+        client.close()
+
+    assert free_port(port) == port
 
 
 def test_the_home_is_what_the_environment_says(home: Path) -> None:
