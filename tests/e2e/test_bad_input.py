@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
 
+from merganser.store.layout import IndexFolder
+from merganser.store.lock import WriterLock
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from .conftest import Ran
+    from .conftest import History, Ran
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -176,3 +181,43 @@ def test_a_read_only_index_folder(
 
     assert_refused(refused, str(index), "Permission denied", "make it writable", "`database`")
     assert list(index.iterdir()) == []
+
+
+def test_of_two_runs_at_once_the_second_waits_for_the_first(
+    command_environment: dict[str, str], history: History, project: Path
+) -> None:
+    (project / "shop.yaml").rename(project / "busy.yaml")
+    first = WriterLock(IndexFolder(project / ".merganser" / "code"))
+    second = subprocess.Popen(
+        [sys.executable, "-P", "-m", "merganser", "index", "busy.yaml", "--json"],
+        cwd=project,
+        env=command_environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while "AwaitingRetry" not in survey_states(history):
+            assert second.poll() is None, second.communicate()[1]
+            time.sleep(0.1)
+        first.release()
+        out, err = second.communicate(timeout=240)
+    finally:
+        first.release()
+        second.kill()
+        second.communicate()
+
+    assert second.returncode == 0, err
+    assert "Traceback" not in err
+    assert json.loads(out)["indexes"][0]["status"] == "published"
+    assert survey_states(history)[-1] == "Completed"
+
+
+def survey_states(history: History) -> list[str]:
+    """Give the states of the survey in the run of the busy index, as far as they are recorded."""
+    for run in history.runs("busy.index-code"):
+        tasks = history.tasks(run, settled=run["state_type"] == "COMPLETED")
+        if "survey code" in tasks:
+            return history.states(tasks["survey code"])
+    return []
