@@ -437,7 +437,8 @@ def _rag_models(config: Config, rag: str, *, reranking: bool) -> list[ModelUse]:
 
 
 def _with_draft(model: ModelRef, role: Role, used_by: str) -> list[ModelUse]:
-    uses = [ModelUse(model=model, role=role, used_by=used_by)]
+    """Give a model after its draft, without which it does not load."""
+    uses = list[ModelUse]()
     if model.draft:
         draft = ModelRef(
             name=model.draft.model,
@@ -447,7 +448,7 @@ def _with_draft(model: ModelRef, role: Role, used_by: str) -> list[ModelUse]:
             token_env=model.token_env,
         )
         uses.append(ModelUse(model=draft, role="draft", used_by=used_by))
-    return uses
+    return [*uses, ModelUse(model=model, role=role, used_by=used_by)]
 
 
 def _distinct(uses: list[ModelUse]) -> tuple[ModelUse, ...]:

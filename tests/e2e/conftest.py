@@ -143,6 +143,10 @@ def history(history_url: str) -> History:
     return History(history_url)
 
 
+CITES = ("At eleven [3].", "release(connection) [3].")
+"""What a model that cites answers to the citation canary."""
+
+
 @dataclass(frozen=True)
 class Watched:
     """Three runs of one project, as a person would look at them afterwards."""
@@ -166,7 +170,7 @@ def watched(
     runner.faults.inject("status", route="embeddings", status=503, times=1)
     assert merganser("index", "watched.yaml", cwd=folder).code == 0
 
-    runner.faults.script_chat(["The coupon that saves most [1]."])
+    runner.faults.script_chat([*CITES, "The coupon that saves most [1]."])
     words = ("run", "watched.yaml", "Which coupon?", "--rag-mode", "context")
     assert merganser(*words, cwd=folder).code == 0
 

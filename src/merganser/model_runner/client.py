@@ -6,6 +6,7 @@ found out once, and then those that have a meaning there fall back and the other
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
@@ -83,6 +84,7 @@ class ModelRunner:
         self._plain_floats: set[str] = set()
         self._logit_models: set[str] = set()
         self._abilities: dict[tuple[str, str], bool] = {}
+        self._asking_abilities = asyncio.Lock()  # whoever asks next waits and finds the answer
 
     @classmethod
     async def connect(
@@ -370,14 +372,16 @@ class ModelRunner:
 
     async def tool_canary(self, ref: str) -> bool:
         """See whether a model calls tools, once a client; see ``canaries``."""
-        if (ref, "tool") not in self._abilities:
-            self._abilities[ref, "tool"] = await canaries.tool_canary(self, ref)
+        async with self._asking_abilities:
+            if (ref, "tool") not in self._abilities:
+                self._abilities[ref, "tool"] = await canaries.tool_canary(self, ref)
         return self._abilities[ref, "tool"]
 
     async def citation_canary(self, ref: str) -> bool:
         """See whether a model cites its sources, once a client; see ``canaries``."""
-        if (ref, "citation") not in self._abilities:
-            self._abilities[ref, "citation"] = await canaries.citation_canary(self, ref)
+        async with self._asking_abilities:
+            if (ref, "citation") not in self._abilities:
+                self._abilities[ref, "citation"] = await canaries.citation_canary(self, ref)
         return self._abilities[ref, "citation"]
 
     def _learn_scale(self, ref: str, raw: Sequence[float]) -> None:

@@ -244,8 +244,8 @@ def test_an_agent_that_uses_the_fast_model_reaches_its_draft(load: Load):
     uses = models_of_flow(config, resolve_flow(config, "ask-root"))
 
     assert [(use.model.model, use.role) for use in uses] == [
-        ("ai/qwen3:14B", "chat"),
         ("ai/qwen3:0.6B-Q4_K_M", "draft"),
+        ("ai/qwen3:14B", "chat"),
         ("ai/embeddinggemma", "embedding"),
         ("hf.co/ggml-org/qwen3-reranker-0.6b-q8_0-gguf", "reranking"),
     ]
