@@ -47,7 +47,11 @@ class Api:
         self.url = url
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = httpx.post(f"{self.url}/api/{path}", json=body, timeout=30.0, trust_env=False)
+        for _ in range(10):
+            answer = httpx.post(f"{self.url}/api/{path}", json=body, timeout=30.0, trust_env=False)
+            if answer.status_code != 503:  # which is how SQLite's lock surfaces; clients try again
+                break
+            time.sleep(0.5)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

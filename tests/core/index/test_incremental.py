@@ -192,7 +192,7 @@ def test_index_without_a_model_has_words_only(corpus: Corpus):
     assert report.embedding is False
     with corpus.open() as snapshot:
         assert snapshot.dimensions is None
-        assert len(snapshot.postings(["merganser"]).key) == 1
+        assert len(snapshot.postings(query_terms("merganser")).key) == 1
         assert corpus.matrix(snapshot)[1].shape == (0, 0)
 
 

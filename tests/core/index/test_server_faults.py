@@ -69,8 +69,8 @@ def test_a_run_fails_truly_and_the_next_one_finishes_it(
     served: Corpus, runner: EmbeddedRunner, name: str
 ):
     old = served.rows()
-    # The canaries and one request of texts are answered before.
-    fault = Fault(route="embeddings", skip=len(CANARY_TEXTS) + 1, **FAULTS[name])
+    # The canaries are answered before; how texts fall into requests depends on the server's pace.
+    fault = Fault(route="embeddings", skip=len(CANARY_TEXTS), **FAULTS[name])
     runner.faults.inject(fault)
 
     with pytest.raises(MerganserError):
