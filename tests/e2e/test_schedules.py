@@ -47,11 +47,13 @@ class Api:
         self.url = url
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        for _ in range(10):
-            answer = httpx.post(f"{self.url}/api/{path}", json=body, timeout=30.0, trust_env=False)
-            if answer.status_code != 503:  # which is how SQLite's lock surfaces; clients try again
-                break
+        address, tries = f"{self.url}/api/{path}", 0
+        answer = httpx.post(address, json=body, timeout=30.0, trust_env=False)
+        while answer.status_code == 503 and tries < 10:
+            # That is how SQLite's lock surfaces; Prefect's own client tries again too.
             time.sleep(0.5)
+            tries += 1
+            answer = httpx.post(address, json=body, timeout=30.0, trust_env=False)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
