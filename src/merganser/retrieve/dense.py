@@ -57,6 +57,11 @@ def similarity_scores(cosines: NDArray[np.float64], similarity: Similarity) -> N
     return 1.0 / (1.0 + np.sqrt(np.maximum(2.0 - 2.0 * cosines, 0.0)))
 
 
+_LEAST_CHOICE = 8
+# A graph is walked from near to near and does not reach every vector from everywhere: whoever wants
+# more than an eighth of the chunks gets them from the exact search, which costs no more by then.
+
+
 class DenseIndex:
     """The vectors of one snapshot.
 
@@ -98,7 +103,7 @@ class DenseIndex:
         """
         graphs = self._graphs()
         parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
-        if where is None and not exact:
+        if where is None and not exact and limit * _LEAST_CHOICE <= self._snapshot.chunk_count:
             parts = [graph.search(vector, limit) for graph in graphs.values()]
         # What no graph answers for: the segments without one, or everything.
         answered: Collection[int] = graphs.keys() if parts else ()
