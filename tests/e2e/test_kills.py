@@ -85,7 +85,9 @@ def write_sources(folder: Path, files: int) -> None:
 @pytest.fixture(scope="module")
 def served(merganser: Callable[..., Ran], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a published index of its first file, and many more files to come."""
-    folder = tmp_path_factory.mktemp("served")
+    # A folder of its own: the copies stand beside it, and other tests may use their names.
+    folder = tmp_path_factory.mktemp("kills") / "served"
+    folder.mkdir()
     (folder / "logs.yaml").write_text(CONFIG.replace("NAME", "served"))
     write_sources(folder / "src", 1)
     assert merganser("index", "logs.yaml", cwd=folder).code == 0
