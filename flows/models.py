@@ -121,9 +121,9 @@ class ModelStages:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What users should know of the models: aliases, above all."""
+        """What users should know of the models: aliases, above all, and what is not there."""
         found = [note for future in self._ready.values() for note in future.result().notes]
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys([*found, *self.lacking.values()]))
 
     def _settled(
         self, use: ModelUse, future: PrefectFuture[ModelStatus] | PrefectFuture[ReadyModel]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from merganser.embed import Embedder
 from merganser.errors import ModelNotFoundError
-from merganser.model_runner import ModelRunner, canonical, pull_command
+from merganser.model_runner import ModelRunner, canonical, pull_command, token_of
 from merganser.resolve import resolve_rag
 from merganser.retrieve import Retriever
 
@@ -76,7 +76,11 @@ async def open_retrievers(
             retrievers[name] = stack.enter_context(
                 Retriever.open(
                     definition,
-                    runner=await servers.client(place.address) if place else None,
+                    runner=(
+                        await servers.client(place.address, definition.rerank.model)
+                        if place and definition.rerank
+                        else None
+                    ),
                     embedder_for=_Embedders(servers, find_model),
                     resident=resident,
                     open_index=open_index,
@@ -86,16 +90,18 @@ async def open_retrievers(
 
 
 class _Servers:
-    """One client a server, open as long as the stack."""
+    """One client a server and token, open as long as the stack."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
-        self._clients: dict[Address, ModelRunner] = {}
+        self._clients: dict[tuple[Address, str | None], ModelRunner] = {}
 
-    async def client(self, address: Address) -> ModelRunner:
-        if address not in self._clients:
-            self._clients[address] = await self._stack.enter_async_context(ModelRunner(address))
-        return self._clients[address]
+    async def client(self, address: Address, model: ModelRef) -> ModelRunner:
+        key = address, token_of(model)
+        if key not in self._clients:
+            runner = ModelRunner(address, token=token_of(model))
+            self._clients[key] = await self._stack.enter_async_context(runner)
+        return self._clients[key]
 
 
 class _Embedders:
@@ -115,7 +121,7 @@ class _Embedders:
                     f"the embedding model {canonical(ref.model)!r} is not ready; pull it with "
                     f"`{pull_command(ref.model)}`"
                 )
-            client = await self._servers.client(place.address)
+            client = await self._servers.client(place.address, ref)
             self._made[definition] = Embedder(
                 client,
                 ref,

@@ -133,7 +133,7 @@ def _show(result: SearchResult, *, whole: bool) -> None:
         stale = "  (changed since it was indexed)" if hit.stale else ""
         click.echo(f"{number}. {hit.source}{symbol}{stale}\n   {hit.score:.4f}  {legs}")
         click.echo(_indented(hit, whole=whole))
-    if result.rerank:
+    if result.rerank and f"rerank: {result.rerank}" not in result.notes:
         click.echo(f"rerank: {result.rerank}", err=True)
     for note in result.notes:
         click.echo(f"note: {note}", err=True)

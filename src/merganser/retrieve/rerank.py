@@ -166,7 +166,7 @@ class Reranker:
         if self._readiness is not None:
             return self._readiness
         if self._runner is None:
-            return _Readiness("no model server")
+            return _Readiness(f"the model {self._definition.model.model!r} is not ready")
         ref = self._definition.model.model
         served = await self._runner.model(ref)
         if served is None:

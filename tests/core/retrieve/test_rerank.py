@@ -131,7 +131,7 @@ async def test_threshold_is_not_applied_to_raw_logits():
 @pytest.mark.parametrize(
     ("server", "reason"),
     [
-        (None, "no model server"),
+        (None, "is not ready"),
         (ScoringRunner(served=None), "docker model pull"),
         (ScoringRunner(canary=replace(TRUSTED, ordered=False)), "failed the test questions"),
         (ScoringRunner(canary=replace(TRUSTED, margin=1e-20)), "failed the test questions"),
