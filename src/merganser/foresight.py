@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from merganser.embed import Embedder
-from merganser.errors import MerganserError, ModelRunnerError
+from merganser.errors import MerganserError, ModelRunnerError, RunnerUnreachableError
 from merganser.explain import IndexWork, World, work_of
 from merganser.index import recognise_model, survey
 from merganser.index.forecast import forecast
@@ -53,6 +53,11 @@ async def _look_at_model(model: ModelRef, base_url: str | None) -> tuple[str, Se
         address = await resolve_address(base_url=model.base_url or base_url)
         async with ModelRunner(address, token=token_of(model)) as runner:
             found = await runner.model(model.model)
+    except RunnerUnreachableError:
+        return (
+            "unknown: no model server answers; `merganser doctor` says where it was looked for",
+            None,
+        )
     except ModelRunnerError as error:
         return f"unknown: {str(error).splitlines()[0]}", None
     if found is None:
@@ -71,7 +76,7 @@ async def _look_at_index(
             model = index.embedding.model
             found = served.get(canonical(model.model))
             if found is None:
-                return IndexWork(problem=f"it depends on {model.model!r}, which is not there")
+                return IndexWork(problem=f"unknown until {model.model!r} is there")
             fingerprint = await _recognise(index, index.embedding, found, base_url)
         surveyed = survey(index, fingerprint=fingerprint, full=full)
         costs = forecast(surveyed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -120,8 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = group.main(args=words, prog_name="merganser", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("\ninterrupted; what was finished is kept", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        _end_interrupted()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -129,5 +128,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             raise
         click.echo(f"error: {error}", err=True)
+        if "--json" in words:
+            from merganser.cli.common import print_json
+
+            print_json({"error": str(error)})
         sys.exit(EXIT_FAILED)
+    except ValueError as error:
+        # A Ctrl-C within pydantic's serializer comes out as its PydanticSerializationError.
+        if "KeyboardInterrupt" not in str(error):
+            raise
+        _end_interrupted()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end_interrupted() -> NoReturn:
+    click.echo("\ninterrupted; what was finished is kept", err=True)
+    sys.exit(EXIT_INTERRUPTED)

@@ -32,7 +32,7 @@ _HEAD = """\
 
 Each command takes a config, FILE, whose keys are in configs/schema.json.
 What is meant for a program to read goes to standard output, everything else to standard error.
-With `--json`, standard output is one JSON document.
+With `--json`, standard output is one JSON document; of an error it is `{"error": "..."}`.
 `--debug` may stand anywhere and shows the traceback of an error.
 
 ## Exit codes
