@@ -103,13 +103,12 @@ class Embedder:
     def fingerprint(self) -> str:
         """Everything that changes a vector, as 64 hex digits; equal fingerprints may be mixed.
 
-        It names the weights by the server's digest and what stands behind an alias, never the
-        alias. A server that gives no digest is named by its model name, and there only the
+        It names the weights by the server's digest, so that an alias and the model behind it are
+        one. A server that gives no digest is named by its model name, and there only the
         canaries of a snapshot tell when the weights change.
         """
         facts = {
             "weights": self.served.id,
-            "alias_of": self.served.alias_of,
             "dimensions": self._dimensions,
             "query_prefix": self.prompts.query,
             "document_prefix": self.prompts.document,

@@ -307,7 +307,9 @@ async def test_a_fingerprint_does_not_know_the_name_or_the_batching(client: Mode
     one = embedder_of(client, batch_size=1, runtime_flags=("--threads", "2"))
     other = embedder_of(client, served=served_as("docker.io/other/all-minilm:latest"))
 
-    assert one.fingerprint == other.fingerprint
+    aliased = embedder_of(client, served=served_as("ai/other", alias_of="ai/all-minilm"))
+
+    assert one.fingerprint == other.fingerprint == aliased.fingerprint
 
 
 @pytest.mark.parametrize(
