@@ -33,6 +33,7 @@ IDLE_SECONDS = 1800.0
 """Half an hour: long enough to look at a finished run, short enough not to be forgotten."""
 
 _POLL_SECONDS = 0.1
+_END_SECONDS = 10.0
 
 
 class ServiceError(MerganserError):
@@ -143,8 +144,14 @@ def ensure_service(
         options = [name, str(idle_seconds), busy, url]
         process = _start_supervisor(options, command(port), env or {}, log)
         service = Service(name, url, process.pid, str(log), started=True)
-        _await_health(service, process, healthy, timeout_seconds)
-        _state_file(name).write_text(json.dumps(asdict(service)))
+        try:
+            _await_health(service, process, healthy, timeout_seconds)
+            _state_file(name).write_text(json.dumps(asdict(service)))
+        except BaseException:  # a Ctrl-C too: nobody could find or stop what is not written down
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_END_SECONDS)
+            raise
     return service
 
 
@@ -192,8 +199,6 @@ def _await_health(
     while not healthy(service.url):
         ended = process.poll() is not None
         if ended or time.monotonic() > deadline:
-            if not ended:
-                process.terminate()
             what = "ended while starting" if ended else f"did not answer in {timeout_seconds:.0f} s"
             tail = "\n".join(Path(service.log).read_text(errors="replace").splitlines()[-15:])
             raise ServiceError(f"{service.name} {what}; the end of {service.log}:\n{tail}")

@@ -92,6 +92,22 @@ def test_a_service_ends_when_its_last_user_is_gone(home: Path) -> None:
     assert (stays, ends) == (False, True)
 
 
+def test_an_interrupt_while_a_service_starts_leaves_nothing_behind(home: Path) -> None:
+    urls: list[str] = []
+
+    def interrupted(url: str) -> bool:
+        if not answers(url):
+            return False
+        urls.append(url)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ensure_service("files", command=serve_files, healthy=interrupted)
+
+    assert wait_until(lambda: not answers(urls[0]))
+    assert not (home / "files.json").exists()
+
+
 def test_a_service_that_is_busy_outlives_its_users(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
