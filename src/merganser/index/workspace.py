@@ -25,7 +25,7 @@ from merganser.store.embeddings import EmbeddingStore, SegmentSource
 from merganser.store.history import RunRow, record_run
 from merganser.store.layout import IndexFolder, replace_file
 from merganser.store.lock import WriterLock
-from merganser.store.schema import connect
+from merganser.store.schema import connect_writer
 from merganser.store.snapshots import collect, collect_builds
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Workspace:
         """Give a database in memory, for reading and writing shard files."""
         with self._guard:
             if self._connection is None:
-                self._connection = connect()
+                self._connection = connect_writer(self.path / "spill")
             return self._connection.cursor()
 
     def embeddings(self) -> EmbeddingStore:

@@ -22,7 +22,7 @@ import numpy as np
 
 from merganser.store import arrow
 from merganser.store.layout import sync_folder
-from merganser.store.schema import attach, connect
+from merganser.store.schema import attach, connect_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -126,7 +126,7 @@ class EmbeddingStore:
         self._sources: list[Path] = []
         self._recent: list[_Block] = []
         self._main = _Block.make(_NO_HASHES, _NO_ROWS, _NO_ROWS)
-        self._connection = connect()
+        self._connection = connect_writer(folder.build / "spill")
         self._attached: set[int] = set()
         for segment in segments:
             self._add_segment(segment)

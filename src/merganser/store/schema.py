@@ -63,6 +63,24 @@ def connect() -> duckdb.DuckDBPyConnection:
     )
 
 
+WRITER_MEMORY = "256MB"
+"""Of DuckDB in each connection of an index run; by default it keeps pages that are read once in up
+to 80 % of the machine's memory. 300,000 chunks peak at 1.0 GB with it and at 1.6 GB with 1 GB, for
+the same CPU."""
+
+
+def connect_writer(folder: Path) -> duckdb.DuckDBPyConnection:
+    """Open an empty database as ``connect`` does, with bounded memory.
+
+    Args:
+        folder: What exceeds the memory goes to files here, and not where the command was started.
+    """
+    connection = connect()
+    connection.execute(f"SET memory_limit = '{WRITER_MEMORY}'").fetchall()
+    connection.execute(f"SET temp_directory = {quote(str(folder))}").fetchall()
+    return connection
+
+
 _shared_guard = threading.Lock()
 _shared: list[duckdb.DuckDBPyConnection] = []
 # A connection that outlives the interpreter's modules makes duckdb 2.0 report leaks on stderr.

@@ -18,7 +18,7 @@ from merganser.store.schema import (
     VECTORS_TABLE,
     attach,
     attach_new,
-    connect,
+    connect_writer,
     finish,
 )
 from merganser.store.tokens import count_terms
@@ -102,7 +102,7 @@ class SegmentWriter:
         self._packed: list[NDArray[np.uint64]] = []
         self._sources = 0
         self._uncommitted = 0
-        self._connection = connect()
+        self._connection = connect_writer(path.parent / "spill")
         # Transactions that are checkpointed as they commit: they go to the file directly, where
         # single statements go through the write-ahead log first and write every byte twice.
         self._connection.execute("SET checkpoint_threshold = '1KB'").fetchall()
@@ -200,8 +200,7 @@ class SegmentWriter:
         arrow.insert(
             cursor, "new.terms", {"term_id": np.arange(len(terms), dtype=np.int32), "term": terms}
         )
-        packed = np.concatenate(self._packed) if self._packed else np.zeros(0, dtype=np.uint64)
-        self._packed = []
+        packed = self._take_packed()
         for at in range(0, len(packed), _POSTINGS_BATCH):
             part = packed[at : at + _POSTINGS_BATCH]
             part[:] = (rank[part >> _TERM_SHIFT] << _TERM_SHIFT) | (part & _ROW_AND_TF)
@@ -296,6 +295,16 @@ class SegmentWriter:
                 | (row.astype(np.uint64) << _ROW_SHIFT)
                 | tf.astype(np.uint64)
             )
+
+    def _take_packed(self) -> NDArray[np.uint64]:
+        """Join the postings part by part, in any order, so that they are not in memory twice."""
+        packed = np.empty(sum(map(len, self._packed)), dtype=np.uint64)
+        end = len(packed)
+        while self._packed:
+            part = self._packed.pop()
+            packed[end - len(part) : end] = part
+            end -= len(part)
+        return packed
 
     def _place(self, counts: NDArray[Any], terms: NDArray[Any]) -> list[Placed]:
         ends = self.row_count + np.cumsum(counts)

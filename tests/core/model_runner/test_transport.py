@@ -60,9 +60,8 @@ async def test_requests_at_once_have_connections_of_their_own_and_keep_them(
     server.together = asyncio.Barrier(6)
     async with _client() as client:
         for _ in range(3):
-            answers = await asyncio.gather(*(client.get(server.url) for _ in range(6)))
+            await asyncio.gather(*(client.get(server.url) for _ in range(6)))
 
-    assert [answer.text for answer in answers] == ["ok"] * 6
     assert server.connections == 6
 
 
