@@ -8,6 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import MissingResult
 
 from merganser.errors import TransientError
+from merganser.progress import remark
 
 if TYPE_CHECKING:
     from prefect import Task
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def retry_condition(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Retry only what may vanish by itself.
+    """Retry only what may vanish by itself, and say so to whoever waits.
+
+    Prefect asks only while a retry is left.
 
     Args:
         task: The task that failed; unused, Prefect passes it.
@@ -31,7 +34,10 @@ def retry_condition(task: Task[..., Any], task_run: TaskRun, state: State[Any]) 
         result = state.result(raise_on_failure=False)
     except MissingResult:
         return False
-    return isinstance(result, TransientError)
+    if isinstance(result, TransientError):
+        remark(f"trying again soon: {result}")
+        return True
+    return False
 
 
 class TaskOptions(TypedDict):

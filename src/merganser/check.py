@@ -1,9 +1,15 @@
-"""What ``merganser check`` shows: models with their roles, rags, flows and warnings."""
+"""What ``merganser check`` shows: models with their roles, rags, flows and warnings.
+
+A path of ``docs`` that is not there is a warning here and an error when it is indexed: a config may
+be checked on another machine than the one that has the documents.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
+from merganser.path_globs import fixed_part
 from merganser.resolve import (
     AskFlow,
     BatchFlow,
@@ -16,6 +22,7 @@ from merganser.resolve import (
     resolve_flows,
     resolve_rag,
 )
+from merganser.spec.document import SpecWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,9 +61,25 @@ def check_as_json(config: Config) -> dict[str, Any]:
                 "problem": warning.problem,
                 "position": str(warning.position) if warning.position else None,
             }
-            for warning in config.warnings
+            for warning in warnings_of(config)
         ],
     }
+
+
+def warnings_of(config: Config) -> tuple[SpecWarning, ...]:
+    """Give what may surprise: what loading noticed, and the documents that are not there."""
+    found = {
+        (str(position), entry): SpecWarning(
+            f"{entry!r} names no file or folder in {index.base}: indexing it will fail",
+            key=f"rag.{name}.docs",
+            position=position,
+        )
+        for name in config.spec.rag
+        for index in resolve_rag(config, name).indexes
+        for entry, position in zip(index.docs, index.docs_positions, strict=True)
+        if not fixed_part(os.path.join(index.base, entry)).exists()  # noqa: PTH118 - keeps a last "/"
+    }
+    return (*config.warnings, *found.values())
 
 
 def _rag_as_json(rag: RagDefinition) -> dict[str, Any]:
@@ -120,9 +143,10 @@ def render_check(config: Config) -> str:
 
 def _lines(config: Config) -> Iterator[str]:
     found = check_as_json(config)
-    for warning in config.warnings:
+    warnings = warnings_of(config)
+    for warning in warnings:
         yield f"warning: {warning}"
-    yield f"{config.path.name}: no errors, {_count(len(config.warnings), 'warning')}"
+    yield f"{config.path.name}: no errors, {_count(len(warnings), 'warning')}"
     yield from _table(
         "models",
         [

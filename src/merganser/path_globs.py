@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 _SPECIAL = re.compile(r"[*?\[{]")
 
@@ -11,6 +12,11 @@ _SPECIAL = re.compile(r"[*?\[{]")
 def is_glob(entry: str) -> bool:
     """Whether an entry has a wildcard; ``{`` counts only with its ``}``."""
     return any(mark != "{" or "}" in entry for mark in _SPECIAL.findall(entry))
+
+
+def fixed_part(entry: str) -> Path:
+    """Give an entry, or the folder that holds all that a glob can match."""
+    return Path(GlobEntry.parse(entry).root if is_glob(entry) else entry)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Progress of long work, from whoever does it to whoever shows it.
 
-The core and the tasks call ``report``; the command line listens with ``listening``. Without a
-listener a report costs one look-up. Threads that Prefect starts carry the listener along, because
-their context is copied.
+The core and the tasks call ``report`` and ``remark``; the command line listens with ``listening``.
+Without a listener a report costs one look-up. Threads that Prefect starts carry the listener along,
+because their context is copied.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from typing import TypeAlias
+
+    Listener: TypeAlias = Callable[["Progress | Remark"], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,14 @@ class Progress:
     advance: bool = False
 
 
-_listener: ContextVar[Callable[[Progress], None] | None] = ContextVar("_listener", default=None)
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something whoever waits should know, such as why nothing moves."""
+
+    text: str
+
+
+_listener: ContextVar[Listener | None] = ContextVar("_listener", default=None)
 
 
 def report(
@@ -46,8 +56,14 @@ def report(
         listener(Progress(activity, done, total, unit, advance))
 
 
+def remark(text: str) -> None:
+    """Tell the listener a sentence, if there is one."""
+    if listener := _listener.get():
+        listener(Remark(text))
+
+
 @contextmanager
-def listening(listener: Callable[[Progress], None]) -> Generator[None]:
+def listening(listener: Listener) -> Generator[None]:
     """Send the reports of the block, and of the threads it starts, to a listener."""
     token = _listener.set(listener)
     try:

@@ -54,6 +54,13 @@ class ToolAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """One passage is read alone; its answer follows as one piece once it stood the test."""
+
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """Something a reader should know; it also stands in the answer's notes."""
 
@@ -68,7 +75,14 @@ class Restarted:
 
 
 TurnEvent: TypeAlias = (
-    TurnStarted | TextDelta | ReasoningDelta | ToolCalled | ToolAnswered | Noted | Restarted
+    TurnStarted
+    | TextDelta
+    | ReasoningDelta
+    | ToolCalled
+    | ToolAnswered
+    | Reading
+    | Noted
+    | Restarted
 )
 
 EventSink: TypeAlias = Callable[[TurnEvent], None]

@@ -4,7 +4,7 @@ Small models lose the thread among numbered passages: they copy the list, invent
 them all (SmolLM2 with 135 million parameters does each of it). Given a single passage they answer
 from it. So the best passage is shown alone; what the answer says beyond the question must stand in
 it, and then the turn, not the model, puts the citation behind the answer. An answer that does not
-rest on its passage is asked for again with the next one.
+rest on its passage is asked for again with the next one, and is never shown.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from merganser.agent.events import Restarted, TextDelta
+from merganser.agent.events import Reading, TextDelta
 from merganser.agent.instructions import compose_prompt, compose_reading
 from merganser.agent.loop import Exchange, ask, find_passages, split_reasoning
 from merganser.retrieve.lexical import subject_terms
@@ -20,6 +20,7 @@ from merganser.store.tokens import query_terms
 
 if TYPE_CHECKING:
     from merganser.agent.answers import Answer
+    from merganser.agent.events import EventSink, TurnEvent
     from merganser.agent.loop import Turn
 
 MAX_READINGS = 3
@@ -54,18 +55,25 @@ async def read_passages(turn: Turn, room: int) -> Answer:
     shown, notes = await find_passages(turn, room)
     if not shown:
         return (await ask(turn, compose_prompt(turn.question, ""), room)).answer(turn, (), notes)
-    done = Exchange()
-    for number, passage in enumerate(shown[:MAX_READINGS]):
-        if number:
-            turn.on_event(Restarted("the answer did not rest on its passage; reading the next"))
-        latest = await ask(turn, compose_reading(turn.question, passage), room)
+    done, unheard = Exchange(), replace(turn, on_event=_without_text(turn.on_event))
+    for passage in shown[:MAX_READINGS]:
+        turn.on_event(Reading(f"{passage.path}:{passage.start_line}-{passage.end_line}"))
+        latest = await ask(unheard, compose_reading(turn.question, passage), room)
         done = replace(latest, messages=(*done.messages, *latest.messages))
         text, _ = split_reasoning(latest.output)
         if support(text, turn.question, passage.text) >= LEAST_SUPPORT:
-            citation = f" [{passage.id}]"
-            turn.on_event(TextDelta(citation))
-            return replace(done, output=done.output.rstrip() + citation).answer(turn, shown, notes)
+            cited = f"{done.output.rstrip()} [{passage.id}]"
+            turn.on_event(TextDelta(split_reasoning(cited)[0]))
+            return replace(done, output=cited).answer(turn, shown, notes)
     return done.answer(turn, shown, notes, grounded=False)
+
+
+def _without_text(sink: EventSink) -> EventSink:
+    def take(event: TurnEvent) -> None:
+        if not isinstance(event, TextDelta):
+            sink(event)
+
+    return take
 
 
 def support(answer: str, question: str, passage: str) -> float:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from merganser.load import Config
+    from merganser.services import Service
 
 PullPolicy = Literal["always", "missing", "never", "ask"]
 
@@ -178,3 +179,21 @@ def exit_cleanly() -> Generator[None]:
         yield
     except KeyboardInterrupt:
         raise click.Abort from None
+
+
+def show_service(service: Service | None, *, stop: bool, as_json: bool) -> int:
+    """Say whether a background service runs, after ending it where that is asked for.
+
+    Returns:
+        The exit code, 1 when none was running.
+    """
+    from merganser.services import stop_service
+
+    stopped = service is not None and stop and stop_service(service.name)
+    if as_json:
+        url = service.url if service and not stopped else None
+        print_json({"running": url is not None, "url": url})
+    else:
+        text = f"running at {service.url}" if service else "not running"
+        click.echo("stopped" if stopped else text)
+    return 0 if service else 1

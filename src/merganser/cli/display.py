@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from merganser.progress import listening
+from merganser.progress import Remark, listening
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -68,8 +68,11 @@ def _bars() -> Generator[None]:
         redirect_stderr=False,
     )
 
-    def show(progress: Progress) -> None:
+    def show(progress: Progress | Remark) -> None:
         with lock:
+            if isinstance(progress, Remark):
+                bars.console.print(progress.text, markup=False, highlight=False)
+                return
             bars.start()
             if progress.activity not in ids:
                 ids[progress.activity] = bars.add_task(
@@ -102,9 +105,12 @@ class _PlainLines:
         self._shown = dict[str, float]()
         self._lock = Lock()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: Progress | Remark) -> None:
         with self._lock:
-            self._show(progress)
+            if isinstance(progress, Remark):
+                click.echo(progress.text, err=True)
+            else:
+                self._show(progress)
 
     def _show(self, progress: Progress) -> None:
         name, now = progress.activity, time.monotonic()

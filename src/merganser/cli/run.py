@@ -88,7 +88,7 @@ class _Stream:
 
     def take(self, event: TurnEvent) -> None:
         """Print a piece of the answer, or begin a new line after a restart."""
-        from merganser.agent.events import Restarted, TextDelta, ToolCalled
+        from merganser.agent.events import Reading, Restarted, TextDelta, ToolCalled
 
         match event:
             case TextDelta(text):
@@ -98,6 +98,8 @@ class _Stream:
                 self._end_line()
                 words = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
                 click.echo(f"[{name} {words}]", err=True)
+            case Reading(place):
+                click.echo(f"[reading {place}]", err=True)
             case Restarted(reason):
                 self._end_line()
                 click.echo(f"[asked again: {reason}]", err=True)

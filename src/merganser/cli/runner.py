@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from merganser.cli.common import parse_pairs
+from merganser.cli.common import json_option, parse_pairs, show_service
 
 
 @click.command()
@@ -21,6 +21,9 @@ from merganser.cli.common import parse_pairs
     help="Serve a name by another model; repeatable.",
 )
 @click.option("--offline", is_flag=True, help="Never ask the model hub.")
+@click.option("--status", is_flag=True, help="Tell whether the one of --embedded runs.")
+@click.option("--stop", is_flag=True, help="End the one of --embedded.")
+@json_option
 @click.option("--admin-port", type=int, help="Also open the port that injects faults, for tests.")
 def command(
     *,
@@ -29,11 +32,19 @@ def command(
     models: str | None,
     alias: dict[str, str],
     offline: bool,
+    status: bool,
+    stop: bool,
+    as_json: bool,
     admin_port: int | None,
 ) -> int:
-    """Serve embeddings and chat over Docker Model Runner's HTTP contract until Ctrl-C."""
-    from merganser.embedded.background import require_extra
+    """Serve embeddings and chat over Docker Model Runner's HTTP contract until Ctrl-C.
 
+    Commands with --embedded start one in the background, which ends when unused for half an hour.
+    """
+    from merganser.embedded.background import require_extra, running_runner
+
+    if status or stop:
+        return show_service(running_runner(), stop=stop, as_json=as_json)
     require_extra()
     from merganser.embedded import serve
 

@@ -8,7 +8,7 @@ import webbrowser
 
 import click
 
-from merganser.cli.common import json_option, print_json
+from merganser.cli.common import json_option, print_json, show_service
 
 
 @click.command()
@@ -45,7 +45,7 @@ def command(
     from merganser.server import AUTH_VARIABLE, ensure_server, running_server, shown_database
 
     if status or stop:
-        return _status(stop=stop, as_json=as_json)
+        return show_service(running_server(), stop=stop, as_json=as_json)
     if public and not os.environ.get(AUTH_VARIABLE):
         raise click.UsageError(
             f"whoever reaches this machine could run flows here; set {AUTH_VARIABLE}=user:password"
@@ -78,17 +78,3 @@ def command(
         raise click.Abort from None
     click.echo("the server ended; see its log", err=True)
     return 1
-
-
-def _status(*, stop: bool, as_json: bool) -> int:
-    from merganser.server import running_server, stop_server
-
-    service = running_server()
-    stopped = stop and stop_server()
-    if as_json:
-        url = service.url if service and not stopped else None
-        print_json({"running": url is not None, "url": url})
-    else:
-        text = f"running at {service.url}" if service else "not running"
-        click.echo("stopped" if stopped else text)
-    return 0 if service else 1

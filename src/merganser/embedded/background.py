@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from merganser.errors import ModelRunnerError
-from merganser.services import ensure_service
+from merganser.services import ensure_service, running_service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +45,11 @@ def ensure_runner(*, aliases: Mapping[str, str] | None = None) -> Service:
         healthy=runner_healthy,
         preferred_port=PREFERRED_PORT,
     )
+
+
+def running_runner() -> Service | None:
+    """Give the embedded runner that commands share, or None."""
+    return running_service(SERVICE, runner_healthy)
 
 
 def require_extra() -> None:

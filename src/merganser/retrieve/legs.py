@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from merganser.definitions import EmbeddingDefinition, IndexDefinition, StrategyDefinition
     from merganser.retrieve.hits import PassageKey
     from merganser.store.reader import Filter, Similarity, Snapshot
-    from merganser.store.rows import ChunkPlace
+    from merganser.store.rows import ChunkPlace, StoredChunk
 
 # Equal scores at the cut are ordered by path, which costs reading the chunks that are equal. More
 # than this many are cut by key: a query that thousands of chunks answer alike asks for nothing.
@@ -79,6 +79,10 @@ class OpenIndex:
     def places(self, keys: Sequence[int]) -> list[ChunkPlace]:
         """Give where chunks are, in the order of their keys."""
         return (self.tables or self.snapshot).places(keys)
+
+    def chunks(self, keys: Sequence[int]) -> list[StoredChunk]:
+        """Give chunks with their texts, in the order of their keys."""
+        return (self.tables or self.snapshot).chunks(keys)
 
 
 @dataclass(frozen=True, slots=True)

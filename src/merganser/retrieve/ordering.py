@@ -172,7 +172,7 @@ def read_chunks(candidates: Sequence[Candidate]) -> list[StoredChunk]:
     found: dict[tuple[str, int], StoredChunk] = {}
     for index in {one.index.definition.name: one.index for one in candidates}.values():
         keys = [one.chunk.key for one in candidates if one.index is index]
-        chunks = index.snapshot.chunks(keys)
+        chunks = index.chunks(keys)
         found |= {(index.definition.name, chunk.key): chunk for chunk in chunks}
     return [found[one.index.definition.name, one.chunk.key] for one in candidates]
 

@@ -102,6 +102,20 @@ def read_table(cursor: DuckDBPyConnection, query: str) -> dict[str, Any]:
     return columns
 
 
+def fetch_batches(cursor: DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
+    """Run a query and give its columns as Arrow arrays, which stay as compact as they came.
+
+    Returns:
+        One mapping of column name to array a batch, in the order of the query, none empty.
+    """
+    table = _arro3.Table.from_arrow(cursor.sql(query))
+    return [
+        {name: batch.column(name) for name in table.column_names}
+        for batch in table.to_batches()
+        if batch.num_rows
+    ]
+
+
 def fetch_columns(
     cursor: DuckDBPyConnection, query: str, parameters: Sequence[object] = ()
 ) -> dict[str, NDArray[Any]]:

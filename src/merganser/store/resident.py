@@ -4,13 +4,14 @@ Live chunks are numbered from 0 by ascending key: a chunk's *position*. All arra
 so that strategies, filters and hits need no look-up by key. Each table is loaded when it is first
 asked for, batch by batch into arrays of their final size: what is in memory is what is needed.
 At a million chunks of 384 dimensions that is 1.5 GB of vectors (none where an approximate index
-stands in), 5 bytes a posting (about 220 MB) and 40 MB of places.
+stands in), 5 bytes a posting (about 220 MB) and 40 MB of places. Texts are kept as well while all
+of them are small, see ``_MOST_TEXT_BYTES``.
 """
 
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,11 @@ import numpy as np
 
 from merganser.store import arrow
 from merganser.store.filters import live_rows
-from merganser.store.rows import ChunkPlace
+from merganser.store.rows import ChunkPlace, StoredChunk
 from merganser.store.segments import KEY_SHIFT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 1 << 22
 _VECTOR_ROWS = 61_440  # two of DuckDB's row groups
 _MASKS = 16
+
+_MOST_TEXT_BYTES = 256 << 20
+"""Texts of a snapshot that are kept in memory at most, by the sizes of its files.
+
+Reading ten chunks of 33,000 from the file takes DuckDB 7 ms, looking them up here 0.1.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +104,24 @@ class _Places:
     files: list[tuple[str, str, int, int]]
 
 
+class _Texts:
+    """What ``_Places`` leaves out of chunks, as the Arrow columns that DuckDB gives.
+
+    Args:
+        parts: The columns by name, in the order of positions; each of at least one row.
+    """
+
+    def __init__(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(part["text"]) for part in parts)]).tolist()
+
+    def at(self, position: int) -> dict[str, Any]:
+        """Give the values of a chunk."""
+        part = bisect_right(self._starts, position) - 1
+        row = position - self._starts[part]
+        return {name: column[row].as_py() for name, column in self._parts[part].items()}
+
+
 class ResidentTables:
     """What a snapshot holds, loaded on demand; any number of threads may ask.
 
@@ -155,6 +180,27 @@ class ResidentTables:
                 ChunkPlace(key, path, language, ord_, start, end, (high, low), mtime_ns, size_bytes)
             )
         return places
+
+    def chunks(self, keys: Sequence[int]) -> list[StoredChunk]:
+        """Look chunks up, see ``Snapshot.chunks``."""
+        texts: _Texts | None = self._once("texts", self._load_texts)
+        if texts is None:
+            return self._snapshot.chunks(keys)
+        at = np.searchsorted(self.keys, np.asarray(keys, dtype=np.int64)).tolist()
+        return [
+            StoredChunk(
+                key=place.key,
+                path=place.path,
+                language=place.language,
+                ord=place.ord,
+                start_line=place.start_line,
+                end_line=place.end_line,
+                file_mtime_ns=place.file_mtime_ns,
+                file_size_bytes=place.file_size_bytes,
+                **texts.at(position),
+            )
+            for place, position in zip(self.places(keys), at, strict=True)
+        ]
 
     def _once(self, name: str, load: Callable[[], Any]) -> Any:
         if name not in self._loaded:
@@ -245,6 +291,18 @@ class ResidentTables:
         np.cumsum(counts, out=offsets[1:])
         return _SegmentPostings(b"".join(terms), ends, offsets, where[:filled], tf[:filled])
 
+    def _load_texts(self) -> _Texts | None:
+        """Read the texts, or give None where there are too many."""
+        if sum(file.size_bytes for file in self._snapshot.files()) > _MOST_TEXT_BYTES:
+            return None
+        cursor = self._snapshot.cursor()
+        names = ", ".join(_TEXT_COLUMNS)
+        parts: list[dict[str, Any]] = []
+        for segment, condition in live_rows(cursor, self._snapshot.segments, None):
+            query = f"SELECT {names} FROM s{segment}.chunks {condition} ORDER BY row"  # noqa: S608 - our own names
+            parts += arrow.fetch_batches(cursor, query)
+        return _Texts(parts)
+
     def _load_places(self) -> _Places:
         files = self._snapshot.files()
         number = {(file.segment, file.file_id): i for i, file in enumerate(files)}
@@ -270,4 +328,5 @@ class ResidentTables:
 
 
 _HASHES = ("hash_high", "hash_low")
+_TEXT_COLUMNS = ("symbol", "kind", "text", "start_char", "end_char")
 _PLACE_COLUMNS = ("file_id", "ord", "start_line", "end_line", *_HASHES)

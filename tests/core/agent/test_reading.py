@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from merganser.agent.answers import Answer
-from merganser.agent.events import Restarted, TextDelta, TurnEvent
+from merganser.agent.events import Reading, TextDelta, TurnEvent
 from merganser.agent.reading import support
 from merganser.agent.turn import take_turn
 from merganser.embedded import EmbeddedRunner
@@ -76,7 +76,8 @@ async def test_an_answer_that_does_not_rest_on_its_passage_is_asked_for_with_the
 
     assert answer.text == "It eats grass. [2]"
     assert [line.id for line in answer.sources if line.cited] == [2]
-    assert sum(isinstance(event, Restarted) for event in events) == 1
+    assert [e.place for e in events if isinstance(e, Reading)] == ["ducks.md:1-3", "geese.md:5-5"]
+    assert "".join(e.text for e in events if isinstance(e, TextDelta)) == answer.text
     assert answer.usage.requests == 2
 
 

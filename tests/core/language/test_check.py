@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 SEED = Path(__file__).with_name("seeds") / "second.yaml"
 
 
-def test_check_names_models_roles_rags_and_flows(load: Load):
+def test_check_names_models_roles_rags_and_flows(load: Load, tmp_path: Path):
+    for folder in ("src", "documentation"):
+        (tmp_path / folder).mkdir()
     text = render_check(load(SEED.read_text(encoding="utf-8")))
 
     lines = [" ".join(line.split()) for line in text.splitlines()]
@@ -32,6 +34,27 @@ def test_check_shows_warnings_with_their_positions(load: Load):
         f"warning: {config.path}:1:17: agents.root.welcome_message: not supported yet, ignored\n"
         "config.yaml: no errors, 1 warning\n"
     )
+
+
+def test_check_warns_of_documents_that_are_not_there(load: Load, tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    config = load(
+        """
+        rag:
+          notes:
+            docs: [./there, ./nowhere, "./there/*.md", "gone/**/*.md"]
+            strategies: [{type: bm25}]
+        """
+    )
+
+    warned = [line for line in render_check(config).splitlines() if line.startswith("warning")]
+
+    assert [line.partition(": rag.notes.docs: ")[2].partition(" names")[0] for line in warned] == [
+        "'./nowhere'",
+        "'gone/**/*.md'",
+    ]
+    assert warned[0].startswith(f"warning: {config.path}:4:22: ")
+    assert [w["key"] for w in check_as_json(config)["warnings"]] == ["rag.notes.docs"] * 2
 
 
 def test_check_as_json_is_json_and_says_the_same(load: Load):
