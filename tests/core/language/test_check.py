@@ -53,7 +53,7 @@ def test_check_warns_of_documents_that_are_not_there(load: Load, tmp_path: Path)
         "'./nowhere'",
         "'gone/**/*.md'",
     ]
-    assert warned[0].startswith(f"warning: {config.path}:4:22: ")
+    assert warned[0].startswith(f"warning: {config.path}:4:21: ")
     assert [w["key"] for w in check_as_json(config)["warnings"]] == ["rag.notes.docs"] * 2
 
 
