@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,9 @@ import click
 from merganser.cli.common import exit_cleanly, json_option, print_json, reach_options, take_reach
 
 if TYPE_CHECKING:
-    from merganser.doctor import Check
+    from merganser.doctor import Check, ServerReport
+    from merganser.doctor_indexes import IndexDiagnosis
+    from merganser.load import Config
 
 _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
@@ -24,28 +27,55 @@ _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 def command(
     file: str | None, *, no_canaries: bool, logs: bool, as_json: bool, **options: Any
 ) -> int:
-    """Look at the model server, the models of FILE and the history; exits with 1 on problems."""
+    """Look at the model server, the run history, and the models and indexes of FILE.
+
+    Exits with 1 when something would stop a run.
+    """
     from merganser.doctor import diagnose
     from merganser.resolve import all_models
     from merganser.server import running_server
 
     reach = take_reach(options)
-    uses = all_models(reach.load(file)) if file else ()
+    config = reach.load(file) if file else None
+    uses = all_models(config) if config else ()
     base_url = reach.address()
     with exit_cleanly():
         found = asyncio.run(diagnose(uses, base_url=base_url, canaries=not no_canaries))
         log = asyncio.run(_server_log(base_url)) if logs else ""
+    indexes = _look_at_indexes(config) if config else []
+    healthy = found.healthy and all(index.healthy for index in indexes)
     server = running_server()
     history = f"running at {server.url}" if server else "not running; a run starts it"
     if as_json:
-        print_json({**found.as_json(), "history": {"url": server.url if server else None}})
-        return 0 if found.healthy else 1
-    for check in found.checks:
+        seen = {"healthy": healthy, "indexes": [asdict(index) for index in indexes]}
+        url = server.url if server else None
+        print_json({**found.as_json(), **seen, "history": {"url": url}})
+        return 0 if healthy else 1
+    for report in found.servers:
+        _show_server(report)
+    for check in (*found.checks, *(check for index in indexes for check in index.checks)):
         _show(check)
     click.echo(f"{_MARKS['ok']} Prefect server: {history}")
     if log:
         click.echo(log)
-    return 0 if found.healthy else 1
+    return 0 if healthy else 1
+
+
+def _look_at_indexes(config: Config) -> list[IndexDiagnosis]:
+    from merganser.doctor_indexes import diagnose_index
+    from merganser.resolve import resolve_rag
+
+    by_name = {i.name: i for rag in config.spec.rag for i in resolve_rag(config, rag).indexes}
+    return [diagnose_index(definition) for definition in by_name.values()]
+
+
+def _show_server(report: ServerReport) -> None:
+    """Print every address in the order asked, and what its models and engines take."""
+    for probe in report.probes:
+        click.echo(f"asked   {probe.url} ({probe.source}): {probe.answer}")
+    if report.disk is not None:
+        models, engines = report.disk.models_bytes / 1e6, report.disk.engine_bytes / 1e6
+        click.echo(f"disk    {models:,.1f} MB of models, {engines:,.1f} MB of engines")
 
 
 def _show(check: Check) -> None:

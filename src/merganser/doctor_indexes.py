@@ -1,0 +1,136 @@
+"""Look at the index folders of a config: what stands there, how old it is, whether a run can write.
+
+Reads the folders and asks nothing over the network, so it works where no model server does.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from merganser.doctor import Check
+from merganser.errors import StoreError, StoreFormatError
+from merganser.store import IndexFolder, SnapshotInfo, list_runs, list_snapshots
+from merganser.store.approximate import approximate_path, read_approximate
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from pathlib import Path
+
+    from merganser.definitions import IndexDefinition
+
+_FOREIGN_FIX = "name another folder with `database`; what stands there is left as it is"
+_DAMAGE_FIX = "`merganser rollback` to another snapshot, or remove the folder and index again"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDiagnosis:
+    """One index folder.
+
+    Attributes:
+        name: Of the index, as in the config.
+        folder: Where it lies.
+        snapshots: The kept ones, newest first; none when nothing is served or it is damaged.
+        checks: What to make of it.
+    """
+
+    name: str
+    folder: str
+    snapshots: tuple[SnapshotInfo, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Nothing that was found stops a run."""
+        return all(check.level != "problem" for check in self.checks)
+
+
+def diagnose_index(definition: IndexDefinition, *, now: datetime | None = None) -> IndexDiagnosis:
+    """Look at one index; never raises for what is wrong with it.
+
+    Args:
+        definition: The index.
+        now: For its age, with time zone; the present by default.
+    """
+    name, folder = definition.name, definition.folder
+    snapshots: tuple[SnapshotInfo, ...] = ()
+    checks = [_check_writable(name, folder)]
+    try:
+        snapshots = list_snapshots(folder)
+        checks.append(_check_snapshots(name, snapshots, now or datetime.now(UTC)))
+        checks += _check_graphs(name, IndexFolder(folder))
+    except StoreError as error:
+        fix = _FOREIGN_FIX if isinstance(error, StoreFormatError) else _DAMAGE_FIX
+        checks.append(Check(f"index {name}", "problem", str(error), fix=fix))
+    else:
+        checks += _check_last_run(name, IndexFolder(folder))
+    return IndexDiagnosis(name, str(folder), snapshots, tuple(checks))
+
+
+def _check_writable(name: str, folder: Path) -> Check:
+    """Ask the folder, or the nearest one above it that exists."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    title = f"write permission {name}"
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+        return Check(title, "ok", str(folder))
+    kind = "not writable" if place.is_dir() else "not a folder"
+    fix = "make it writable, or name another place with `database`"
+    return Check(title, "problem", f"{str(place)!r} is {kind}", fix=fix)
+
+
+def _check_snapshots(name: str, snapshots: tuple[SnapshotInfo, ...], now: datetime) -> Check:
+    served = next((one for one in snapshots if one.served), None)
+    if served is None:
+        return Check(f"index {name}", "note", "nothing is indexed yet; `merganser index` does it")
+    created = datetime.fromisoformat(served.created)
+    if created.tzinfo is None:
+        created = created.replace(tzinfo=UTC)
+    detail = (
+        f"snapshot {served.generation} is {_age(now - created)} old, {served.files:,} files, "
+        f"{served.chunks:,} chunks; {len(snapshots)} kept"
+    )
+    if served.recall is not None:
+        detail += f"; {served.approximate:.0%} approximate, recall@10 {served.recall:.3f}"
+    return Check(f"index {name}", "ok", detail)
+
+
+def _check_graphs(name: str, index: IndexFolder) -> list[Check]:
+    """Name the approximate graphs that are there and are not used."""
+    paths = [approximate_path(index.segment(number)) for number in index.graphs_on_disk()]
+    rejected = [path.name for path in paths if path.exists() and read_approximate(path) is None]
+    if not rejected:
+        return []
+    detail = f"not used, damaged or of another format: {', '.join(rejected)}; searches are exact"
+    fix = "the next run that publishes builds it anew where merganser[ann] is installed"
+    return [Check(f"approximate graph {name}", "note", detail, fix=fix)]
+
+
+def _check_last_run(name: str, index: IndexFolder) -> list[Check]:
+    """Tell of a last run that failed or left files behind; the served snapshot is older then."""
+    title = f"last run {name}"
+    try:
+        runs = list_runs(index, limit=1)
+    except StoreError as error:
+        return [Check(title, "note", str(error))]
+    if not runs:
+        return []
+    (run,) = runs
+    if run.status == "failed":
+        detail = f"failed at {run.finished:%Y-%m-%d %H:%M} UTC: {run.error}"
+        return [Check(title, "note", detail, fix="mend that and run `merganser index` again")]
+    failed = f", {run.failed} files failed" if run.failed else ""
+    level = "note" if run.failed else "ok"
+    return [Check(title, level, f"{run.status} at {run.finished:%Y-%m-%d %H:%M} UTC{failed}")]
+
+
+def _age(span: timedelta) -> str:
+    """Say how long ago, in the largest unit that fits."""
+    seconds = max(span.total_seconds(), 0.0)
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
