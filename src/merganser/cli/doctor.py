@@ -32,6 +32,7 @@ def command(
     Exits with 1 when something would stop a run.
     """
     from merganser.doctor import diagnose
+    from merganser.doctor_history import diagnose_history
     from merganser.resolve import all_models
     from merganser.server import running_server
 
@@ -43,19 +44,22 @@ def command(
         found = asyncio.run(diagnose(uses, base_url=base_url, canaries=not no_canaries))
         log = asyncio.run(_server_log(base_url)) if logs else ""
     indexes = _look_at_indexes(config) if config else []
-    healthy = found.healthy and all(index.healthy for index in indexes)
-    server = running_server()
-    history = f"running at {server.url}" if server else "not running; a run starts it"
+    history = diagnose_history()
+    healthy = (
+        found.healthy and history.level != "problem" and all(index.healthy for index in indexes)
+    )
     if as_json:
         seen = {"healthy": healthy, "indexes": [asdict(index) for index in indexes]}
+        server = running_server()
         url = server.url if server else None
-        print_json({**found.as_json(), **seen, "history": {"url": url}})
+        told = {"url": url, "check": asdict(history)}
+        print_json({**found.as_json(), **seen, "history": told})
         return 0 if healthy else 1
     for report in found.servers:
         _show_server(report)
     for check in (*found.checks, *(check for index in indexes for check in index.checks)):
         _show(check)
-    click.echo(f"{_MARKS['ok']} Prefect server: {history}")
+    _show(history)
     if log:
         click.echo(log)
     return 0 if healthy else 1
