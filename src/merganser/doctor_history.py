@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _NAME = "Prefect server"
 _TIMEOUT_SECONDS = 5.0
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 def diagnose_history(env: Mapping[str, str] | None = None) -> Check:
@@ -41,7 +42,9 @@ def _ask(url: str, origin: str, env: Mapping[str, str]) -> Check:
 
     shown = f"{_without_credentials(url)} ({origin})"
     try:
-        with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False, **_access(env)) as client:
+        # Cloud may lie behind a proxy of the environment; loopback never does.
+        trusts = urlsplit(url).hostname not in _LOOPBACK
+        with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=trusts, **_access(env)) as client:
             health = client.get(f"{url}/health")
             version = client.get(f"{url}/admin/version")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
