@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -104,7 +105,9 @@ def run_child(what: str, folder: Path, size: int, tree: Path) -> dict[str, Any]:
         str(folder),
         str(size),
     ]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    # As the command line has it.
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=env).stdout)
 
 
 class GivenVectors:

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 an error that the message explains, or a run that failed; 
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
@@ -113,6 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Importing Prefect makes so many objects that last that the collector, at its default of 700,
     # takes a tenth of a short command's CPU for finding nothing.
     gc.set_threshold(_COLLECT_AFTER, 20, 20)
+    # Our products are of a matrix and a vector, which memory bounds: a second thread of OpenBLAS
+    # wins little and costs as much again by spinning. Read when numpy is imported, after this.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     # ``--debug`` is taken anywhere: people add it at the end of what just failed.

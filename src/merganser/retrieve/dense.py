@@ -28,6 +28,7 @@ import numpy as np
 
 from merganser.errors import StoreError
 from merganser.retrieve.bm25 import Ranking, rank
+from merganser.retrieve.exact import ExactVectors
 from merganser.store.approximate import ApproximateVectors, approximate_path, is_available
 from merganser.store.segments import KEY_SHIFT
 
@@ -78,6 +79,7 @@ class DenseIndex:
         self._tables = tables
         self._lock = threading.Lock()
         self._opened: dict[int, _Graph] | None = None
+        self._exact: tuple[NDArray[np.int64], ExactVectors] | None = None
         self.notes: tuple[str, ...] = ()
 
     def nearest(
@@ -86,6 +88,7 @@ class DenseIndex:
         limit: int,
         *,
         similarity: Similarity,
+        equals: int = 0,
         where: Filter | None = None,
         exact: bool = False,
     ) -> Ranking:
@@ -95,27 +98,29 @@ class DenseIndex:
             vector: (dim,) float32, L2-normalised.
             limit: How many, at most.
             similarity: What the scores mean.
+            equals: How many more are given at most, among them those as good as the last.
             where: Chunks that it excludes are not looked at, so that ``limit`` is still reached.
             exact: Leave approximate indexes aside.
 
         Returns:
-            At most ``limit`` chunks.
+            At most ``limit`` chunks and ``equals``.
         """
+        most = limit + equals
         graphs = self._graphs()
         parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
-        if where is None and not exact and limit * _LEAST_CHOICE <= self._snapshot.chunk_count:
-            parts = [graph.search(vector, limit) for graph in graphs.values()]
+        if where is None and not exact and most * _LEAST_CHOICE <= self._snapshot.chunk_count:
+            parts = [graph.search(vector, most) for graph in graphs.values()]
         # What no graph answers for: the segments without one, or everything.
         answered: Collection[int] = graphs.keys() if parts else ()
         if len(answered) < len(self._snapshot.segments):
             if self._tables is not None and (answered or not graphs):
-                parts.append(self._scan_memory(self._tables, vector, limit, where, graphs.keys()))
+                parts.append(self._scan_memory(self._tables, vector, limit, where))
             else:
-                parts.append(self._scan_file(vector, limit, where, answered))
+                parts.append(self._scan_file(vector, most, where, answered))
         keys = np.concatenate([keys for keys, _ in parts]) if parts else np.zeros(0, np.int64)
         cosines = np.concatenate([cosines for _, cosines in parts]) if parts else np.zeros(0)
         best = rank(keys, similarity_scores(cosines, similarity))
-        return Ranking(best.keys[:limit], best.scores[:limit])
+        return Ranking(best.keys[:most], best.scores[:most])
 
     def describe(self, where: Filter | None = None) -> str:
         """Say how an answer is found, for explanations."""
@@ -129,28 +134,27 @@ class DenseIndex:
         return f"approximate for {share:.0%} of the chunks, recall@10 {recall:.3f} when built"
 
     def _scan_memory(
-        self,
-        tables: ResidentTables,
-        vector: NDArray[np.float32],
-        limit: int,
-        where: Filter | None,
-        but: Collection[int],
+        self, tables: ResidentTables, vector: NDArray[np.float32], limit: int, where: Filter | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        positions, vectors = tables.matrix(but)
-        if where is not None:
-            inside = np.flatnonzero(tables.mask(where)[positions])
-            positions = positions[inside]
-            # Copying the rows of a small part is cheaper than scoring all.
-            few = len(inside) < len(vectors) // 8
-            cosines = vectors[inside] @ vector if few else (vectors @ vector)[inside]
-        else:
-            cosines = vectors @ vector
-        if limit < len(cosines):
-            # Everything as good as the last that fits, so that ties are cut by key.
-            least = np.partition(cosines, len(cosines) - limit)[len(cosines) - limit]
-            best = np.flatnonzero(cosines >= least)
-            positions, cosines = positions[best], cosines[best]
-        return tables.keys[positions], cosines.astype(np.float64)
+        positions, vectors = self._in_memory(tables)
+        if where is None:
+            rows, cosines = vectors.best(vector, limit)
+            return tables.keys[positions[rows]], cosines.astype(np.float64)
+        inside = np.flatnonzero(tables.mask(where)[positions])
+        # Copying the rows of a small part is cheaper than scoring all.
+        few = len(inside) < len(vectors) // 8
+        cosines = vectors.score(vector, inside) if few else vectors.score(vector)[inside]
+        return tables.keys[positions[inside]], cosines.astype(np.float64)
+
+    def _in_memory(self, tables: ResidentTables) -> tuple[NDArray[np.int64], ExactVectors]:
+        """Give the vectors that no graph stands for, by position; they are read once."""
+        graphs = self._graphs()
+        if self._exact is None:
+            with self._lock:
+                if self._exact is None:
+                    positions, vectors = tables.matrix(graphs.keys())
+                    self._exact = positions, ExactVectors(vectors)
+        return self._exact
 
     def _scan_file(
         self,

@@ -236,8 +236,9 @@ def _nearest(
     similarity: Similarity,
     where: Filter | None,
 ) -> tuple[tuple[Candidate, float], ...]:
-    wanted = strategy.limit + _MOST_EQUALS
-    ranking = index.dense.nearest(vector, wanted, similarity=similarity, where=where)
+    ranking = index.dense.nearest(
+        vector, strategy.limit, similarity=similarity, equals=_MOST_EQUALS, where=where
+    )
     return choose(strategy, index, ranking)
 
 

@@ -153,15 +153,37 @@ class ResidentTables:
             return self._masks[where]
 
     def matrix(self, but: Collection[int] = ()) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Give the vectors.
+        """Read the vectors; they are the caller's to keep.
 
         Args:
-            but: Numbers of segments to leave out; always the same ones.
+            but: Numbers of segments to leave out.
 
         Returns:
             (n,) int64 positions, ascending, and (n, dimensions) float32 in the same order.
         """
-        return self._once("matrix", lambda: self._load_matrix(but))
+        dimensions = self._snapshot.dimensions or 0
+        wanted = [s.segment for s in self._snapshot.segments if s.segment not in but]
+        inside = np.isin(self.keys >> KEY_SHIFT, np.array(wanted, dtype=np.int64))
+        positions = np.flatnonzero(inside) if dimensions else np.zeros(0, dtype=np.int64)
+        vectors = np.empty((len(positions), dimensions), dtype=np.float32)
+        if not len(positions):
+            return positions, vectors
+        cursor, filled = self._snapshot.cursor(), 0
+        sizes = {segment.segment: segment.row_count for segment in self._snapshot.segments}
+        for number, condition in live_rows(cursor, self._snapshot.segments, None):
+            if number in but:
+                continue
+            # In parts: all vectors at once would be in memory twice.
+            for start in range(0, sizes[number], _VECTOR_ROWS):
+                part = arrow.fetch_vectors(
+                    cursor,
+                    f"SELECT v FROM s{number}.vectors {condition or 'WHERE true'} AND "  # noqa: S608 - our own names
+                    f"row >= {start} AND row < {start + _VECTOR_ROWS} ORDER BY row",
+                    dimensions,
+                )
+                vectors[filled : filled + len(part)] = part
+                filled += len(part)
+        return positions, vectors
 
     @property
     def postings(self) -> ResidentPostings:
@@ -217,31 +239,6 @@ class ResidentTables:
         ends = np.searchsorted(self.keys, (numbers + 1) << KEY_SHIFT)
         rows = self.keys & np.int64((1 << KEY_SHIFT) - 1)
         return [(s, rows[a:b]) for s, a, b in zip(segments, starts, ends, strict=True)]
-
-    def _load_matrix(self, but: Collection[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        dimensions = self._snapshot.dimensions or 0
-        wanted = [s.segment for s in self._snapshot.segments if s.segment not in but]
-        inside = np.isin(self.keys >> KEY_SHIFT, np.array(wanted, dtype=np.int64))
-        positions = np.flatnonzero(inside) if dimensions else np.zeros(0, dtype=np.int64)
-        vectors = np.empty((len(positions), dimensions), dtype=np.float32)
-        if not len(positions):
-            return positions, vectors
-        cursor, filled = self._snapshot.cursor(), 0
-        sizes = {segment.segment: segment.row_count for segment in self._snapshot.segments}
-        for number, condition in live_rows(cursor, self._snapshot.segments, None):
-            if number in but:
-                continue
-            # In parts: all vectors at once would be in memory twice.
-            for start in range(0, sizes[number], _VECTOR_ROWS):
-                part = arrow.fetch_vectors(
-                    cursor,
-                    f"SELECT v FROM s{number}.vectors {condition or 'WHERE true'} AND "  # noqa: S608 - our own names
-                    f"row >= {start} AND row < {start + _VECTOR_ROWS} ORDER BY row",
-                    dimensions,
-                )
-                vectors[filled : filled + len(part)] = part
-                filled += len(part)
-        return positions, vectors
 
     def _load_postings(self) -> ResidentPostings:
         lengths = np.zeros(len(self.keys), dtype=np.int32)
