@@ -20,10 +20,10 @@ from merganser.model_runner import (
     configure_request,
     ensure_model,
     mode_of,
+    report_pull,
     resolve_address,
     token_of,
 )
-from merganser.progress import report
 from merganser.tasks.options import CHECK_TASK, MODEL_TASK
 
 if TYPE_CHECKING:
@@ -153,18 +153,14 @@ class _PullArtifact:
 
     def __init__(self, model: str) -> None:
         self._model = model
-        self._phase = "downloading"
+        self._show = report_pull(model)
         self._sent = 0.0
         self._artifact: UUID | None = None
 
     def __call__(self, progress: PullProgress) -> None:
         """Take one line of the pull."""
+        self._show(progress)
         done, total = progress.received_bytes, progress.total_bytes
-        if total and progress.phase == "done":  # the last phase may not have told its end
-            report(f"{self._phase} {self._model}", total, total, unit="bytes")
-        elif total:
-            self._phase = progress.phase
-            report(f"{progress.phase} {self._model}", done, total, unit="bytes")
         if not total or monotonic() - self._sent < _ARTIFACT_SECONDS:
             return
         self._sent = monotonic()

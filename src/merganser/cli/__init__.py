@@ -30,6 +30,7 @@ COMMANDS = {
     "deploy": "Put the flows of a config on a server, to run by themselves.",
     "serve": "Run the schedules of configs in this process.",
     "worker": "Run what is deployed to a work pool.",
+    "models": "List, pull and remove the models of a server.",
     "doctor": "Look at the model server, the models, the indexes and the history.",
     "snapshots": "List the snapshots of an index.",
     "rollback": "Serve an earlier snapshot again.",

@@ -47,12 +47,18 @@ def _bars() -> Generator[None]:
         """Units a second, as measured of late."""
 
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.0f}/s" if task.speed else "")
+            return Text(f"{_amount(task.speed, task.fields['unit'])}/s" if task.speed else "")
+
+    class _Amount(ProgressColumn):
+        """What is done of what there is."""
+
+        def render(self, task: Task) -> Text:
+            return Text(_of(task.completed, task.total, task.fields["unit"]))
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total} {task.fields[unit]}"),
+        _Amount(),
         _Rate(),
         TimeRemainingColumn(),
     )
@@ -126,9 +132,18 @@ class _PlainLines:
             return
         self._shown[name] = now
         seconds = now - self._started[name]
-        of = f" of {total}" if total is not None else ""
         left = ""
         if total and done and seconds > 1.0 and not finished:
             rate, rest = done / seconds, (total - done) * seconds / done
-            left = f", {rate:.0f}/s, about {rest:.0f} s left"
-        click.echo(f"{name}: {done}{of} {progress.unit}{left}", err=True)
+            left = f", {_amount(rate, progress.unit)}/s, about {rest:.0f} s left"
+        click.echo(f"{name}: {_of(done, total, progress.unit)}{left}", err=True)
+
+
+def _of(done: float, total: float | None, unit: str) -> str:
+    of = "" if total is None else f" of {_amount(total, unit)}"
+    return f"{_amount(done, unit)}{of}" + ("" if unit == "bytes" else f" {unit}")
+
+
+def _amount(number: float, unit: str) -> str:
+    """Write a number of units; bytes with a unit that suits their size."""
+    return f"{number / 1e6:,.1f} MB" if unit == "bytes" else f"{number:.0f}"

@@ -61,8 +61,16 @@ def _sections() -> Iterator[str]:
         for name in COMMANDS:
             command = group.get_command(root, name)
             assert command is not None, "every listed command has a module"
-            with _context(command, name, root) as context:
-                yield _section(f"merganser {name}", command.get_help(context))
+            yield from _command_sections(command, name, root)
+
+
+def _command_sections(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
+    """Give a command's help, then that of the commands below it."""
+    with _context(command, name, parent) as context:
+        yield _section(context.command_path, command.get_help(context))
+        if isinstance(command, click.Group):
+            for below in command.list_commands(context):
+                yield from _command_sections(command.commands[below], below, context)
 
 
 def _context(

@@ -34,13 +34,14 @@ from merganser.model_runner.ensure import (
 )
 from merganser.model_runner.faults import ToolTemplateError
 from merganser.model_runner.names import canonical, is_hugging_face, pull_command
-from merganser.model_runner.pull import PullInterruptedError, PullProgress
+from merganser.model_runner.pull import PullInterruptedError, PullProgress, report_pull
 from merganser.model_runner.rerank import ScoreNormalisation, normalise_scores
 from merganser.model_runner.retry import NO_RETRY, RetryPolicy, with_retries
 from merganser.model_runner.wire import (
     DiskUsage,
     EmbeddingBatch,
     Mode,
+    RemovedModel,
     RerankScore,
     RunnerStatus,
     RunningModel,
@@ -67,6 +68,7 @@ __all__ = [
     "PullInterruptedError",
     "PullPolicy",
     "PullProgress",
+    "RemovedModel",
     "RerankCanary",
     "RerankScore",
     "RetryPolicy",
@@ -92,6 +94,7 @@ __all__ = [
     "prepare_model",
     "probe_all",
     "pull_command",
+    "report_pull",
     "resolve_address",
     "token_of",
     "with_retries",

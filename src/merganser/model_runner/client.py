@@ -16,6 +16,7 @@ from merganser.model_runner import canaries, configure
 from merganser.model_runner.address import Address, parse_address, resolve_address
 from merganser.model_runner.chat import ChatOptions, collect, request_body, stream_chat, whole_chat
 from merganser.model_runner.connection import Connection
+from merganser.model_runner.faults import model_not_found
 from merganser.model_runner.names import canonical, is_hugging_face, names_same_model
 from merganser.model_runner.pull import PULL_RETRY, pull_model
 from merganser.model_runner.rerank import looks_like_logits, normalise_scores, request_rerank
@@ -23,6 +24,7 @@ from merganser.model_runner.retry import RetryPolicy
 from merganser.model_runner.vectors import request_embeddings
 from merganser.model_runner.wire import (
     DiskUsage,
+    RemovedModel,
     RunnerStatus,
     ServedModel,
     Timeouts,
@@ -199,6 +201,34 @@ class ModelRunner:
         await pull_model(
             self.connection, ref, token=token, on_progress=on_progress, retry=self._pull_retry
         )
+
+    async def remove(self, ref: str, *, force: bool = False) -> RemovedModel:
+        """Remove a model's name, with the last one the model, after stopping its idle engines.
+
+        Args:
+            ref: The model.
+            force: Also remove a model by id that has several names.
+
+        Raises:
+            ModelNotFoundError: It is not local.
+            RequestRejectedError: It has several names, or the server manages no models.
+        """
+        await self._require_management("remove models")
+        if await self.model(ref) is None:  # a bare name must not remove another organisation's
+            raise model_not_found(ref, where=self.address.shown, reason="nothing was removed")
+        stopped = await self.unload(ref)
+        rows = await self.connection.json(
+            "DELETE",
+            f"/models/{canonical(ref)}",
+            params={"force": "true"} if force else None,
+            model=ref,
+        )
+        actions = [action for row in as_list(rows) for action in as_mapping(row).items()]
+        untagged, deleted = (
+            tuple(str(name) for kind, name in actions if kind == wanted)
+            for wanted in ("Untagged", "Deleted")
+        )
+        return RemovedModel(untagged, deleted, stopped)
 
     async def configure(self, ref: str, request: ConfigureRequest) -> bool:
         """Configure one mode of a model; False when it was so already.

@@ -251,6 +251,8 @@ def _hint(status: int, text: str) -> str:
         return "free memory first: `docker model ps` and `docker model unload`, or a smaller model"
     if "unable to load runner" in text:
         return "`docker model logs` has the engine's own words"
+    if "must be forced" in text:
+        return "remove it by one of its names, or with --force"
     if "Pooling type 'none'" in text:
         return 'set provider_opts.runtime_flags: ["--pooling", "mean"] on the embedding model'
     return ""

@@ -25,6 +25,7 @@ from merganser.model_runner.faults import error_for_exception
 from merganser.model_runner.names import canonical, is_hugging_face, pull_command
 from merganser.model_runner.retry import NO_RETRY, RetryPolicy
 from merganser.model_runner.wire import as_count, as_mapping, as_text
+from merganser.progress import report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -270,6 +271,25 @@ async def _lines(response: httpx.Response, connection: Connection) -> AsyncItera
         limit = connection.timeouts.stall
         if line.strip():
             yield line
+
+
+def report_pull(ref: str) -> ProgressCallback:
+    """Give a callback that reports each phase of a pull to whoever shows progress."""
+    phase = "downloading"
+
+    def tell(progress: PullProgress) -> None:
+        nonlocal phase
+        total = progress.total_bytes
+        if not total:
+            return
+        done = progress.received_bytes
+        if progress.phase == "done":  # the last phase may not have told its end
+            done = total
+        else:
+            phase = progress.phase
+        report(f"{phase} {ref}", done, total, unit="bytes")
+
+    return tell
 
 
 def decode_line(line: str) -> dict[str, Any] | None:

@@ -58,6 +58,8 @@ class ServedModel:
         context_size: Tokens, as packaged; often unknown.
         architecture: For example ``gemma3``.
         quantization: For example ``MOSTLY_Q4_K_M``.
+        parameters: For people, for example ``3.88B``.
+        size: On disk, for people, for example ``2.31GiB``.
         name: ``general.name`` of the GGUF file.
         alias_of: What is really served when the tag is an alias, else None.
         managed: False on a server without Docker Model Runner's management calls.
@@ -72,6 +74,8 @@ class ServedModel:
     context_size: int | None = None
     architecture: str | None = None
     quantization: str | None = None
+    parameters: str | None = None
+    size: str | None = None
     name: str | None = None
     alias_of: str | None = None
     managed: bool = True
@@ -110,6 +114,21 @@ class RunningModel:
     loading: bool
     last_used: str
     keep_alive: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedModel:
+    """What a server removed.
+
+    Attributes:
+        untagged: Names that the model had.
+        deleted: Ids whose weights are gone; empty where other names still mean the model.
+        stopped: Engines that ran it and were idle.
+    """
+
+    untagged: tuple[str, ...]
+    deleted: tuple[str, ...]
+    stopped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +196,8 @@ def parse_model(document: Mapping[str, Any], *, ref: str = "") -> ServedModel:
         architecture=as_text(config.get("architecture"))
         or as_text(gguf.get("general.architecture")),
         quantization=as_text(config.get("quantization")),
+        parameters=as_text(config.get("parameters")),
+        size=as_text(config.get("size")),
         name=as_text(gguf.get("general.name")),
         alias_of=alias_of,
         note=f"{shown} is an alias: {alias_of} is what answers" if alias_of else "",
