@@ -1,8 +1,8 @@
 """Exact nearest neighbours in memory, without looking at all of every vector.
 
-The vectors are seen in axes in which their first coordinates hold most of what tells them apart (the
-principal axes), which changes no inner product. With h the first third of the coordinates and t the
-rest, Cauchy and Schwarz bound what the rest can add::
+Along the principal axes of the vectors the first coordinates hold most of what tells them apart,
+and inner products are what they were. With h the first third of the coordinates and t the rest,
+Cauchy and Schwarz bound what the rest can add::
 
     q · v  =  qh · vh + qt · vt  <=  qh · vh + |qt| |vt|
 
@@ -100,16 +100,19 @@ class _Heads:
     def __init__(self, vectors: NDArray[np.float32]) -> None:
         sample = vectors[:: max(len(vectors) // _SAMPLE, 1)]
         _, axes = np.linalg.eigh((sample.T @ sample).astype(np.float64))
-        self._axes = np.ascontiguousarray(axes[:, ::-1], dtype=np.float32)
+        self._axes: NDArray[np.float32] = axes[:, ::-1].astype(np.float32, order="C")
         self._count = max(vectors.shape[1] // 3, 1)
-        self._heads = vectors @ np.ascontiguousarray(self._axes[:, : self._count])
+        self._heads: NDArray[np.float32] = vectors @ np.ascontiguousarray(
+            self._axes[:, : self._count]
+        )
         length = np.einsum("ij,ij->i", self._heads, self._heads)
-        self._rest = np.sqrt(np.maximum(1.0 + _ROUNDING - length, 0.0), dtype=np.float32)
+        rest = np.sqrt(np.maximum(1.0 + _ROUNDING - length, 0.0))
+        self._rest: NDArray[np.float32] = rest.astype(np.float32)
 
     def score(self, query: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Give what the heads make of each cosine and the most that the rest adds, (n,) each."""
-        turned = query @ self._axes
-        rest = np.float32(np.linalg.norm(turned[self._count :]))
+        turned: NDArray[np.float32] = query @ self._axes
+        rest = float(np.linalg.norm(turned[self._count :]))
         return self._heads @ turned[: self._count], self._rest * rest
 
 
