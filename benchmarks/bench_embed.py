@@ -151,10 +151,12 @@ def read_texts(tree: Path, files: int | None) -> list[str]:
     texts: list[str] = []
     for document in documents[::step][:files]:
         try:
-            text = read_document(document).text
+            read = read_document(document)
         except SkipDocument:
             continue
-        chunks = split_document(text, language=document.language, options=options)
+        chunks = split_document(
+            read.text, language=document.language, options=options, headings=read.headings
+        )
         texts += (chunk.text for chunk in chunks)
     return texts
 

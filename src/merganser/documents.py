@@ -4,6 +4,10 @@
 run in which nothing changed costs one listing. ``read_document`` opens one file and refuses what
 cannot be indexed. Whatever is left out is listed with its reason.
 
+Text files are kept as they are, to the last byte. Of HTML and PDF files the text is read out
+(``merganser.html_text``, ``merganser.pdf_text``), so their bytes cannot be had back; what stays is
+that line k of the text is line k of the HTML file or page k of the PDF file.
+
 Whether a document changed is for ``merganser.index`` to find out, from size, time and inode first.
 """
 
@@ -18,18 +22,24 @@ from typing import TYPE_CHECKING, Literal
 
 from merganser.encoding import decode
 from merganser.errors import SkipDocument
+from merganser.html_text import read_html
 from merganser.ignore import VCS_FOLDERS, list_files
 from merganser.languages import language_of
 from merganser.path_globs import GlobEntry, is_glob
+from merganser.pdf_text import MISSING, can_read_pdf, read_pdf
 from merganser.unindexable import name_reason, text_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from merganser.ignore import Listed
+    from merganser.outline import Heading
 
 MAX_BYTES = 2 * 1024 * 1024
 """Larger files are data, logs or bundles; the largest hand-written source seen is below 1 MB."""
+
+MAX_PDF_BYTES = 64 * 1024 * 1024
+"""Of a PDF file, which is mostly pictures and fonts; it is held in memory while it is read."""
 
 INDEX_FOLDER = ".merganser"
 """Folders of this name are indexes; they are never part of one."""
@@ -39,6 +49,7 @@ Reason = Literal[
     "duplicate",
     "empty",
     "encoding",
+    "extra",
     "generated",
     "ignored",
     "link",
@@ -103,14 +114,16 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class DocumentText:
-    """What a document holds; ``bom + text.encode(encoding)`` are the file's bytes.
+    """What a document holds; ``bom + text.encode(encoding)`` are the bytes of a text file.
 
     Attributes:
-        text: Line ends as they are, without a byte order mark.
-        encoding: Name of a Python codec.
+        text: Line ends as they are, without a byte order mark; what was read out of HTML and PDF.
+        encoding: Name of a Python codec; empty for PDF.
         content_hash: BLAKE2b of the file's bytes, 16 bytes.
         size_bytes: Length of the file's bytes.
         bom: The byte order mark; mostly empty.
+        headings: As the file's own structure has them, for HTML and PDF; None for text files, whose
+            structure is in their text.
     """
 
     text: str
@@ -118,6 +131,7 @@ class DocumentText:
     content_hash: bytes
     size_bytes: int
     bom: bytes = b""
+    headings: tuple[Heading, ...] | None = None
 
 
 def read_document(document: Document) -> DocumentText:
@@ -125,7 +139,7 @@ def read_document(document: Document) -> DocumentText:
 
     Raises:
         SkipDocument: It is gone, unreadable, binary, in no known encoding, blank, minified or
-            generated.
+            generated; a PDF file without text, or without the extra that reads it.
     """
     try:
         data = document.absolute.read_bytes()
@@ -133,10 +147,24 @@ def read_document(document: Document) -> DocumentText:
         raise SkipDocument("unreadable", error.strerror or str(error)) from error
     if len(data) > max(MAX_BYTES, document.size_bytes):
         raise SkipDocument("too large", f"it grew to {len(data):,} bytes")
-    decoded = decode(data)
-    if reason := text_reason(decoded.text, document.language):
+    text, encoding, bom, headings = _read_text(data, document.language)
+    if reason := text_reason(text, document.language):
         raise SkipDocument(*reason)
-    return DocumentText(decoded.text, decoded.encoding, content_hash(data), len(data), decoded.bom)
+    return DocumentText(text, encoding, content_hash(data), len(data), bom, headings)
+
+
+def _read_text(
+    data: bytes, language: str | None
+) -> tuple[str, str, bytes, tuple[Heading, ...] | None]:
+    """Give text, encoding, byte order mark and headings."""
+    if language == "pdf":
+        text, headings = read_pdf(data)
+        return text, "", b"", headings
+    decoded = decode(data, is_html=language == "html")
+    if language == "html":
+        text, headings = read_html(decoded.text)
+        return text, decoded.encoding, decoded.bom, headings
+    return decoded.text, decoded.encoding, decoded.bom, None
 
 
 def content_hash(data: bytes) -> bytes:
@@ -161,7 +189,7 @@ def scan_documents(
         respect_vcs: Whether files that git would ignore are left out. A path named in ``docs`` is
             scanned even where a repository around it ignores it.
         exclude: Folders that are left out wherever they are met, such as the index itself.
-        max_bytes: Larger files are skipped.
+        max_bytes: Larger files are skipped; PDF files have a limit of their own.
     """
     # Path.resolve() would follow the links that users see in their paths.
     absolute = Path(os.path.abspath(base))  # noqa: PTH100
@@ -286,10 +314,19 @@ class _Scanner:
             self._skip(path, "empty")
         elif reason := name_reason(path.rpartition("/")[2]):
             self._skip(path, *reason)
-        elif size > self._max_bytes:
-            self._skip(path, "too large", f"{size:,} bytes, the limit is {self._max_bytes:,}")
         else:
-            language = language_of(path.rpartition("/")[2])
+            self._admit_language(absolute, path, status)
+
+    def _admit_language(self, absolute: str, path: str, status: os.stat_result) -> None:
+        """Make a document of a file of a known language and size."""
+        language, size = language_of(path.rpartition("/")[2]), status.st_size
+        limit = max(self._max_bytes, MAX_PDF_BYTES) if language == "pdf" else self._max_bytes
+        if language == "pdf" and not can_read_pdf():
+            # Said here and not at reading, which is remembered even once the extra is there.
+            self._skip(path, "extra", MISSING)
+        elif size > limit:
+            self._skip(path, "too large", f"{size:,} bytes, the limit is {limit:,}")
+        else:
             self._documents[path] = Document(
                 path, Path(absolute), size, status.st_mtime_ns, status.st_ino, language
             )

@@ -22,6 +22,8 @@ _MARKS = (
 )
 # PEP 263; editors read the same line in other languages.
 _COOKIE = re.compile(rb"^[^\n]*coding[:=][ \t]*([-\w.]+)")
+# HTML wants it within the first 1,024 bytes, in a <meta>; XHTML in the XML declaration.
+_CHARSET = re.compile(rb"""(?:charset|encoding)[ \t]*=[ \t]*["']?([-\w.:]+)""", re.IGNORECASE)
 # Windows-1252 is what legacy text without a declaration mostly is; five of its bytes mean nothing,
 # which makes it strict where Latin-1 would take anything.
 _FALLBACK = "cp1252"
@@ -44,8 +46,12 @@ class Decoded:
     bom: bytes = b""
 
 
-def decode(data: bytes) -> Decoded:
+def decode(data: bytes, *, is_html: bool = False) -> Decoded:
     """Decode strictly: a byte order mark, UTF-8, a declared encoding, then Windows-1252.
+
+    Args:
+        data: The file.
+        is_html: Whether an encoding is declared as in HTML, not as in source code.
 
     Raises:
         SkipDocument: ``binary`` when there are NULs, ``encoding`` when nothing fits exactly.
@@ -59,7 +65,7 @@ def decode(data: bytes) -> Decoded:
         return Decoded(data.decode("utf-8"), "utf-8")
     except UnicodeDecodeError as error:
         problem = f"not UTF-8 at byte {error.start}"
-    for encoding in (_declared_encoding(data), _FALLBACK):
+    for encoding in (_declared_encoding(data, is_html=is_html), _FALLBACK):
         text = _round_trip(data, encoding) if encoding else None
         if text is not None and encoding and not _CONTROL.search(data):
             return Decoded(text, encoding)
@@ -76,8 +82,11 @@ def _decode_marked(data: bytes, bom: bytes, encoding: str) -> Decoded:
     return Decoded(text, encoding, bom)
 
 
-def _declared_encoding(data: bytes) -> str | None:
+def _declared_encoding(data: bytes, *, is_html: bool) -> str | None:
     """Find a ``coding:`` declaration in the first two lines, as Python and editors do."""
+    if is_html:
+        charset = _CHARSET.search(data, 0, 1024)
+        return charset[1].decode("ascii", "replace") if charset else None
     for line in data.split(b"\n", 2)[:2]:
         if found := _COOKIE.match(line):
             return found[1].decode("ascii", "replace")

@@ -34,6 +34,7 @@ _BY_SUFFIX: dict[str, str] = {
         "nix": "nix",
         "objective-c": "m mm",
         "ocaml": "ml mli",
+        "pdf": "pdf",
         "perl": "pl pm t",
         "php": "php phtml",
         "powershell": "ps1 psm1 psd1",
@@ -84,7 +85,7 @@ _BY_NAME: dict[str, str] = {
     "vagrantfile": "ruby",
 }
 
-PROSE = frozenset({"markdown", "restructuredtext", "text", "latex", "csv", None})
+PROSE = frozenset({"markdown", "restructuredtext", "text", "latex", "csv", "html", "pdf", None})
 """Languages in which long lines and the words "do not edit" are nothing unusual."""
 
 

@@ -1,7 +1,8 @@
 r"""Split a document into chunks.
 
 Owns options, chunks and the laws; where to cut is the business of ``merganser.split_code`` (a
-syntax tree), ``merganser.split_markdown`` (headings) and ``merganser.split_text`` (running text).
+syntax tree), ``merganser.split_markdown`` and ``merganser.outline`` (headings), and
+``merganser.split_text`` (running text).
 
 The laws, for every text whatsoever:
 
@@ -9,6 +10,10 @@ The laws, for every text whatsoever:
 - no chunk is longer than ``size`` characters, and none parts a ``\\r\\n``;
 - line numbers are exact: lines end at ``\\n`` alone, as in editors and in ``path:line``;
 - no chunk is blank unless the text holds more white space at one place than a chunk may.
+
+Where the headings come from the file's own structure (HTML and PDF), blank lines stand for what is
+not shown: there no chunk is blank at all, none begins or ends with blank lines, and joining gives
+every character that is not white space.
 
 What an option does:
 
@@ -21,26 +26,36 @@ What an option does:
 - ``code_aware``: cuts follow the syntax tree of the languages of ``merganser.grammars``; in other
   text they follow blank lines and line ends, and an overlap begins at a line.
 
-Markdown is split by its headings whatever the options say: they are the text's own structure.
+Markdown, HTML and PDF are split by their headings or pages whatever the options say: these are the
+text's own structure.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import KW_ONLY, dataclass
+import re
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING
 
 from merganser.grammars import GRAMMARS, grammar_versions
+from merganser.outline import split_sections
 from merganser.split_code import split_code
 from merganser.split_markdown import split_markdown
 from merganser.split_text import Limits, Piece, absorb_blanks, cut_text, safe_cut
 
-CHUNKER_VERSION = 1
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from merganser.outline import Heading
+
+CHUNKER_VERSION = 2
 """Part of the fingerprint; goes up whenever the same text and options give other chunks."""
 
 # Longer texts are not parsed: trees take some 10 times the text's memory. The scan's own cap is
 # lower, so this is met only by callers who raise it.
 _MAX_PARSED = 8_000_000
+_BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,32 +130,42 @@ class Chunk:
     kind: str
 
 
-def split_document(text: str, *, language: str | None, options: ChunkingOptions) -> list[Chunk]:
+def split_document(
+    text: str,
+    *,
+    language: str | None,
+    options: ChunkingOptions,
+    headings: Sequence[Heading] | None = None,
+) -> list[Chunk]:
     """Split one document; an empty text has no chunks.
 
     Args:
         text: The decoded text, with its line ends as they are.
         language: As in ``Document.language``.
         options: Lengths and preferences.
+        headings: As in ``DocumentText.headings``.
     """
     if not text:
         return []
     overlap = min(options.overlap, options.size // 2, options.size - 2)
-    markdown = language == "markdown"
+    is_structured = headings is not None or language == "markdown"
     limits = Limits(
         whole=options.size,
         part=options.size - overlap,
-        structure=options.code_aware or markdown,
-        words=options.respect_word_boundaries,
+        structure=options.code_aware or is_structured,
+        words=options.respect_word_boundaries or headings is not None,
     )
     parsed = language if options.code_aware and len(text) <= _MAX_PARSED else None
-    if markdown:
+    if headings is not None:
+        pieces = split_sections(text, headings, limits)
+    elif is_structured:
         pieces = split_markdown(text, limits)
     elif parsed is not None and parsed in GRAMMARS:
         pieces = split_code(text, parsed, limits)
     else:
         pieces = cut_text(text, 0, len(text), limits)
-    return _to_chunks(text, absorb_blanks(text, pieces, limits), overlap, limits)
+    chunks = _to_chunks(text, absorb_blanks(text, pieces, limits), overlap, limits)
+    return chunks if headings is None else _without_blank_edges(chunks)
 
 
 def _to_chunks(text: str, pieces: list[Piece], overlap: int, limits: Limits) -> list[Chunk]:
@@ -157,6 +182,31 @@ def _to_chunks(text: str, pieces: list[Piece], overlap: int, limits: Limits) -> 
         chunks.append(Chunk(i, text[first:end], first_line, last_line, first, end, symbol, kind))
         previous = start
     return chunks
+
+
+def _without_blank_edges(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """Take the blank lines off both ends of chunks, and leave out the chunks of nothing else."""
+    kept: list[Chunk] = []
+    for chunk in chunks:
+        leading = _BLANK_LINES.match(chunk.text)
+        assert leading is not None
+        text = chunk.text[leading.end() :].rstrip()
+        if not text:
+            continue
+        first_line = chunk.start_line + leading[0].count("\n")
+        start = chunk.start_char + leading.end()
+        kept.append(
+            replace(
+                chunk,
+                ord=len(kept),
+                text=text,
+                start_line=first_line,
+                end_line=first_line + text.count("\n"),
+                start_char=start,
+                end_char=start + len(text),
+            )
+        )
+    return kept
 
 
 def _overlap_start(text: str, earliest: int, start: int, limits: Limits) -> int:

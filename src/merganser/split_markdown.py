@@ -1,26 +1,21 @@
-"""Split Markdown by its headings.
+"""Find the headings of Markdown and split it there.
 
-A section that fits stays whole with its subsections; small sections of one parent share a piece; a
-long one is cut at its subsections, then at paragraphs. The symbol is the path of headings, such as
-``Install > Linux``. ATX and setext headings count; what stands in fenced or indented code, in HTML
-comments or in front matter does not. An outline is read here, not a rendering, so a line-by-line
-reading is enough and no parser is needed.
+ATX and setext headings count; what stands in fenced or indented code, in HTML comments or in front
+matter does not. Headings are read here, not a rendering, so a line-by-line reading is enough and no
+parser is needed.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from merganser.packing import Unit, pack
-from merganser.split_text import Limits, Piece, cut_text
+from merganser.outline import Heading, split_sections
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from merganser.packing import Group
+    from merganser.split_text import Limits, Piece
 
 # Lines that can matter: fences, ATX headings, setext underlines, comment starts and ends.
 _MARK = re.compile(
@@ -34,72 +29,15 @@ _CLOSING_HASHES = re.compile(r"(?:^|[ \t]+)#+[ \t]*$")
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(?:.*\r?\n)*?(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)")
 # What cannot be the text of a setext heading: lists, quotes, tables, headings, code, blank lines.
 _NOT_A_TITLE = re.compile(r"^(?: {4}|\t|\s*$| {0,3}(?:[-*+>#|]|\d+[.)]\s))")
-_SEPARATOR = " > "
-
-
-@dataclass(slots=True)
-class _Section:
-    """One heading with what stands under it; the root has no title."""
-
-    level: int
-    title: str
-    start: int
-    end: int = 0
-    children: list[_Section] = field(default_factory=list["_Section"])
 
 
 def split_markdown(text: str, limits: Limits) -> list[Piece]:
     """Tile the text with pieces along its headings."""
-    return _split_section(text, _outline(text), "", limits)
+    return split_sections(text, _headings(text), limits)
 
 
-def _split_section(text: str, section: _Section, path: str, limits: Limits) -> list[Piece]:
-    """Tile one section; its pieces bear the heading path down to it or to its subsections.
-
-    Recursion is bounded by the six levels of headings.
-    """
-    first = section.children[0].start if section.children else section.end
-    kind = "section" if path else "text"
-    items: list[Unit | Group] = []
-    if first - section.start > limits.whole:
-        items.append(cut_text(text, section.start, first, limits, symbol=path, kind=kind))
-    elif first > section.start:
-        items.append(Unit(section.start, first, path, kind, opens=False))
-    for child in section.children:
-        inner = _SEPARATOR.join(part for part in (path, child.title) if part)
-        if child.end - child.start <= limits.whole:
-            items.append(Unit(child.start, child.end, inner, "section", opens=True))
-        else:
-            items.append(_split_section(text, child, inner, limits))
-    return pack(items, limits.whole, limits, name=_common_path) if items else []
-
-
-def _common_path(paths: Iterable[str]) -> str:
-    """Name a piece of several sections by the headings above all of them, or by the first."""
-    named = [path.split(_SEPARATOR) for path in paths if path]
-    if not named:
-        return ""
-    shared = itertools.takewhile(lambda level: len(set(level)) == 1, zip(*named, strict=False))
-    return _SEPARATOR.join([level[0] for level in shared] or named[0])
-
-
-def _outline(text: str) -> _Section:
-    """Read the headings into a tree of sections that tile the text."""
-    root = _Section(0, "", 0, len(text))
-    open_sections = [root]
-    for level, title, start in _headings(text):
-        while open_sections[-1].level >= level:
-            open_sections.pop().end = start
-        section = _Section(level, title, start)
-        open_sections[-1].children.append(section)
-        open_sections.append(section)
-    for section in open_sections:
-        section.end = len(text)
-    return root
-
-
-def _headings(text: str) -> Iterator[tuple[int, str, int]]:
-    """Yield level, title and position of every heading, in order."""
+def _headings(text: str) -> Iterator[Heading]:
+    """Yield every heading, in order."""
     front = _FRONT_MATTER.match(text)
     at = front.end() if front else 0
     while mark := _MARK.search(text, at):
@@ -111,10 +49,10 @@ def _headings(text: str) -> Iterator[tuple[int, str, int]]:
             at = len(text) if closing < 0 else closing + 3
         elif mark["hashes"] is not None:
             title = _CLOSING_HASHES.sub("", mark["title"].strip()).strip()
-            yield len(mark["hashes"]), title, mark.start()
+            yield Heading(len(mark["hashes"]), title, mark.start())
         elif (title := _setext_title(text, mark)) is not None:
             start = text.rfind("\n", 0, max(mark.start() - 1, 0)) + 1
-            yield (1 if mark["underline"][0] == "=" else 2), title, start
+            yield Heading(1 if mark["underline"][0] == "=" else 2, title, start)
 
 
 def _fence_end(text: str, opening: re.Match[str]) -> int:

@@ -23,8 +23,8 @@ _BINARY_SUFFIXES = frozenset(
         # pictures, sound, film, fonts
         "avif bmp gif heic icns ico jpeg jpg png psd tif tiff webp",
         "aac avi flac m4a mkv mov mp3 mp4 ogg wav webm eot otf ttf woff woff2",
-        # documents that are no text
-        "doc docx odt pdf ppt pptx xls xlsx",
+        # documents that are no text, and that nothing here reads
+        "doc docx odt ppt pptx xls xlsx",
         # data and models
         "arrow bin db db3 duckdb feather gguf h5 joblib npy npz onnx parquet pickle pkl pt pth",
         "safetensors sqlite sqlite3 tflite mmdb rdb",

@@ -62,10 +62,12 @@ def forecast(survey: Survey) -> Forecast:
 
 def _texts(document: Document, chunking: ChunkingOptions) -> Iterator[str]:
     try:
-        text = read_document(document).text
+        read = read_document(document)
     except (SkipDocument, OSError):
         return
-    for chunk in split_document(text, language=document.language, options=chunking):
+    for chunk in split_document(
+        read.text, language=document.language, options=chunking, headings=read.headings
+    ):
         yield chunk.text
 
 

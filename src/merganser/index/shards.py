@@ -264,7 +264,9 @@ def _read_files(workspace: Workspace, shard: Shard) -> _Work:
 def _read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcome, list[Chunk]]:
     try:
         read = read_document(document)
-        chunks = split_document(read.text, language=document.language, options=options)
+        chunks = split_document(
+            read.text, language=document.language, options=options, headings=read.headings
+        )
     except SkipDocument as skip:
         # A file that cannot be read now may be fine at the next run: a failure, not a skip.
         status = "failed" if skip.reason == "unreadable" else "skipped"

@@ -191,7 +191,8 @@ class _Comparison:
             if seen is not None and not _is_same(document, seen):
                 seen = None
             if row is None:
-                self._take_unknown(document, seen)
+                # What the old rules skipped may be worth reading under the new ones.
+                self._take_unknown(document, None if redo else seen)
             elif redo:
                 self.changed.append(document)
             else:

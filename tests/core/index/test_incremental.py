@@ -164,6 +164,19 @@ def test_changed_chunking_does_everything_again_and_reuses_equal_texts(small: Co
     assert small.embedded() == []
 
 
+def test_what_was_skipped_is_looked_at_again_when_everything_is_done_again(small: Corpus):
+    small.write("page.html", "<script>app()</script>")
+    assert "empty" in {skip.reason for skip in small.index().skipped}
+    observed = small.folder / "observed.json"
+    assert '"empty"' in observed.read_text("utf-8")
+    observed.write_text(observed.read_text("utf-8").replace('"empty"', '"minified"'), "utf-8")
+
+    small.change(chunking=ChunkingOptions(size=400, overlap=0))
+
+    reasons = {skip.path: skip.reason for skip in small.index().skipped}
+    assert reasons["page.html"] == "empty"
+
+
 def test_changed_model_embeds_everything_and_switching_back_nothing(small: Corpus):
     before = small.rows()
     small.embedder.fingerprint = "b" * 64

@@ -40,10 +40,12 @@ def test_every_file_is_large_enough_a_sample(corpus: list[tuple[Document, Docume
     assert len(python) > 500
 
 
-def test_the_joined_chunks_are_the_bytes_of_every_file(
+def test_the_joined_chunks_are_the_bytes_of_every_text_file(
     corpus: list[tuple[Document, DocumentText]],
 ):
     for document, read in corpus:
+        if read.headings is not None:
+            continue  # of HTML the text is read out
         chunks = split_document(read.text, language=document.language, options=OPTIONS)
 
         joined = "".join(chunk.text for chunk in chunks)

@@ -1,0 +1,98 @@
+"""Read the text of PDF files, page by page.
+
+The law: line k of the text is page k of the file, so what are lines elsewhere are pages here:
+``manual.pdf:3-4`` cites pages 3 and 4. Pages are sections named ``page 3``.
+
+The reader is pdfium, by the extra ``pdf``; without it no PDF is a document.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from merganser.errors import SkipDocument
+from merganser.outline import Heading
+
+MISSING = "PDF files need an extra: pip install 'merganser[pdf]'"
+"""Why PDF files are skipped where the extra is missing."""
+
+# pdfium keeps global state and must not be entered by two threads.
+_PDFIUM = threading.Lock()
+# pdfium writes U+FFFE, or U+0002 in older files, where a line ends in a hyphen inside a word.
+_HYPHEN = re.compile("[\ufffe\x02]\\s*")
+_PASSWORD_WANTED = 4  # FPDF_ERR_PASSWORD
+_UNPRINTABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\uffff\ud800-\udfff]")
+
+
+@cache
+def can_read_pdf() -> bool:
+    """Tell whether the extra ``pdf`` is installed, without importing it."""
+    return find_spec("pypdfium2") is not None
+
+
+def read_pdf(data: bytes) -> tuple[str, tuple[Heading, ...]]:
+    """Give the text of a PDF file with its pages as headings.
+
+    Args:
+        data: The file.
+
+    Returns:
+        One line a page, blank for a page without text, and a heading for each of the others.
+
+    Raises:
+        SkipDocument: ``extra`` without pdfium; ``encoding`` when it is damaged or needs a password;
+            ``empty`` when no page holds text, as in scans.
+    """
+    if not can_read_pdf():
+        raise SkipDocument("extra", MISSING)
+    pages = [_one_line(page) for page in _read_pages(data)]
+    if not any(pages):
+        count = f"{len(pages)} pages hold" if len(pages) != 1 else "only page holds"
+        raise SkipDocument("empty", f"its {count} no text; a scan needs text recognition first")
+    headings: list[Heading] = []
+    start = 0
+    for number, page in enumerate(pages, 1):
+        if page:
+            headings.append(Heading(1, f"page {number}", start))
+        start += len(page) + 1
+    return "\n".join(pages) + "\n", tuple(headings)
+
+
+def _read_pages(data: bytes) -> list[str]:
+    pdfium: Any = import_module("pypdfium2")
+    with _PDFIUM:
+        try:
+            file = pdfium.PdfDocument(data)
+        except pdfium.PdfiumError as error:
+            if error.err_code == _PASSWORD_WANTED:
+                raise SkipDocument("encoding", "it needs a password") from error
+            raise SkipDocument("encoding", f"not a PDF file that can be read: {error}") from error
+        try:
+            return [_read_page(file, number) for number in range(len(file))]
+        except pdfium.PdfiumError as error:
+            raise SkipDocument("encoding", f"a page cannot be read: {error}") from error
+        finally:
+            file.close()
+
+
+def _read_page(file: Any, number: int) -> str:
+    """Give a page's text, of what is visible on it."""
+    page = file[number]
+    try:
+        text = page.get_textpage()
+        try:
+            return text.get_text_bounded()
+        finally:
+            text.close()
+    finally:
+        page.close()
+
+
+def _one_line(page: str) -> str:
+    """Join the lines of a page, and the words that their ends parted."""
+    return " ".join(_UNPRINTABLE.sub(" ", _HYPHEN.sub("", page)).split())

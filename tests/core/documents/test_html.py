@@ -1,0 +1,148 @@
+"""What is read of an HTML file, and where it says it stands."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merganser.documents import read_document, scan_documents
+from merganser.errors import SkipDocument
+from merganser.html_text import read_html
+from merganser.split import Chunk, ChunkingOptions, split_document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE = """\
+<!DOCTYPE html>
+<html><head><title>Ducks &amp; divers</title>
+<style>p { color: red }</style>
+<script>
+  if (a < b) document.write("<p>never shown</p>");
+</script></head>
+<body>
+<nav><ul><li><nav>deep</nav><li>Home</ul></nav>
+<div role="navigation">Side<div>bar</div></div>
+<h1>Mergansers<a class="headerlink" href="#m">¶</a></h1>
+<p>They <em>di</em>ve
+for&nbsp;fish.<p>Next one.</p>
+
+<h2>Food
+</h2><table><tr><td>roach</td><td>perch</td></tr></table>
+<pre>
+def dive():
+    # a comment, no heading
+</pre>
+<h2>Range</h2>
+From A&#10;to B, R&D.
+</body></html>
+"""
+
+
+def chunks_of(folder: Path, source: str | bytes, size: int = 60) -> list[Chunk]:
+    (folder / "page.html").write_bytes(source.encode() if isinstance(source, str) else source)
+    (document,) = scan_documents(["page.html"], base=folder).documents
+    read = read_document(document)
+    options = ChunkingOptions(size=size, overlap=0)
+    return split_document(
+        read.text, language=document.language, options=options, headings=read.headings
+    )
+
+
+def test_each_line_holds_what_is_shown_of_it():
+    text, headings = read_html(PAGE)
+
+    shown = {number: line for number, line in enumerate(text.split("\n"), 1) if line}
+    assert shown == {
+        2: "Ducks & divers",
+        10: "Mergansers¶",
+        11: "They dive",
+        12: "for fish. Next one.",
+        14: "Food",
+        15: "roach perch",
+        17: "def dive():",
+        18: "    # a comment, no heading",
+        20: "Range",
+        21: "From A to B, R&D.",
+    }
+    assert text.count("\n") == PAGE.count("\n")
+    assert [(h.level, h.title) for h in headings] == [(1, "Mergansers"), (2, "Food"), (2, "Range")]
+
+
+def test_chunks_bear_headings_and_the_lines_of_the_file(tmp_path: Path):
+    chunks = chunks_of(tmp_path, PAGE)
+
+    assert [(c.symbol, c.start_line, c.end_line) for c in chunks] == [
+        ("", 2, 2),
+        ("Mergansers", 10, 12),
+        ("Mergansers > Food", 14, 18),
+        ("Mergansers > Range", 20, 21),
+    ]
+    assert all(c.text.strip("\n") == c.text for c in chunks)
+
+
+def test_a_page_on_one_line_is_cut_at_its_headings(tmp_path: Path):
+    page = "<h1>One</h1><p>" + "words " * 30 + "</p><h1>Two</h1><p>" + "more " * 2000
+
+    chunks = chunks_of(tmp_path, page, size=200)
+
+    assert {c.symbol for c in chunks} == {"One", "Two"}
+    assert {(c.start_line, c.end_line) for c in chunks} == {(1, 1)}
+    assert not [c for c in chunks if c.text.split()[0] not in {"One", "Two", "words", "more"}]
+
+
+def test_a_declared_charset_is_heeded(tmp_path: Path):
+    page = '<meta charset="koi8-r"><p>утка'.encode("koi8-r")
+
+    assert [c.text for c in chunks_of(tmp_path, page)] == ["утка"]
+
+
+@pytest.mark.parametrize("page", ["<script>app()</script><div id=app></div>", "<nav>Home</nav>"])
+def test_a_page_that_shows_nothing_is_skipped_as_empty(tmp_path: Path, page: str):
+    with pytest.raises(SkipDocument) as caught:
+        chunks_of(tmp_path, page)
+
+    assert caught.value.reason == "empty"
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *("<p>", "</p>", "<b>", "</b>", "<h1>", "</h1>", "<h3 id=x>", "</h3>", "<br/>", "<pre>"),
+        *("</pre>", "<nav>", "</nav>", "<script>", "</script>", "<!-- \n -->", "<![CDATA[", "]]>"),
+        *("<a href='\n'>", "</a>", "<", ">", "&", "&amp;", "&#10;", "&lt", "<?php\n?>", "<!", "</"),
+        *("\n", "\r\n", "\n\n\n\n", "\r", " ", "\t", "\x85", "\u2028", "title='", '"', "<td\n>"),
+    ]
+)
+WORD = re.compile(r"w(\d+)w")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    parts=st.lists(st.one_of(FRAGMENTS, st.just("WORD")), max_size=60),
+    size=st.integers(2, 90),
+    overlap=st.integers(0, 30),
+)
+def test_whatever_is_shown_stands_on_its_line(parts: list[str], size: int, overlap: int):
+    source = "".join(f"w{n}w" if part == "WORD" else part for n, part in enumerate(parts))
+    lines = {m[0]: source.count("\n", 0, m.start()) + 1 for m in WORD.finditer(source)}
+
+    text, headings = read_html(source)
+    options = ChunkingOptions(size=size, overlap=overlap)
+    chunks = split_document(text, language="html", options=options, headings=headings)
+
+    assert text.count("\n") == source.count("\n")
+    assert {m[0]: text.count("\n", 0, m.start()) + 1 for m in WORD.finditer(text)}.items() <= (
+        lines.items()
+    )
+    assert all(text[h.start :].startswith(h.title.split()[0]) for h in headings)
+    for chunk in chunks:
+        assert chunk.text == text[chunk.start_char : chunk.end_char]
+        assert chunk.text.strip()
+        assert chunk.start_line == text.count("\n", 0, chunk.start_char) + 1
+        assert chunk.end_line == text.count("\n", 0, chunk.end_char - 1) + 1
+    covered = {at for c in chunks for at in range(c.start_char, c.end_char)}
+    assert all(text[at].isspace() for at in range(len(text)) if at not in covered)
