@@ -352,11 +352,15 @@ _EDIT = st.one_of(
     st.tuples(st.just("write"), _NAMES, _TEXTS),
     st.tuples(st.just("remove"), _NAMES, st.just("")),
     st.tuples(st.just("move"), _NAMES, _NAMES),
+    st.tuples(
+        st.just("ignore"), st.just(".gitignore"), st.sampled_from(["*.md\n", "d/\n", "f1.*\n", ""])
+    ),
+    st.tuples(st.just("cut"), st.just(""), st.sampled_from(["40", "80", "200"])),
 )
 
 
 @settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(runs=st.lists(st.lists(_EDIT, max_size=6), min_size=1, max_size=5))
 def test_incremental_equals_full(
@@ -385,7 +389,9 @@ def test_incremental_equals_full(
 
 def _apply(corpus: Corpus, kind: str, name: str, argument: str, age: int) -> None:
     exists = (corpus.root / name).exists()
-    if kind == "write":
+    if kind == "cut":
+        corpus.change(chunking=replace(corpus.definition.chunking, size=int(argument)))
+    elif kind in ("write", "ignore"):
         corpus.write(name, argument, seconds_ago=1000 - age)
     elif kind == "remove" and exists:
         corpus.remove(name)
