@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -221,6 +222,44 @@ def test_full_disk_leaves_the_served_snapshot(small: Corpus):
             small.index()
         with small.open() as snapshot:
             assert snapshot.file_count == 12
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+@pytest.mark.parametrize("room", [0, 200_000, 800_000])
+def test_disk_that_fills_while_texts_are_embedded(small: Corpus, room: int):
+    """With less and less room the journal, the chunks of a shard and the build meet the end."""
+    if os.geteuid() != 0:
+        pytest.skip("a disk of its own needs root")
+    disk = small.root / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(disk)]
+    if subprocess.run(command, check=False).returncode:
+        pytest.skip("this system allows no mount")
+    filler = disk / "filler"
+
+    def fill(_: Sequence[str]) -> None:
+        if not filler.exists():
+            with filler.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - room)
+
+    try:
+        small.change(folder=disk / "index", docs=("src",))
+        small.index()
+        old = small.rows()
+        for i in range(40):
+            lines = (f"def new_{i}_{n}(y):\n    return y * {n}\n" for n in range(60))
+            small.write(f"src/new_{i}.py", "\n".join(lines))
+        small.embedder.before = fill
+
+        with pytest.raises(StoreError, match="No space left on device|disk"):
+            small.index()
+
+        assert filler.exists()
+        assert small.rows() == old
+        small.embedder.before = None
+        filler.unlink()
+        assert (small.index().added, len(list_snapshots(small.folder))) == (40, 2)
     finally:
         subprocess.run(["umount", str(disk)], check=False)
 
