@@ -233,7 +233,16 @@ class Schedule:
     def __str__(self) -> str:
         if self.cron:
             return f"cron {self.cron} ({self.timezone})"
-        return "when files change" if self.watch else f"every {self.interval}"
+        return "when files change" if self.watch else f"every {_show_interval(self.interval)}"
+
+
+def _show_interval(interval: timedelta | None) -> str:
+    """Write an interval as people do in YAML, in the largest unit that leaves no rest."""
+    seconds = interval.total_seconds() if interval else 0.0
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

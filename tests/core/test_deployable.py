@@ -89,7 +89,7 @@ def test_a_comment_is_no_change_and_a_schedule_is_one(file: Path) -> None:
     changes = {change.full_name: change for change in compare(wanted(file), there)}
 
     assert changes["shop.often/shop"].action == "update"
-    assert "schedule: every 0:15:00 -> every 0:20:00" in changes["shop.often/shop"].reasons
+    assert "schedule: every 15m -> every 20m" in changes["shop.often/shop"].reasons
 
 
 def test_a_removed_flow_retires_and_others_configs_are_left_alone(file: Path) -> None:

@@ -84,6 +84,6 @@ def test_schedules_and_order_are_shown(load: Load):
     )
 
     lines = [" ".join(line.split()) for line in render_check(config).splitlines()]
-    assert "often index a every 0:15:00" in lines
+    assert "often index a every 15m" in lines
     assert "soon index a when files change" in lines
     assert "then batch root after often" in lines
