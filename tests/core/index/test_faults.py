@@ -252,7 +252,7 @@ def test_disk_that_fills_while_texts_are_embedded(small: Corpus, room: int):
             small.write(f"src/new_{i}.py", "\n".join(lines))
         small.embedder.before = fill
 
-        with pytest.raises(StoreError, match="No space left on device|disk"):
+        with pytest.raises(StoreError, match=r"No space left on device|disk"):
             small.index()
 
         assert filler.exists()
