@@ -1,15 +1,17 @@
 """Measure the embedding pipeline against what the server itself can do for the same texts.
 
-    python benchmarks/bench_embed.py [TREE] [--files N] [--only PROFILE]
+    python benchmarks/bench_embed.py [TREE] [--texts N] [--only PROFILE]
 
 The pipeline is what an index run uses: shards of 512 texts from four threads through one
 ``EmbedService``, which finds the request size and the concurrency by itself. Beside it stands the
 best fixed client: length-sorted requests of a fixed size, a fixed number in flight. Its settings
-are tried on a part of the texts, the two best on all, between two runs of the pipeline.
+are tried on a part of the texts, the best on all, between two runs of the pipeline.
 
 Three servers are simulated (real HTTP, hashed vectors, time as the profile says): ``one-slot``,
 ``eight-slots`` and ``slowing``, which loses six slots after half of the texts. ``real`` is the
-embedded runner with real weights, on this machine's processors.
+embedded runner with real weights, on this machine's processors. They work side by
+side, as they mostly sleep; each is a process of its own, and so is its client. ``real`` has every
+24th text. Without options it takes four minutes.
 """
 
 from __future__ import annotations
@@ -18,22 +20,24 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
 import statistics
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from free_runner import MODEL, FreeEmbeddings, read_body
+import httpx
+from free_runner import MODEL, FreeEmbeddings, read_body, serve, served
 
 from merganser.documents import read_document, scan_documents
 from merganser.embed import Embedder
 from merganser.embed_pace import forget_paces
 from merganser.embed_service import EmbedService
-from merganser.embedded.server import EmbeddedRunner
 from merganser.errors import SkipDocument
 from merganser.model_runner import ModelRunner, ServedModel
 from merganser.resolve import ModelRef
@@ -45,9 +49,10 @@ if TYPE_CHECKING:
 SHARD_TEXTS = 512
 SHARDS_AT_A_TIME = 4
 CHARACTERS_PER_TOKEN = 4
-SIZES = (1_024, 4_096, 16_384, 32_768)
-CONCURRENCIES = (1, 2, 4, 8, 16)
+SIZES = (4_096, 16_384, 32_768)
 SCREENED_SHARE = 10
+REAL_SHARE = 24
+_BEGIN = "/begin/"
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class Profile:
 PROFILES = {
     "one-slot": Profile(1, 0.01, 1 / 50_000),
     "eight-slots": Profile(8, 0.1, 1 / 10_000, repeat=2),
-    "slowing": Profile(8, 0.1, 1 / 10_000, slots_later=2, repeat=2),
+    "slowing": Profile(8, 0.1, 1 / 10_000, slots_later=2),
 }
 
 
@@ -84,17 +89,22 @@ class PacedEmbeddings:
         self._profile = profile
         self._busy = 0
         self._left = asyncio.Condition()
-        self.texts = 0
-        self.texts_until_later = 0
+        self._texts = self._texts_until_later = 0
 
     @property
     def _slots(self) -> int:
         later = self._profile.slots_later
-        return later if later and self.texts > self.texts_until_later else self._profile.slots
+        return later if later and self._texts > self._texts_until_later else self._profile.slots
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Wait for a slot, and in it; then answer."""
-        if not scope.get("path", "").endswith("/v1/embeddings"):
+        path = scope.get("path", "")
+        if path.startswith(_BEGIN):
+            self._texts, self._texts_until_later = 0, int(path.removeprefix(_BEGIN)) // 2
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        if not path.endswith("/v1/embeddings"):
             await self._app(scope, receive, send)
             return
         body = await read_body(receive)
@@ -110,7 +120,7 @@ class PacedEmbeddings:
         finally:
             async with self._left:
                 self._busy -= 1
-                self.texts += len(texts)
+                self._texts += len(texts)
                 self._left.notify_all()
 
         async def replay() -> dict[str, Any]:
@@ -123,16 +133,24 @@ def main() -> None:
     """Measure the chosen profiles and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tree", type=Path, nargs="?", help="default: the installed Prefect package")
-    parser.add_argument("--files", type=int, help="take only every n-th file, so many in all")
+    parser.add_argument("--texts", type=int, default=8_000, help="how many are taken, at most")
     parser.add_argument("--only", choices=[*PROFILES, "real"], action="append")
+    parser.add_argument("--serve", choices=[*PROFILES, "real"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    texts = read_texts(arguments.tree or default_tree(), arguments.files)
+    if arguments.serve:
+        profile = PROFILES.get(arguments.serve)
+        serve(*([partial(PacedEmbeddings, profile=profile)] if profile else []))
+        return
+    texts = read_texts(arguments.tree or default_tree(), arguments.texts)
     print(f"{len(texts):,} texts, {sum(map(len, texts)):,} characters\n")
     print("| server | texts/s: pipeline | best fixed | its tokens x requests | pipeline / best |")
     print("| --- | ---: | ---: | ---: | ---: |")
-    for name in arguments.only or [*PROFILES, "real"]:
-        profile = PROFILES.get(name)
-        print(measure(name, profile, texts * (profile.repeat if profile else 1)), flush=True)
+    chosen: Sequence[str] = arguments.only or [*PROFILES, "real"]
+    with ProcessPoolExecutor(len(PROFILES)) as pool:
+        for row in pool.map(partial(measure, texts), [name for name in chosen if name != "real"]):
+            print(row, flush=True)
+    if "real" in chosen:
+        print(measure(texts, "real"), flush=True)
 
 
 def default_tree() -> Path:
@@ -142,14 +160,13 @@ def default_tree() -> Path:
     return Path(prefect.__file__).parent
 
 
-def read_texts(tree: Path, files: int | None) -> list[str]:
-    """Cut the Python and Markdown files of a tree as the demo does."""
+def read_texts(tree: Path, most: int) -> list[str]:
+    """Cut the Python and Markdown files of a tree as the demo does; give every n-th text."""
     options = ChunkingOptions(size=1000, overlap=0, code_aware=True)
     scan = scan_documents((".",), base=tree, respect_vcs=False, exclude=())
     documents = [d for d in scan.documents if d.path.endswith((".py", ".md"))]
-    step = max(1, len(documents) // files) if files else 1
     texts: list[str] = []
-    for document in documents[::step][:files]:
+    for document in documents:
         try:
             read = read_document(document)
         except SkipDocument:
@@ -158,42 +175,35 @@ def read_texts(tree: Path, files: int | None) -> list[str]:
             read.text, language=document.language, options=options, headings=read.headings
         )
         texts += (chunk.text for chunk in chunks)
-    return texts
+    return texts[:: -(-len(texts) // most)]
 
 
-def measure(name: str, profile: Profile | None, texts: Sequence[str]) -> str:
+def measure(texts: Sequence[str], name: str) -> str:
     """Give the table's row of one server; seconds of the pipeline and of the best fixed client."""
-    pacers: list[PacedEmbeddings] = []
-
-    def wrap(app: Any) -> Any:
-        assert profile is not None
-        pacers.append(PacedEmbeddings(app, profile))
-        return pacers[-1]
-
-    with EmbeddedRunner(pulled=[MODEL], middleware=[wrap] if profile else []) as runner:
+    profile = PROFILES.get(name)
+    texts = [*texts] * profile.repeat if profile else texts[::REAL_SHARE]
+    with served(__file__, "--serve", name) as (url, _):
 
         def begin(count: int) -> None:
-            for pacer in pacers:
-                pacer.texts, pacer.texts_until_later = 0, count // 2
+            if profile is not None:
+                httpx.get(f"{url}{_BEGIN}{count}", trust_env=False).raise_for_status()
 
-        asyncio.run(send_fixed(runner.url, texts[:8], 1_024, 1))  # loads the model
+        asyncio.run(send_fixed(url, texts[:8], 1_024, 1))  # loads the model
         part = texts[:: 1 if len(texts) < SHARD_TEXTS else SCREENED_SHARE]
         screened: list[tuple[float, int, int]] = []
-        for tokens, requests in itertools.product(SIZES, CONCURRENCIES):
-            if profile is None and requests > 4:
-                continue
+        # Fewer than the slots leave some idle, more than twice as many only wait.
+        slots = profile.slots if profile else os.cpu_count() or 1
+        for tokens, requests in itertools.product(SIZES, (slots, 2 * slots)):
             begin(len(part))
-            screened.append((timed_fixed(runner.url, part, tokens, requests), tokens, requests))
-        pipeline: list[float] = []
-        fixed: list[tuple[float, int, int]] = []
-        for _, tokens, requests in [*sorted(screened)[:2], (0.0, 0, 0)]:
-            begin(len(texts))
-            pipeline.append(timed_pipeline(runner.url, texts))
-            if tokens:
-                begin(len(texts))
-                seconds = timed_fixed(runner.url, texts, tokens, requests)
-                fixed.append((seconds, tokens, requests))
-    ours, (best, tokens, requests) = statistics.median(pipeline), min(fixed)
+            screened.append((timed_fixed(url, part, tokens, requests), tokens, requests))
+        _, tokens, requests = min(screened)
+        begin(len(texts))
+        pipeline = [timed_pipeline(url, texts)]
+        begin(len(texts))
+        best = timed_fixed(url, texts, tokens, requests)
+        begin(len(texts))
+        pipeline.append(timed_pipeline(url, texts))
+    ours = statistics.median(pipeline)
     rates = f"{len(texts) / ours:,.1f} | {len(texts) / best:,.1f}"
     return f"| {name} | {rates} | {tokens:,} x {requests} | {ours / best:.3f} |"
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import sys
@@ -28,7 +29,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from free_runner import DIMENSIONS, counted_texts, free_runner, hash_vectors
+from free_runner import DIMENSIONS, counted, free_runner, hash_vectors
 from measuring import default_tree, medians, print_table, run_measured, service_cpu
 
 from merganser.server import ensure_server
@@ -160,13 +161,16 @@ def _measure_command(root: Path, server: int, url: str) -> dict[str, Any]:
     measured = run_measured(words, folder=root)
     time.sleep(2)  # the server records events a little later
     report = json.loads(measured.output)["indexes"][0]
+    told = {"texts": report["texts_embedded"], "requests": math.nan}
+    sent = counted(url) if url else told
     return {
         "cpu": measured.cpu,
         "wall": measured.wall,
         "rss": measured.rss,
         "written": measured.written,
         "server": service_cpu(server) - before,
-        "embedded": counted_texts(url) if url else report["texts_embedded"],
+        "embedded": sent["texts"],
+        "requests": sent["requests"],
         "published": report["bytes_written"] / 1e6,
         "embed seconds": json.loads(measured.output)["embed_seconds"],
     }
@@ -270,7 +274,8 @@ def _print_rounds(rounds: Sequence[Sequence[dict[str, Any]]], *, engine_only: bo
     print(f"\nmedian of {len(rounds)}; CPU in seconds, memory and disk in MB\n")
     if not engine_only:
         print("The command, with a running Prefect server (its CPU beside it):\n")
-        names = ("cpu", "server", "wall", "rss", "embedded", "stale", "published", "written")
+        names = ("cpu", "server", "wall", "rss", "embedded", "requests", "stale", "published",
+                 "written")  # fmt: skip
         _print_phases(phases, names)
     print("\nThe engine alone on the same files (process: with imports and embedder):\n")
     _print_phases(phases, ("engine", "engine process", "engine rss", "engine embedded",

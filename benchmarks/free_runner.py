@@ -3,8 +3,8 @@
 It is the embedded runner with one path answered before it reaches an engine: embeddings are a hash
 of the text, normalised. What a command spends against it is the engine's cost and the client's
 share of HTTP, JSON and base64, none of a model. ``GET /counted`` tells how many texts were
-embedded since the last call, the eight canaries of each run left out. The address is printed on
-the first line of standard output.
+embedded since the last call and in how many requests, the eight canaries of each run left out. The
+address is printed on the first line of standard output.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from merganser.index.model import CANARY_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -46,19 +47,22 @@ class FreeEmbeddings:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._texts = 0
+        self._texts = self._requests = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request, or hand it on."""
         path = scope.get("path", "")
         if path == "/counted":
-            counted, self._texts = self._texts, 0
-            await _send_json(send, {"texts": counted})
+            counted = {"texts": self._texts, "requests": self._requests}
+            self._texts = self._requests = 0
+            await _send_json(send, counted)
         elif path.endswith("/v1/embeddings"):
             document = json.loads(await read_body(receive))
             texts = document["input"]
             texts = [texts] if isinstance(texts, str) else texts
-            self._texts += sum(text not in CANARY_TEXTS for text in texts)
+            texts_counted = sum(text not in CANARY_TEXTS for text in texts)
+            self._texts += texts_counted
+            self._requests += texts_counted > 0
             await _send_json(send, _answer(document, texts))
         else:
             await self._app(scope, receive, send)
@@ -92,33 +96,39 @@ async def _send_json(send: Any, value: object) -> None:
 
 
 @contextmanager
-def free_runner() -> Generator[tuple[str, int]]:
-    """Run it in a process of its own; give its address and process id."""
+def served(*words: str) -> Generator[tuple[str, int]]:
+    """Run a script that serves in a process of its own; give its address and process id."""
     with subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         if not url:
-            raise SystemExit("the free runner did not start")
+            raise SystemExit(f"{words[0]} did not start")
         try:
             yield url, process.pid
         finally:
             process.terminate()
 
 
-def counted_texts(url: str) -> int:
-    """Give the number of texts that were embedded since the last call."""
-    return int(httpx.get(f"{url}/counted", trust_env=False).json()["texts"])
+def free_runner() -> AbstractContextManager[tuple[str, int]]:
+    """Run the free runner in a process of its own; give its address and process id."""
+    return served(__file__)
 
 
-def main() -> None:
-    """Serve until the parent goes."""
-    with EmbeddedRunner(pulled=[MODEL], middleware=[FreeEmbeddings]) as runner:
+def counted(url: str) -> dict[str, int]:
+    """Give the numbers of ``texts`` embedded and of ``requests`` since the last call."""
+    answer: dict[str, int] = httpx.get(f"{url}/counted", trust_env=False).json()
+    return answer
+
+
+def serve(*middleware: Any) -> None:
+    """Serve with this before the embedded runner until the parent goes."""
+    with EmbeddedRunner(pulled=[MODEL], middleware=middleware) as runner:
         print(runner.url, flush=True)
         while sys.stdin.read(1):
             time.sleep(1)
 
 
 if __name__ == "__main__":
-    main()
+    serve(FreeEmbeddings)

@@ -203,10 +203,7 @@ class Embedder:
             sent_in, has_plenty, began = pace.round, self._queue.has_plenty, monotonic()
             answer = await self._runner.embed(self._model.model, texts, retry=NO_RETRY)
             pace.counted(characters, answer.prompt_tokens)
-            if has_plenty:
-                pace.answered(sent_in, characters, monotonic() - began)
-            else:
-                pace.starved(sent_in)
+            pace.answered(sent_in, characters, monotonic() - began, is_fed=has_plenty)
             return answer
 
         def note(_error: TransientError) -> None:

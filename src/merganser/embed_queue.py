@@ -139,9 +139,11 @@ class EmbedQueue:
             call.receive([batch[row][1] for row in rows], vectors[rows])
 
     def _take_batch(self) -> _Batch:
-        # Near the end each request takes its share of what is left, so that all end together.
+        # Near the end each request takes its share of what is left, so that all end together;
+        # what is answered at once anyway is not worth more than one request.
         share = self._waiting_characters // self._pace.setting.requests
-        room = min(self._pace.characters, max(share, self._pace.characters // 8))
+        least = max(self._pace.quick_characters, self._pace.characters // 8)
+        room = min(self._pace.characters, max(share, least))
         batch: _Batch = []
         while self._calls and room > 0 and len(batch) < self._pace.most_texts:
             call = self._calls[0]

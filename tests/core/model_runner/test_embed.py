@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merganser.embed import Embedder, pieces_needed, split_pieces
+from merganser.embed_pace import Pace
 from merganser.embed_prompts import Prompts, prompts_of
+from merganser.embed_queue import EmbedQueue
 from merganser.errors import (
     InputTooLongError,
     ProtocolError,
@@ -80,14 +82,33 @@ async def test_requests_hold_texts_of_like_length_up_to_the_batch_size(
     assert sorted(sizes(double)) == [5, 10, 10]
 
 
-async def test_a_request_stays_within_its_budget_of_tokens(client: ModelRunner, double: Double):
+async def test_a_slow_servers_request_stays_within_its_budget_of_tokens(
+    client: ModelRunner, double: Double
+):
     double.token_limit = 10_000
+    double.delay = 0.26
     texts = ["word " * 2_000 for _ in range(7)]
 
     await embedder_of(client, concurrency=1).embed_documents(texts)
 
     # A guess of 4 characters a token comes first, then the server's count of 5.
     assert sizes(double) == [1, 2, 2, 2]
+
+
+async def test_a_quick_server_gets_a_shard_in_one_request():
+    pace = Pace()
+    for _ in range(4):
+        pace.answered(pace.round, pace.characters, 0.01, is_fed=False)
+    asked: list[int] = []
+
+    async def embed(texts: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        asked.append(len(texts))
+        return np.ones((len(texts), 2), dtype=np.float32)
+
+    queue = EmbedQueue(pace, embed, lambda _length: False)
+    await queue.embed(["word " * 160] * 512, None)
+
+    assert asked == [512]
 
 
 async def test_calls_share_requests_and_the_first_is_served_first(

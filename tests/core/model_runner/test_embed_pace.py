@@ -11,7 +11,7 @@ from itertools import product
 
 import pytest
 
-from merganser.embed_pace import MOST_REQUESTS, Pace, Setting
+from merganser.embed_pace import MOST_REQUESTS, MOST_TOKENS, Pace, Setting
 
 CHARACTERS_PER_TOKEN = 4
 
@@ -54,9 +54,10 @@ def simulate(server: Server, pace: Pace | Setting, work: int) -> float:
     while sent < work or in_flight:
         setting = pace if isinstance(pace, Setting) else pace.setting
         while sent < work and in_flight < setting.requests:
-            tokens = min(
-                int(setting.tokens * noise.uniform(0.9, 1)), max(1, work // setting.requests)
+            size = (
+                pace.characters // CHARACTERS_PER_TOKEN if isinstance(pace, Pace) else pace.tokens
             )
+            tokens = min(int(size * noise.uniform(0.9, 1)), max(1, work // setting.requests))
             queue.append((tokens, now, 0 if isinstance(pace, Setting) else pace.round))
             sent += tokens
             in_flight += 1
@@ -70,8 +71,8 @@ def simulate(server: Server, pace: Pace | Setting, work: int) -> float:
         done += tokens
         if isinstance(pace, Pace):
             pace.counted(tokens * CHARACTERS_PER_TOKEN, tokens)
-            if sent < work:
-                pace.answered(in_round, tokens * CHARACTERS_PER_TOKEN, now - began)
+            characters = tokens * CHARACTERS_PER_TOKEN
+            pace.answered(in_round, characters, now - began, is_fed=sent < work)
     return now
 
 
@@ -120,6 +121,36 @@ def test_one_slot_is_not_flooded():
     assert pace.setting.requests <= 4
 
 
+def test_requests_hold_what_is_answered_in_a_quarter_of_a_second_fed_or_not():
+    pace = Pace()
+    sizes: list[int] = []
+
+    for _ in range(6):
+        sizes.append(pace.characters)
+        pace.answered(pace.round, pace.characters, 0.01, is_fed=False)
+    assert sizes == [16_384, 65_536, 262_144, *[MOST_TOKENS * CHARACTERS_PER_TOKEN] * 3]
+    pace.answered(pace.round, pace.characters, 5.0, is_fed=False)
+
+    assert pace.characters == MOST_TOKENS * CHARACTERS_PER_TOKEN // 20
+
+
+def test_a_slower_server_gets_a_shorter_queue():
+    pace = Pace()
+
+    simulate(slowing(7_500_000), pace, 15_000_000)
+
+    assert pace.setting.requests <= 4
+
+
+def test_a_single_request_that_is_too_much_is_halved():
+    pace = Pace(most_requests=1)
+    before = pace.setting
+
+    pace.overloaded(pace.round)
+
+    assert pace.setting == Setting(before.tokens // 2, 1)
+
+
 def test_an_overload_halves_once_a_round_and_is_not_repeated_at_once():
     pace = Pace()
     simulate(eight_slots, pace, 10_000_000)
@@ -158,10 +189,10 @@ def test_a_trial_that_too_few_texts_feed_is_given_up():
     pace = Pace()
     first = pace.setting
     while pace.setting == first:
-        pace.answered(pace.round, 16_000, 0.1)
+        pace.answered(pace.round, 16_000, 0.5, is_fed=True)
     trial = pace.setting
 
     for _ in range(trial.requests):
-        pace.starved(pace.round)
+        pace.answered(pace.round, 16_000, 0.5, is_fed=False)
 
     assert pace.setting != trial
