@@ -21,11 +21,12 @@ _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
 """Told apart by people with the common forms of colour blindness by lightness as well."""
 
 
-def draw_trend(rows: Sequence[EvaluationRow]) -> str:
+def draw_trend(rows: Sequence[EvaluationRow], title: str = "") -> str:
     """Draw the metrics of evaluations as an SVG document.
 
     Args:
         rows: Oldest first, at least one; the metrics of the newest are drawn.
+        title: What it shows, for those who cannot see it; an image in markdown has its own.
     """
     names = [row.metric for row in rows[-1].metrics]
     parts = [*_axes(rows)]
@@ -33,7 +34,8 @@ def draw_trend(rows: Sequence[EvaluationRow]) -> str:
         parts += _line(rows, name, number)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
-        f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="11">'
+        f'viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" font-size="11" role="img">'
+        f"<title>{escape(title)}</title>"
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>{"".join(parts)}</svg>'
     )
 

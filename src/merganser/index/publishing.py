@@ -17,7 +17,7 @@ from merganser.index.report import FailedFile, IndexReport, Status
 from merganser.store import arrow
 from merganser.store.catalogue import SkippedRow, read_segment_rows
 from merganser.store.embeddings import drop_journals, journal_folder
-from merganser.store.history import RunRow, record_run
+from merganser.store.history import FailureRow, RunRow, record_run
 from merganser.store.layout import Current, IndexFolder, move_file, sync_folder
 from merganser.store.lock import WriterLock
 from merganser.store.schema import attach, borrow
@@ -266,6 +266,7 @@ def _record(index: IndexFolder, report: IndexReport, started: datetime) -> None:
         bytes=report.bytes,
     )
     try:
-        record_run(index, run)
+        failures = [FailureRow(run.run_id, f.path, f.reason, f.detail) for f in report.failed]
+        record_run(index, run, failures)
     except StoreError as error:
         _log.warning("could not write the history of %s: %s", index.path, error)

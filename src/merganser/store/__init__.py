@@ -16,7 +16,7 @@ from merganser.store.evaluations import (
     list_evaluations,
     record_evaluation,
 )
-from merganser.store.history import RunRow, list_runs, record_run
+from merganser.store.history import FailureRow, RunRow, list_failures, list_runs, record_run
 from merganser.store.layout import IndexFolder
 from merganser.store.reader import (
     Filter,
@@ -33,6 +33,7 @@ __all__ = [
     "Canaries",
     "EvaluationKind",
     "EvaluationRow",
+    "FailureRow",
     "FileRow",
     "Filter",
     "IndexFolder",
@@ -47,6 +48,7 @@ __all__ = [
     "SnapshotInfo",
     "StoredChunk",
     "list_evaluations",
+    "list_failures",
     "list_runs",
     "list_snapshots",
     "open_snapshot",

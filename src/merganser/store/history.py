@@ -18,7 +18,7 @@ from merganser.errors import StoreBusyError, StoreError, StoreFormatError
 from merganser.store.schema import attach_new, connect, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from merganser.store.layout import IndexFolder
 
@@ -31,6 +31,19 @@ _RUNS_TABLE = """CREATE TABLE IF NOT EXISTS h.runs (
     files INTEGER, added INTEGER, changed INTEGER, moved INTEGER, removed INTEGER, failed INTEGER,
     skipped INTEGER, chunks BIGINT, texts_embedded BIGINT, texts_reused BIGINT, bytes BIGINT,
     error VARCHAR)"""
+
+_FAILURES_TABLE = """CREATE TABLE IF NOT EXISTS h.failures (
+    run_id VARCHAR, path VARCHAR, reason VARCHAR, detail VARCHAR)"""
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """A file that a run could not index; its old version stayed, when there was one."""
+
+    run_id: str
+    path: str
+    reason: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +90,13 @@ class RunRow:
     error: str = ""
 
 
-def record_run(index: IndexFolder, run: RunRow) -> None:
+def record_run(index: IndexFolder, run: RunRow, failures: Sequence[FailureRow] = ()) -> None:
     """Append one run.
+
+    Args:
+        index: Whose history.
+        run: What it did.
+        failures: The files that it could not index.
 
     Raises:
         StoreBusyError: Other processes kept the file busy for seconds.
@@ -87,12 +105,18 @@ def record_run(index: IndexFolder, run: RunRow) -> None:
 
     def write(connection: duckdb.DuckDBPyConnection) -> None:
         attach_new(connection, index.history, "h")
+        connection.execute("BEGIN").fetchall()
         connection.execute(_RUNS_TABLE).fetchall()
         marks = ", ".join("?" for _ in fields(RunRow))
         connection.execute(
             f"INSERT INTO h.runs VALUES ({marks})",  # noqa: S608
             [without_zone(value) for value in astuple(run)],
         ).fetchall()
+        if failures:
+            connection.execute(_FAILURES_TABLE).fetchall()
+            rows = [astuple(failure) for failure in failures]
+            connection.executemany("INSERT INTO h.failures VALUES (?, ?, ?, ?)", rows)
+        connection.execute("COMMIT").fetchall()
         connection.execute("DETACH h").fetchall()
 
     open_history(index, write)
@@ -119,6 +143,32 @@ def list_runs(index: IndexFolder, *, limit: int = 100) -> tuple[RunRow, ...]:
         found.extend(RunRow(**dict(zip(names, map(with_zone, row), strict=True))) for row in rows)
 
     open_history(index, read)
+    return tuple(found)
+
+
+def list_failures(index: IndexFolder, runs: Sequence[RunRow]) -> tuple[FailureRow, ...]:
+    """Give the files that some runs could not index, by run and path.
+
+    Raises:
+        StoreBusyError: Other processes kept the file busy for seconds.
+        StoreError: It cannot be read.
+    """
+    found: list[FailureRow] = []
+
+    def read(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(f"ATTACH {quote(str(index.history))} AS h (READ_ONLY)").fetchall()
+        if connection.execute(
+            "SELECT 1 FROM duckdb_tables() WHERE database_name = 'h' AND table_name = 'failures'"
+        ).fetchall():
+            rows = connection.execute(
+                "SELECT run_id, path, reason, detail FROM h.failures "
+                "WHERE list_contains($1, run_id) ORDER BY run_id DESC, path",
+                [[run.run_id for run in runs]],
+            ).fetchall()
+            found.extend(FailureRow(*row) for row in rows)
+
+    if runs:
+        open_history(index, read)
     return tuple(found)
 
 
