@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,8 +17,11 @@ from merganser.server import ensure_server, stop_server
 from merganser.services import merganser_home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from playwright.sync_api import Page
 
 _REAL_SERVER_FOLDERS = ("conformance", "e2e")
 _FORGOTTEN_PREFIXES = ("PREFECT_", "MERGANSER_", "MODEL_RUNNER_", "HF_", "OPENAI_")
@@ -166,3 +170,37 @@ def citing_model(monkeypatch: pytest.MonkeyPatch) -> None:
         return True
 
     monkeypatch.setattr(ModelRunner, "citation_canary", cites)
+
+
+BROWSER_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def open_page() -> Callable[[], AbstractContextManager[Page]]:
+    """Give what opens a page of headless Chromium; where CI runs, a missing one is a failure.
+
+    While it is open, nothing else of this thread can run an event loop.
+    """
+    program = shutil.which("chromium")
+    if program is None:
+        assert "CI" not in os.environ, "CI installs chromium in .ci/run"
+        pytest.skip("chromium is not installed")
+
+    from playwright.sync_api import sync_playwright
+
+    @contextmanager
+    def opened() -> Generator[Page]:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=program, args=BROWSER_OPTIONS)
+            yield browser.new_page(viewport={"width": 1280, "height": 900})
+            browser.close()
+
+    return opened

@@ -14,9 +14,9 @@ from merganser.doctor import Check
 from merganser.errors import StoreError, StoreFormatError
 from merganser.store import IndexFolder, SnapshotInfo, list_runs, list_snapshots
 from merganser.store.approximate import approximate_path, read_approximate
+from merganser.words import show_age
 
 if TYPE_CHECKING:
-    from datetime import timedelta
     from pathlib import Path
 
     from merganser.definitions import IndexDefinition
@@ -89,8 +89,9 @@ def _check_snapshots(name: str, snapshots: tuple[SnapshotInfo, ...], now: dateti
     created = datetime.fromisoformat(served.created)
     if created.tzinfo is None:
         created = created.replace(tzinfo=UTC)
+    age = show_age((now - created).total_seconds())
     detail = (
-        f"snapshot {served.generation} is {_age(now - created)} old, {served.files:,} files, "
+        f"snapshot {served.generation} is {age} old, {served.files:,} files, "
         f"{served.chunks:,} chunks; {len(snapshots)} kept"
     )
     if served.recall is not None:
@@ -125,12 +126,3 @@ def _check_last_run(name: str, index: IndexFolder) -> list[Check]:
     failed = f", {run.failed} files failed" if run.failed else ""
     level = "note" if run.failed else "ok"
     return [Check(title, level, f"{run.status} at {run.finished:%Y-%m-%d %H:%M} UTC{failed}")]
-
-
-def _age(span: timedelta) -> str:
-    """Say how long ago, in the largest unit that fits."""
-    seconds = max(span.total_seconds(), 0.0)
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

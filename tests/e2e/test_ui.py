@@ -3,49 +3,32 @@
 from __future__ import annotations
 
 import base64
-import os
-import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from .conftest import History, Watched
 
 pytestmark = pytest.mark.timeout(600)
 
-BROWSER = shutil.which("chromium")
-OPTIONS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PATIENCE_MS = 60_000
 """The first page compiles 11 MB of scripts, on a busy machine for half a minute."""
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    """A page of headless Chromium; where CI runs, a missing browser is a failure."""
-    if BROWSER is None:
-        assert "CI" not in os.environ, "CI installs chromium in .ci/run"
-        pytest.skip("chromium is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=OPTIONS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
+def page(open_page: Callable[[], AbstractContextManager[Page]]) -> Iterator[Page]:
+    """A page with much patience."""
+    with open_page() as page:
         page.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
         yield page
-        browser.close()
 
 
 @dataclass(frozen=True)
