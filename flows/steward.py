@@ -49,6 +49,9 @@ CHAIN_LOOK_BACK = timedelta(days=1)
 
 TEND_SECONDS = 5.0
 
+MISSED = "Missed: no worker was there when it was due."
+"""Of a firing that is skipped, because a newer one stands for it."""
+
 NEVER_BEGAN = timedelta(seconds=90)
 """Importing takes seconds; a run that was handed out so long ago lost its worker."""
 
@@ -87,9 +90,7 @@ class Steward:
             ]
             missed = _all_but_newest(late)
             for run in missed:
-                client.set_flow_run_state(
-                    run.id, Cancelled(message="Missed: no worker was there when it was due.")
-                )
+                client.set_flow_run_state(run.id, Cancelled(message=MISSED))
         return len(missed)
 
     def tend(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ import click
 from merganser.cli.common import exit_cleanly, json_option, print_json, reach_options, take_reach
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from merganser.doctor import Check, ServerReport
     from merganser.doctor_indexes import IndexDiagnosis
     from merganser.load import Config
@@ -27,7 +30,7 @@ _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 def command(
     file: str | None, *, no_canaries: bool, logs: bool, as_json: bool, **options: Any
 ) -> int:
-    """Look at the model server, the run history, and the models and indexes of FILE.
+    """Look at the model server, the run history, and models, indexes and deployments of FILE.
 
     Exits with 1 when something would stop a run.
     """
@@ -45,21 +48,28 @@ def command(
         log = asyncio.run(_server_log(base_url)) if logs else ""
     indexes = _look_at_indexes(config) if config else []
     history = diagnose_history()
+    deployments: tuple[Check, ...] = ()
+    if config and history.level == "ok":
+        deployments = _look_at_deployments(config, indexes, reach.model_map)
     healthy = (
-        found.healthy and history.level != "problem" and all(index.healthy for index in indexes)
+        found.healthy
+        and all(check.level != "problem" for check in (history, *deployments))
+        and all(index.healthy for index in indexes)
     )
     if as_json:
         seen = {"healthy": healthy, "indexes": [asdict(index) for index in indexes]}
         server = running_server()
         url = server.url if server else None
         told = {"url": url, "check": asdict(history)}
-        print_json({**found.as_json(), **seen, "history": told})
+        rows = [asdict(check) for check in deployments]
+        print_json({**found.as_json(), **seen, "history": told, "deployments": rows})
         return 0 if healthy else 1
     for report in found.servers:
         _show_server(report)
     for check in (*found.checks, *(check for index in indexes for check in index.checks)):
         _show(check)
-    _show(history)
+    for check in (history, *deployments):
+        _show(check)
     if log:
         click.echo(log)
     return 0 if healthy else 1
@@ -71,6 +81,21 @@ def _look_at_indexes(config: Config) -> list[IndexDiagnosis]:
 
     by_name = {i.name: i for rag in config.spec.rag for i in resolve_rag(config, rag).indexes}
     return [diagnose_index(definition) for definition in by_name.values()]
+
+
+def _look_at_deployments(
+    config: Config, indexes: Sequence[IndexDiagnosis], models: Mapping[str, str]
+) -> tuple[Check, ...]:
+    """Ask the server that is there; none is started for it."""
+    from merganser.doctor_deployments import judge_deployments
+    from merganser.server import connect_history, running_server
+
+    if not os.environ.get("PREFECT_API_URL") and running_server() is None:
+        return ()
+    connect_history()
+    from merganser.flows.firings import read_firings
+
+    return judge_deployments(config, read_firings(config.path), indexes, models=models)
 
 
 def _show_server(report: ServerReport) -> None:

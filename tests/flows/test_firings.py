@@ -1,0 +1,124 @@
+"""What the doctor says of deployments, from the runs of a real server."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.states import Cancelled, Completed, Pending
+
+from merganser.deployable import compare, define_deployments
+from merganser.doctor_deployments import judge_deployments
+from merganser.doctor_indexes import diagnose_index
+from merganser.flows.deploying import apply_changes, read_deployed
+from merganser.flows.firings import read_firings
+from merganser.flows.steward import MISSED
+from merganser.flows.tagged import read_tagged
+from merganser.index import index_once
+from merganser.load import Config, load_config
+from merganser.resolve import resolve_rag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from merganser.doctor import Check
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+CONFIG = """\
+rag: {code: {docs: [./src], strategies: [{type: bm25}]}}
+flows:
+  nightly: {type: index, schedule: {cron: "0 3 1 1 *"}}
+"""
+POOL = "firings"
+
+
+@pytest.fixture
+def client() -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+        for deployment in read_tagged(client):
+            if deployment.work_pool_name == POOL:
+                client.delete_deployment(deployment.id)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.md").write_text("# Ducks\n")
+    (tmp_path / "fired.yaml").write_text(CONFIG)
+    return load_config(tmp_path / "fired.yaml")
+
+
+def deploy(config: Config) -> UUID:
+    ids = apply_changes(config, compare(define_deployments(config, pool=POOL), read_deployed()))
+    return UUID(ids["fired.nightly/fired"])
+
+
+def look(config: Config) -> Check:
+    (check,) = judge_deployments(
+        config,
+        read_firings(config.path),
+        [diagnose_index(one) for one in resolve_rag(config, "code").indexes],
+        models={},
+    )
+    return check
+
+
+def test_firings_that_were_skipped_and_missed_show_with_the_age_of_the_index(
+    client: SyncPrefectClient, config: Config
+) -> None:
+    deployment = deploy(config)
+    (index,) = resolve_rag(config, "code").indexes
+    index_once(index, None)
+    fresh = look(config)
+    assert (fresh.level, fresh.fix) == ("ok", "")
+    assert "never completed" in fresh.detail
+
+    # The second is refused by the server itself: the first holds the only place.
+    first = client.create_flow_run_from_deployment(deployment)
+    client.set_flow_run_state(first.id, Pending())
+    second = client.create_flow_run_from_deployment(deployment)
+    client.set_flow_run_state(second.id, Pending())
+    third = client.create_flow_run_from_deployment(deployment)
+    client.set_flow_run_state(third.id, Cancelled(message=MISSED), force=True)
+
+    skipped = look(config)
+    assert skipped.level == "note"
+    assert "under way for" in skipped.detail
+    assert "1 firings skipped" in skipped.detail
+    assert "1 firings missed" in skipped.detail
+    assert re.search(r"code is \d+ seconds old", skipped.detail)
+    assert f"merganser worker --pool {POOL}" in skipped.fix
+
+    client.set_flow_run_state(first.id, Completed(), force=True)
+    settled = look(config)
+    assert settled.level == "ok"
+    assert "completed" in settled.detail
+    assert "skipped" not in settled.detail
+
+
+def test_a_config_that_changed_since_is_a_problem(
+    client: SyncPrefectClient, config: Config
+) -> None:
+    assert client is not None
+    deploy(config)
+    config.path.write_text(CONFIG.replace("0 3", "0 4"))
+
+    check = look(load_config(config.path))
+
+    assert check.level == "problem"
+    assert check.fix == f"merganser deploy {config.path}"
+
+
+def test_deployments_of_other_configs_are_not_looked_at(
+    client: SyncPrefectClient, config: Config, tmp_path: Path
+) -> None:
+    assert client is not None
+    deploy(config)
+
+    assert read_firings(tmp_path / "other.yaml") == ()
