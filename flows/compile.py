@@ -22,7 +22,7 @@ from merganser.explain import describe_plan
 from merganser.flows.execute import Execution, Outcome, Question
 from merganser.flows.lifecycle import registered_run
 from merganser.flows.models import ModelPolicy
-from merganser.model_runner import PullPolicy  # noqa: TC001 - Prefect reads the annotation
+from merganser.model_runner import PullPolicy, without_credentials
 from merganser.plan import build_plan
 from merganser.resolve import AskFlow, BatchFlow, EvaluateFlow, IndexFlow, batch_places
 
@@ -43,6 +43,10 @@ the first is stored, and a server with many slots always has enough."""
 
 event_sink: ContextVar[EventSink | None] = ContextVar("event_sink", default=None)
 """Who is told what happens during a turn in this process; a flow's parameters are only data."""
+
+private_address: ContextVar[str | None] = ContextVar("private_address", default=None)
+"""The model server's address with its credentials, in this process; a flow's parameters are stored
+and shown, so they hold the address without."""
 
 
 class CompiledFlow(Flow[..., Outcome]):
@@ -137,7 +141,7 @@ def _index_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
             base_url: Address of the model server; empty looks for one.
         """
         with registered_run():
-            return _settled(Execution(config, ModelPolicy(base_url, pull), full=full).run(plan))
+            return _settled(Execution(config, _policy(base_url, pull), full=full).run(plan))
 
     return index
 
@@ -161,7 +165,7 @@ def _ask_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
         """
         asked = Question(question, turn_id or uuid4().hex, rag_mode, event_sink.get())
         with registered_run():
-            return Execution(config, ModelPolicy(base_url, pull), question=asked).run(plan)
+            return Execution(config, _policy(base_url, pull), question=asked).run(plan)
 
     return ask
 
@@ -183,7 +187,7 @@ def _batch_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
             pull: What to do about models that are not local.
             base_url: Address of the model server; empty looks for one.
         """
-        policy, selection = ModelPolicy(base_url, pull), Selection(limit, sample, seed)
+        policy, selection = _policy(base_url, pull), Selection(limit, sample, seed)
         with registered_run():
             return _settled(Execution(config, policy, selection=selection).run(plan))
 
@@ -202,9 +206,16 @@ def _evaluate_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
             base_url: Address of the model server; empty looks for one.
         """
         with registered_run():
-            return Execution(config, ModelPolicy(base_url, pull), generation=snapshot).run(plan)
+            return Execution(config, _policy(base_url, pull), generation=snapshot).run(plan)
 
     return evaluate
+
+
+def _policy(base_url: str | None, pull: PullPolicy) -> ModelPolicy:
+    """Say how models are had, with the credentials that the parameter must not have."""
+    private = private_address.get()
+    is_same = private is not None and without_credentials(private) == base_url
+    return ModelPolicy(private if is_same else base_url, pull)
 
 
 def _settled(outcome: Outcome) -> Outcome:

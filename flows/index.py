@@ -89,7 +89,8 @@ class IndexStages:
             shard.wait()
         for shard in shards:
             shard.result()
-        self.embed_seconds = monotonic() - began
+        if model is not None:
+            self.embed_seconds = monotonic() - began
         self.last = [*shards] or self.last
 
     def build(self) -> None:

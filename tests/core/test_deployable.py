@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from click import UsageError
 
+from merganser.cli.deploy import plan_changes
 from merganser.deployable import (
     Change,
     Deployed,
@@ -53,6 +55,11 @@ def as_deployed(definitions: tuple[DeploymentDefinition, ...]) -> list[Deployed]
 
 def actions(changes: tuple[Change, ...]) -> dict[str, str]:
     return {change.full_name: change.action for change in changes}
+
+
+def test_credentials_are_not_put_into_a_deployment(file: Path) -> None:
+    with pytest.raises(UsageError, match="without user and password; set MODEL_RUNNER_HOST"):
+        plan_changes(str(file), base_url="http://me:hunter2@models", model_map={})
 
 
 def test_every_flow_is_one_deployment(file: Path) -> None:

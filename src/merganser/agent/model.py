@@ -159,6 +159,8 @@ def _openai_model(name: str, address: Address, token: str | None, timeouts: Time
             # A proxy from the environment would take loopback requests to another machine.
             trust_env=False,
             timeout=timeout,
+            # As everywhere in HTTP, a login in the address comes before a token.
+            auth=address.login,
             transport=httpx2.AsyncHTTPTransport(
                 uds=address.uds, verify=address.tls(), trust_env=False
             ),

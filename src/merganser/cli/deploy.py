@@ -95,8 +95,14 @@ def plan_changes(
         MerganserError: The config is wrong, there is no server, or a name is taken.
     """
     from merganser.deployable import compare, define_deployments
+    from merganser.model_runner import without_credentials
     from merganser.server import connect_history
 
+    if base_url and without_credentials(base_url) != base_url:
+        raise click.UsageError(
+            "Prefect stores and shows what a deployment is given, so --base-url must be without "
+            "user and password; set MODEL_RUNNER_HOST where the worker runs"
+        )
     config = load_shown(file, model_map)
     connect_history()
     from merganser.flows.deploying import read_deployed

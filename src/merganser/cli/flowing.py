@@ -83,11 +83,12 @@ def run_flow(
     on_event: EventSink | None = None,
 ) -> Outcome:
     """Run one flow and give its outcome."""
+    from merganser.model_runner import without_credentials
     from merganser.server import connect_history
 
     base_url = reach.address()
     history = connect_history(ephemeral=reach.ephemeral)
-    from merganser.flows.compile import compile_flow, event_sink
+    from merganser.flows.compile import compile_flow, event_sink, private_address
     from merganser.flows.lifecycle import settle_dead_runs
 
     if settled := settle_dead_runs():
@@ -97,8 +98,10 @@ def run_flow(
     run = compile_flow(config, flow)
     pull = "missing" if reach.pull == "ask" and not sys.stdin.isatty() else reach.pull
     event_sink.set(on_event)
+    private_address.set(base_url)
+    shown = without_credentials(base_url) if base_url else None
     with exit_cleanly(), shown_progress(quiet=quiet), asking(ask_yes_no):
-        return run(**parameters, pull=pull, base_url=base_url)
+        return run(**parameters, pull=pull, base_url=shown)
 
 
 def ask_yes_no(question: str) -> bool:

@@ -63,8 +63,10 @@ def describe_report(report: IndexReport) -> str:
         )
         if count
     )
-    embedded = f"{report.texts_embedded:,} texts embedded, {report.texts_reused:,} reused"
-    work = f"{report.bytes:,} bytes read, {embedded}, {report.seconds:.1f} s"
+    work = f"{report.bytes:,} bytes read, {report.seconds:.1f} s"
+    if report.embedding:
+        embedded = f"{report.texts_embedded:,} texts embedded, {report.texts_reused:,} reused"
+        work = f"{report.bytes:,} bytes read, {embedded}, {report.seconds:.1f} s"
     lines = [head, f"  {changes}", f"  {work}"]
     lines += [f"  everything again: {reason}" for reason in report.reasons]
     if not report.embedding:

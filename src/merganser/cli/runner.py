@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from merganser.cli.common import json_option, parse_pairs, show_service
+from merganser.cli.common import exit_cleanly, json_option, parse_pairs, show_service
 
 
 @click.command()
@@ -48,15 +48,16 @@ def command(
     require_extra()
     from merganser.embedded import serve
 
-    serve(
-        host,
-        port,
-        models_dir=Path(models) if models else None,
-        aliases=alias,
-        offline=offline or None,
-        admin_port=admin_port,
-        on_ready=lambda url: click.echo(
-            f"serving models at {url}\nuse it: export MODEL_RUNNER_HOST={url}", err=True
-        ),
-    )
+    with exit_cleanly():
+        serve(
+            host,
+            port,
+            models_dir=Path(models) if models else None,
+            aliases=alias,
+            offline=offline or None,
+            admin_port=admin_port,
+            on_ready=lambda url: click.echo(
+                f"serving models at {url}\nuse it: export MODEL_RUNNER_HOST={url}", err=True
+            ),
+        )
     return 0

@@ -285,6 +285,7 @@ def serve(
 
     Raises:
         RunnerStartError: The port is taken.
+        KeyboardInterrupt: Ctrl-C came; everything is closed.
     """
     listeners = [_bind(host, port)]
     if admin_port is not None:
@@ -307,8 +308,7 @@ def serve(
             servers = [_uvicorn(app) for app, _ in zip(apps, listeners, strict=False)]
             await _serve_all(servers, listeners, announce)
 
-    with suppress(KeyboardInterrupt):
-        asyncio.run(main())
+    asyncio.run(main())
 
 
 def _add_local(state: RunnerState, cache_dir: Path) -> None:

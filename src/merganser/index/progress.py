@@ -1,4 +1,4 @@
-"""How far the embedding of a run is, in texts; told to whoever shows it."""
+"""How far the shards of a run are, in texts; told to whoever shows it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class EmbedProgress:
+class ShardProgress:
     """Counts the texts of a run; how many there are is estimated until a shard is cut.
 
     Args:
         name: Of the index.
+        embeds: Whether the texts get vectors; otherwise they are only cut.
         expected: About how many texts each shard will have, by its number.
     """
 
-    def __init__(self, name: str, expected: Mapping[int, int]) -> None:
-        self._activity = f"embed {name}"
+    def __init__(self, name: str, expected: Mapping[int, int], *, embeds: bool) -> None:
+        self._activity = f"{'embed' if embeds else 'split'} {name}"
         self._expected = dict(expected)
         self._embedded = dict.fromkeys(expected, 0)
         self._lock = threading.Lock()

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from merganser.errors import PlanError, StoreError
-from merganser.index.progress import EmbedProgress
+from merganser.index.progress import ShardProgress
 from merganser.index.shards import CHUNKS_PER_SHARD, Shard, expected_chunks, plan_shards
 from merganser.index.surveys import survey as survey_again
 from merganser.store.catalogue import read_segment_rows
@@ -73,7 +73,7 @@ class Workspace:
         index: The index folder.
         plan: What is to be done.
         path: The run's working folder.
-        progress: How far its embedding is.
+        progress: How far its shards are.
     """
 
     def __init__(self, index: IndexFolder, plan: RunPlan, lock: WriterLock) -> None:
@@ -81,9 +81,10 @@ class Workspace:
         self.plan = plan
         self.path = index.build / plan.run_id
         chunking = plan.survey.definition.chunking
-        self.progress = EmbedProgress(
+        self.progress = ShardProgress(
             plan.survey.definition.name,
             {shard.number: expected_chunks(shard, chunking) for shard in plan.shards},
+            embeds=bool(plan.survey.fingerprint),
         )
         self._lock = lock
         self._guard = threading.Lock()

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -96,8 +96,19 @@ class Address:
 
     @property
     def openai_base(self) -> str:
-        """The base URL that an OpenAI client of this server takes."""
-        return self.root + self.openai_prefix
+        """The base URL that an OpenAI client of this server takes, with ``login`` beside it.
+
+        Such clients write the URL into each answer, so it is without credentials.
+        """
+        return without_credentials(self.root) + self.openai_prefix
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """User and password, where the URL has them."""
+        parts = urlsplit(self.root)
+        if parts.username is None:
+            return None
+        return unquote(parts.username), unquote(parts.password or "")
 
     def tls(self) -> ssl.SSLContext | bool:
         """Give httpx's ``verify`` argument."""
@@ -110,9 +121,10 @@ class Address:
 
 
 def without_credentials(url: str) -> str:
-    """Drop ``user:password@`` from a URL, for messages."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """Drop ``user:password@`` from a URL, with or without scheme, for messages."""
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    host, slash, path = rest.partition("/")
+    return scheme + separator + host.rpartition("@")[2] + slash + path
 
 
 def parse_address(url: str, *, source: str = "given", tls: bool = False) -> Address:

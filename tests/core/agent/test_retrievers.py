@@ -1,16 +1,21 @@
-"""What retrievers send to the servers of their models, seen by a server on loopback."""
+"""What models send to their servers to be let in, seen by a server on loopback."""
 
+import base64
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from pydantic_ai import Agent
 
 from merganser.agent.locate import locate_models
+from merganser.agent.model import chat_model, close_model
 from merganser.agent.retrievers import open_retrievers
+from merganser.errors import ModelRunnerError
 from merganser.index import index_once_async
 from merganser.load import load_config
+from merganser.model_runner import parse_address
 from merganser.resolve import resolve_rag
 
 CONFIG = """
@@ -75,3 +80,15 @@ async def test_every_request_of_a_search_bears_the_models_token(
 
     assert seen
     assert set(seen) == {"Bearer made-up"}
+
+
+async def test_a_chat_logs_in_with_the_login_of_its_address(url: str, seen: list[str | None]):
+    address = parse_address(url.replace("http://", "http://ann:made-up@"))
+    model = chat_model("order", address, on_event=lambda _: None)
+
+    with pytest.raises(ModelRunnerError) as caught:
+        await Agent(model).run("Which bird?")
+    await close_model(model)
+
+    assert set(seen) == {f"Basic {base64.b64encode(b'ann:made-up').decode()}"}
+    assert "made-up" not in str(caught.value)

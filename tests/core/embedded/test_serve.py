@@ -14,21 +14,15 @@ from merganser.embedded import EmbeddedRunner, RunnerStartError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PROGRAM = """
-from merganser.embedded import serve
-serve(port=0, admin_port=0, on_ready=lambda url: print(url, flush=True))
-"""
-
 
 def test_serves_until_interrupted_and_leaves_no_traceback() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM],
-        stdout=subprocess.PIPE,
+        [sys.executable, "-P", "-m", "merganser", "runner", "--port", "0"],
         stderr=subprocess.PIPE,
         text=True,
     ) as program:
-        assert program.stdout is not None
-        url = program.stdout.readline().strip()
+        assert program.stderr is not None
+        url = program.stderr.readline().rpartition(" at ")[2].strip()
         models = httpx.get(f"{url}/models", trust_env=False).json()
         program.send_signal(signal.SIGINT)
         _, errors = program.communicate(timeout=30)
@@ -37,7 +31,7 @@ def test_serves_until_interrupted_and_leaves_no_traceback() -> None:
     assert tags == ["docker.io/ai/all-minilm:latest", "docker.io/ai/smollm2:latest"]
     assert url.startswith("http://127.0.0.1:")
     assert "Traceback" not in errors
-    assert program.returncode == 0
+    assert program.returncode == 130
 
 
 def test_a_taken_port_is_a_plain_error(runner: EmbeddedRunner) -> None:

@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from merganser.errors import RunnerUnreachableError
-from merganser.model_runner import ModelRunner, parse_address, resolve_address
+from merganser.model_runner import (
+    ModelRunner,
+    parse_address,
+    resolve_address,
+    without_credentials,
+)
 from merganser.model_runner.address import candidate_addresses, first_answering, probe_all
 
 if TYPE_CHECKING:
@@ -167,6 +172,26 @@ async def test_proxies_are_ignored_and_no_origin_is_sent(
     (seen,) = double.seen
     assert "origin" not in seen.headers
     assert "docker-model-cli" not in seen.headers["user-agent"]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://user:hunter2@host:1/v1", "http://host:1/v1"),
+        ("user:hunter2@host:1/v1", "host:1/v1"),
+        ("host:1/a@b", "host:1/a@b"),
+        ("unix:///run/a.sock", "unix:///run/a.sock"),
+    ],
+)
+def test_credentials_are_dropped_from_an_address(url: str, shown: str):
+    assert without_credentials(url) == shown
+
+
+def test_credentials_stand_beside_the_base_of_an_openai_client():
+    address = parse_address("http://a%40b:hunter2@host:1/v1")
+
+    assert (address.openai_base, address.login) == ("http://host:1/v1", ("a@b", "hunter2"))
+    assert parse_address("host:1").login is None
 
 
 async def test_credentials_never_stand_in_a_message():

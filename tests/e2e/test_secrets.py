@@ -1,0 +1,136 @@
+"""Planted secrets are looked for in all that runs leave behind."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import duckdb
+import pytest
+
+from .conftest import CITES, CONFIG, Ran, write_project
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from merganser.embedded import EmbeddedRunner
+
+pytestmark = pytest.mark.timeout(600)
+
+API_TOKEN = "tok-planted-5cfd1b"  # noqa: S105 - it opens nothing
+LOGIN = "admin:auth-planted-77ab02"
+DATABASE = "postgresql://me:db-planted-90e3d7@db.example/prefect"
+RUNNER_LOGIN = "ann:runner-planted-2b88f4"
+MODEL_LOGIN = "eve:model-planted-4e07a2"
+OPTION_LOGIN = "bob:option-planted-c1d6a9"
+
+LOGINS = (LOGIN, RUNNER_LOGIN, MODEL_LOGIN, OPTION_LOGIN)
+PLANTED = [
+    API_TOKEN,
+    "db-planted-90e3d7",
+    *(login.partition(":")[2] for login in LOGINS),
+    *(base64.b64encode(login.encode()).decode() for login in LOGINS),
+]
+
+
+@pytest.fixture
+def guarded_server(
+    merganser: Callable[..., Ran], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """Start a Prefect server with a password; give what a command needs to be let in."""
+    home = tmp_path_factory.mktemp("guarded")
+    login = {"MERGANSER_HOME": str(home), "PREFECT_SERVER_API_AUTH_STRING": LOGIN}
+    words = ("server", "--background", "--json", "--port", "0")
+    url = merganser(*words, cwd=home, **login).json["url"]
+    yield {
+        "MERGANSER_HOME": str(home),
+        "PREFECT_API_URL": f"{url}/api",
+        "PREFECT_API_AUTH_STRING": LOGIN,
+        # Everything that anything has to say, and what an operator's shell may hold besides.
+        "PREFECT_LOGGING_LEVEL": "DEBUG",
+        "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": DATABASE,
+        "MERGANSER_DATABASE_URL": DATABASE,
+    }
+    merganser("server", "--stop", cwd=home, **login)
+
+
+def test_no_secret_is_left_in_history_logs_storage_or_index(
+    merganser: Callable[..., Ran],
+    runner: EmbeddedRunner,
+    guarded_server: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    folder = write_project(tmp_path, "shop")
+    (folder / "shop.yaml").write_text(
+        CONFIG.replace(
+            "max_tokens: 40",
+            'max_tokens: 40, token_key: SHOP_TOKEN, base_url: "${env.SHOP_MODELS}"',
+        )
+    )
+    where = urlsplit(runner.url).netloc
+    env = {
+        **guarded_server,
+        "MODEL_RUNNER_HOST": f"http://{RUNNER_LOGIN}@{where}",
+        "SHOP_TOKEN": API_TOKEN,
+        "SHOP_MODELS": f"http://{MODEL_LOGIN}@{where}",
+    }
+
+    indexed = merganser("index", "shop.yaml", cwd=folder, **env)
+    runner.faults.script_chat([*CITES, "The coupon that saves most [1]."])
+    asked = merganser(
+        "run", "shop.yaml", "Which coupon?", "--rag-mode", "context", cwd=folder, **env
+    )
+    (folder / "src" / "new.py").write_text('"""Something new to embed."""\n')
+    runner.faults.inject("status", route="embeddings", status=500, times=None, message="broken")
+    option = f"http://{OPTION_LOGIN}@{where}"
+    failed = merganser("index", "shop.yaml", "--base-url", option, cwd=folder, **env)
+
+    assert (indexed.code, asked.code, failed.code) == (0, 0, 1), (indexed, asked, failed)
+    left = {
+        **{f"{n}": (ran.out + ran.err).encode() for n, ran in enumerate((indexed, asked, failed))},
+        **read_all(folder),
+        **read_all(Path(env["MERGANSER_HOME"])),
+    }
+    history = b"".join(data for name, data in left.items() if "prefect.db" in name)
+    assert b"shop.index-code" in history
+    assert b"Which coupon?" in history
+    assert where.encode() in history
+    assert b"The coupon that saves most" in b"".join(
+        data for name, data in left.items() if name.endswith(":result")
+    )
+    found = {
+        (name, word) for name, data in left.items() for word in PLANTED if word.encode() in data
+    }
+    assert found == set()
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    """Give every file below a folder, and what is packed in databases and results."""
+    read: dict[str, bytes] = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            read[str(path)] = path.read_bytes()
+            if path.parent.name == "storage":
+                read[f"{path}:result"] = _result(path)
+            if path.suffix == ".duckdb":
+                read[f"{path}:rows"] = _rows(path)
+    return read
+
+
+def _result(path: Path) -> bytes:
+    """Unpack a task's result or error, which Prefect keeps pickled in base 64."""
+    data = path.read_bytes()
+    return base64.b64decode(json.loads(data)["result"] if data.startswith(b"{") else data)
+
+
+def _rows(path: Path) -> bytes:
+    with duckdb.connect(str(path), read_only=True) as database:
+        tables = [
+            name
+            for (name,) in database.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        ]
+        return "".join(str(database.table(f'"{name}"').fetchall()) for name in tables).encode()
