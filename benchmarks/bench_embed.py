@@ -8,7 +8,7 @@ best fixed client: length-sorted requests of a fixed size, a fixed number in fli
 are tried on a part of the texts, the best on all, between two runs of the pipeline.
 
 Three servers are simulated (real HTTP, hashed vectors, time as the profile says): ``one-slot``,
-``eight-slots`` and ``slowing``, which loses six slots after half of the texts. ``real`` is the
+``eight-slots`` and ``slowing``, which loses six slots after half of the work. ``real`` is the
 embedded runner with real weights, on this machine's processors. They work side by
 side, as they mostly sleep; each is a process of its own, and so is its client. ``real`` has every
 24th text. Without options it takes four minutes.
@@ -63,7 +63,7 @@ class Profile:
         slots: Requests that it works on at once; others wait.
         request_seconds: Of each request.
         token_seconds: Of each token in a slot.
-        slots_later: After half of the texts.
+        slots_later: After half of the characters.
         repeat: How often the texts are sent, so that a fast server has work for a while.
     """
 
@@ -89,18 +89,18 @@ class PacedEmbeddings:
         self._profile = profile
         self._busy = 0
         self._left = asyncio.Condition()
-        self._texts = self._texts_until_later = 0
+        self._sent = self._sent_until_later = 0  # characters
 
     @property
     def _slots(self) -> int:
         later = self._profile.slots_later
-        return later if later and self._texts > self._texts_until_later else self._profile.slots
+        return later if later and self._sent > self._sent_until_later else self._profile.slots
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Wait for a slot, and in it; then answer."""
         path = scope.get("path", "")
         if path.startswith(_BEGIN):
-            self._texts, self._texts_until_later = 0, int(path.removeprefix(_BEGIN)) // 2
+            self._sent, self._sent_until_later = 0, int(path.removeprefix(_BEGIN)) // 2
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return
@@ -120,7 +120,7 @@ class PacedEmbeddings:
         finally:
             async with self._left:
                 self._busy -= 1
-                self._texts += len(texts)
+                self._sent += sum(map(len, texts))
                 self._left.notify_all()
 
         async def replay() -> dict[str, Any]:
@@ -184,9 +184,10 @@ def measure(texts: Sequence[str], name: str) -> str:
     texts = [*texts] * profile.repeat if profile else texts[::REAL_SHARE]
     with served(__file__, "--serve", name) as (url, _):
 
-        def begin(count: int) -> None:
+        def begin(texts: Sequence[str]) -> None:
             if profile is not None:
-                httpx.get(f"{url}{_BEGIN}{count}", trust_env=False).raise_for_status()
+                path = f"{_BEGIN}{sum(map(len, texts))}"
+                httpx.get(url + path, trust_env=False).raise_for_status()
 
         asyncio.run(send_fixed(url, texts[:8], 1_024, 1))  # loads the model
         part = texts[:: 1 if len(texts) < SHARD_TEXTS else SCREENED_SHARE]
@@ -194,14 +195,14 @@ def measure(texts: Sequence[str], name: str) -> str:
         # Fewer than the slots leave some idle, more than twice as many only wait.
         slots = profile.slots if profile else os.cpu_count() or 1
         for tokens, requests in itertools.product(SIZES, (slots, 2 * slots)):
-            begin(len(part))
+            begin(part)
             screened.append((timed_fixed(url, part, tokens, requests), tokens, requests))
         _, tokens, requests = min(screened)
-        begin(len(texts))
+        begin(texts)
         pipeline = [timed_pipeline(url, texts)]
-        begin(len(texts))
+        begin(texts)
         best = timed_fixed(url, texts, tokens, requests)
-        begin(len(texts))
+        begin(texts)
         pipeline.append(timed_pipeline(url, texts))
     ours = statistics.median(pipeline)
     rates = f"{len(texts) / ours:,.1f} | {len(texts) / best:,.1f}"

@@ -133,7 +133,7 @@ class Pace:
         self._sent += characters
         self._seconds += seconds
         self._answers += 1
-        if self._answers >= max(4, self.setting.requests):
+        if self._answers >= max(4, self.setting.requests // 2):
             self._measured()
 
     def overloaded(self, began_in: int) -> None:
@@ -202,7 +202,7 @@ class Pace:
         self._try_next()
 
     def _judge(self, rate: float) -> None:
-        """Keep a trial that pays, and go on in its direction."""
+        """Keep a trial that pays, and go on, the other number first."""
         least = self._best_rate
         least *= 1 / _WORTHWHILE if self._move == "fewer requests" else _WORTHWHILE
         if rate < least:
@@ -211,7 +211,7 @@ class Pace:
         if self._move == "fewer requests":
             self._moves = deque(("fewer requests", "more tokens"))
         else:
-            self._moves = deque((self._move, *(m for m in _MORE if m != self._move)))
+            self._moves = deque((*(m for m in _MORE if m != self._move), self._move))
         if self._key is not None:
             _learnt[self._key] = self._best
 

@@ -76,12 +76,20 @@ class EmbedQueue:
     @property
     def has_plenty(self) -> bool:
         """Whether enough waits for the pace to be what limits."""
-        requests = self._pace.setting.requests
         texts = sum(len(call.waiting) for call in self._calls)
         return (
-            self._waiting_characters >= self._pace.characters * requests
-            or texts >= self._pace.most_texts * requests
+            self._share >= self._pace.characters
+            or texts >= self._pace.most_texts * self._pace.setting.requests
         )
+
+    @property
+    def _share(self) -> int:
+        """Characters of a request with which all end together, if nothing more comes.
+
+        What is in flight is half done on average.
+        """
+        sent = sum(len(call.texts[i]) for batch in self._running.values() for call, i in batch)
+        return (self._waiting_characters + sent // 2) // self._pace.setting.requests
 
     async def embed(
         self, texts: Sequence[str], on_embedded: Callable[[int], None] | None
@@ -141,9 +149,8 @@ class EmbedQueue:
     def _take_batch(self) -> _Batch:
         # Near the end each request takes its share of what is left, so that all end together;
         # what is answered at once anyway is not worth more than one request.
-        share = self._waiting_characters // self._pace.setting.requests
         least = max(self._pace.quick_characters, self._pace.characters // 8)
-        room = min(self._pace.characters, max(share, least))
+        room = min(self._pace.characters, max(self._share, least))
         batch: _Batch = []
         while self._calls and room > 0 and len(batch) < self._pace.most_texts:
             call = self._calls[0]
