@@ -56,14 +56,14 @@ class EmbedQueue:
     Args:
         pace: How large and how many requests are.
         embed: Embeds the texts of one request; rows in their order.
-        goes_alone: Tells of a text's length whether it must not share a request.
+        goes_alone: Tells of a text whether it must not share a request.
     """
 
     def __init__(
         self,
         pace: Pace,
         embed: Callable[[list[str]], Awaitable[NDArray[np.float32]]],
-        goes_alone: Callable[[int], bool],
+        goes_alone: Callable[[str], bool],
     ) -> None:
         self._pace = pace
         self._embed = embed
@@ -165,8 +165,9 @@ class EmbedQueue:
         low = high = self._random.randrange(len(waiting))  # waiting[low:high] is taken
         while len(batch) + high - low < self._pace.most_texts and high - low < len(waiting):
             is_up = high < len(waiting)
-            length = len(call.texts[waiting[high if is_up else low - 1]])
-            goes_alone = self._goes_alone(length)
+            text = call.texts[waiting[high if is_up else low - 1]]
+            length = len(text)
+            goes_alone = self._goes_alone(text)
             if (batch or high > low) and (length > room or goes_alone):
                 room = 0
                 break

@@ -105,7 +105,7 @@ async def test_a_quick_server_gets_a_shard_in_one_request():
         asked.append(len(texts))
         return np.ones((len(texts), 2), dtype=np.float32)
 
-    queue = EmbedQueue(pace, embed, lambda _length: False)
+    queue = EmbedQueue(pace, embed, lambda _text: False)
     await queue.embed(["word " * 160] * 512, None)
 
     assert asked == [512]
@@ -209,6 +209,18 @@ async def test_a_known_long_text_travels_alone_from_then_on(client: ModelRunner,
     long = "word " * 800
     requests = [one.body["input"] for one in double.asked(EMBEDDINGS)]
     assert [[long]] == [request for request in requests if long in request]
+
+
+async def test_a_text_of_few_words_shares_requests_however_many_characters_it_has(
+    client: ModelRunner, double: Double
+):
+    embedder = embedder_of(client, concurrency=1)
+    await embedder.embed_documents(["word " * 700])
+    double.seen.clear()
+
+    await embedder.embed_documents(["characters " * 400, "short", "text"])
+
+    assert sizes(double) == [3]
 
 
 async def test_a_limit_that_not_even_one_character_meets_is_an_error(
