@@ -47,6 +47,7 @@ class ModelRef:
         model: Its name at the provider, for example ``ai/qwen3:14B``.
         base_url: Address of the server; None means that Docker Model Runner is looked for.
         token_env: Name of the environment variable that holds the token.
+        token_position: Where that name stands in the YAML.
         temperature: 0 to 2, or None for the model's own; so are the next four.
         max_tokens: Most tokens in an answer.
         top_p: 0 to 1.
@@ -65,6 +66,7 @@ class ModelRef:
     model: str
     base_url: str | None = None
     token_env: str | None = None
+    token_position: SourcePosition | None = field(default=None, repr=False, compare=False)
     temperature: float | None = None
     max_tokens: int | None = None
     top_p: float | None = None

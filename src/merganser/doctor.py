@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, asdict, dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from merganser.errors import InputTooLongError, ModelRunnerError
+from merganser.errors import InputTooLongError, ModelRunnerError, SpecErrors
 from merganser.model_runner import (
     ModelRunner,
     candidate_addresses,
@@ -181,7 +181,13 @@ async def _diagnose_server(
         server = ServerReport(address=None, probes=probes, checks=(check,))
         return server, [_report(use, None, [_unknown(use)]) for use in uses]
     model: ModelRef | None = uses[0].model if uses else None
-    async with ModelRunner(address, token=token_of(model, env=env)) as runner:
+    try:
+        token = token_of(model, env=env)
+    except SpecErrors as error:
+        check = Check("token", "problem", error.errors[0].problem, fix=error.errors[0].fix)
+        server = ServerReport(address=address.shown, probes=probes, checks=(check,))
+        return server, [_report(use, None, [_unknown(use)]) for use in uses]
+    async with ModelRunner(address, token=token) as runner:
         server = await _look_at_server(runner, address, probes)
         return server, [await _look_at_model(runner, use, canaries=canaries) for use in uses]
 

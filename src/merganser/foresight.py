@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from merganser.embed import Embedder
-from merganser.errors import MerganserError, ModelRunnerError, RunnerUnreachableError
+from merganser.errors import MerganserError, ModelRunnerError, RunnerUnreachableError, SpecErrors
 from merganser.explain import IndexWork, World, work_of
 from merganser.index import recognise_model, survey
 from merganser.index.forecast import forecast
@@ -58,7 +58,7 @@ async def _look_at_model(model: ModelRef, base_url: str | None) -> tuple[str, Se
             "unknown: no model server answers; `merganser doctor` says where it was looked for",
             None,
         )
-    except ModelRunnerError as error:
+    except (ModelRunnerError, SpecErrors) as error:
         return f"unknown: {str(error).splitlines()[0]}", None
     if found is None:
         return f"not local at {address.shown}: a run pulls it", None

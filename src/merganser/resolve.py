@@ -56,6 +56,7 @@ from merganser.spec.rag import safe_name
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from merganser.errors import SourcePosition
     from merganser.load import Config
     from merganser.spec import (
         FlowSpec,
@@ -113,15 +114,19 @@ def resolve_model(config: Config, reference: str) -> ModelRef:
         inline = split_reference(reference)
         if inline is None:
             raise PlanError(_unknown(config, "model", reference, config.spec.models))
-        base_url, token_env = _server(config, inline[0])
+        base_url, token_env, token_position = _server(config, inline[0])
         return ModelRef(
             name=reference,
             provider=inline[0],
             model=inline[1],
             base_url=base_url,
             token_env=token_env,
+            token_position=token_position,
         )
-    base_url, token_env = _server(config, declared.provider)
+    base_url, token_env, token_position = _server(config, declared.provider)
+    if declared.token_key:
+        token_env = declared.token_key
+        token_position = config.position("models", reference, "token_key")
     options = declared.provider_opts
     draft = options.speculative_draft_model and DraftModel(
         model=options.speculative_draft_model.removeprefix(f"{LOCAL_PROVIDER}/"),
@@ -133,7 +138,8 @@ def resolve_model(config: Config, reference: str) -> ModelRef:
         provider=declared.provider,
         model=declared.model,
         base_url=declared.base_url or base_url,
-        token_env=declared.token_key or token_env,
+        token_env=token_env,
+        token_position=token_position,
         temperature=declared.temperature,
         max_tokens=declared.max_tokens,
         top_p=declared.top_p,
@@ -147,9 +153,13 @@ def resolve_model(config: Config, reference: str) -> ModelRef:
     )
 
 
-def _server(config: Config, provider: str) -> tuple[str | None, str | None]:
+def _server(config: Config, provider: str) -> tuple[str | None, str | None, SourcePosition | None]:
+    """Give address, name of the token's variable, and where that stands."""
     spec = config.spec.providers.get(provider)
-    return (spec.base_url, spec.token_key) if spec else (None, None)
+    if spec is None:
+        return None, None, None
+    place = config.position("providers", provider, "token_key") if spec.token_key else None
+    return spec.base_url, spec.token_key, place
 
 
 def resolve_rag(config: Config, name: str) -> RagDefinition:

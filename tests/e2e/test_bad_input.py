@@ -92,7 +92,7 @@ def test_an_unknown_model(merganser: Callable[..., Ran], project: Path) -> None:
         merganser("index", "shop.yaml", cwd=project),
         "ai/no-such-model",
         "404",
-        "docker model pull ai/no-such-model",
+        "--model-map ai/no-such-model=NAME",
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from merganser.errors import PlanError
+from merganser.model_runner import token_of
 from merganser.resolve import resolve_model, resolve_rag
 from merganser.spec.agents import FilesystemToolset, RagToolset
 
@@ -69,8 +69,12 @@ class AgentDefinition:
     rag_mode: RequestedMode = "auto"
 
     def token(self) -> str | None:
-        """Read the model's token from the environment, where it is named."""
-        return os.environ.get(self.model.token_env) if self.model.token_env else None
+        """Read the model's token from the environment, where it is named.
+
+        Raises:
+            SpecErrors: The variable is not set.
+        """
+        return token_of(self.model)
 
 
 def describe_agent(config: Config, name: str) -> AgentDefinition:

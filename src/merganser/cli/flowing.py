@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -101,7 +101,8 @@ def run_flow(
     private_address.set(base_url)
     shown = without_credentials(base_url) if base_url else None
     with exit_cleanly(), shown_progress(quiet=quiet), asking(ask_yes_no):
-        return run(**parameters, pull=pull, base_url=shown)
+        # The type checker does not see through the overloads of Prefect's call.
+        return cast("Outcome", run(**parameters, pull=pull, base_url=shown))
 
 
 def ask_yes_no(question: str) -> bool:

@@ -11,7 +11,7 @@ import os
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
-from merganser.errors import RequestRejectedError
+from merganser.errors import RequestRejectedError, SpecError, SpecErrors
 from merganser.model_runner import canaries, configure
 from merganser.model_runner.address import Address, parse_address, resolve_address
 from merganser.model_runner.chat import ChatOptions, collect, request_body, stream_chat, whole_chat
@@ -451,10 +451,27 @@ class ModelRunner:
 
 
 def token_of(model: ModelRef | None, *, env: Mapping[str, str] | None = None) -> str | None:
-    """Read the token that a model's server wants from the variable that its config names."""
+    """Read the token that a model's server wants from the variable that its config names.
+
+    Raises:
+        SpecErrors: The variable is not set or empty; with the place where it is named.
+    """
     if model is None or model.token_env is None:
         return None
-    return (os.environ if env is None else env).get(model.token_env) or None
+    if token := (os.environ if env is None else env).get(model.token_env):
+        return token
+    name = model.token_env
+    raise SpecErrors(
+        [
+            SpecError(
+                f"the environment variable {name!r} is not set, and model {model.name!r} needs it",
+                position=model.token_position,
+                key="token_key",
+                fix=f"export {name}=... before the command, or leave token_key out where the "
+                "server wants no token",
+            )
+        ]
+    )
 
 
 def _is_array(response: httpx.Response) -> bool:

@@ -211,7 +211,11 @@ def _next(ref: str, reason: str = "") -> str:
     if "unauthorized" in reason.lower() and is_hugging_face(ref):
         return "set HF_TOKEN to a token that may read this model, and check its name"
     if any(word in reason.lower() for word in ("not found", "unauthorized", "manifest_unknown")):
-        return f"check the name (`docker model search`), or try `{pull_command(ref)}` by hand"
+        # The embedded runner knows few names, and no Docker command helps it.
+        return (
+            "check the name (`docker model search`), or take one of `merganser models list` in its "
+            f"place: --model-map {ref}=NAME"
+        )
     return f"try `{pull_command(ref)}` by hand, `docker model logs` has the server's side"
 
 

@@ -12,7 +12,7 @@ from pydantic_ai import Agent
 from merganser.agent.locate import locate_models
 from merganser.agent.model import chat_model, close_model
 from merganser.agent.retrievers import open_retrievers
-from merganser.errors import ModelRunnerError
+from merganser.errors import ModelRunnerError, SpecErrors
 from merganser.index import index_once_async
 from merganser.load import load_config
 from merganser.model_runner import parse_address
@@ -80,6 +80,20 @@ async def test_every_request_of_a_search_bears_the_models_token(
 
     assert seen
     assert set(seen) == {"Bearer made-up"}
+
+
+async def test_a_token_that_is_not_set_is_an_error_at_its_line(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("GUARDED_TOKEN", raising=False)
+    (tmp_path / "birds.yaml").write_text(CONFIG.format(url=url))
+    config = load_config(tmp_path / "birds.yaml")
+
+    with pytest.raises(SpecErrors) as caught:
+        await locate_models(config, ["birds"], base_url=None)
+
+    assert "birds.yaml:3:" in str(caught.value)
+    assert "'GUARDED_TOKEN' is not set, and model 'order' needs it" in str(caught.value)
 
 
 async def test_a_chat_logs_in_with_the_login_of_its_address(url: str, seen: list[str | None]):

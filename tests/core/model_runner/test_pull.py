@@ -163,16 +163,16 @@ async def test_a_gateway_error_is_tried_again(client: ModelRunner, double: Doubl
 
 
 @pytest.mark.parametrize(
-    ("status", "body"),
+    ("status", "body", "fix"),
     [
-        (401, "Unauthorized\n"),
-        (404, "Model not found\n"),
-        (422, "unsupported config media type\n"),
-        (500, "error while pulling model: x\n"),
+        (401, "Unauthorized\n", "--model-map ai/qwen3=NAME"),
+        (404, "Model not found\n", "--model-map ai/qwen3=NAME"),
+        (422, "unsupported config media type\n", "`docker model pull ai/qwen3`"),
+        (500, "error while pulling model: x\n", "`docker model pull ai/qwen3`"),
     ],
 )
 async def test_an_answer_before_the_stream_is_final(
-    client: ModelRunner, double: Double, status: int, body: str
+    client: ModelRunner, double: Double, status: int, body: str, fix: str
 ):
     double.fail("/models/create", status, body)
 
@@ -180,7 +180,7 @@ async def test_an_answer_before_the_stream_is_final(
         await pulled(client)
 
     assert caught.value.status == status
-    assert "`docker model pull ai/qwen3`" in str(caught.value)
+    assert fix in str(caught.value)
     assert len(double.asked("/models/create")) == 1
 
 
