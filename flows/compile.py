@@ -60,7 +60,7 @@ class CompiledFlow(Flow[..., Outcome]):
         return parameters
 
 
-def compile_flow(config: Config, definition: FlowDefinition) -> CompiledFlow:
+def compile_flow(config: Config, definition: FlowDefinition) -> Flow[..., Outcome]:
     """Make the Prefect flow of one flow of a config.
 
     Args:

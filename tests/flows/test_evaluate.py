@@ -6,7 +6,7 @@ import base64
 import json
 import re
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -72,7 +72,7 @@ class Birds:
     def run(self, flow: str = "reindex", **parameters: Any) -> Outcome:
         config = load_config(self.folder / "birds.yaml")
         run = compile_flow(config, resolve_flow(config, flow))
-        return cast("Outcome", run(base_url=self.runner.url, **parameters))
+        return run(base_url=self.runner.url, **parameters)
 
     @property
     def indexes(self) -> list[Path]:

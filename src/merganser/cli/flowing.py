@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -102,7 +102,7 @@ def run_flow(
     shown = without_credentials(base_url) if base_url else None
     with exit_cleanly(), shown_progress(quiet=quiet), asking(ask_yes_no):
         # The type checker does not see through the overloads of Prefect's call.
-        return cast("Outcome", run(**parameters, pull=pull, base_url=shown))
+        return run(**parameters, pull=pull, base_url=shown)
 
 
 def ask_yes_no(question: str) -> bool:
