@@ -298,7 +298,7 @@ def serve(
         if on_ready is not None:
             on_ready(_address(listeners[0]))
 
-    async def main() -> None:
+    async def main() -> bool:
         faults, counters = Faults(), Counters()
         async with AsyncExitStack() as stack:
             state = await stack.enter_async_context(_running_state(options, faults, counters))
@@ -307,8 +307,11 @@ def serve(
             apps = [build_app(state), AdminApp(faults, counters)]
             servers = [_uvicorn(app) for app, _ in zip(apps, listeners, strict=False)]
             await _serve_all(servers, listeners, announce)
+            return all(server.should_exit for server in servers)
 
-    asyncio.run(main())
+    # A Ctrl-C that comes while everything is being closed is taken for done by the event loop.
+    if asyncio.run(main()):
+        raise KeyboardInterrupt
 
 
 def _add_local(state: RunnerState, cache_dir: Path) -> None:

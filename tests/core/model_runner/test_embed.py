@@ -303,10 +303,9 @@ async def test_an_error_stops_the_other_requests(client: ModelRunner, double: Do
     with pytest.raises(Exception, match="no"):
         await embedder_of(client, batch_size=1).embed_documents(texts)
 
-    asked = len(double.asked(EMBEDDINGS))
+    # Four are in flight at the start, and one more may follow before the error is seen.
     await asyncio.sleep(0.1)
-    assert asked <= 4
-    assert len(double.asked(EMBEDDINGS)) <= asked + 1
+    assert len(double.asked(EMBEDDINGS)) <= 4 + 1
 
 
 async def test_no_more_requests_are_in_flight_than_allowed(client: ModelRunner, double: Double):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -19,11 +19,13 @@ class _Server:
 
     def __init__(self) -> None:
         self.connections = 0
+        self.served: list[asyncio.Task[Any] | None] = []
         self.url = ""
         self.together = asyncio.Barrier(1)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.served.append(asyncio.current_task())
         while (await reader.readline()).startswith(b"GET"):
             while (await reader.readline()).strip():
                 pass
@@ -31,6 +33,7 @@ class _Server:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             await writer.drain()
         writer.close()
+        await writer.wait_closed()
 
 
 @pytest.fixture
@@ -39,6 +42,8 @@ async def server() -> AsyncGenerator[_Server]:
     async with await asyncio.start_server(server.serve, "127.0.0.1") as listening:
         server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         yield server
+    # Clients have gone; a connection that outlives the loop would be reported in some later test.
+    await asyncio.wait_for(asyncio.gather(*filter(None, server.served)), timeout=10)
 
 
 def _client() -> httpx.AsyncClient:
