@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -26,14 +27,16 @@ class _Server:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.served.append(asyncio.current_task())
-        while (await reader.readline()).startswith(b"GET"):
-            while (await reader.readline()).strip():
-                pass
-            await self.together.wait()
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            await writer.drain()
+        with suppress(asyncio.BrokenBarrierError, ConnectionError):
+            while (await reader.readline()).startswith(b"GET"):
+                while (await reader.readline()).strip():
+                    pass
+                await self.together.wait()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                await writer.drain()
         writer.close()
-        await writer.wait_closed()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @pytest.fixture
@@ -42,8 +45,11 @@ async def server() -> AsyncGenerator[_Server]:
     async with await asyncio.start_server(server.serve, "127.0.0.1") as listening:
         server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         yield server
-    # Clients have gone; a connection that outlives the loop would be reported in some later test.
-    await asyncio.wait_for(asyncio.gather(*filter(None, server.served)), timeout=10)
+    # Some wait for requests that were given up, and a connection that outlives the loop would be
+    # reported in some later test.
+    for task in filter(None, server.served):
+        task.cancel()
+    await asyncio.gather(*filter(None, server.served), return_exceptions=True)
 
 
 def _client() -> httpx.AsyncClient:
