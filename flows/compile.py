@@ -22,9 +22,10 @@ from merganser.explain import describe_plan
 from merganser.flows.execute import Execution, Outcome, Question
 from merganser.flows.lifecycle import registered_run
 from merganser.flows.models import ModelPolicy
-from merganser.model_runner import PullPolicy, without_credentials
+from merganser.model_runner import PullPolicy  # noqa: TC001 - Prefect reads the annotation
 from merganser.plan import build_plan
 from merganser.resolve import AskFlow, BatchFlow, EvaluateFlow, IndexFlow, batch_places
+from merganser.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable

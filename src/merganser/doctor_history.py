@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from merganser.doctor import Check
 from merganser.server import AUTH_VARIABLE, running_server
+from merganser.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +41,7 @@ def diagnose_history(env: Mapping[str, str] | None = None) -> Check:
 def _ask(url: str, origin: str, env: Mapping[str, str]) -> Check:
     import httpx  # noqa: PLC0415 - the commands that ask nothing start without it
 
-    shown = f"{_without_credentials(url)} ({origin})"
+    shown = f"{without_credentials(url)} ({origin})"
     try:
         # Cloud may lie behind a proxy of the environment; loopback never does.
         trusts = urlsplit(url).hostname not in _LOOPBACK
@@ -74,8 +75,3 @@ def _access(env: Mapping[str, str]) -> dict[str, Any]:
         return {"auth": (name, password)}
     key = env.get("PREFECT_API_KEY")
     return {"headers": {"Authorization": f"Bearer {key}"}} if key else {}
-
-
-def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -22,6 +22,7 @@ from merganser.services import (
     running_service,
     stop_service,
 )
+from merganser.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +79,8 @@ def connect_history(*, ephemeral: bool = False) -> History:
         os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
         return History(None, None, "ephemeral")
     if url := os.environ.get("PREFECT_API_URL"):
-        return History(url, url.removesuffix("/").removesuffix("/api"), "PREFECT_API_URL")
+        ui_url = without_credentials(url).removesuffix("/").removesuffix("/api")
+        return History(url, ui_url, "PREFECT_API_URL")
     service = ensure_server()
     os.environ["PREFECT_API_URL"] = f"{service.url}/api"
     return History(os.environ["PREFECT_API_URL"], service.url, "local server")

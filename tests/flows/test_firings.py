@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Cancelled, Completed, Pending
 
 from merganser.deployable import compare, define_deployments
@@ -16,14 +15,14 @@ from merganser.doctor_indexes import diagnose_index
 from merganser.flows.deploying import apply_changes, read_deployed
 from merganser.flows.firings import read_firings
 from merganser.flows.steward import MISSED
-from merganser.flows.tagged import read_tagged
 from merganser.index import index_once
 from merganser.load import Config, load_config
 from merganser.resolve import resolve_rag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from prefect.client.orchestration import SyncPrefectClient
 
     from merganser.doctor import Check
 
@@ -35,15 +34,6 @@ flows:
   nightly: {type: index, schedule: {cron: "0 3 1 1 *"}}
 """
 POOL = "firings"
-
-
-@pytest.fixture
-def client() -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
-        for deployment in read_tagged(client):
-            if deployment.work_pool_name == POOL:
-                client.delete_deployment(deployment.id)
 
 
 @pytest.fixture

@@ -1,14 +1,14 @@
 """What a worker makes of runs that completed, crashed, or were missed, on a real server."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
@@ -23,7 +23,6 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Runni
 from merganser.deployable import compare, define_deployments
 from merganser.flows.deploying import apply_changes, read_deployed
 from merganser.flows.steward import Steward
-from merganser.flows.tagged import read_tagged
 from merganser.load import Config, load_config
 
 if TYPE_CHECKING:
@@ -38,15 +37,6 @@ flows:
   then: {type: index, after: often}
 """
 POOL = "chains"
-
-
-@pytest.fixture
-def client() -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as client:
-        yield client
-        for deployment in read_tagged(client):
-            if deployment.work_pool_name == POOL:
-                client.delete_deployment(deployment.id)
 
 
 @pytest.fixture

@@ -95,8 +95,8 @@ def plan_changes(
         MerganserError: The config is wrong, there is no server, or a name is taken.
     """
     from merganser.deployable import compare, define_deployments
-    from merganser.model_runner import without_credentials
     from merganser.server import connect_history
+    from merganser.urls import without_credentials
 
     if base_url and without_credentials(base_url) != base_url:
         raise click.UsageError(

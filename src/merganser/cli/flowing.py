@@ -83,8 +83,8 @@ def run_flow(
     on_event: EventSink | None = None,
 ) -> Outcome:
     """Run one flow and give its outcome."""
-    from merganser.model_runner import without_credentials
     from merganser.server import connect_history
+    from merganser.urls import without_credentials
 
     base_url = reach.address()
     history = connect_history(ephemeral=reach.ephemeral)

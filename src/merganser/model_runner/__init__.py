@@ -7,7 +7,6 @@ from merganser.model_runner.address import (
     parse_address,
     probe_all,
     resolve_address,
-    without_credentials,
 )
 from merganser.model_runner.canaries import CANARY_TEXTS, EmbeddingCanary, RerankCanary
 from merganser.model_runner.chat import (
@@ -99,5 +98,4 @@ __all__ = [
     "resolve_address",
     "token_of",
     "with_retries",
-    "without_credentials",
 ]

@@ -23,6 +23,7 @@ import httpx
 from merganser.errors import RunnerUnreachableError
 from merganser.model_runner.transport import ParallelTransport
 from merganser.model_runner.wire import as_mapping
+from merganser.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,13 +119,6 @@ class Address:
         if not self.verify or self.ca_file is None:
             return self.verify
         return ssl.create_default_context(cafile=self.ca_file)
-
-
-def without_credentials(url: str) -> str:
-    """Drop ``user:password@`` from a URL, with or without scheme, for messages."""
-    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
-    host, slash, path = rest.partition("/")
-    return scheme + separator + host.rpartition("@")[2] + slash + path
 
 
 def parse_address(url: str, *, source: str = "given", tls: bool = False) -> Address:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from merganser.store import arrow
-from merganser.store.history import open_history, with_zone, without_zone
-from merganser.store.schema import attach_new, quote
+from merganser.store.history import attach_history, open_history, with_zone, without_zone
+from merganser.store.schema import attach_new
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -210,10 +210,7 @@ def list_evaluations(
     found: list[EvaluationRow] = []
 
     def read(connection: duckdb.DuckDBPyConnection) -> None:
-        connection.execute(f"ATTACH {quote(str(index.history))} AS h (READ_ONLY)").fetchall()
-        if not connection.execute(
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = 'h' AND table_name = 'evaluations'"
-        ).fetchall():
+        if not attach_history(connection, index, "evaluations"):
             return
         rows = connection.execute(
             f"SELECT {', '.join(_COLUMNS)} FROM h.evaluations "  # noqa: S608 - our own names

@@ -134,8 +134,7 @@ def list_runs(index: IndexFolder, *, limit: int = 100) -> tuple[RunRow, ...]:
     found: list[RunRow] = []
 
     def read(connection: duckdb.DuckDBPyConnection) -> None:
-        path = quote(str(index.history))
-        connection.execute(f"ATTACH {path} AS h (READ_ONLY)").fetchall()
+        attach_history(connection, index, "runs")
         names = [field.name for field in fields(RunRow)]
         rows = connection.execute(
             f"SELECT {', '.join(names)} FROM h.runs ORDER BY started DESC, run_id LIMIT {limit:d}"  # noqa: S608
@@ -156,10 +155,7 @@ def list_failures(index: IndexFolder, runs: Sequence[RunRow]) -> tuple[FailureRo
     found: list[FailureRow] = []
 
     def read(connection: duckdb.DuckDBPyConnection) -> None:
-        connection.execute(f"ATTACH {quote(str(index.history))} AS h (READ_ONLY)").fetchall()
-        if connection.execute(
-            "SELECT 1 FROM duckdb_tables() WHERE database_name = 'h' AND table_name = 'failures'"
-        ).fetchall():
+        if attach_history(connection, index, "failures"):
             rows = connection.execute(
                 "SELECT run_id, path, reason, detail FROM h.failures "
                 "WHERE list_contains($1, run_id) ORDER BY run_id DESC, path",
@@ -170,6 +166,13 @@ def list_failures(index: IndexFolder, runs: Sequence[RunRow]) -> tuple[FailureRo
     if runs:
         open_history(index, read)
     return tuple(found)
+
+
+def attach_history(connection: duckdb.DuckDBPyConnection, index: IndexFolder, table: str) -> bool:
+    """Attach the history as ``h``, read-only, and tell whether it has a table already."""
+    connection.execute(f"ATTACH {quote(str(index.history))} AS h (READ_ONLY)").fetchall()
+    query = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'h' AND table_name = $1"
+    return bool(connection.execute(query, [table]).fetchall())
 
 
 def without_zone(value: object) -> object:

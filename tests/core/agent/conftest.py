@@ -1,9 +1,16 @@
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from merganser.agent.answers import Answer
+from merganser.agent.turn import take_turn
+from merganser.embedded import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 from merganser.load import Config, load_config
+from merganser.model_runner import ModelRunner
 from merganser.retrieve.hits import Hit, SearchResult
 
 CONFIG = """
@@ -39,6 +46,40 @@ class GivenHits:
         self.questions.append(question)
         hits = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return SearchResult(query=question, hits=hits, notes=self.notes)
+
+
+class Turns:
+    """Asks the one agent of the config, and shows what the scripted model was given."""
+
+    @staticmethod
+    async def ask(runner: EmbeddedRunner, config: Config, retriever: Any, **options: Any) -> Answer:
+        async with ModelRunner(runner.url) as client:
+            take = partial(take_turn, config, "root", "What does a merganser eat?")
+            return await take(
+                retrievers={"birds": retriever}, runner=client, turn_id="turn-1", **options
+            )
+
+    @staticmethod
+    def call(name: str, **arguments: Any) -> ScriptedAnswer:
+        return ScriptedAnswer(tool_calls=(ScriptedCall(name, arguments),))
+
+    @staticmethod
+    def messages_of(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return request["messages"]
+
+    @classmethod
+    def tool_rows(cls, runner: EmbeddedRunner) -> list[list[dict[str, Any]]]:
+        """What the tools returned, as the last request showed it to the model."""
+        return [
+            json.loads(message["content"])
+            for message in cls.messages_of(runner.faults.scripted_requests[-1])
+            if message["role"] == "tool"
+        ]
+
+
+@pytest.fixture
+def turns() -> type[Turns]:
+    return Turns
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from merganser.model_runner import (
     ModelRunner,
     parse_address,
     resolve_address,
-    without_credentials,
 )
 from merganser.model_runner.address import candidate_addresses, first_answering, probe_all
+from merganser.urls import without_credentials
 
 if TYPE_CHECKING:
     from tests.core.model_runner.conftest import Double

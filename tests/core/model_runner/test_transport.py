@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -20,23 +20,28 @@ class _Server:
 
     def __init__(self) -> None:
         self.connections = 0
-        self.served: list[asyncio.Task[Any] | None] = []
+        self.writers: list[asyncio.StreamWriter] = []
         self.url = ""
         self.together = asyncio.Barrier(1)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self.served.append(asyncio.current_task())
-        with suppress(asyncio.BrokenBarrierError, ConnectionError):
+        self.writers.append(writer)
+        with suppress(ConnectionError):
             while (await reader.readline()).startswith(b"GET"):
                 while (await reader.readline()).strip():
                     pass
                 await self.together.wait()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
                 await writer.drain()
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+
+    async def close(self) -> None:
+        """Leave no connection open; it would be reported in some later test."""
+        for writer in self.writers:
+            writer.transport.abort()
+        for writer in self.writers:
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 @pytest.fixture
@@ -45,11 +50,7 @@ async def server() -> AsyncGenerator[_Server]:
     async with await asyncio.start_server(server.serve, "127.0.0.1") as listening:
         server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         yield server
-    # Some wait for requests that were given up, and a connection that outlives the loop would be
-    # reported in some later test.
-    for task in filter(None, server.served):
-        task.cancel()
-    await asyncio.gather(*filter(None, server.served), return_exceptions=True)
+        await server.close()
 
 
 def _client() -> httpx.AsyncClient:
