@@ -309,7 +309,8 @@ def serve(
             await _serve_all(servers, listeners, announce)
             return all(server.should_exit for server in servers)
 
-    # A Ctrl-C that comes while everything is being closed is taken for done by the event loop.
+    # uvicorn raises the signal again for whoever handled it before, which is nobody where this was
+    # started in the background.
     if asyncio.run(main()):
         raise KeyboardInterrupt
 
