@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from merganser.batch.summary import outcome_of, places_of, reason_of, summarize
 from merganser.tasks.indexing import artifact_key
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
 
@@ -79,24 +80,35 @@ def batch_markdown(name: str, report: BatchReport, rows: Sequence[Mapping[str, A
     ]
     lines = [f"## Batch `{name}`", "", "| what | how much |", "| --- | --- |"]
     lines += [f"| {what} | {value} |" for what, value in facts]
+    lines += ["", "### Outcomes", "", "| outcome | questions |", "| --- | --- |"]
+    outcomes = summarize(rows).outcomes
+    lines += [f"| {one_line(outcome)} | {count:,} |" for outcome, count in outcomes.items()]
     failed = [row for row in rows if row.get("id") in set(report.failed)]
     if failed:
         lines += ["", "### Failed", ""]
     lines += [
-        f"- `{row['id']}` {row['question']}: {row.get('error') or row.get('outcome')}"
+        f"- `{row['id']}` {one_line(row['question'])}: {one_line(_failure(row))}"
         for row in failed[:_SHOWN_ROWS]
     ]
     return "\n".join(lines)
 
 
+def one_line(text: str) -> str:
+    """Write a text that comes from outside so that it stays one line or cell of Markdown."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _failure(row: Mapping[str, Any]) -> str:
+    return ": ".join(part for part in (outcome_of(row), reason_of(row)) if part)
+
+
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    cited = [f"{s['path']}:{s['lines']}" for s in row.get("sources") or () if s.get("cited")]
     return {
         "id": row["id"],
         "question": row["question"],
         "answer": row.get("answer") or "",
-        "cites": ", ".join(cited),
-        "outcome": row.get("error") or row.get("outcome"),
+        "cites": ", ".join(places_of(row, cited=True)),
+        "outcome": _failure(row),
         "seconds": row.get("seconds"),
         "metrics": json.dumps(row.get("metrics") or {}),
     }

@@ -33,7 +33,7 @@ COMMANDS = {
     "models": "List, pull and remove the models of a server.",
     "doctor": "Look at the model server, the models, the indexes and the history.",
     "snapshots": "List the snapshots of an index.",
-    "report": "Write an HTML report of an index.",
+    "report": "Write an HTML report of indexes and batches.",
     "rollback": "Serve an earlier snapshot again.",
     "runner": "Serve models on this machine without Docker.",
     "server": "Run the Prefect server that keeps the run history.",

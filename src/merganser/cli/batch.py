@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from merganser.cli import EXIT_DEGRADED, EXIT_FAILED
-from merganser.cli.common import file_argument, json_option, print_json, reach_options, take_reach
+from merganser.cli.common import (
+    data_table,
+    file_argument,
+    json_option,
+    print_json,
+    reach_options,
+    take_reach,
+)
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
     from merganser.batch.forecast import BatchForecast
     from merganser.batch.journal import BatchReport
     from merganser.load import Config
-    from merganser.resolve import BatchFlow, DataTable
+    from merganser.resolve import BatchFlow
 
 _TABLE = "FILE[#TABLE]"
 
@@ -148,9 +154,9 @@ def _choose(
         raise PlanError(f"{config.path} has several batch flows ({names}); name one")
     if not found and questions is None:
         raise PlanError(f"{config.path} has no batch flow; give --input questions.jsonl")
-    given = _table(questions, "--input") if questions else found[0].input
+    given = data_table(questions, "--input") if questions else found[0].input
     default = DataTable(given.path.with_name(f"{given.path.stem}.answers.jsonl"))
-    output = _table(answers, "--output") if answers else (found[0].output if found else default)
+    output = data_table(answers, "--output") if answers else (found[0].output if found else default)
     if given == output:
         raise PlanError(f"{output} is the input too, and would be overwritten; name another output")
     if found:
@@ -161,17 +167,3 @@ def _choose(
         known = ", ".join(repr(known) for known in names) or "none"
         raise PlanError(f"{config.path} has no agent {who!r}; it has {known}")
     return BatchFlow(name=f"batch-{who}", agent=who, input=given, output=output)
-
-
-def _table(text: str, option: str) -> DataTable:
-    """Read ``file`` or ``file.duckdb#table`` from the command line, relative to where it runs."""
-    from pydantic_core import PydanticCustomError
-
-    from merganser.resolve import DataTable
-    from merganser.spec.flows import split_table
-
-    try:
-        path, table = split_table(text)
-    except PydanticCustomError as error:
-        raise click.UsageError(f"{option}: {error.message()}") from None
-    return DataTable(Path(path).absolute(), table)

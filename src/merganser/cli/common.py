@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
+    from merganser.definitions import DataTable
     from merganser.load import Config
     from merganser.services import Service
 
@@ -197,3 +198,17 @@ def show_service(service: Service | None, *, stop: bool, as_json: bool) -> int:
         text = f"running at {service.url}" if service else "not running"
         click.echo("stopped" if stopped else text)
     return 0 if service else 1
+
+
+def data_table(text: str, option: str) -> DataTable:
+    """Read ``file`` or ``file.duckdb#table`` from the command line, relative to where it runs."""
+    from pydantic_core import PydanticCustomError
+
+    from merganser.definitions import DataTable
+    from merganser.spec.flows import split_table
+
+    try:
+        path, table = split_table(text)
+    except PydanticCustomError as error:
+        raise click.UsageError(f"{option}: {error.message()}") from None
+    return DataTable(Path(path).absolute(), table)

@@ -1,17 +1,23 @@
-"""``merganser report``: an index as an HTML page."""
+"""``merganser report``: indexes and batches as an HTML page."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli.common import json_option, print_json
+from merganser.cli.common import data_table, json_option, print_json
 from merganser.errors import MerganserError, NoSnapshotError
+
+if TYPE_CHECKING:
+    from merganser.report import BatchFacts, IndexFacts
+
+_CONFIG_ENDINGS = (".yaml", ".yml")
 
 
 @click.command()
-@click.argument("index", metavar="FILE_OR_FOLDER", type=click.Path())
+@click.argument("what", metavar="FILE_FOLDER_OR_ANSWERS", type=click.Path())
 @click.option(
     "--output",
     "-o",
@@ -21,40 +27,28 @@ from merganser.errors import MerganserError, NoSnapshotError
     help="The page.",
 )
 @json_option
-def command(index: str, *, output: str, as_json: bool) -> int:
-    """Write a report of the indexes of a config, or of an index folder.
+def command(what: str, *, output: str, as_json: bool) -> int:
+    """Write a report of a config, an index folder, or the answers of a batch.
 
-    The page has the figures, a map of the sources, the latest runs, what failed and was skipped,
-    and retrieval quality over time. It needs no server and no network.
+    Of an index the page has the figures, a map of the sources, the latest runs, what failed and
+    was skipped, and retrieval quality over time. Of a batch it has the outcomes, time, tokens and
+    metrics, and each question with its answer and citations, failed ones first. Of a config it has
+    all of its indexes and batches. It needs no server and no network.
     """
-    from merganser.report import read_facts, write_page
+    from merganser.report import write_page
 
-    place = Path(index)
-    folders = {_name_of(place): place} if place.is_dir() else _folders_of(index)
-    facts = [read_facts(name, folder) for name, folder in folders.items()]
-    if not any(one.snapshots or one.runs for one in facts):
-        where = ", ".join(repr(str(one.folder)) for one in facts)
-        raise NoSnapshotError(f"nothing has been indexed in {where} yet; `merganser index` does it")
+    title, indexes, batches = _read(what)
     page = Path(output).absolute()
     try:
-        write_page(facts, page, title=f"Index report: {_name_of(place)}")
+        write_page(page, title=title, indexes=indexes, batches=batches)
     except OSError as error:
         raise MerganserError(f"cannot write {str(page)!r}: {error.strerror}") from error
     if as_json:
         print_json(
             {
                 "report": page,
-                "indexes": [
-                    {
-                        "name": one.name,
-                        "folder": one.folder,
-                        "snapshot": one.served.generation if one.served else None,
-                        "files": len(one.sources),
-                        "runs": len(one.runs),
-                        "evaluations": sum(map(len, one.trends)),
-                    }
-                    for one in facts
-                ],
+                "indexes": [_index_json(one) for one in indexes],
+                "batches": [_batch_json(one) for one in batches],
             }
         )
     else:
@@ -62,16 +56,77 @@ def command(index: str, *, output: str, as_json: bool) -> int:
     return 0
 
 
-def _name_of(place: Path) -> str:
-    return place.resolve().name if place.is_dir() else place.stem
+def _read(what: str) -> tuple[str, list[IndexFacts], list[BatchFacts]]:
+    """Give the page's title and what it is about.
+
+    Raises:
+        NoSnapshotError: There is nothing to report yet.
+        StoreError: What is there cannot be read.
+        SpecErrors: The config is wrong.
+    """
+    from merganser.report import read_answers, read_facts
+
+    place = Path(what)
+    if place.is_dir():
+        facts = read_facts(place.resolve().name, place)
+        _require([facts], [])
+        return f"Index report: {facts.name}", [facts], []
+    if place.suffix in _CONFIG_ENDINGS:
+        indexes, batches = _read_config(what)
+        return f"Report: {place.stem}", indexes, batches
+    answers = read_answers(data_table(what, "FILE_FOLDER_OR_ANSWERS"))
+    return f"Batch report: {answers.name}", [], [answers]
 
 
-def _folders_of(file: str) -> dict[str, Path]:
+def _read_config(file: str) -> tuple[list[IndexFacts], list[BatchFacts]]:
     from merganser.load import load_config
-    from merganser.resolve import resolve_rag
+    from merganser.report import read_batch, read_facts
+    from merganser.resolve import BatchFlow, resolve_flows, resolve_rag
 
     config = load_config(file)
-    indexes = {i.name: i for name in config.spec.rag for i in resolve_rag(config, name).indexes}
+    found = {i.name: i for name in config.spec.rag for i in resolve_rag(config, name).indexes}
+    indexes = [read_facts(name, definition.folder) for name, definition in found.items()]
+    flows = [flow for flow in resolve_flows(config) if isinstance(flow, BatchFlow)]
+    batches = [read_batch(flow) for flow in flows]
+    if not indexes and not batches:
+        raise NoSnapshotError(f"{file} has no rag and no batch flow, so nothing to report on")
+    _require(indexes, batches)
+    return indexes, batches
+
+
+def _require(indexes: list[IndexFacts], batches: list[BatchFacts]) -> None:
+    if any(one.snapshots or one.runs for one in indexes) or any(one.rows for one in batches):
+        return
     if not indexes:
-        raise NoSnapshotError(f"{file} has no rag, so no index to report on")
-    return {name: definition.folder for name, definition in indexes.items()}
+        where = ", ".join(repr(str(one.answers)) for one in batches)
+        raise NoSnapshotError(
+            f"nothing has been answered in {where} yet; `merganser batch` does it"
+        )
+    where = ", ".join(repr(str(one.folder)) for one in indexes)
+    raise NoSnapshotError(f"nothing has been indexed in {where} yet; `merganser index` does it")
+
+
+def _index_json(facts: IndexFacts) -> dict[str, Any]:
+    return {
+        "name": facts.name,
+        "folder": facts.folder,
+        "snapshot": facts.served.generation if facts.served else None,
+        "files": len(facts.sources),
+        "runs": len(facts.runs),
+        "evaluations": sum(map(len, facts.trends)),
+    }
+
+
+def _batch_json(facts: BatchFacts) -> dict[str, Any]:
+    from merganser.batch.summary import summarize
+
+    summary = summarize(facts.rows)
+    return {
+        "name": facts.name,
+        "answers": str(facts.answers),
+        "questions": summary.rows,
+        "unasked": facts.unasked,
+        "outcomes": dict(summary.outcomes),
+        "tokens": {"input": summary.tokens[0], "output": summary.tokens[1]},
+        "metrics": dict(summary.metrics),
+    }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC
 from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
 
 _LONG = 14
@@ -68,6 +70,16 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) 
 def folded(summary: str, content: str) -> str:
     """Give content that opens with a click."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def show_time(when: datetime) -> str:
+    """Write a moment, with its time zone."""
+    return f"{show_minute(when)} UTC"
+
+
+def show_minute(when: datetime) -> str:
+    """Write a moment for a column that is in UTC."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def _side(value: object) -> str:
