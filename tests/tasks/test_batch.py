@@ -21,5 +21,5 @@ def test_a_batch_shows_its_outcomes_and_why_questions_failed():
         r"- `b` How \| why?: error: no server",
         "- `c` Who?: failed: cites unknown source: [99]",
     ]
-    assert outcomes == text.splitlines()[-7:-4]
+    assert outcomes == text.splitlines()[-8:-5]
     assert failed == text.splitlines()[-2:]
