@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from merganser.agent.definition import describe_agent
+from merganser.agent.kept_turns import index_folders, keep_turn, prune_turns
 from merganser.agent.retrievers import open_retrievers
 from merganser.agent.turn import take_turn
 from merganser.flows.submission import submit
@@ -50,6 +51,8 @@ def answer_question(
     place = models.place("chat", definition.model)
     rags = tuple(rag.name for rag in definition.rags)
     trail: list[Any] = [*models.last]
+    prune_turns()
+    results = keep_turn(turn_id, index_folders(config, rags))
 
     async def take() -> Answer:
         async with (
@@ -65,7 +68,7 @@ def answer_question(
                 turn_id=turn_id,
                 rag_mode=rag_mode,
                 on_event=on_event,
-                hooks=durable_hooks(turn_id, trail),
+                hooks=durable_hooks(turn_id, results, trail),
             )
 
     answer = asyncio.run(take())

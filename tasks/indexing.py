@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from merganser.agent.kept_turns import prune_turns
 from merganser.embed_service import EmbedService
 from merganser.explain import describe_work, work_of
 from merganser.index import (
@@ -120,7 +121,7 @@ def build(run: IndexRun, name: str) -> BuiltSnapshot:
 def publish_snapshot(
     run: IndexRun, built: BuiltSnapshot, name: str, keep_snapshots: int
 ) -> IndexReport:
-    """Switch readers to the new snapshot and collect what is not kept any more.
+    """Switch readers to the new snapshot and collect what is not kept any more, turns included.
 
     Raises:
         StoreError: A file cannot be moved or written; the old snapshot is served.
@@ -128,6 +129,8 @@ def publish_snapshot(
     workspace = Workspace.open(run.folder, run.run_id)
     published = publish(workspace, built, keep_snapshots=keep_snapshots)
     get_run_logger().info("%s serves snapshot %s", name, published.generation)
+    if pruned := prune_turns():
+        get_run_logger().info("forgot %d turns that searched snapshots before those kept", pruned)
     return published.report
 
 

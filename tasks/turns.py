@@ -25,6 +25,7 @@ from merganser.tasks.options import LOCAL_TASK, MODEL_TASK, TaskOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from uuid import UUID
 
     from pydantic_ai.durable_exec.prefect import TaskConfig
@@ -49,11 +50,12 @@ def turn_cache_policy(turn_id: str) -> CachePolicy:
     return CompoundCachePolicy(policies=[*kept, turn])
 
 
-def durable_hooks(turn_id: str, trail: list[Any] | None = None) -> Hooks:
+def durable_hooks(turn_id: str, results: Path, trail: list[Any] | None = None) -> Hooks:
     """Give what a flow adds to a turn: durability, searches as tasks, retries by Prefect alone.
 
     Args:
         turn_id: The turn; the same id resumes.
+        results: Folder for what is kept of it, see ``merganser.agent.kept_turns``.
         trail: Futures and states of the tasks before the turn, for edges of the run's graph; the
             states of the turn's own tasks are added as they complete.
 
@@ -69,7 +71,7 @@ def durable_hooks(turn_id: str, trail: list[Any] | None = None) -> Hooks:
         before.append(state)
 
     def turn_task() -> TaskConfig:
-        return _turn_task(policy, MODEL_TASK["retries"], leave_state)
+        return _turn_task(policy, results, leave_state)
 
     async def search_as_task(rag: str, retriever: HitSource, question: str) -> SearchResult:
         return await _search_as_task(rag, retriever, question, before)
@@ -87,17 +89,18 @@ def durable_hooks(turn_id: str, trail: list[Any] | None = None) -> Hooks:
     )
 
 
-def _turn_task(policy: CachePolicy, retries: int, on_completion: Any) -> TaskConfig:
+def _turn_task(policy: CachePolicy, results: Path, on_completion: Any) -> TaskConfig:
     options: dict[str, Any] = {
         # The task's name says what is asked of whom; Prefect would add a number to it.
         "task_run_name": lambda: task_run.task_name,
         "on_completion": [on_completion],
-        "retries": retries,
+        "retries": MODEL_TASK["retries"],
         "retry_delay_seconds": MODEL_TASK["retry_delay_seconds"],
         "retry_condition_fn": may_pass,
         "cache_policy": policy,
         # The result is what a resumed turn takes over.
         "persist_result": True,
+        "result_storage": results,
     }
     # Pydantic AI gives all of them to ``Task.with_options``, also what its type does not list.
     return cast("TaskConfig", options)

@@ -114,7 +114,7 @@ def read_all(folder: Path) -> dict[str, bytes]:
     for path in folder.rglob("*"):
         if path.is_file():
             read[str(path)] = path.read_bytes()
-            if path.parent.name == "storage":
+            if path.parent.parent.name == "turns" and path.name != "turn.json":
                 read[f"{path}:result"] = _result(path)
             if path.suffix == ".duckdb":
                 read[f"{path}:rows"] = _rows(path)

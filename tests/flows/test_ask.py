@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from prefect import flow
 
+from merganser.agent.kept_turns import keep_turn
 from merganser.batch.journal import BatchFailedError, BatchReport
 from merganser.batch.plan import Selection
 from merganser.batch.snapshots import snapshots_of
@@ -18,7 +19,7 @@ from merganser.flows.compile import compile_flow
 from merganser.flows.models import ModelPolicy, ModelStages
 from merganser.index import index_once
 from merganser.load import Config, load_config
-from merganser.resolve import BatchFlow, models_of_flow, resolve_flows, resolve_rag
+from merganser.resolve import BatchFlow, models_of_flow, resolve_flow, resolve_flows, resolve_rag
 
 pytestmark = pytest.mark.usefixtures("citing_model")
 
@@ -111,6 +112,26 @@ def test_a_turn_searches_the_published_index_and_cites_it(
 
     assert answer.outcome == "answered"
     assert "docs/ducks.md" in {line.path for line in answer.sources if line.cited}
+
+
+def test_what_is_kept_of_a_turn_goes_with_the_snapshot_it_searched(
+    runner: EmbeddedRunner, config: Config, in_flow: InFlow
+):
+    flows = "flows:\n  fresh: {type: index, keep_snapshots: 1}\n"
+    config.path.write_text(config.path.read_text().replace("flows:\n", flows))
+    kept = load_config(config.path)
+    reindex(kept)
+    runner.faults.script_chat(["A merganser eats fish [1]."])
+    turn_id = uuid4().hex
+    in_flow(kept, lambda models: answer_question(kept, models, "root", "What?", turn_id=turn_id))
+    results = list(keep_turn(turn_id, []).glob("*"))
+
+    (config.directory / "docs" / "swans.md").write_text("# Swans\n")
+    fresh: Any = compile_flow(kept, resolve_flow(kept, "fresh"))
+    fresh(base_url=runner.url)
+
+    assert len(results) == 2, "the mark and one model request"
+    assert not results[0].parent.exists()
 
 
 def test_the_model_may_search_by_itself(runner: EmbeddedRunner, indexed: Config, in_flow: InFlow):

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import TaskRun
 from prefect.context import FlowRunContext
 
 from merganser.agent.answers import Answer, SourceLine, TurnUsage
+from merganser.agent.kept_turns import keep_turn
 from merganser.agent.turn import take_turn
 from merganser.embedded import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 from merganser.errors import RequestRejectedError
@@ -72,7 +73,7 @@ def run_turn(
                     retrievers={"birds": birds},
                     runner=client,
                     turn_id=turn_id,
-                    hooks=durable_hooks(turn_id),
+                    hooks=durable_hooks(turn_id, keep_turn(turn_id, [])),
                     **options,
                 )
 
