@@ -93,7 +93,8 @@ def make_index(folder: Path, base: Path, size: int, pieces: Sequence[str]) -> No
 
     Args:
         folder: Of the index.
-        base: Where its empty source files are made, so that they can be looked at as usual.
+        base: Where its source files are made, of the right size without content, so that they can
+            be looked at as usual.
         size: Number of chunks.
         pieces: Of ``read_pieces``.
     """
@@ -106,7 +107,7 @@ def make_index(folder: Path, base: Path, size: int, pieces: Sequence[str]) -> No
     for start in range(0, size, _BATCH):
         count = min(_BATCH, size - start)
         texts = [vary(pieces, number) for number in range(start, start + count)]
-        names = list(_files(base, start, count))
+        names = list(_files(base, start, texts))
         places = writer.add(names, _rows(texts), source.draw(count, start))
         for name, place in zip(names, places, strict=True):
             status = (base / name).stat()
@@ -141,11 +142,13 @@ def make_index(folder: Path, base: Path, size: int, pieces: Sequence[str]) -> No
     index.write_current(Current(1, (1,), 2, 2))
 
 
-def _files(base: Path, start: int, count: int) -> Iterator[str]:
-    for first in range(start, start + count, _CHUNKS_PER_FILE):
+def _files(base: Path, start: int, texts: Sequence[str]) -> Iterator[str]:
+    for at in range(0, len(texts), _CHUNKS_PER_FILE):
+        first = start + at
         name = f"part{first // 2000:04d}/file{first // _CHUNKS_PER_FILE:06d}.py"
         (base / name).parent.mkdir(parents=True, exist_ok=True)
-        (base / name).touch()
+        with (base / name).open("wb") as file:
+            file.truncate(sum(len(text.encode()) for text in texts[at : at + _CHUNKS_PER_FILE]))
         os.utime(base / name, ns=(1_760_000_000_000_000_000 + first, 1_760_000_000_000_000_000))
         yield name
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from merganser.errors import StoreError
 from merganser.flows.submission import submit
-from merganser.index import IndexReport
+from merganser.index import IndexReport, drop_old_snapshots
 from merganser.tasks.indexing import (
     IndexRun,
     build,
@@ -102,13 +102,14 @@ class IndexStages:
         self.last = [built]
 
     def publish(self, keep_snapshots: int, *, after: Sequence[PrefectFuture[Any]] = ()) -> None:
-        """Switch readers to the new snapshot, collect the oldest and leave the report.
+        """Switch readers to the new snapshot if there is one, drop the oldest, leave the report.
 
         Args:
             keep_snapshots: How many are kept, the new one included.
             after: The gates that hold.
         """
         if self._run is None:
+            drop_old_snapshots(self._index.folder, keep_snapshots)
             return
         published = submit(
             publish_snapshot,

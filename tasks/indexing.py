@@ -189,6 +189,7 @@ def report_markdown(result: IndexReport) -> str:
     lines = [f"## Index `{result.name}`", "", "| what | how much |", "| --- | --- |"]
     lines += [f"| {name} | {_shown(value)} |" for name, value in facts]
     lines += ["", *(f"- everything again: {reason}" for reason in result.reasons)]
+    lines += [f"- {note}" for note in result.notes]
     return "\n".join(lines)
 
 

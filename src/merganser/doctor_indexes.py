@@ -96,6 +96,11 @@ def _check_snapshots(name: str, snapshots: tuple[SnapshotInfo, ...], now: dateti
     )
     if served.recall is not None:
         detail += f"; {served.approximate:.0%} approximate, recall@10 {served.recall:.3f}"
+    if served.rejected_recall is not None:
+        detail += (
+            f"; an approximate index reached recall@10 {served.rejected_recall:.3f} only and is "
+            "not used: searches are exact"
+        )
     return Check(f"index {name}", "ok", detail)
 
 

@@ -71,5 +71,6 @@ def describe_report(report: IndexReport) -> str:
     lines += [f"  everything again: {reason}" for reason in report.reasons]
     if not report.embedding:
         lines.append("  no embedding model: only words can be searched")
+    lines += [f"  {note}" for note in report.notes]
     lines += [f"  failed: {f.path} ({f.reason}: {f.detail})" for f in report.failed]
     return "\n".join(lines)

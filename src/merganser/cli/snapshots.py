@@ -33,10 +33,15 @@ def command(file: str, *, rags: tuple[str, ...], as_json: bool) -> int:
         for info in infos:
             mark = "served" if info.served else "      "
             model = info.model_name or "no embeddings"
-            share = f"  {info.approximate:.0%} approximate" if info.recall is not None else ""
-            recall = f" (recall@10 {info.recall:.3f})" if info.recall is not None else ""
+            graphs = ""
+            if info.recall is not None:
+                graphs += f"  {info.approximate:.0%} approximate (recall@10 {info.recall:.3f})"
+            if info.rejected_recall is not None:
+                graphs += (
+                    f"  an approximate index is not used (recall@10 {info.rejected_recall:.3f})"
+                )
             click.echo(
                 f"  {info.generation:6d} {mark}  {info.created}  {info.files:,} files  "
-                f"{info.chunks:,} chunks  {info.size_bytes / 1e6:,.1f} MB  {model}{share}{recall}"
+                f"{info.chunks:,} chunks  {info.size_bytes / 1e6:,.1f} MB  {model}{graphs}"
             )
     return 0

@@ -22,7 +22,12 @@ from merganser.index.build import (
 )
 from merganser.index.model import EmbedsDocuments, SnapshotModel, recognise_model
 from merganser.index.once import index_once, index_once_async
-from merganser.index.publishing import Published, finish_unchanged, publish
+from merganser.index.publishing import (
+    Published,
+    drop_old_snapshots,
+    finish_unchanged,
+    publish,
+)
 from merganser.index.report import FailedFile, IndexReport
 from merganser.index.shards import (
     FileOutcome,
@@ -52,6 +57,7 @@ __all__ = [
     "abandon",
     "begin_run",
     "build_snapshot",
+    "drop_old_snapshots",
     "embed_shard",
     "fail_shard",
     "finish_unchanged",

@@ -7,11 +7,12 @@ for once; docs/adr/0003 has the threshold's figures.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from merganser.errors import StoreError
 from merganser.store.approximate import (
+    MIN_RECALL,
+    ApproximateInfo,
     approximate_path,
     build_approximate,
     is_available,
@@ -26,24 +27,22 @@ MIN_ROWS = 500_000
 """Chunks of a segment from which on a graph is built: an exact search takes 50 ms of CPU in memory
 and 0.4 s by SQL there, and what is saved pays the building back after about 6,000 searches."""
 
-_log = logging.getLogger(__name__)
 
-
-def build_missing(index: IndexFolder, generation: int) -> int:
+def build_missing(index: IndexFolder, generation: int) -> tuple[str, ...]:
     """Build what a snapshot's large segments lack, where the library is installed.
 
-    A failure is logged and leaves searches exact. Call it with the writer's lock.
+    A failure leaves searches exact. Call it with the writer's lock.
 
     Args:
         index: The index.
         generation: The served snapshot.
 
     Returns:
-        How many graphs were built.
+        A line for the report on each graph that was built or could not be.
     """
     if not is_available():
-        return 0
-    built = 0
+        return ()
+    told: list[str] = []
     try:
         for segment in read_segment_rows(index.catalogue(generation)):
             path = index.path / segment.file
@@ -53,9 +52,15 @@ def build_missing(index: IndexFolder, generation: int) -> int:
             if read_approximate(target) is not None:
                 continue
             info = build_approximate(path, target)
-            if info is None:
-                _log.warning("%s: too little recall, searches of it stay exact", target.name)
-            built += info is not None
+            if info is not None:
+                told.append(_describe(info))
     except (StoreError, FileNotFoundError) as error:
-        _log.warning("could not build an approximate index: %s", error)
-    return built
+        told.append(f"could not build an approximate index: {error}")
+    return tuple(told)
+
+
+def _describe(info: ApproximateInfo) -> str:
+    reached = f"recall@10 {info.recall:.3f} for {info.rows:,} chunks"
+    if info.is_used:
+        return f"built an approximate index: {reached}"
+    return f"an approximate index reached {reached}, less than {MIN_RECALL}: searches stay exact"

@@ -2,8 +2,9 @@
 
 A fingerprint tells models apart by what their server says of them. Where the weights change behind
 an unchanged name and id, only the vectors tell: every snapshot keeps those of eight canary texts,
-and every run embeds them again. When they fall away the model is known by its fingerprint and a
-suffix from then on, so that its vectors never meet those of the model before.
+as do the journals of runs that died, and every run embeds them again. When they fall away the model
+is known by its fingerprint and a suffix from then on, so that its vectors never meet those of the
+model before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from merganser.errors import PlanError, ProtocolError, StoreError
 from merganser.store.catalogue import Canaries, read_model
+from merganser.store.embeddings import journal_models
 from merganser.store.layout import IndexFolder
 
 if TYPE_CHECKING:
@@ -128,7 +130,7 @@ def closeness(one: Canaries, other: Canaries) -> float:
 
 
 def _kept_models(definition: IndexDefinition, served: str) -> Iterator[tuple[str, Canaries]]:
-    """Give the models of the kept snapshots that go by a fingerprint, the served one first.
+    """Give the models that go by a fingerprint: of kept snapshots, then of dead runs' journals.
 
     Raises:
         StoreError: The index is damaged.
@@ -140,6 +142,9 @@ def _kept_models(definition: IndexDefinition, served: str) -> Iterator[tuple[str
             name, canaries = read_model(index.catalogue(generation))
             if canaries is not None and is_served_by(name, served):
                 yield name, canaries
+    for name, canaries in journal_models(index):
+        if is_served_by(name, served):
+            yield name, canaries
 
 
 def is_served_by(fingerprint: str, served: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from merganser.index.build import build_snapshot
 from merganser.index.model import recognise_model
-from merganser.index.publishing import finish_unchanged, publish
+from merganser.index.publishing import drop_old_snapshots, finish_unchanged, publish
 from merganser.index.shards import embed_shard
 from merganser.index.surveys import survey
 from merganser.index.workspace import begin_run
@@ -69,6 +69,7 @@ async def index_once_async(
     model = await recognise_model(embedder, definition) if embedder else None
     found = survey(definition, fingerprint=model.fingerprint if model else "", full=full)
     if not found.has_work:
+        drop_old_snapshots(definition.folder, keep_snapshots)
         return finish_unchanged(found)
     with begin_run(found, model=model) as workspace:
         for shard in workspace.shards:

@@ -21,7 +21,13 @@ from merganser.store.history import FailureRow, RunRow, record_run
 from merganser.store.layout import Current, IndexFolder, move_file, sync_folder
 from merganser.store.lock import WriterLock
 from merganser.store.schema import attach, borrow
-from merganser.store.snapshots import KEEP_SNAPSHOTS, collect, collect_builds, readable
+from merganser.store.snapshots import (
+    KEEP_SNAPSHOTS,
+    collect,
+    collect_builds,
+    keep_latest,
+    readable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,6 +73,7 @@ def publish(
         StoreError: A file cannot be moved or written; the old snapshot is served.
     """
     index = workspace.index
+    notes: tuple[str, ...] = ()
     try:
         current = index.read_current()
         written = 0
@@ -74,19 +81,24 @@ def publish(
             written = _move_in(workspace, built, built.catalogue)
             current = _switch(index, current, built, keep_snapshots)
             _clean_up(index, current, own=workspace.run_id)
-            build_missing(index, current.generation)
+            notes = build_missing(index, current.generation)
+        elif current is not None:
+            current = keep_latest(index, current, keep_snapshots)
         _remember(workspace, built)
     except OSError as error:
         raise StoreError(f"cannot publish in {str(index.path)!r}: {error}") from error
     report = _report(workspace, built, served=current.generation if current else None,
-                     bytes_written=written)  # fmt: skip
+                     bytes_written=written, notes=notes)  # fmt: skip
     _record(index, report, workspace.plan.started)
     workspace.close()
     return Published(report.served, report)
 
 
 def finish_unchanged(survey: Survey) -> IndexReport:
-    """End a run whose survey found nothing to do; nothing is written but a row of history."""
+    """End a run whose survey found nothing to do; nothing is written but a row of history.
+
+    How many snapshots are kept is ``drop_old_snapshots``'s business.
+    """
     began = datetime.fromtimestamp(survey.stat_ns / 1e9, UTC)
     index = IndexFolder(survey.definition.folder)
     with borrow("g") as rows:
@@ -114,6 +126,29 @@ def finish_unchanged(survey: Survey) -> IndexReport:
     _clean_up_after_dead_runs(index)
     _record(index, report, began)
     return report
+
+
+def drop_old_snapshots(folder: Path, keep_snapshots: int) -> None:
+    """Apply a lowered ``keep_snapshots`` without a publication, unless another run is writing.
+
+    Args:
+        folder: The index folder.
+        keep_snapshots: As for ``publish``.
+    """
+    index = IndexFolder(folder)
+    try:
+        current = index.read_current()
+        if current is None or len(current.kept) <= keep_snapshots:
+            return
+        lock = WriterLock(index)
+        try:
+            current = index.read_current()
+            if current is not None:
+                keep_latest(index, current, keep_snapshots)
+        finally:
+            lock.release()
+    except (OSError, StoreError) as error:
+        _log.warning("could not drop old snapshots of %s: %s", folder, error)
 
 
 def _move_in(workspace: Workspace, built: BuiltSnapshot, catalogue: Path) -> int:
@@ -199,7 +234,12 @@ def _remember(workspace: Workspace, built: BuiltSnapshot) -> None:
 
 
 def _report(
-    workspace: Workspace, built: BuiltSnapshot, *, served: int | None, bytes_written: int
+    workspace: Workspace,
+    built: BuiltSnapshot,
+    *,
+    served: int | None,
+    bytes_written: int,
+    notes: tuple[str, ...],
 ) -> IndexReport:
     survey = workspace.plan.survey
     failed = built.outcomes("failed")
@@ -236,6 +276,7 @@ def _report(
         merged=built.merged,
         embedding=workspace.model is not None,
         model=workspace.model.name if workspace.model else "",
+        notes=notes,
         seconds=time.time() - survey.stat_ns / 1e9,
     )
 

@@ -50,6 +50,7 @@ class IndexReport:
         merged: Older segments that were rewritten.
         embedding: Whether chunks have vectors; without, only words can be searched.
         model: Name of the embedding model, or "".
+        notes: What became of approximate indexes that were to be built.
         seconds: Wall time from the survey on.
     """
 
@@ -78,6 +79,7 @@ class IndexReport:
     merged: int = 0
     embedding: bool = False
     model: str = ""
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:

@@ -160,9 +160,12 @@ class Workspace:
             raise StoreError("this run has no embedding model")
         with self._guard:
             if self._embeddings is None:
-                fingerprint = self.plan.model.fingerprint
+                model = self.plan.model
                 self._embeddings = EmbeddingStore(
-                    self.index, fingerprint, segments_of(self.index, fingerprint)
+                    self.index,
+                    model.fingerprint,
+                    segments_of(self.index, model.fingerprint),
+                    canaries=model.canaries,
                 )
             return self._embeddings
 

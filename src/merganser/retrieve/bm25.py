@@ -188,8 +188,8 @@ def score_chunks(found: TermLists, weighing: Weighing, *, limit: int | None = No
     With a limit, frequent terms are looked up only in chunks that can still reach it (Turtle and
     Flood, "Query evaluation: strategies and optimizations", 1995): terms are taken from the rarest
     on, and once the terms that are left cannot lift a chunk without any of the former ones to the
-    limit, nothing but the chunks near it is looked at. The scores are the same ones to the last
-    digit, because the terms are added up in the same order.
+    limit, nothing but the chunks near it is looked at, and fewer of them after every term. The
+    scores are the same ones to the last digit, because the terms are added up in the same order.
 
     Args:
         found: Where the terms occur.
@@ -200,64 +200,106 @@ def score_chunks(found: TermLists, weighing: Weighing, *, limit: int | None = No
         The best ``limit`` and all that are exactly as good as the last of them; empty when no
         term occurs.
     """
-    idf = weighing.idf(found.lists)
-    rarest_first: list[int] = np.argsort(-idf, kind="stable").tolist()
-    order = [i for i in rarest_first if len(found.lists[i].position)]
-    scores = np.zeros(len(found.keys))
-    best = _Best(scores, len(scores) if limit is None else limit)
-    chosen: NDArray[np.int64] | None = None
-    for place, i in enumerate(order):
-        position, tf = found.lists[i].position, found.lists[i].tf
-        if chosen is not None:
-            at = np.minimum(np.searchsorted(position, chosen), len(position) - 1)
-            there = position[at] == chosen
-            position, tf = position[at[there]], tf[at[there]]
-        added = weighing.weigh(tf, found.lengths[position])
-        added *= idf[i]
-        scores[position] += added
-        if chosen is None:
-            best.saw(position)
-            left = float(idf[order[place + 1 :]].sum()) * (weighing.k1 + 1.0)
-            # Exactly as good as the last still counts, and sums may be off by a rounding.
-            if best.least() > left * (1.0 + 1e-9):
-                chosen = best.reaching(left * (1.0 + 1e-9))
-    if chosen is None:
-        chosen = best.reaching(0.0)
-    found_scores = scores[chosen]
-    if limit is not None and limit < len(chosen):
-        enough = found_scores >= _nth_best(found_scores, limit) if limit else np.zeros(0, np.int64)
-        chosen, found_scores = chosen[enough], found_scores[enough]
-    return rank(found.keys[chosen], found_scores)
+    wanted = len(found.keys) if limit is None else limit
+    terms = _rarest_first(found.lists, weighing)
+    chosen, scores, looked_at = _score_until_sure(found, terms, weighing, wanted)
+    for term in terms[looked_at:]:
+        there, tf = term.look_up(chosen, len(found.keys))
+        scores[there] += term.score(weighing, tf, found.lengths[chosen[there]])
+        near = _near_the_best(scores, wanted, term.left)
+        chosen, scores = chosen[near], scores[near]
+    best = _near_the_best(scores, wanted, 0.0)
+    return rank(found.keys[chosen[best]], scores[best])
 
 
-class _Best:
-    """The best scores so far, by a sample that certainly holds as many as are wanted.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Term:
+    """A term of the query that occurs.
 
-    Args:
-        scores: By position; they only grow.
-        limit: How many are wanted.
+    Attributes:
+        found: Where.
+        idf: Its weight.
+        left: The most that all terms after it can add to a score.
     """
 
-    def __init__(self, scores: NDArray[np.float64], limit: int) -> None:
-        self._scores = scores
-        self._limit = limit
-        self._sample: NDArray[Any] = np.zeros(0, dtype=np.int64)
+    found: TermList
+    idf: float
+    left: float
 
-    def saw(self, position: NDArray[Any]) -> None:
-        """Take the chunks of the rarest terms, which are those with the best scores."""
-        if len(self._sample) < self._limit:
-            self._sample = np.union1d(self._sample, position) if len(self._sample) else position
+    def score(
+        self, weighing: Weighing, tf: NDArray[np.uint8], lengths: NDArray[np.int32]
+    ) -> NDArray[np.float64]:
+        """Give what the term adds to the scores of chunks."""
+        return weighing.weigh(tf, lengths) * self.idf
 
-    def least(self) -> float:
-        """Give a score that the last of the wanted has for certain; 0 while there are too few."""
-        if not 0 < self._limit <= len(self._sample):
-            return 0.0
-        return float(_nth_best(self._scores[self._sample], self._limit))
+    def look_up(
+        self, chosen: NDArray[np.int64], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Find those of some positions, ascending, that hold the term; give its tf in them."""
+        position, tf = self.found.position, self.found.tf
+        if len(position) < _CHEAP_TABLE * len(chosen):
+            table = np.zeros(count, dtype=np.uint8)
+            table[position] = tf
+            frequency = table[chosen]
+            there = np.flatnonzero(frequency)
+            return there, frequency[there]
+        at = np.minimum(np.searchsorted(position, chosen), len(position) - 1)
+        there = np.flatnonzero(position[at] == chosen)
+        return there, tf[at[there]]
 
-    def reaching(self, margin: float) -> NDArray[np.int64]:
-        """Give the positions that have that score, or would with some more."""
-        least = self.least()
-        return np.flatnonzero(self._scores >= least - margin if least else self._scores > 0)
+
+_CHEAP_TABLE = 8  # times the chosen: spreading so many postings costs less than finding each chunk
+_ROUNDING = 1e-9  # of a score: far above what sums are off by, far below what tells scores apart
+
+
+def _rarest_first(lists: Sequence[TermList], weighing: Weighing) -> list[_Term]:
+    idf = weighing.idf(lists)
+    order: list[int] = np.argsort(-idf, kind="stable").tolist()
+    terms: list[_Term] = []
+    left = 0.0
+    for i in reversed([i for i in order if len(lists[i].position)]):
+        terms.append(_Term(lists[i], float(idf[i]), left))
+        left += float(idf[i]) * (weighing.k1 + 1.0)
+    return terms[::-1]
+
+
+def _score_until_sure(
+    found: TermLists, terms: Sequence[_Term], weighing: Weighing, wanted: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], int]:
+    """Score chunks by the rarest terms until no other chunk can be among the best.
+
+    Returns:
+        Positions, ascending, their scores so far, and how many terms were looked at.
+    """
+    scores = np.zeros(len(found.keys))
+    # Chunks of the rarest terms, which are those with the best scores, as many as are wanted.
+    sample: NDArray[Any] = np.zeros(0, dtype=np.int64)
+    for looked_at, term in enumerate(terms, start=1):
+        position = term.found.position
+        scores[position] += term.score(weighing, term.found.tf, found.lengths[position])
+        if len(sample) < wanted:
+            sample = np.union1d(sample, position)
+        if 0 < wanted <= len(sample):
+            least = _nth_best(scores[sample], wanted) * (1.0 - _ROUNDING) - term.left
+            if least > 0.0:
+                chosen = np.flatnonzero(scores >= least)
+                return chosen, scores[chosen], looked_at
+    chosen = np.flatnonzero(scores)
+    return chosen, scores[chosen], len(terms)
+
+
+def _near_the_best(
+    scores: NDArray[np.float64], wanted: int, left: float
+) -> NDArray[np.int64] | slice:
+    """Give where the best are, and what may become as good as they with what is left."""
+    if wanted >= len(scores):
+        return slice(None)
+    if wanted == 0:
+        return slice(0)
+    least = _nth_best(scores, wanted)
+    if left:
+        least = least * (1.0 - _ROUNDING) - left
+    return np.flatnonzero(scores >= least)
 
 
 def _nth_best(scores: NDArray[np.float64], number: int) -> np.float64:

@@ -29,7 +29,12 @@ import numpy as np
 from merganser.errors import StoreError
 from merganser.retrieve.bm25 import Ranking, rank
 from merganser.retrieve.exact import ExactVectors
-from merganser.store.approximate import ApproximateVectors, approximate_path, is_available
+from merganser.store.approximate import (
+    ApproximateVectors,
+    approximate_path,
+    is_available,
+    read_approximate,
+)
 from merganser.store.segments import KEY_SHIFT
 
 if TYPE_CHECKING:
@@ -109,7 +114,7 @@ class DenseIndex:
         graphs = self._graphs()
         parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
         if where is None and not exact and most * _LEAST_CHOICE <= self._snapshot.chunk_count:
-            parts = [graph.search(vector, most) for graph in graphs.values()]
+            parts = [graph.search(vector, limit, equals) for graph in graphs.values()]
         # What no graph answers for: the segments without one, or everything.
         answered: Collection[int] = graphs.keys() if parts else ()
         if len(answered) < len(self._snapshot.segments):
@@ -184,7 +189,7 @@ class DenseIndex:
         notes: list[str] = []
         for segment in self._snapshot.segments:
             path = approximate_path(self._snapshot.paths[segment.segment])
-            if not path.exists():
+            if not path.exists() or _is_rejected(path):
                 continue
             if not is_available():
                 notes.append(f"{path.name} is not used: install merganser[ann]; search was exact")
@@ -195,6 +200,12 @@ class DenseIndex:
                 notes.append(f"{error}; search was exact, the next index run builds it again")
         self.notes = tuple(notes)
         return graphs
+
+
+def _is_rejected(path: Path) -> bool:
+    """Tell whether there is but the note that the graph reached too little recall."""
+    info = read_approximate(path)
+    return info is not None and not info.is_used
 
 
 class _Graph:
@@ -213,18 +224,25 @@ class _Graph:
             self._live[snapshot.live(segment.segment)] = True
 
     def search(
-        self, vector: NDArray[np.float32], limit: int
+        self, vector: NDArray[np.float32], limit: int, equals: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Find live chunks; give their keys and cosines."""
+        """Find live chunks; give their keys and cosines, at most ``limit`` and ``equals``."""
         segment = self._segment
-        wanted = min(limit, segment.live_rows)
+        most = min(limit + equals, segment.live_rows)
+        # One more than the limit tells whether others are as near as the last; to look for all
+        # that may be takes four times as long, and hardly ever are there any.
+        wanted = min(limit + 1, most)
         count = -(-wanted * segment.row_count // max(segment.live_rows, 1))
         while True:
             rows, cosines = self._graph.search(vector, count)
             if self._live is not None:
                 alive = self._live[rows]
                 rows, cosines = rows[alive], cosines[alive]
-            if len(rows) >= wanted or count >= segment.row_count:
+            is_enough = len(rows) >= most or (
+                len(rows) > limit and cosines[limit - 1] > cosines[-1]
+            )
+            if is_enough or count >= segment.row_count:
                 break
-            count = min(2 * count, segment.row_count)  # the dead are not spread evenly
+            count = min(2 * count, segment.row_count)  # nor are the dead spread evenly
+        rows, cosines = rows[:most], cosines[:most]
         return rows | np.int64(segment.segment << KEY_SHIFT), cosines

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from merganser.store.reader import Filter, Similarity, Snapshot
     from merganser.store.rows import ChunkPlace, StoredChunk
 
-# Equal scores at the cut are ordered by path, which costs reading the chunks that are equal. More
-# than this many are cut by key: a query that thousands of chunks answer alike asks for nothing.
-_MOST_EQUALS = 256
+MOST_EQUALS = 256
+"""Equal scores at the cut are ordered by path, which costs reading the chunks that are equal. More
+than this many are cut by key: a query that thousands of chunks answer alike asks for nothing."""
 
 
 class QueryEmbedder(Protocol):
@@ -237,7 +237,7 @@ def _nearest(
     where: Filter | None,
 ) -> tuple[tuple[Candidate, float], ...]:
     ranking = index.dense.nearest(
-        vector, strategy.limit, similarity=similarity, equals=_MOST_EQUALS, where=where
+        vector, strategy.limit, similarity=similarity, equals=MOST_EQUALS, where=where
     )
     return choose(strategy, index, ranking)
 
@@ -269,7 +269,7 @@ def choose(
         reached = ranking.scores >= strategy.threshold
         ranking = Ranking(ranking.keys[reached], ranking.scores[reached])
     best = ranking.head(strategy.limit)
-    most = strategy.limit + _MOST_EQUALS
+    most = strategy.limit + MOST_EQUALS
     keys, scores = best.keys[:most].tolist(), best.scores[:most].tolist()
     found = [
         (Candidate(chunk, index), score)

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_RECALL = 0.96
-"""Least recall@10 of a graph that is used; one that does not reach it is not kept."""
+"""Least recall@10 of a graph that is used. Of one that does not reach it only the trailer is kept,
+which says so and keeps the next run from building it again."""
 
 _AIM = 0.97  # on the sample, so that other queries stay above MIN_RECALL
 _EXPANSIONS = (64, 128, 256, 512, 1024)
@@ -73,6 +74,11 @@ class ApproximateInfo:
     sample: int
     library: str
 
+    @property
+    def is_used(self) -> bool:
+        """Whether it reached the recall; searches are exact otherwise."""
+        return self.recall >= MIN_RECALL
+
 
 def is_available() -> bool:
     """Tell whether the library is installed."""
@@ -96,8 +102,7 @@ def build_approximate(segment: Path, target: Path, *, threads: int = 0) -> Appro
         threads: How many to use, 0 for all cores.
 
     Returns:
-        What it reached, or None when it fell short of ``MIN_RECALL`` and was not kept, or when the
-        segment has no vectors.
+        What it reached, which may not be enough to be used; None when the segment has no vectors.
 
     Raises:
         FileNotFoundError: The segment is not there.
@@ -122,9 +127,10 @@ def build_approximate(segment: Path, target: Path, *, threads: int = 0) -> Appro
             index.add(keys.astype(np.uint64), vectors, threads=threads)
             sample.compare(keys, vectors)
         info = _choose_expansion(index, sample, rows)
-        if info.recall < MIN_RECALL:
-            return None
-        index.save(str(temporary))
+        if info.is_used:
+            index.save(str(temporary))
+        else:
+            temporary.write_bytes(b"")
         _append_trailer(temporary, info)
         move_file(temporary, target)
         sync_folder(target.parent)

@@ -4,6 +4,9 @@ The key is the 16-byte BLAKE2b of the exact text together with the model's finge
 live in the segments of the kept snapshots; those that are paid for but not in a segment yet lie in
 journals, one file a shard, written beside and renamed, so that a dead run loses at most the shards
 that were under way. A journal goes when a published snapshot holds its vectors.
+
+Beside the journals of a model lie its canaries, by which a later run sees whether its model is
+still the same: a run that died left no snapshot that has them.
 """
 
 from __future__ import annotations
@@ -16,16 +19,17 @@ import time
 import zipfile
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from merganser.store import arrow
+from merganser.store.catalogue import Canaries
 from merganser.store.layout import sync_folder
 from merganser.store.schema import attach, connect_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -38,6 +42,8 @@ KEEP_JOURNALS_SECONDS = 30 * 86_400
 _RECENT_BLOCKS = 32
 # Lookups search this many small sorted blocks before they are merged into the large one: merging
 # at every commit would sort everything once a shard.
+
+_CANARIES = "canaries"
 
 
 def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
@@ -110,7 +116,12 @@ class EmbeddingStore:
     """
 
     def __init__(
-        self, folder: IndexFolder, fingerprint: str, segments: Iterable[SegmentSource]
+        self,
+        folder: IndexFolder,
+        fingerprint: str,
+        segments: Iterable[SegmentSource],
+        *,
+        canaries: Canaries | None = None,
     ) -> None:
         """Look at what is there.
 
@@ -118,8 +129,11 @@ class EmbeddingStore:
             folder: The index.
             fingerprint: Of the model.
             segments: The segments of the kept snapshots that this model embedded.
+            canaries: Of the model, for who commits.
         """
         self.dimensions: int | None = None
+        self._fingerprint = fingerprint
+        self._canaries = canaries
         self.journal_folder = journal_folder(folder, fingerprint)
         self._lock = threading.Lock()
         self._claims: dict[bytes, Future[None]] = {}
@@ -130,8 +144,9 @@ class EmbeddingStore:
         self._attached: set[int] = set()
         for segment in segments:
             self._add_segment(segment)
-        for path in sorted(self.journal_folder.glob("*.npz")):
-            self._add_journal(path)
+        if _read_canaries(self.journal_folder) is not None:
+            for path in sorted(self.journal_folder.glob("*.npz")):
+                self._add_journal(path)
         self._merge()
 
     def close(self) -> None:
@@ -185,14 +200,10 @@ class EmbeddingStore:
         Returns:
             The journal.
         """
-        self.journal_folder.mkdir(parents=True, exist_ok=True)
         path = self.journal_folder / f"{name}.npz"
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            np.savez(file, hashes=hashes, vectors=vectors)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with self._lock:
+            self._name_model()
+        _save(path, hashes=hashes, vectors=vectors)
         sync_folder(path.parent)
         with self._lock:
             self.dimensions = vectors.shape[1]
@@ -220,6 +231,21 @@ class EmbeddingStore:
             wanted = np.flatnonzero(source == number)
             vectors[wanted] = self._read(number, row[wanted])
         return vectors
+
+    def _name_model(self) -> None:
+        """Leave the canaries before the first journal; journals without any are of nobody."""
+        assert self._canaries is not None, "who commits knows the model"
+        if _read_canaries(self.journal_folder) is not None:
+            return
+        self.journal_folder.mkdir(parents=True, exist_ok=True)
+        for path in self.journal_folder.glob("*.npz"):
+            path.unlink()
+        _save(
+            self.journal_folder / _CANARIES,
+            fingerprint=np.array(self._fingerprint),
+            texts=np.array(self._canaries.texts),
+            vectors=self._canaries.vectors,
+        )
 
     def _locate(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         source = np.full(len(hashes), -1, dtype=np.int32)
@@ -304,14 +330,42 @@ def drop_journals(
             path.unlink(missing_ok=True)
     for path in journals.glob("*.tmp"):
         path.unlink(missing_ok=True)
+    if not any(journals.glob("*.npz")):
+        (journals / _CANARIES).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         journals.rmdir()
+
+
+def journal_models(folder: IndexFolder) -> Iterator[tuple[str, Canaries]]:
+    """Give the models whose vectors lie in journals, by fingerprint, with their canaries."""
+    for journals in sorted(folder.embeddings.glob("*")):
+        if (found := _read_canaries(journals)) is not None:
+            yield found
 
 
 def journal_folder(folder: IndexFolder, fingerprint: str) -> Path:
     """Give the folder of one model's journals."""
     name, _, drift = fingerprint.partition("+")
     return folder.embeddings / (f"{name[:32]}+{drift}" if drift else name[:32])
+
+
+def _save(path: Path, **arrays: Any) -> None:
+    """Write arrays so that they are there as a whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _read_canaries(journals: Path) -> tuple[str, Canaries] | None:
+    try:
+        with np.load(journals / _CANARIES) as file:
+            texts = cast("list[str]", file["texts"].tolist())
+            return str(file["fingerprint"]), Canaries(tuple(texts), file["vectors"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
 
 
 def _is_old(path: Path) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 
 from merganser.store import arrow
 from merganser.store.filters import live_rows
-from merganser.store.rows import ChunkPlace, StoredChunk
+from merganser.store.rows import TEXT_COLUMNS, ChunkPlace, StoredChunk
 from merganser.store.segments import KEY_SHIFT
 
 if TYPE_CHECKING:
@@ -207,8 +207,10 @@ class ResidentTables:
         """Look chunks up, see ``Snapshot.chunks``."""
         texts: _Texts | None = self._once("texts", self._load_texts)
         if texts is None:
-            return self._snapshot.chunks(keys)
-        at = np.searchsorted(self.keys, np.asarray(keys, dtype=np.int64)).tolist()
+            columns = self._snapshot.texts(keys)
+        else:
+            at = np.searchsorted(self.keys, np.asarray(keys, dtype=np.int64)).tolist()
+            columns = [texts.at(position) for position in at]
         return [
             StoredChunk(
                 key=place.key,
@@ -219,9 +221,9 @@ class ResidentTables:
                 end_line=place.end_line,
                 file_mtime_ns=place.file_mtime_ns,
                 file_size_bytes=place.file_size_bytes,
-                **texts.at(position),
+                **values,
             )
-            for place, position in zip(self.places(keys), at, strict=True)
+            for place, values in zip(self.places(keys), columns, strict=True)
         ]
 
     def _once(self, name: str, load: Callable[[], Any]) -> Any:
@@ -293,7 +295,7 @@ class ResidentTables:
         if sum(file.size_bytes for file in self._snapshot.files()) > _MOST_TEXT_BYTES:
             return None
         cursor = self._snapshot.cursor()
-        names = ", ".join(_TEXT_COLUMNS)
+        names = ", ".join(TEXT_COLUMNS)
         parts: list[dict[str, Any]] = []
         for segment, condition in live_rows(cursor, self._snapshot.segments, None):
             query = f"SELECT {names} FROM s{segment}.chunks {condition} ORDER BY row"  # noqa: S608 - our own names
@@ -325,5 +327,4 @@ class ResidentTables:
 
 
 _HASHES = ("hash_high", "hash_low")
-_TEXT_COLUMNS = ("symbol", "kind", "text", "start_char", "end_char")
 _PLACE_COLUMNS = ("file_id", "ord", "start_line", "end_line", *_HASHES)

@@ -37,6 +37,10 @@ class ChunkPlace:
     file_size_bytes: int
 
 
+TEXT_COLUMNS = ("symbol", "kind", "text", "start_char", "end_char")
+"""What a ``StoredChunk`` has and a ``ChunkPlace`` has not."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
     """One chunk of a snapshot.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from merganser.errors import NoSnapshotError, StoreError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from merganser.store.catalogue import Catalogue, SegmentRow
+    from merganser.store.catalogue import Catalogue
 
 KEEP_SNAPSHOTS = 3
 """How many snapshots are kept, the served one included, when the config does not say."""
@@ -38,6 +38,8 @@ class SnapshotInfo:
         size_bytes: Of its segments, which it may share with other snapshots.
         approximate: Share of the chunks in segments with an approximate index.
         recall: Least recall@10 of these when they were built, or None without any.
+        rejected_recall: Least recall@10 of approximate indexes that were built and are not used
+            because it is too low, or None without any.
     """
 
     generation: int
@@ -50,6 +52,7 @@ class SnapshotInfo:
     size_bytes: int
     approximate: float = 0.0
     recall: float | None = None
+    rejected_recall: float | None = None
 
 
 def list_snapshots(folder: Path) -> tuple[SnapshotInfo, ...]:
@@ -66,35 +69,28 @@ def list_snapshots(folder: Path) -> tuple[SnapshotInfo, ...]:
     infos: list[SnapshotInfo] = []
     for generation in sorted(current.kept, reverse=True):
         catalogue = read_kept(index, generation)
-        rows, recall = _approximate(index, catalogue.segments)
+        graphs = [
+            (segment.live_rows, info)
+            for segment in catalogue.segments
+            if (info := read_approximate(approximate_path(index.path / segment.file))) is not None
+        ]
+        chunks = sum(file.row_count for file in catalogue.files)
         infos.append(
             SnapshotInfo(
                 generation=generation,
                 served=generation == current.generation,
                 created=catalogue.meta["created"],
                 files=len(catalogue.files),
-                chunks=sum(file.row_count for file in catalogue.files),
+                chunks=chunks,
                 model_name=catalogue.meta.get("model_name", ""),
                 segments=len(catalogue.segments),
                 size_bytes=sum(segment.size_bytes for segment in catalogue.segments),
-                approximate=rows,
-                recall=recall,
+                approximate=sum(rows for rows, info in graphs if info.is_used) / max(chunks, 1),
+                recall=min((i.recall for _, i in graphs if i.is_used), default=None),
+                rejected_recall=min((i.recall for _, i in graphs if not i.is_used), default=None),
             )
         )
     return tuple(infos)
-
-
-def _approximate(index: IndexFolder, segments: Sequence[SegmentRow]) -> tuple[float, float | None]:
-    """Give the share of rows with an approximate index, and the least recall."""
-    found = [
-        (segment.live_rows, info.recall)
-        for segment in segments
-        if (info := read_approximate(approximate_path(index.path / segment.file))) is not None
-    ]
-    if not found:
-        return 0.0, None
-    total = sum(segment.live_rows for segment in segments)
-    return sum(rows for rows, _ in found) / max(total, 1), min(recall for _, recall in found)
 
 
 def read_kept(index: IndexFolder, generation: int) -> Catalogue:
@@ -176,6 +172,20 @@ def next_numbers(index: IndexFolder) -> tuple[int, int]:
     """Give the next generation and segment number, counting from the files that are there."""
     generations, segments = index.catalogues_on_disk(), index.segments_on_disk()
     return max(generations, default=0) + 1, max(segments, default=0) + 1
+
+
+def keep_latest(index: IndexFolder, current: Current, keep_snapshots: int) -> Current:
+    """Drop the snapshots beyond a number; call it with the writer's lock.
+
+    Returns:
+        What is kept now, the served snapshot in any case.
+    """
+    kept = current.kept[: max(1, keep_snapshots)]
+    if kept != current.kept:
+        current = replace(current, kept=kept)
+        index.write_current(current)
+        collect(index, current)
+    return current
 
 
 def collect(index: IndexFolder, current: Current | None) -> None:

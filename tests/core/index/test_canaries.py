@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
+
+from merganser.index import begin_run, embed_shard, recognise_model, survey
 
 if TYPE_CHECKING:
     from tests.core.index.conftest import Corpus
@@ -57,3 +60,50 @@ def test_noise_in_the_last_digits_is_no_other_model(small: Corpus):
     report = small.index()
 
     assert (report.status, report.served) == ("unchanged", 1)
+
+
+def die_in_the_second_shard(corpus: Corpus) -> set[str]:
+    """Begin a first run of six texts that dies; give the texts whose vectors it committed."""
+    for number in range(6):
+        corpus.write(f"{number}.txt", f"text {number}\n")
+    model = asyncio.run(recognise_model(corpus.embedder, corpus.definition))
+    found = survey(corpus.definition, fingerprint=model.fingerprint)
+    with begin_run(found, model=model, chunks_per_shard=2) as workspace:
+        asyncio.run(embed_shard(workspace, 0, corpus.embedder))
+    committed = set(corpus.embedded())
+    assert 0 < len(committed) < 6
+    return committed
+
+
+def test_vectors_of_a_dead_run_are_not_taken_up_by_another_model_of_the_same_name(
+    corpus: Corpus,
+):
+    committed = die_in_the_second_shard(corpus)
+    corpus.embedder.salt = "other weights"
+
+    report = corpus.index()
+
+    assert committed < set(corpus.embedded())
+    assert report.texts_embedded == 6
+    mixed = corpus.rows()
+    corpus.change(folder=corpus.root / ".merganser" / "fresh")
+    corpus.index()
+    assert corpus.rows() == mixed
+
+
+def test_vectors_of_a_dead_run_are_taken_up_by_its_own_model(corpus: Corpus):
+    committed = die_in_the_second_shard(corpus)
+    corpus.embedder.noise = 1e-3
+
+    corpus.index()
+
+    assert committed.isdisjoint(corpus.embedded())
+    assert list(corpus.folder.glob("embeddings/*")) == []
+
+
+def test_journals_without_canaries_are_of_nobody(corpus: Corpus):
+    die_in_the_second_shard(corpus)
+    [canaries] = corpus.folder.glob("embeddings/*/canaries")
+    canaries.write_bytes(b"cut off")
+
+    assert corpus.index().texts_embedded == 6

@@ -102,6 +102,32 @@ def test_old_snapshots_and_their_segments_are_collected(small: Corpus):
     assert [info.generation for info in list_snapshots(small.folder)] == [6, 5]
 
 
+def test_fewer_snapshots_are_kept_at_once_without_a_publication(small: Corpus):
+    for n in range(3):
+        small.write("src/mod_00.py", f"x = {n}\n", seconds_ago=30 - n)
+        small.index()
+    assert [info.generation for info in list_snapshots(small.folder)] == [4, 3, 2]
+
+    assert small.index(keep_snapshots=2).status == "unchanged"
+
+    index = IndexFolder(small.folder)
+    needed = {s.segment for g in (3, 4) for s in _segments(small, g)}
+    assert index.catalogues_on_disk() == (3, 4)
+    assert set(index.segments_on_disk()) == needed
+
+
+def test_a_run_that_has_work_and_publishes_nothing_drops_old_snapshots(small: Corpus):
+    small.write("src/mod_00.py", "x = 0\n")
+    small.index()
+    small.write("new.txt", "").write_bytes(b"text\n" * 3000 + b"\x00")
+
+    report = small.index(keep_snapshots=1)
+
+    assert (report.status, report.generation) == ("unchanged", None)
+    assert not report.run_id.endswith("-unchanged")
+    assert [info.generation for info in list_snapshots(small.folder)] == [report.served]
+
+
 def _segments(corpus: Corpus, generation: int) -> tuple[SegmentRow, ...]:
     with open_snapshot(corpus.folder, generation=generation) as snapshot:
         return snapshot.segments

@@ -171,3 +171,29 @@ def test_frequent_terms_are_left_out_of_hopeless_chunks_without_changing_a_digit
 
     assert full.head(10).keys.tolist() == best.keys.tolist()
     assert full.head(10).scores.tobytes() == best.scores.tobytes()
+
+
+@pytest.mark.parametrize("cheap_table", [0, 8, 1000])
+def test_pruning_keeps_ranking_and_ties_for_words_of_every_frequency(
+    monkeypatch: pytest.MonkeyPatch, cheap_table: int
+):
+    # Words as frequent as in real text, every text four times, so that ties stand at every cut.
+    monkeypatch.setattr("merganser.retrieve.bm25._CHEAP_TABLE", cheap_table)
+    random = np.random.default_rng(11)
+    vocabulary = [f"w{i}" for i in range(60)]
+    shares = 1 / np.arange(1, len(vocabulary) + 1)
+    texts = [
+        random.choice(vocabulary, int(random.integers(3, 25)), p=shares / shares.sum()).tolist()
+        for _ in range(500)
+    ]
+    documents = texts * 4
+    weighing = Weighing(len(documents), sum(map(len, documents)))
+    for _ in range(12):
+        terms = random.choice(vocabulary, 9, replace=False).tolist()
+        found = split_postings(postings_of(documents, terms), len(terms))
+        full = score_chunks(found, weighing)
+        for limit in (1, 7, 20, 300):
+            best = score_chunks(found, weighing, limit=limit)
+
+            assert full.head(limit).keys.tolist() == best.keys.tolist()
+            assert full.head(limit).scores.tobytes() == best.scores.tobytes()

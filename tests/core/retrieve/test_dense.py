@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from merganser.definitions import EmbeddingDefinition, IndexDefinition, ModelRef
-from merganser.index import approximate, index_once
+from merganser.doctor_indexes import diagnose_index
+from merganser.index import IndexReport, approximate, index_once
 from merganser.retrieve.dense import DenseIndex
 from merganser.split import ChunkingOptions
 from merganser.store import Filter, list_snapshots, open_snapshot
 from merganser.store.approximate import (
     ApproximateVectors,
     approximate_path,
-    build_approximate,
     read_approximate,
 )
 from merganser.store.resident import ResidentTables
@@ -78,8 +78,8 @@ class Indexed:
         lines = (f"line {i} of {number}, version {version}, and more words\n" for i in range(8))
         (self.base / f"f{number:03}.{'md' if number % 20 else 'py'}").write_text("".join(lines))
 
-    def index(self, **options: Any) -> None:
-        index_once(self.definition, self.embedder, **options)
+    def index(self, **options: Any) -> IndexReport:
+        return index_once(self.definition, self.embedder, **options)
 
     def open(self) -> Snapshot:
         return open_snapshot(self.definition.folder)
@@ -187,6 +187,23 @@ def test_edited_removed_and_moved_files_never_come_back(indexed: Indexed):
             assert chunk.key in found.keys[found.scores > 0.9999].tolist()
 
 
+def test_all_that_are_as_near_as_the_last_are_found_by_the_graph_too(indexed: Indexed):
+    for number in range(12):
+        (indexed.base / f"copy{number:02}.md").write_text("the very same words\n")
+    indexed.index(full=True)
+
+    with indexed.open() as snapshot:
+        query = indexed.embedder.vector("the very same words\n")
+        found = DenseIndex(snapshot, None).nearest(
+            query, 3, similarity="cosine_similarity", equals=20
+        )
+
+        same = found.keys[found.scores > 0.999].tolist()
+        assert {chunk.path for chunk in snapshot.chunks(same)} == {
+            f"copy{number:02}.md" for number in range(12)
+        }
+
+
 def test_limit_above_the_live_chunks_gives_every_one_once(indexed: Indexed):
     for number in range(15):
         (indexed.base / f"f{number:03}.{'md' if number % 20 else 'py'}").unlink()
@@ -290,15 +307,30 @@ def test_without_the_library_search_is_exact_and_says_how_to_get_it(
         assert "merganser[ann]" in dense.notes[0]
 
 
-def test_graph_that_falls_short_is_not_kept(
-    indexed: Indexed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_graph_that_falls_short_is_told_not_used_and_not_built_again(
+    indexed: Indexed, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("merganser.store.approximate.MIN_RECALL", 1.1)
-    with indexed.open() as snapshot:
-        segment = snapshot.paths[1]
+    indexed.write(1, version=1)
 
-    assert build_approximate(segment, tmp_path / "short.usearch") is None
-    assert list(tmp_path.glob("short*")) == []
+    report = indexed.index(full=True, keep_snapshots=1)
+
+    [note] = report.notes
+    assert "recall@10" in note
+    assert "searches stay exact" in note
+    [path] = indexed.graphs()
+    assert path.stat().st_size < 1000
+    [info] = list_snapshots(indexed.definition.folder)
+    assert (info.approximate, info.recall) == (0.0, None)
+    assert info.rejected_recall is not None
+    told = [check.detail for check in diagnose_index(indexed.definition).checks]
+    assert any("an approximate index reached recall@10" in detail for detail in told)
+    with indexed.open() as snapshot:
+        dense = DenseIndex(snapshot, None)
+        nearest(dense, indexed.queries(1)[0])
+        assert (dense.describe(), dense.notes) == ("exact", ())
+    indexed.write(2, version=1)
+    assert indexed.index().notes == ()
 
 
 def test_graph_searches_at_the_same_time_do_not_disturb_each_other(indexed: Indexed):
