@@ -12,6 +12,7 @@ that was deployed. If not, the run fails and says so.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -23,9 +24,12 @@ from merganser.flows.compile import attribute_name, compile_flow, spell
 from merganser.flows.refusal import refuse
 from merganser.load import load_config
 from merganser.resolve import resolve_flow, resolve_flows
+from merganser.telemetry import start_telemetry
 
 if TYPE_CHECKING:
     from prefect import Flow
+
+_log = logging.getLogger(__name__)
 
 CONFIG_PATH = "MERGANSER_CONFIG_PATH"
 
@@ -41,6 +45,8 @@ def __getattr__(name: str) -> Flow[..., Any]:
     config_name, separator, flow_name = name.partition("__")
     if not config_name or not separator:
         raise AttributeError(name)
+    if problem := start_telemetry():  # a deployed run is a process of its own
+        _log.warning(problem)
     facts = Facts.from_json(os.environ.get(FACTS_VARIABLE, ""))
     if facts is not None and attribute_name(Path(facts.config).stem, facts.flow) == name:
         return _compile_deployed(facts)

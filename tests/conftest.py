@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 _REAL_SERVER_FOLDERS = ("conformance", "e2e")
-_FORGOTTEN_PREFIXES = ("PREFECT_", "MERGANSER_", "MODEL_RUNNER_", "HF_", "OPENAI_")
+_FORGOTTEN_PREFIXES = ("PREFECT_", "MERGANSER_", "MODEL_RUNNER_", "HF_", "OPENAI_", "OTEL_")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class _Call:
     on_embedded: Callable[[int], None] | None
     done: asyncio.Future[None]
     waiting: list[int]  # by length
+    context: Context = field(default_factory=copy_context)
     rows: dict[int, NDArray[np.float32]] = field(default_factory=dict[int, "NDArray[np.float32]"])
 
     def receive(self, positions: Sequence[int], vectors: NDArray[np.float32]) -> None:
@@ -123,7 +125,9 @@ class EmbedQueue:
     def _fill(self) -> None:
         while self._calls and len(self._running) < self._pace.setting.requests:
             batch = self._take_batch()
-            task = asyncio.ensure_future(self._run(batch))
+            # What happens in a request belongs to the call whose texts are its first.
+            context = batch[0][0].context.copy()
+            task = asyncio.get_running_loop().create_task(self._run(batch), context=context)
             self._running[task] = batch
             task.add_done_callback(self._finished)
 

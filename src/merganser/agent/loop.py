@@ -35,6 +35,7 @@ from merganser.agent.tools import (
     search_notes,
 )
 from merganser.errors import AgentError
+from merganser.telemetry import is_recording
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -240,6 +241,15 @@ async def _run(
         model_settings=chat_settings(turn.agent.model, max_tokens=turn.answer_tokens),
         capabilities=turn.hooks.capabilities,
     )
+    if is_recording():
+        from pydantic_ai.models.instrumented import InstrumentationSettings
+
+        # Prompts, answers and what tools give back are nobody else's.
+        agent.instrument = InstrumentationSettings(
+            include_content=False,
+            include_binary_content=False,
+            include_model_request_parameters=False,
+        )
     with capture_run_messages() as messages:
         try:
             result = await agent.run(

@@ -20,6 +20,7 @@ from merganser.errors import (
     RunnerUnavailableError,
     RunnerUnreachableError,
 )
+from merganser.model_runner.connection import PROVIDER
 from merganser.model_runner.faults import ServerMessage, error_for, message_of, read_message
 from merganser.model_runner.retry import RetryPolicy, with_retries
 from merganser.model_runner.wire import Timeouts
@@ -181,7 +182,7 @@ def _openai_model(name: str, address: Address, token: str | None, timeouts: Time
         # Chat templates drop old reasoning; sending it back costs context.
         openai_chat_send_back_thinking_parts=False,
     )
-    provider = OpenAICompatibleProvider("merganser", openai_client=client)
+    provider = OpenAICompatibleProvider(PROVIDER, openai_client=client)
     return OpenAIChatModel(name, provider=provider, profile=profile)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from merganser.errors import MerganserError
+from merganser.telemetry import start_telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,6 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in words
     # ``--debug`` is taken anywhere: people add it at the end of what just failed.
     words = ["--debug", *(w for w in words if w != "--debug")] if debug else words
+    if problem := start_telemetry():
+        click.echo(f"warning: {problem}", err=True)
     try:
         code = group.main(args=words, prog_name="merganser", standalone_mode=False)
     except click.exceptions.Abort:

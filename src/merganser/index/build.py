@@ -36,6 +36,7 @@ from merganser.store.schema import quote
 from merganser.store.segments import ChunkRows, SegmentWriter
 from merganser.store.snapshots import next_numbers, read_kept
 from merganser.store.tokens import TOKENISER_VERSION
+from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -99,8 +100,12 @@ def build_snapshot(workspace: Workspace) -> BuiltSnapshot:
         StoreError: More than ``MAX_FAILED_SHARE`` of the files failed, the disk is full, or the
             index is damaged.
     """
+    name = workspace.plan.survey.definition.name
     try:
-        return _Build(workspace).run()
+        with span("build", {"merganser.index": name}) as building:
+            built = _Build(workspace).run()
+            building.note({"merganser.files": built.files, "merganser.chunks": built.chunks})
+            return built
     except (OSError, duckdb.Error) as error:
         raise StoreError(
             f"cannot build a snapshot in {str(workspace.folder)!r}: {error}; the served snapshot "

@@ -28,6 +28,7 @@ from merganser.store.snapshots import (
     keep_latest,
     readable,
 )
+from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,6 +73,14 @@ def publish(
     Raises:
         StoreError: A file cannot be moved or written; the old snapshot is served.
     """
+    name = workspace.plan.survey.definition.name
+    with span("publish", {"merganser.index": name}) as publishing:
+        published = _publish(workspace, built, keep_snapshots)
+        publishing.note({"merganser.snapshot": published.generation or 0})
+    return published
+
+
+def _publish(workspace: Workspace, built: BuiltSnapshot, keep_snapshots: int) -> Published:
     index = workspace.index
     notes: tuple[str, ...] = ()
     try:

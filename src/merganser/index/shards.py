@@ -21,6 +21,7 @@ from merganser.store import arrow
 from merganser.store.embeddings import hash_texts
 from merganser.store.layout import replace_file
 from merganser.store.schema import quote
+from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,12 +151,25 @@ async def embed_shard(
     if done is not None:
         return done
     began = time.monotonic()
-    work = _read_files(workspace, shard)
+    about = {
+        "merganser.index": workspace.plan.survey.definition.name,
+        "merganser.shard": shard.number,
+    }
+    with span("chunk", about) as chunking:
+        work = _read_files(workspace, shard)
+        chunking.note({"merganser.files": len(work.outcomes), "merganser.texts": len(work.texts)})
     workspace.progress.was_cut(shard.number, len(work.texts))
     embedded = reused = 0
     try:
         if embedder is not None and work.texts:
-            counts = await embed_missing(workspace, shard.number, embedder, work.as_texts())
+            with span("embed", about) as embedding:
+                counts = await embed_missing(workspace, shard.number, embedder, work.as_texts())
+                embedding.note(
+                    {
+                        "merganser.texts.embedded": counts.embedded,
+                        "merganser.texts.reused": counts.reused,
+                    }
+                )
             embedded, reused = counts.embedded, counts.reused
             for position, error in counts.errors.items():
                 work.outcomes[position] = replace(

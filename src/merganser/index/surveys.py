@@ -22,6 +22,7 @@ from merganser.store.layout import IndexFolder
 from merganser.store.schema import SCHEMA_VERSION
 from merganser.store.snapshots import read_kept
 from merganser.store.tokens import TOKENISER_VERSION
+from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,6 +117,22 @@ def survey(definition: IndexDefinition, *, fingerprint: str, full: bool = False)
         StoreFormatError: Something else stands where the index should be.
         StoreError: The index is damaged.
     """
+    with span("scan", {"merganser.index": definition.name}) as scanning:
+        found = _survey(definition, fingerprint=fingerprint, full=full)
+        scanning.note(
+            {
+                "merganser.files": found.scanned,
+                "merganser.files.added": len(found.added),
+                "merganser.files.changed": len(found.changed),
+                "merganser.files.moved": len(found.moved),
+                "merganser.files.removed": len(found.removed),
+                "merganser.files.skipped": len(found.skipped),
+            }
+        )
+    return found
+
+
+def _survey(definition: IndexDefinition, *, fingerprint: str, full: bool) -> Survey:
     folder = IndexFolder(definition.folder)
     current = folder.read_current()
     stat_ns = time.time_ns()

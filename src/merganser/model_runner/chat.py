@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
     from merganser.model_runner.connection import Connection
+    from merganser.telemetry import Attributes
 
 JsonObject: TypeAlias = "Mapping[str, Any]"
 _MERGED_ROLES = frozenset({"system", "user"})
@@ -208,6 +209,16 @@ async def stream_chat(
         ModelRunnerError: The typed error of a refusal, also of one inside the stream.
         RunnerUnavailableError: The stream broke off, fell silent, or ended unfinished.
     """
+    with connection.span("chat", name, {"gen_ai.request.stream": True}) as span:
+        async with aclosing(_stream_chat(connection, ref, body, name)) as deltas:
+            async for delta in deltas:
+                span.note(_counted(delta))
+                yield delta
+
+
+async def _stream_chat(
+    connection: Connection, ref: str, body: JsonObject, name: str
+) -> AsyncGenerator[ChatDelta]:
     path = f"{connection.address.openai_prefix}/chat/completions"
     async with connection.stream(
         path, body=body, model=ref, read_seconds=connection.patience(name, "completion")
@@ -229,6 +240,20 @@ async def stream_chat(
         if not finished:
             url = connection.shown(path)
             raise RunnerUnavailableError(f"{url}: the answer broke off unfinished", url=url)
+
+
+def _counted(delta: ChatDelta) -> Attributes:
+    """Give what a span says of a piece: nothing but for the last ones."""
+    reason = (
+        {"gen_ai.response.finish_reasons": [delta.finish_reason]} if delta.finish_reason else {}
+    )
+    if delta.usage is None:
+        return reason
+    return {
+        **reason,
+        "gen_ai.usage.input_tokens": delta.usage.prompt_tokens,
+        "gen_ai.usage.output_tokens": delta.usage.completion_tokens,
+    }
 
 
 async def _events(
@@ -357,14 +382,17 @@ async def whole_chat(
         ModelRunnerError: As for ``stream_chat``.
     """
     path = f"{connection.address.openai_prefix}/chat/completions"
-    # The whole answer is one silence, so it gets as long as a load.
-    document = await connection.json(
-        "POST", path, body=body, model=ref, read_seconds=connection.timeouts.load
-    )
-    connection.note_answer(name, "completion")
+    with connection.span("chat", name) as span:
+        # The whole answer is one silence, so it gets as long as a load.
+        document = await connection.json(
+            "POST", path, body=body, model=ref, read_seconds=connection.timeouts.load
+        )
+        connection.note_answer(name, "completion")
+        whole = _whole_as_delta(connection, document, path)
+        span.note(_counted(whole))
 
     async def one() -> AsyncIterator[ChatDelta]:
-        yield _whole_as_delta(connection, document, path)
+        yield whole
 
     return await collect(one())
 

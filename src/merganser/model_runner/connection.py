@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -16,16 +17,21 @@ from merganser.errors import ModelRunnerError, ProtocolError
 from merganser.model_runner.address import open_client
 from merganser.model_runner.faults import error_for, error_for_exception, read_message
 from merganser.model_runner.retry import RetryPolicy, with_retries
+from merganser.telemetry import Span, span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping
 
     from merganser.model_runner.address import Address
     from merganser.model_runner.wire import Timeouts
+    from merganser.telemetry import Attributes
 
 # Long enough to cover a batch, short enough that the server's idle eviction (5 minutes, or the
 # slots of a small machine taken by another model) rarely falls between.
 _WARM_SECONDS = 60.0
+
+PROVIDER = "merganser"
+"""Of every model in spans, whatever serves it; Pydantic AI's say the same of agents' models."""
 
 
 class Connection:
@@ -58,6 +64,24 @@ class Connection:
     def shown(self, path: str) -> str:
         """Give the address of a call for messages."""
         return self.address.shown + path
+
+    def span(self, operation: str, model: str, attributes: Attributes | None = None) -> Span:
+        """Give the span of a call to a model, by the GenAI semantic conventions.
+
+        Args:
+            operation: ``embeddings``, ``chat`` or ``rerank``.
+            model: The name that the server knows it by.
+            attributes: More of the request.
+        """
+        where = urlsplit(self.address.shown)
+        common: Attributes = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": PROVIDER,
+            "gen_ai.request.model": model,
+            "server.address": where.hostname or self.address.shown,
+            **({"server.port": where.port} if where.port else {}),
+        }
+        return span(f"{operation} {model}", {**common, **(attributes or {})}, is_request=True)
 
     async def request(
         self,

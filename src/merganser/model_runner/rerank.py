@@ -62,6 +62,16 @@ async def request_rerank(
     body: dict[str, Any] = {"model": name, "query": query, "documents": list(documents)}
     if top_n is not None:
         body["top_n"] = top_n
+    asked = {"merganser.texts": len(documents)}
+    with connection.span("rerank", name, asked):
+        scores = await _request_scores(connection, ref, body, name=name, managed=managed)
+    return sorted(scores, key=lambda one: (-one.score, one.index))
+
+
+async def _request_scores(
+    connection: Connection, ref: str, body: dict[str, Any], *, name: str, managed: bool
+) -> list[RerankScore]:
+    documents = len(body["documents"])
     path, response = "", None
     for path in _MANAGED_PATHS if managed else _OTHER_PATHS:
         response = await connection.request(
@@ -79,11 +89,10 @@ async def request_rerank(
     if not response.is_success:
         raise _cannot_rerank(response, ref, url=url)
     connection.note_answer(name, "reranking")
-    expected = len(documents) if top_n is None else min(top_n, len(documents))
-    scores = parse_scores(
-        connection.decode(response, path=path), len(documents), expected=expected, url=url
+    expected = min(body.get("top_n", documents), documents)
+    return parse_scores(
+        connection.decode(response, path=path), documents, expected=expected, url=url
     )
-    return sorted(scores, key=lambda one: (-one.score, one.index))
 
 
 def _cannot_rerank(response: httpx.Response, ref: str, *, url: str) -> Exception:

@@ -44,16 +44,25 @@ async def request_embeddings(
         ModelRunnerError: As for every request.
     """
     path = f"{connection.address.openai_prefix}/embeddings"
-    document = await connection.json(
-        "POST",
-        path,
-        body={"model": name, "input": list(texts), "encoding_format": encoding_format},
-        model=ref,
-        read_seconds=connection.patience(name, "embedding"),
-        retry=retry,
-    )
-    connection.note_answer(name, "embedding")
-    return parse_embeddings(document, expected=len(texts), url=connection.shown(path))
+    asked = {"merganser.texts": len(texts), "gen_ai.request.encoding_formats": [encoding_format]}
+    with connection.span("embeddings", name, asked) as span:
+        document = await connection.json(
+            "POST",
+            path,
+            body={"model": name, "input": list(texts), "encoding_format": encoding_format},
+            model=ref,
+            read_seconds=connection.patience(name, "embedding"),
+            retry=retry,
+        )
+        connection.note_answer(name, "embedding")
+        batch = parse_embeddings(document, expected=len(texts), url=connection.shown(path))
+        span.note(
+            {
+                "gen_ai.usage.input_tokens": batch.prompt_tokens,
+                "gen_ai.embeddings.dimension.count": batch.vectors.shape[1],
+            }
+        )
+    return batch
 
 
 def parse_embeddings(document: Any, *, expected: int, url: str = "") -> EmbeddingBatch:

@@ -17,6 +17,7 @@ from merganser.retrieve.dense import DenseIndex
 from merganser.retrieve.lexical import LexicalIndex, LexicalMatches
 from merganser.store.resident import ResidentTables
 from merganser.store.tokens import TOKENISER_VERSION
+from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -151,10 +152,19 @@ async def run_leg(
         embedder_for: Gives the embedder of a dense strategy; None where there is no model server.
         where: What may be found.
     """
+    about = {
+        "merganser.strategy": strategy.name,
+        "merganser.index": index.definition.name,
+        "gen_ai.request.top_k": strategy.limit,
+    }
     try:
-        if strategy.kind == "bm25":
-            return await asyncio.to_thread(_run_bm25, strategy, index, query, where)
-        return await _run_dense(strategy, index, query, embedder_for, where)
+        with span(f"leg {strategy.kind}", about) as leg:
+            if strategy.kind == "bm25":
+                found = await asyncio.to_thread(_run_bm25, strategy, index, query, where)
+            else:
+                found = await _run_dense(strategy, index, query, embedder_for, where)
+            leg.note({"merganser.candidates": len(found.candidates)})
+            return found
     except MerganserError as error:
         return LegFailure(strategy, index, error)
 

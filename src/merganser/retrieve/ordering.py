@@ -17,6 +17,7 @@ from merganser.retrieve.fusion import (
 )
 from merganser.retrieve.hits import Leg
 from merganser.retrieve.turns import score_files, take_turns
+from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,6 +113,17 @@ async def order_passages(
         query: The question.
         reranker: Or None where none is configured.
     """
+    with span("fuse", {"merganser.legs": len(legs)}) as fusing:
+        ordering = _fuse(definition, legs)
+        fusing.note({"merganser.candidates": len(ordering.passages)})
+    if reranker is not None:
+        ordering = await _rerank(ordering, query, reranker)
+    if definition.per_file is not None:
+        ordering = replace(ordering, passages=_take_turns(ordering.passages, definition.per_file))
+    return ordering
+
+
+def _fuse(definition: RagDefinition, legs: Sequence[LegResult]) -> Ordering:
     candidates: dict[PassageKey, Candidate] = {}
     standings: dict[PassageKey, dict[str, Leg]] = {}
     for leg in legs:
@@ -138,12 +150,7 @@ async def order_passages(
                 rank=len(passages) + 1,
             )
         )
-    ordering = Ordering(tuple(passages), tuple(dropped))
-    if reranker is not None:
-        ordering = await _rerank(ordering, query, reranker)
-    if definition.per_file is not None:
-        ordering = replace(ordering, passages=_take_turns(ordering.passages, definition.per_file))
-    return ordering
+    return Ordering(tuple(passages), tuple(dropped))
 
 
 async def _rerank(ordering: Ordering, query: str, reranker: Reranker) -> Ordering:

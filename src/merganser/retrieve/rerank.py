@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from merganser.errors import InputTooLongError, MerganserError, TransientError
 from merganser.model_runner import pull_command
+from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,6 +104,17 @@ class Reranker:
         """
         if not texts:
             return Reranked(order=(), status="skipped (nothing was found)")
+        with span("rerank", {"merganser.candidates": len(texts)}) as reranking:
+            reranked = await self._rerank(query, texts)
+            reranking.note(
+                {
+                    "merganser.rerank": reranked.status.partition(" ")[0],
+                    "merganser.scored": len(reranked.scores),
+                }
+            )
+        return reranked
+
+    async def _rerank(self, query: str, texts: Sequence[str]) -> Reranked:
         try:
             ready = await self._prepare()
             if ready.problem:

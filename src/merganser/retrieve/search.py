@@ -16,6 +16,7 @@ from merganser.retrieve.legs import LegFailure, LegResult, OpenIndex, fall_back,
 from merganser.retrieve.ordering import Ordered, Ordering, order_passages, read_chunks
 from merganser.retrieve.rerank import Reranker
 from merganser.store.reader import open_snapshot
+from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -139,15 +140,29 @@ class Retriever:
         """
         if not query.strip():
             raise PlanError("the query is empty: ask for something")
+        wanted = self.definition.limit if limit is None else limit
+        name = self.definition.name
+        about = {
+            "gen_ai.operation.name": "retrieval",
+            "gen_ai.data_source.id": name,
+            "gen_ai.request.top_k": wanted,
+        }
+        with span(f"retrieval {name}", about) as searching:
+            found = await self._search(query, wanted, where or None, explain=explain, strict=strict)
+            searching.note({"merganser.hits": len(found.hits)})
+        return found
+
+    async def _search(
+        self, query: str, limit: int, where: Filter | None, *, explain: bool, strict: bool
+    ) -> SearchResult:
         started = time.perf_counter()
-        legs, notes = await self._run_legs(query, where or None, strict=strict)
+        legs, notes = await self._run_legs(query, where, strict=strict)
         seconds = {name: value for leg in legs for name, value in leg.seconds.items()}
         fusing = time.perf_counter()
         ordering = await order_passages(self.definition, legs, query, self._reranker)
         seconds["rerank" if self._reranker else "fuse"] = time.perf_counter() - fusing
-        wanted = self.definition.limit if limit is None else limit
         hits, file_notes = await asyncio.to_thread(
-            self._make_hits, ordering, wanted, legs if explain else None
+            self._make_hits, ordering, limit, legs if explain else None
         )
         reranked = ordering.reranked
         return SearchResult(
