@@ -6,6 +6,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from merganser.agent.kept_turns import prune_turns
 from merganser.errors import StoreError
 from merganser.flows.submission import submit
 from merganser.index import IndexReport, drop_old_snapshots
@@ -110,6 +111,7 @@ class IndexStages:
         """
         if self._run is None:
             drop_old_snapshots(self._index.folder, keep_snapshots)
+            prune_turns()
             return
         published = submit(
             publish_snapshot,
