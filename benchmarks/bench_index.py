@@ -1,6 +1,7 @@
 """Measure indexing on a tree: cold, no-op, 1 % edit, move, delete; against a free embedder.
 
     python benchmarks/bench_index.py [TREE] [--glob '*.py'] [--rounds 5] [--real] [--engine]
+        [--peer PYTHON]
 
 Each phase is the whole command ``merganser index`` in a fresh process, with its history on a
 running Prefect server and embeddings from a server in another process (``free_runner.py``, or with
@@ -8,6 +9,10 @@ running Prefect server and embeddings from a server in another process (``free_r
 alone does the same into an index of its own (``index_once`` with the same hash as embedder), so
 that what orchestration and HTTP add is seen. CPU is user and system time by wait4, the median of
 the rounds; "engine" is what ``index_once`` took without imports and embedder.
+
+With ``--peer`` cocoindex does the same to the same files in the same round, in the environment of
+that Python (``peers/cocoindex_app.py`` says how to make it), so that figures of a noisy machine can
+be compared.
 
 Stale rows are counted after every phase: chunks of the served snapshot whose file is gone or does
 not hold that text at that place. "raw" is the bytes of distinct vectors and texts, which the size
@@ -75,19 +80,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="the median is printed")
     parser.add_argument("--real", action="store_true", help="embed for real: minutes a round")
     parser.add_argument("--engine", action="store_true", help="the engine alone, no command")
+    parser.add_argument("--peer", type=Path, help="a Python that has cocoindex, to run beside")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         root, size, what = arguments.child
         _count_rows(Path(root)) if what == "rows" else index_alone(Path(root), int(size))
         return
+    peer = arguments.peer and arguments.peer.absolute()
     globs = arguments.glob or ["*.py", "*.md"]
     with ExitStack() as stack:
         url = None if arguments.engine else _serve(stack, real=arguments.real)
         rounds = [
-            _run_round(arguments.tree, globs, arguments.size, url) for _ in range(arguments.rounds)
+            _run_round(arguments.tree, globs, arguments.size, url, peer)
+            for _ in range(arguments.rounds)
         ]
-    _print_rounds(rounds, engine_only=arguments.engine)
+    _print_rounds(rounds, engine_only=arguments.engine, has_peer=peer is not None)
 
 
 def _serve(stack: ExitStack, *, real: bool) -> str:
@@ -103,7 +111,7 @@ def _serve(stack: ExitStack, *, real: bool) -> str:
 
 
 def _run_round(
-    tree: Path, globs: Sequence[str], size: int, url: str | None
+    tree: Path, globs: Sequence[str], size: int, url: str | None, peer: Path | None
 ) -> list[dict[str, Any]]:
     """Run all phases once; without an address of a model server the engine alone."""
     server = 0 if url is None else ensure_server().pid
@@ -117,6 +125,9 @@ def _run_round(
             row: dict[str, Any] = {"phase": phase, **_measure_engine(root, size)}
             if url is not None:
                 row |= _measure_command(root, server, url)
+            if peer is not None:
+                row |= _measure_peer(peer, root)
+                row["of peer"] = row.get("cpu", row["engine process"]) / row["peer"]
             row |= json.loads(run_child(root, size, "rows").output)
             rows.append(row)
             print(f"{phase}: {row}", file=sys.stderr)
@@ -183,6 +194,18 @@ def _measure_engine(root: Path, size: int) -> dict[str, Any]:
         "engine rss": measured.rss,
         "engine written": measured.written,
         **json.loads(measured.output),
+    }
+
+
+def _measure_peer(python: Path, root: Path) -> dict[str, Any]:
+    app = str(Path(__file__).parent / "peers" / "cocoindex_app.py")
+    measured = run_measured([str(python), app, "tree", "peer"], folder=root)
+    embedded: int = json.loads(measured.output)["embedded"]
+    return {
+        "peer": measured.cpu,
+        "peer wall": measured.wall,
+        "peer rss": measured.rss,
+        "peer embedded": embedded,
     }
 
 
@@ -269,7 +292,9 @@ def _chunks_by_file(snapshot: Snapshot) -> Iterator[tuple[FileRow, list[StoredCh
             yield file, list(islice(chunks, file.row_count))
 
 
-def _print_rounds(rounds: Sequence[Sequence[dict[str, Any]]], *, engine_only: bool) -> None:
+def _print_rounds(
+    rounds: Sequence[Sequence[dict[str, Any]]], *, engine_only: bool, has_peer: bool
+) -> None:
     phases = [(rows[0]["phase"], rows) for rows in zip(*rounds, strict=True)]
     print(f"\nmedian of {len(rounds)}; CPU in seconds, memory and disk in MB\n")
     if not engine_only:
@@ -282,7 +307,10 @@ def _print_rounds(rounds: Sequence[Sequence[dict[str, Any]]], *, engine_only: bo
                            "engine published", "engine written", "chunks", "segments"))  # fmt: skip
     print("\nSize on disk (kept: all kept snapshots, at most 3):\n")
     _print_phases(phases, ("raw", "snapshot", "share", "journals", "kept"))
-    print("\nPeers on the reference corpus: CPU seconds (texts embedded after the edit)\n")
+    if has_peer:
+        print("\ncocoindex on the same files in the same rounds (of peer: our CPU by its):\n")
+        _print_phases(phases, ("peer", "peer wall", "peer rss", "peer embedded", "of peer"))
+    print("\nPeers on the reference corpus, measured elsewhere: CPU s (texts after the edit)\n")
     print_table(("peer", "cold", "no-op", "edit", "delete"), PEERS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,8 @@ def run_flow(
         click.echo(f"note: {settled} earlier runs died and are marked Crashed", err=True)
     if not quiet and history.ui_url:
         click.echo(f"{flow.name}: watch it at {history.ui_url}/runs", err=True)
+    # Prefect's half a million objects last as long as the command: no collection looks at them.
+    gc.freeze()
     run = compile_flow(config, flow)
     pull = "missing" if reach.pull == "ask" and not sys.stdin.isatty() else reach.pull
     event_sink.set(on_event)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 MAX_FAILED_SHARE = 0.2
 """Of all files; a run in which more fail publishes nothing."""
 
-_BATCH_ROWS = 8192
+_BATCH_ROWS = 16_384
 # Vocabulary and tables are prepared once a batch, texts and vectors of a batch are in memory.
 
 _Columns = dict[str, Any]

@@ -13,6 +13,7 @@ from merganser.index.workspace import segments_of
 from merganser.split import split_document
 from merganser.store import IndexFolder, list_runs
 from merganser.store.embeddings import EmbeddingStore, hash_texts
+from merganser.store.schema import connect_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,11 +53,10 @@ def forecast(survey: Survey) -> Forecast:
         return Forecast(len(texts), 0, None)
     index = IndexFolder(survey.definition.folder)
     hashes = np.unique(hash_texts(texts), axis=0)
-    store = EmbeddingStore(index, survey.fingerprint, segments_of(index, survey.fingerprint))
-    try:
+    segments = segments_of(index, survey.fingerprint)
+    with connect_writer(index.build / "spill") as connection:
+        store = EmbeddingStore(index, survey.fingerprint, segments, connection=connection)
         missing = int((~store.has(hashes)).sum())
-    finally:
-        store.close()
     return Forecast(len(texts), missing, _seconds(index, missing))
 
 

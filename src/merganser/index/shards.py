@@ -155,7 +155,7 @@ async def embed_shard(
         "merganser.index": workspace.plan.survey.definition.name,
         "merganser.shard": shard.number,
     }
-    with span("chunk", about) as chunking:
+    with workspace.cutting, span("chunk", about) as chunking:
         work = _read_files(workspace, shard)
         chunking.note({"merganser.files": len(work.outcomes), "merganser.texts": len(work.texts)})
     workspace.progress.was_cut(shard.number, len(work.texts))

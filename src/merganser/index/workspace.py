@@ -74,6 +74,9 @@ class Workspace:
         plan: What is to be done.
         path: The run's working folder.
         progress: How far its shards are.
+        cutting: Held by the one shard that reads and cuts its files. Cutting holds the interpreter,
+            so several at once gain nothing, switch to and fro, and bring the first texts to the
+            model later.
     """
 
     def __init__(self, index: IndexFolder, plan: RunPlan, lock: WriterLock) -> None:
@@ -86,6 +89,7 @@ class Workspace:
             {shard.number: expected_chunks(shard, chunking) for shard in plan.shards},
             embeds=bool(plan.survey.fingerprint),
         )
+        self.cutting = threading.Lock()
         self._lock = lock
         self._guard = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -146,9 +150,13 @@ class Workspace:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Give a database in memory, for reading and writing shard files."""
         with self._guard:
-            if self._connection is None:
-                self._connection = connect_writer(self.path / "spill")
-            return self._connection.cursor()
+            return self._connect().cursor()
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        """Give the run's database in memory; making one costs 20 ms of CPU."""
+        if self._connection is None:
+            self._connection = connect_writer(self.path / "spill")
+        return self._connection
 
     def embeddings(self) -> EmbeddingStore:
         """Give the vectors that are there; the first call looks for them.
@@ -165,6 +173,7 @@ class Workspace:
                     self.index,
                     model.fingerprint,
                     segments_of(self.index, model.fingerprint),
+                    connection=self._connect(),
                     canaries=model.canaries,
                 )
             return self._embeddings
@@ -191,8 +200,6 @@ class Workspace:
         if self._service is not None:
             self._service.close()
         _open.pop((self.folder.resolve(), self.run_id), None)
-        if self._embeddings is not None:
-            self._embeddings.close()
         if self._connection is not None:
             self._connection.close()
         shutil.rmtree(self.path, ignore_errors=True)

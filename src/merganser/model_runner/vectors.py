@@ -103,11 +103,13 @@ def parse_embeddings(document: Any, *, expected: int, url: str = "") -> Embeddin
 def _float_bytes(value: Any, url: str) -> bytes:
     """Give one vector as little-endian 32-bit floats."""
     try:
-        if isinstance(value, str):
-            vector = np.frombuffer(binascii.a2b_base64(value, strict_mode=True), dtype="<f4")
-        else:
+        if not isinstance(value, str):
             numbers = [float("nan") if number is None else number for number in as_list(value)]
-            vector = np.asarray(numbers, dtype="<f4")
-        return vector.tobytes()
+            return np.asarray(numbers, dtype="<f4").tobytes()
+        vector = binascii.a2b_base64(value, strict_mode=True)
     except (binascii.Error, ValueError, TypeError) as exc:
         raise ProtocolError(f"{url}: an embedding cannot be read: {exc}", url=url) from exc
+    if len(vector) % 4:
+        message = f"{url}: an embedding cannot be read: {len(vector)} bytes are no 32-bit floats"
+        raise ProtocolError(message, url=url)
+    return vector

@@ -26,12 +26,13 @@ import numpy as np
 from merganser.store import arrow
 from merganser.store.catalogue import Canaries
 from merganser.store.layout import sync_folder
-from merganser.store.schema import attach, connect_writer
+from merganser.store.schema import attach
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    import duckdb
     from numpy.typing import NDArray
 
     from merganser.store.layout import IndexFolder
@@ -121,6 +122,7 @@ class EmbeddingStore:
         fingerprint: str,
         segments: Iterable[SegmentSource],
         *,
+        connection: duckdb.DuckDBPyConnection,
         canaries: Canaries | None = None,
     ) -> None:
         """Look at what is there.
@@ -129,6 +131,7 @@ class EmbeddingStore:
             folder: The index.
             fingerprint: Of the model.
             segments: The segments of the kept snapshots that this model embedded.
+            connection: From ``connect_writer``; the segments are attached to it while it is open.
             canaries: Of the model, for who commits.
         """
         self.dimensions: int | None = None
@@ -140,7 +143,7 @@ class EmbeddingStore:
         self._sources: list[Path] = []
         self._recent: list[_Block] = []
         self._main = _Block.make(_NO_HASHES, _NO_ROWS, _NO_ROWS)
-        self._connection = connect_writer(folder.build / "spill")
+        self._connection = connection
         self._attached: set[int] = set()
         for segment in segments:
             self._add_segment(segment)
@@ -148,10 +151,6 @@ class EmbeddingStore:
             for path in sorted(self.journal_folder.glob("*.npz")):
                 self._add_journal(path)
         self._merge()
-
-    def close(self) -> None:
-        """Let go of the segments."""
-        self._connection.close()
 
     def reserve(self, hashes: NDArray[np.uint64]) -> Reservation:
         """Find out which texts have no vector yet, and claim those nobody else is embedding.
