@@ -24,7 +24,7 @@ from merganser.plan import (
     SurveySources,
     TakeTurn,
 )
-from merganser.resolve import EvaluateFlow
+from merganser.resolve import EvaluateFlow, IndexFlow
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
@@ -126,6 +126,10 @@ class Execution:
             MerganserError: The first thing that went wrong; what was finished is kept.
         """
         self._flow = plan.flow.name
+        if isinstance(plan.flow, IndexFlow) and plan.flow.runner is not None:
+            from merganser.flows.elsewhere import require_runner  # noqa: PLC0415 - few need it
+
+            require_runner(plan.flow.runner)
         try:
             for stage in plan.stages:
                 self._run_stage(stage)
@@ -156,8 +160,8 @@ class Execution:
             case SurveySources(index):
                 self._indexes[index.name] = self._begin(index)
                 self._indexes[index.name].survey()
-            case EmbedShards(index):
-                self._indexes[index.name].embed()
+            case EmbedShards(index, runner):
+                self._indexes[index.name].embed(runner)
             case BuildSnapshot(index):
                 self._indexes[index.name].build()
             case EvaluateSnapshot(rag, gate):

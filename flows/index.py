@@ -23,10 +23,11 @@ from merganser.tasks.indexing import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from prefect import State
     from prefect.futures import PrefectFuture
 
     from merganser.index import BuiltSnapshot
-    from merganser.resolve import IndexDefinition
+    from merganser.resolve import IndexDefinition, ShardRunner
     from merganser.tasks.models import ReadyModel
 
 
@@ -40,7 +41,7 @@ class IndexStages:
 
     Attributes:
         name: Of the index.
-        last: The tasks that the next one comes after.
+        last: The tasks, or their states, that the next one comes after.
         report: What the run did, after ``publish``.
         embed_seconds: Wall time of the embedding stage.
     """
@@ -54,7 +55,7 @@ class IndexStages:
         self._run: IndexRun | None = None
         self._built: BuiltSnapshot | None = None
         self.name = index.name
-        self.last: list[PrefectFuture[Any]] = []
+        self.last: list[PrefectFuture[Any] | State[Any]] = []
         self.report: IndexReport | None = None
         self.embed_seconds = 0.0
 
@@ -75,23 +76,36 @@ class IndexStages:
             case IndexRun() as run:
                 self._run = run
 
-    def embed(self) -> None:
-        """Chunk and embed the shards, as many at a time as the flow has workers."""
+    def embed(self, runner: ShardRunner | None = None) -> None:
+        """Chunk and embed the shards, as many at a time as the flow has workers.
+
+        Args:
+            runner: Embeds them in other processes.
+        """
         if self._run is None:
             return
         began = monotonic()
         # No future but a value: the edge from the survey says it, one a shard.
         model = self._model.result() if self._model else None
+        if runner is not None and self._run.shards:
+            # A run that embeds here must not pay for importing this.
+            from merganser.flows.elsewhere import embed_elsewhere  # noqa: PLC0415
+
+            self.last = [*embed_elsewhere(runner, self._run, self._index, model, after=self.last)]
+        else:
+            self._embed_here(self._run, model)
+        if model is not None:
+            self.embed_seconds = monotonic() - began
+
+    def _embed_here(self, run: IndexRun, model: ReadyModel | None) -> None:
         shards = [
-            submit(embed_one_shard, self._run, n, self._index, model, after=self.last)
-            for n in range(self._run.shards)
+            submit(embed_one_shard, run, n, self._index, model, after=self.last)
+            for n in range(run.shards)
         ]
         for shard in shards:
             shard.wait()
         for shard in shards:
             shard.result()
-        if model is not None:
-            self.embed_seconds = monotonic() - began
         self.last = [*shards] or self.last
 
     def build(self) -> None:

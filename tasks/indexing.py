@@ -98,9 +98,9 @@ def embed_one_shard(
     workspace = Workspace.open(run.folder, run.run_id)
     embedder = None
     if model is not None and index.embedding is not None:
-        service = workspace.service(lambda: EmbedService(lambda: _embedder(index, model)))
+        service = workspace.service(lambda: embed_service(index, model))
         embedder = service.telling(partial(workspace.progress.embedded, number))
-    done = asyncio.run(embed_shard(workspace, number, embedder))
+    done = asyncio.run(embed_shard(workspace, workspace.shards[number], embedder))
     return ShardCount(number, done.chunks, done.texts_embedded, done.texts_reused)
 
 
@@ -151,6 +151,11 @@ def show_report(result: IndexReport, name: str) -> IndexReport:
             rows, key=artifact_key("left-out", name), description="Files left out, and why"
         )
     return result
+
+
+def embed_service(index: IndexDefinition, model: ReadyModel) -> EmbedService:
+    """Start the embedder that all shards of a process share."""
+    return EmbedService(lambda: _embedder(index, model))
 
 
 def drop_run(run: IndexRun, error: str) -> None:

@@ -2,4 +2,6 @@
 
 from merganser.cli import main
 
-main()
+# A process that multiprocessing starts imports this too, under another name.
+if __name__ == "__main__":
+    main()

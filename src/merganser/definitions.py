@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from merganser.errors import SourcePosition
     from merganser.metric import Metric
     from merganser.spec import ScoreNormalization, Similarity
+    from merganser.spec.flows import RunnerKind
     from merganser.split import ChunkingOptions
 
 Role = Literal["chat", "draft", "embedding", "reranking"]
@@ -112,6 +113,8 @@ class IndexDefinition:
         respect_vcs: Whether what git ignores is left out.
         chunking: How documents are cut.
         embedding: How chunks are embedded, or None for an index of words alone.
+        shards: Folder or URL where what shards leave is kept for all machines, or None for the
+            index folder; the flow says it.
     """
 
     name: str
@@ -122,6 +125,7 @@ class IndexDefinition:
     respect_vcs: bool
     chunking: ChunkingOptions
     embedding: EmbeddingDefinition | None
+    shards: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +293,25 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRunner:
+    """What embeds shards in other processes.
+
+    Attributes:
+        kind: Dask or Ray.
+        address: Of a cluster, or None to start one on this machine.
+        workers: Shards at a time, or None for one each core.
+    """
+
+    kind: RunnerKind
+    address: str | None = None
+    workers: int | None = None
+
+    def __str__(self) -> str:
+        """Name it for people."""
+        return f"{self.kind.capitalize()} at {self.address or 'this machine'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IndexFlow:
     """Bring indexes up to date.
 
@@ -301,6 +324,8 @@ class IndexFlow:
         after: Flows whose success starts it.
         retries: What happens after a failed run, or None for nothing.
         concurrency: Shards embedded at a time, or None for the engine's choice.
+        runner: What embeds them in other processes, or None for threads of the run.
+        shards: Folder or URL where what they leave is kept for all machines, or None.
     """
 
     name: str
@@ -311,6 +336,8 @@ class IndexFlow:
     after: tuple[str, ...] = ()
     retries: Retries | None = None
     concurrency: int | None = None
+    runner: ShardRunner | None = None
+    shards: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,11 +102,12 @@ def describe_stage(stage: Stage) -> str:
             return f"configure and load `{use.model.model}` for {use.role}"
         case SurveySources(index):
             return f"survey {', '.join(f'`{entry}`' for entry in index.docs)} for `{index.name}`"
-        case EmbedShards(index):
+        case EmbedShards(index, runner):
+            where = f", on {runner}" if runner else ""
             if index.embedding is None:
-                return f"chunk what changed in `{index.name}` (no embeddings)"
+                return f"chunk what changed in `{index.name}` (no embeddings){where}"
             model = index.embedding.model.model
-            return f"chunk and embed what changed in `{index.name}` with `{model}`"
+            return f"chunk and embed what changed in `{index.name}` with `{model}`{where}"
         case BuildSnapshot(index):
             return f"build a snapshot of `{index.name}` beside the served one"
         case EvaluateSnapshot(rag, gate):

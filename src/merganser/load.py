@@ -22,6 +22,7 @@ from merganser.spec.models import is_environment_name
 from merganser.spec.references import check_references, map_models
 from merganser.spec.sections import PATHS, VARIABLE_NAMES
 from merganser.spec.template import fill_templates
+from merganser.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +80,7 @@ def load_config(
     """
     path = Path(path)
     document = _read_document(path)
-    _mask_tokens(document)
+    _mask_secrets(document)
     check_keys(document)
     fill_templates(document, os.environ if environment is None else environment)
     map_models(document, model_map or {})
@@ -99,11 +100,15 @@ def load_config(
     )
 
 
-def _mask_tokens(document: Document) -> None:
+def _mask_secrets(document: Document) -> None:
+    """Keep what people write in places where no secret belongs out of messages."""
     for pattern in VARIABLE_NAMES:
         for location, value in document.matches(pattern):
             if isinstance(value, str) and not is_environment_name(value):
                 document.mask(location)
+    for location, value in document.matches(("flows", "*", "shards")):
+        if isinstance(value, str) and "://" in value and without_credentials(value) != value:
+            document.mask(location)
 
 
 def _validate(document: Document) -> Spec | None:
@@ -197,7 +202,7 @@ def _move_paths(value: dict[str, Any], old: Path, new: Path) -> None:
         return
     for pattern in PATHS:
         for location, text in list(matches(value, pattern)):
-            if isinstance(text, str) and not Path(text).is_absolute():
+            if isinstance(text, str) and "://" not in text and not Path(text).is_absolute():
                 parent: Any = value
                 for step in location[:-1]:
                     parent = parent[step]

@@ -11,7 +11,7 @@ What only the run can know (which models are there, how many shards there are) i
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from merganser.resolve import (
@@ -23,6 +23,7 @@ from merganser.resolve import (
     IndexDefinition,
     IndexFlow,
     ModelUse,
+    ShardRunner,
     models_of_flow,
     rags_of_flow,
     resolve_rag,
@@ -84,9 +85,11 @@ class EmbedShards:
 
     Attributes:
         index: The index that the shards belong to.
+        runner: What embeds them in other processes, or None for threads of the run.
     """
 
     index: IndexDefinition
+    runner: ShardRunner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +233,13 @@ def _index_stages(config: Config, flow: IndexFlow) -> Iterator[Stage]:
 
     A gate looks at a rag, which may have several indexes.
     """
-    indexes = tuple(distinct_indexes(config, flow.rags))
+    indexes = tuple(
+        replace(index, shards=flow.shards) for index in distinct_indexes(config, flow.rags)
+    )
     for group in [indexes] if flow.gates else [(index,) for index in indexes]:
         for index in group:
             yield SurveySources(index)
-            yield EmbedShards(index)
+            yield EmbedShards(index, flow.runner)
             yield BuildSnapshot(index)
         for gate in flow.gates:
             yield from (EvaluateSnapshot(rag, gate) for rag in flow.rags)

@@ -29,6 +29,7 @@ from merganser.definitions import (
     Retries,
     Role,
     Schedule,
+    ShardRunner,
     StrategyDefinition,
     Threshold,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "Retries",
     "Role",
     "Schedule",
+    "ShardRunner",
     "StrategyDefinition",
     "Threshold",
     "all_models",
@@ -305,6 +307,11 @@ def _flow(config: Config, name: str, flow: FlowSpec) -> FlowDefinition:
         after=flow.after,
         retries=_retries(flow.retries),
         concurrency=flow.concurrency,
+        runner=flow.runner
+        and ShardRunner(
+            kind=flow.runner.type, address=flow.runner.address, workers=flow.concurrency
+        ),
+        shards=flow.shards and _place(config, flow.shards),
     )
 
 
@@ -331,6 +338,11 @@ def _thresholds(specs: Sequence[GateSpec | ThresholdSpec]) -> tuple[Threshold, .
 
 def _path(config: Config, path: str) -> Path:
     return Path(os.path.normpath(config.directory / path))
+
+
+def _place(config: Config, text: str) -> str:
+    """Give a URL as it is, and a folder as an absolute path."""
+    return text if "://" in text else str(_path(config, text))
 
 
 def _table(config: Config, text: str) -> DataTable:

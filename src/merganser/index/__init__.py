@@ -20,6 +20,7 @@ from merganser.index.build import (
     build_snapshot,
     open_built,
 )
+from merganser.index.elsewhere import embed_shard_elsewhere
 from merganser.index.model import EmbedsDocuments, SnapshotModel, recognise_model
 from merganser.index.once import index_once, index_once_async
 from merganser.index.publishing import (
@@ -37,6 +38,7 @@ from merganser.index.shards import (
     fail_shard,
     plan_shards,
 )
+from merganser.index.sharing import ShardReceipt, SharedRun, receive_shard, share_run
 from merganser.index.surveys import Moved, Survey, survey
 from merganser.index.workspace import Workspace, abandon, begin_run
 
@@ -50,7 +52,9 @@ __all__ = [
     "Moved",
     "Published",
     "Shard",
+    "ShardReceipt",
     "ShardResult",
+    "SharedRun",
     "SnapshotModel",
     "Survey",
     "Workspace",
@@ -59,6 +63,7 @@ __all__ = [
     "build_snapshot",
     "drop_old_snapshots",
     "embed_shard",
+    "embed_shard_elsewhere",
     "fail_shard",
     "finish_unchanged",
     "index_once",
@@ -66,6 +71,8 @@ __all__ = [
     "open_built",
     "plan_shards",
     "publish",
+    "receive_shard",
     "recognise_model",
+    "share_run",
     "survey",
 ]

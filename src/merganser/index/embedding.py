@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from merganser.index.model import EmbedsDocuments
-    from merganser.index.workspace import Workspace
+    from merganser.index.shards import ShardWork
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,12 +49,12 @@ class EmbedCounts:
 
 
 async def embed_missing(
-    workspace: Workspace, number: int, embedder: EmbedsDocuments, shard: ShardTexts
+    work: ShardWork, number: int, embedder: EmbedsDocuments, shard: ShardTexts
 ) -> EmbedCounts:
     """Embed the texts that no snapshot, journal or other shard has; commit them.
 
     Args:
-        workspace: The run.
+        work: The run.
         number: Of the shard, for the name of the journal.
         embedder: The run's model.
         shard: The texts.
@@ -64,7 +64,7 @@ async def embed_missing(
         PlanError: The config expects vectors of another length.
         ProtocolError: The model gave unusable vectors.
     """
-    store = workspace.embeddings()
+    store = work.embeddings()
     _, first = np.unique(shard.hashes, axis=0, return_index=True)
     todo = np.sort(first)
     distinct = len(todo)
@@ -75,10 +75,10 @@ async def embed_missing(
         mine = todo[reservation.mine]
         try:
             if len(mine):
-                good, vectors, failed = await _embed(workspace, embedder, shard, mine)
+                good, vectors, failed = await _embed(work, embedder, shard, mine)
                 errors |= failed
                 if len(good):
-                    name = f"{workspace.run_id}-{number:05d}-{attempt}"
+                    name = f"{work.run_id}-{number:05d}-{attempt}"
                     store.commit(name, shard.hashes[good], vectors)
                     embedded += len(good)
                     attempt += 1
@@ -98,19 +98,17 @@ async def embed_missing(
 
 
 async def _embed(
-    workspace: Workspace,
+    work: ShardWork,
     embedder: EmbedsDocuments,
     shard: ShardTexts,
     mine: NDArray[np.intp],
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], dict[int, str]]:
     """Embed texts at once, or file by file when one of them is refused."""
-    definition = workspace.plan.survey.definition
-    dimensions = workspace.plan.model.dimensions if workspace.plan.model else None
 
     async def embed(positions: NDArray[np.intp]) -> NDArray[np.float32]:
         chosen: list[int] = positions.tolist()
         vectors = await embedder.embed_documents([shard.texts[i] for i in chosen])
-        check_vectors(vectors, len(chosen), definition, dimensions=dimensions)
+        check_vectors(vectors, len(chosen), work.definition, dimensions=work.dimensions)
         return np.asarray(vectors, dtype=np.float32)
 
     try:

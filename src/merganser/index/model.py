@@ -20,6 +20,7 @@ from merganser.errors import PlanError, ProtocolError, StoreError
 from merganser.store.catalogue import Canaries, read_model
 from merganser.store.embeddings import journal_models
 from merganser.store.layout import IndexFolder
+from merganser.store.shared_journals import shared_models, shared_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -130,10 +131,10 @@ def closeness(one: Canaries, other: Canaries) -> float:
 
 
 def _kept_models(definition: IndexDefinition, served: str) -> Iterator[tuple[str, Canaries]]:
-    """Give the models that go by a fingerprint: of kept snapshots, then of dead runs' journals.
+    """Give the models that go by a fingerprint: of kept snapshots, of journals here and shared.
 
     Raises:
-        StoreError: The index is damaged.
+        StoreError: The index is damaged, or the folder for shards cannot be read.
     """
     index = IndexFolder(definition.folder)
     current = index.read_current()
@@ -142,7 +143,12 @@ def _kept_models(definition: IndexDefinition, served: str) -> Iterator[tuple[str
             name, canaries = read_model(index.catalogue(generation))
             if canaries is not None and is_served_by(name, served):
                 yield name, canaries
-    for name, canaries in journal_models(index):
+    shared = (
+        shared_models(shared_root(definition.shards, definition.name), served)
+        if definition.shards is not None
+        else ()
+    )
+    for name, canaries in (*journal_models(index), *shared):
         if is_served_by(name, served):
             yield name, canaries
 

@@ -14,6 +14,7 @@ from merganser.errors import StoreError
 from merganser.index.approximate import build_missing
 from merganser.index.observed import Observed, load_observed, save_observed
 from merganser.index.report import FailedFile, IndexReport, Status
+from merganser.index.sharing import tidy_shared
 from merganser.store import arrow
 from merganser.store.catalogue import SkippedRow, read_segment_rows
 from merganser.store.embeddings import drop_journals, journal_folder
@@ -90,6 +91,7 @@ def _publish(workspace: Workspace, built: BuiltSnapshot, keep_snapshots: int) ->
             written = _move_in(workspace, built, built.catalogue)
             current = _switch(index, current, built, keep_snapshots)
             _clean_up(index, current, own=workspace.run_id)
+            _clean_up_shared(workspace)
             notes = build_missing(index, current.generation)
         elif current is not None:
             current = keep_latest(index, current, keep_snapshots)
@@ -200,6 +202,13 @@ def _clean_up(index: IndexFolder, current: Current, *, own: str | None) -> None:
         collect(index, current)
     except (OSError, StoreError) as error:
         _log.warning("could not clean up %s: %s", index.path, error)
+
+
+def _clean_up_shared(workspace: Workspace) -> None:
+    try:
+        tidy_shared(workspace)
+    except StoreError as error:
+        _log.warning("could not clean up: %s", error)
 
 
 def _clean_up_after_dead_runs(index: IndexFolder) -> None:

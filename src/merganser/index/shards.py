@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -25,14 +25,19 @@ from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from threading import Lock
 
+    import duckdb
     from numpy.typing import NDArray
 
     from merganser.documents import Document
     from merganser.index.model import EmbedsDocuments
+    from merganser.index.progress import ShardProgress
     from merganser.index.surveys import Survey
     from merganser.index.workspace import Workspace
+    from merganser.resolve import IndexDefinition
     from merganser.split import Chunk, ChunkingOptions
+    from merganser.store.embeddings import EmbeddingStore
 
 CHUNKS_PER_SHARD = 512
 """5 to 10 s of a small encoder on two cores, so that the overhead of a task stays small."""
@@ -97,6 +102,53 @@ class ShardResult:
     seconds: float
 
 
+class ShardWork(Protocol):
+    """What a shard needs of its run: a ``Workspace``, or a desk in another process."""
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run."""
+        ...
+
+    @property
+    def definition(self) -> IndexDefinition:
+        """The index."""
+        ...
+
+    @property
+    def dimensions(self) -> int | None:
+        """Length of the model's vectors, or None without a model."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where it is written, for messages."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """Where the files of shards go."""
+        ...
+
+    @property
+    def progress(self) -> ShardProgress:
+        """Who counts the texts."""
+        ...
+
+    @property
+    def cutting(self) -> Lock:
+        """Held by the one shard of the process that reads and cuts its files."""
+        ...
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Give a database in memory."""
+        ...
+
+    def embeddings(self) -> EmbeddingStore:
+        """Give the vectors that are there."""
+        ...
+
+
 def plan_shards(survey: Survey, *, chunks_per_shard: int = CHUNKS_PER_SHARD) -> tuple[Shard, ...]:
     """Group the files that have to be read, by path; pure and deterministic.
 
@@ -126,15 +178,15 @@ def _expected_chunks(document: Document, chunking: ChunkingOptions) -> float:
 
 
 async def embed_shard(
-    workspace: Workspace, shard: Shard | int, embedder: EmbedsDocuments | None
+    work: ShardWork, shard: Shard, embedder: EmbedsDocuments | None
 ) -> ShardResult:
     """Read, cut and embed the files of one shard; a shard that was done is not done again.
 
     May run in several threads of the process at once; equal texts are embedded by one of them.
 
     Args:
-        workspace: The run.
-        shard: It or its number.
+        work: The run.
+        shard: The files.
         embedder: The run's model, or None when the run has none.
 
     Returns:
@@ -146,24 +198,20 @@ async def embed_shard(
         ProtocolError: The model gave unusable vectors.
         StoreError: The disk is full or the folder cannot be written.
     """
-    shard = workspace.shards[shard] if isinstance(shard, int) else shard
-    done = load_result(workspace, shard.number)
+    done = load_result(work, shard.number)
     if done is not None:
         return done
     began = time.monotonic()
-    about = {
-        "merganser.index": workspace.plan.survey.definition.name,
-        "merganser.shard": shard.number,
-    }
-    with workspace.cutting, span("chunk", about) as chunking:
-        work = _read_files(workspace, shard)
-        chunking.note({"merganser.files": len(work.outcomes), "merganser.texts": len(work.texts)})
-    workspace.progress.was_cut(shard.number, len(work.texts))
+    about = {"merganser.index": work.definition.name, "merganser.shard": shard.number}
+    with work.cutting, span("chunk", about) as chunking:
+        read = _read_files(work, shard)
+        chunking.note({"merganser.files": len(read.outcomes), "merganser.texts": len(read.texts)})
+    work.progress.was_cut(shard.number, len(read.texts))
     embedded = reused = 0
     try:
-        if embedder is not None and work.texts:
+        if embedder is not None and read.texts:
             with span("embed", about) as embedding:
-                counts = await embed_missing(workspace, shard.number, embedder, work.as_texts())
+                counts = await embed_missing(work, shard.number, embedder, read.as_texts())
                 embedding.note(
                     {
                         "merganser.texts.embedded": counts.embedded,
@@ -172,27 +220,27 @@ async def embed_shard(
                 )
             embedded, reused = counts.embedded, counts.reused
             for position, error in counts.errors.items():
-                work.outcomes[position] = replace(
-                    work.outcomes[position],
+                read.outcomes[position] = replace(
+                    read.outcomes[position],
                     status="failed",
                     chunks=0,
                     reason="embedding",
                     detail=error,
                 )
-        _write_chunks(workspace, shard.number, work)
+        _write_chunks(work, shard.number, read)
         result = ShardResult(
             number=shard.number,
-            files=tuple(work.outcomes),
-            chunks=sum(outcome.chunks for outcome in work.outcomes),
+            files=tuple(read.outcomes),
+            chunks=sum(outcome.chunks for outcome in read.outcomes),
             texts_embedded=embedded,
             texts_reused=reused,
             seconds=time.monotonic() - began,
         )
-        _save_result(workspace, result)
-        workspace.progress.finished(shard.number)
+        save_result(work, result)
+        work.progress.finished(shard.number)
     except OSError as error:
         raise StoreError(
-            f"cannot write to the index folder {str(workspace.folder)!r}: {error}; the served "
+            f"cannot write to the index folder {str(work.folder)!r}: {error}; the served "
             "snapshot is as it was"
         ) from error
     return result
@@ -214,33 +262,38 @@ def fail_shard(workspace: Workspace, shard: Shard | int, error: str) -> ShardRes
     result = ShardResult(
         number=shard.number, files=files, chunks=0, texts_embedded=0, texts_reused=0, seconds=0.0
     )
-    _save_result(workspace, result)
+    save_result(workspace, result)
     return result
 
 
-def chunks_path(workspace: Workspace, number: int) -> Path:
+def chunks_path(work: ShardWork, number: int) -> Path:
     """File with the chunks of a shard; absent when it has none."""
-    return workspace.path / f"shard-{number:05d}.parquet"
+    return work.path / f"shard-{number:05d}.parquet"
 
 
-def load_result(workspace: Workspace, number: int) -> ShardResult | None:
+def result_path(work: ShardWork, number: int) -> Path:
+    """File that says what became of a shard; absent until it is done."""
+    return work.path / f"shard-{number:05d}.json"
+
+
+def load_result(work: ShardWork, number: int) -> ShardResult | None:
     """Give the result of a shard that is done, else None."""
     try:
-        data = json.loads((workspace.path / f"shard-{number:05d}.json").read_bytes())
+        data = json.loads(result_path(work, number).read_bytes())
     except FileNotFoundError:
         return None
     data["files"] = tuple(FileOutcome(**outcome) for outcome in data["files"])
     return ShardResult(**data)
 
 
-def _save_result(workspace: Workspace, result: ShardResult) -> None:
+def save_result(work: ShardWork, result: ShardResult) -> None:
     """Mark a shard as done; written last."""
-    path = workspace.path / f"shard-{result.number:05d}.json"
+    path = result_path(work, result.number)
     replace_file(path, json.dumps(asdict(result)).encode(), is_durable=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Work:
+class _Read:
     """The files of a shard as they were read.
 
     Attributes:
@@ -261,18 +314,18 @@ class _Work:
         return ShardTexts(self.texts, self.hashes, self.owner)
 
 
-def _read_files(workspace: Workspace, shard: Shard) -> _Work:
+def _read_files(work: ShardWork, shard: Shard) -> _Read:
     outcomes: list[FileOutcome] = []
     chunks: list[Chunk] = []
     counts: list[int] = []
     for document in shard.documents:
-        outcome, part = _read_file(document, workspace.plan.survey.definition.chunking)
+        outcome, part = _read_file(document, work.definition.chunking)
         outcomes.append(outcome)
         chunks += part
         counts.append(len(part))
     texts = [chunk.text for chunk in chunks]
     owner = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    return _Work(outcomes, chunks, owner, texts, hash_texts(texts))
+    return _Read(outcomes, chunks, owner, texts, hash_texts(texts))
 
 
 def _read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcome, list[Chunk]]:
@@ -292,18 +345,18 @@ def _read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcom
     return FileOutcome(document.path, "read", content_hash, read.size_bytes, len(chunks)), chunks
 
 
-def _write_chunks(workspace: Workspace, number: int, work: _Work) -> None:
+def _write_chunks(work: ShardWork, number: int, read: _Read) -> None:
     """Write the chunks of the files that are good."""
-    is_good = np.array([outcome.status == "read" for outcome in work.outcomes], dtype=bool)
-    good = is_good[work.owner] if len(work.owner) else np.zeros(0, dtype=bool)
-    chunks = [work.chunks[i] for i in np.flatnonzero(good).tolist()]
+    is_good = np.array([outcome.status == "read" for outcome in read.outcomes], dtype=bool)
+    good = is_good[read.owner] if len(read.owner) else np.zeros(0, dtype=bool)
+    chunks = [read.chunks[i] for i in np.flatnonzero(good).tolist()]
     if not chunks:
         return
     table = arrow.make_table(
         {
-            "file": work.owner[good],
-            "hash_high": work.hashes[good, 0],
-            "hash_low": work.hashes[good, 1],
+            "file": read.owner[good],
+            "hash_high": read.hashes[good, 0],
+            "hash_low": read.hashes[good, 1],
             **{
                 name: np.array([getattr(chunk, name) for chunk in chunks], dtype=np.int32)
                 for name in CHUNK_NUMBERS
@@ -313,9 +366,9 @@ def _write_chunks(workspace: Workspace, number: int, work: _Work) -> None:
             "text": [chunk.text for chunk in chunks],
         }
     )
-    cursor = workspace.cursor()
+    cursor = work.cursor()
     cursor.register("rows", table)
-    path = quote(str(chunks_path(workspace, number)))
+    path = quote(str(chunks_path(work, number)))
     cursor.execute(f"COPY rows TO {path} (FORMAT parquet, COMPRESSION uncompressed)").fetchall()
     cursor.unregister("rows")
 

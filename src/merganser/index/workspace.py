@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 from merganser.errors import PlanError, StoreError
 from merganser.index.progress import ShardProgress
 from merganser.index.shards import CHUNKS_PER_SHARD, Shard, expected_chunks, plan_shards
+from merganser.index.sharing import journals_folder
 from merganser.index.surveys import survey as survey_again
 from merganser.store.catalogue import read_segment_rows
 from merganser.store.embeddings import EmbeddingStore, SegmentSource
@@ -26,6 +27,7 @@ from merganser.store.history import RunRow, record_run
 from merganser.store.layout import IndexFolder, replace_file
 from merganser.store.lock import WriterLock
 from merganser.store.schema import connect_writer
+from merganser.store.shared_journals import exchange_journals
 from merganser.store.snapshots import collect, collect_builds
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from merganser.embed_service import EmbedService
     from merganser.index.model import SnapshotModel
     from merganser.index.surveys import Survey
+    from merganser.resolve import IndexDefinition
 
 _RESERVE_BYTES = 64 << 20
 _CHARACTERS_PER_CHUNK = 400  # on the low side, so that the estimate of the vectors is on the high
@@ -143,6 +146,16 @@ class Workspace:
         return self.plan.model
 
     @property
+    def definition(self) -> IndexDefinition:
+        """The index."""
+        return self.plan.survey.definition
+
+    @property
+    def dimensions(self) -> int | None:
+        """Length of the model's vectors, or None without a model."""
+        return self.plan.model.dimensions if self.plan.model else None
+
+    @property
     def is_open(self) -> bool:
         """Whether the run was neither published nor abandoned."""
         return not self._closed
@@ -162,20 +175,24 @@ class Workspace:
         """Give the vectors that are there; the first call looks for them.
 
         Raises:
-            StoreError: The run has no embedding model.
+            StoreError: The run has no embedding model, or the folder that machines share for
+                their shards cannot be reached.
         """
         if self.plan.model is None:
             raise StoreError("this run has no embedding model")
         with self._guard:
             if self._embeddings is None:
                 model = self.plan.model
-                self._embeddings = EmbeddingStore(
+                store = EmbeddingStore(
                     self.index,
                     model.fingerprint,
                     segments_of(self.index, model.fingerprint),
                     connection=self._connect(),
                     canaries=model.canaries,
                 )
+                if self.definition.shards is not None:
+                    exchange_journals(store, journals_folder(self, store))
+                self._embeddings = store
             return self._embeddings
 
     def service(self, start: Callable[[], EmbedService]) -> EmbedService:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -77,6 +78,24 @@ def _read_retries(value: Any) -> Any:
     return {"count": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _read_runner(value: Any) -> Any:
+    return {"type": value} if isinstance(value, str) else value
+
+
+def _check_shards(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and "@" in rest.partition("/")[0]:
+        raise fault(
+            "must not hold a login: it would be stored and shown",
+            fix="give it to the machines, in the variables that the kind of storage reads",
+        )
+    if separator and not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+        raise fault(
+            f"{value!r} is neither a folder nor a URL", fix="for example s3://bucket/shards"
+        )
+    return value
+
+
 class ScheduleSpec(StrictModel):
     """When a flow runs by itself: by ``cron``, by ``interval``, or when files change."""
 
@@ -116,6 +135,23 @@ class RetriesSpec(StrictModel):
     """Time before each of them."""
 
 
+RunnerKind = Literal["dask", "ray"]
+
+
+class RunnerSpec(StrictModel):
+    """Where the shards of an index flow are embedded, instead of in threads of the run.
+
+    A bare word is the ``type``.
+    """
+
+    type: RunnerKind
+    """``dask`` needs ``merganser[dask]`` and ``ray`` needs ``merganser[ray]``, here and there."""
+
+    address: Text | None = None
+    """Of a cluster that is there, for example ``tcp://scheduler:8786`` or ``ray://head:10001``; one
+    is started on this machine, for the run, when left out."""
+
+
 class _Flow(StrictModel):
     _WATCHES_DOCUMENTS: ClassVar[bool] = False
 
@@ -153,7 +189,22 @@ class IndexFlowSpec(_Flow):
     """Name or names under ``rag``; all of them when left out."""
 
     concurrency: Count | None = None
-    """Shards embedded at a time; one when left out."""
+    """Shards embedded at a time; four when left out, and with a ``runner`` one for each core."""
+
+    runner: (
+        Annotated[
+            RunnerSpec,
+            BeforeValidator(_read_runner, json_schema_input_type=RunnerKind | RunnerSpec),
+        ]
+        | None
+    ) = None
+    """Embed the shards in other processes or on other machines, by ``dask`` or ``ray``. Documents
+    must be there at the same paths, and the model server at the same address."""
+
+    shards: Annotated[Text, AfterValidator(_check_shards)] | None = None
+    """What shards leave until a run publishes them, for all machines that may run the flow: a
+    folder, relative to the config, or a URL such as ``s3://bucket/shards`` (its fsspec package must
+    be there). They stay in the index folder when left out."""
 
     gate: Gates | None = None
     """What a new snapshot must reach to be published: one gate, or a list of which all must hold.
@@ -162,6 +213,16 @@ class IndexFlowSpec(_Flow):
     keep_snapshots: Count = 3
     """How many snapshots of each index are kept for ``merganser rollback``, the served one
     included."""
+
+    @model_validator(mode="after")
+    def _machines_meet_somewhere(self) -> Self:
+        if self.runner is not None and self.runner.address is not None and self.shards is None:
+            raise fault(
+                "other machines need a place to leave their shards",
+                fix="add 'shards: /mnt/shared/shards' or a URL that all of them reach",
+                at=("runner", "address"),
+            )
+        return self
 
 
 class BatchFlowSpec(_Flow):

@@ -13,6 +13,7 @@ from merganser.spec.flows import (
     EvaluateFlowSpec,
     IndexFlowSpec,
     RetriesSpec,
+    RunnerSpec,
     ScheduleSpec,
 )
 from merganser.spec.models import ModelSpec, ProviderOptions, ProviderSpec
@@ -117,6 +118,7 @@ SECTIONS: tuple[Section, ...] = (
     Section(("flows", "*", "metrics", "*"), _one(ThresholdSpec)),
     Section(("flows", "*", "schedule"), _one(ScheduleSpec)),
     Section(("flows", "*", "retries"), _one(RetriesSpec)),
+    Section(("flows", "*", "runner"), _one(RunnerSpec)),
 )
 
 ADDITIONS: frozenset[Pattern] = frozenset(
@@ -160,8 +162,9 @@ PATHS: tuple[Pattern, ...] = (
     ("flows", "*", "queries"),
     ("flows", "*", "gate", "queries"),
     ("flows", "*", "gate", "*", "queries"),
+    ("flows", "*", "shards"),
 )
-"""Values that are paths, relative to the file in which they are written."""
+"""Values that are paths, relative to the file in which they are written, or URLs."""
 
 MODEL_REFERENCES: tuple[Pattern, ...] = (
     ("agents", "*", "model"),

@@ -25,11 +25,12 @@ import numpy as np
 
 from merganser.store import arrow
 from merganser.store.catalogue import Canaries
-from merganser.store.layout import sync_folder
+from merganser.store.layout import replace_file, sync_folder
 from merganser.store.schema import attach
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from io import BytesIO
     from pathlib import Path
 
     import duckdb
@@ -114,6 +115,7 @@ class EmbeddingStore:
 
     Attributes:
         dimensions: Length of the vectors, or None while there are none.
+        on_commit: Told of every journal that was written here, or None.
     """
 
     def __init__(
@@ -142,12 +144,13 @@ class EmbeddingStore:
         self._claims: dict[bytes, Future[None]] = {}
         self._sources: list[Path] = []
         self._recent: list[_Block] = []
+        self.on_commit: Callable[[Path], None] | None = None
         self._main = _Block.make(_NO_HASHES, _NO_ROWS, _NO_ROWS)
         self._connection = connection
         self._attached: set[int] = set()
         for segment in segments:
             self._add_segment(segment)
-        if _read_canaries(self.journal_folder) is not None:
+        if read_canaries(self.journal_folder / _CANARIES) is not None:
             for path in sorted(self.journal_folder.glob("*.npz")):
                 self._add_journal(path)
         self._merge()
@@ -200,13 +203,66 @@ class EmbeddingStore:
             The journal.
         """
         path = self.journal_folder / f"{name}.npz"
-        with self._lock:
-            self._name_model()
+        self.name_model()
         _save(path, hashes=hashes, vectors=vectors)
         sync_folder(path.parent)
         with self._lock:
             self.dimensions = vectors.shape[1]
             self._add_block(path, hashes)
+        if self.on_commit is not None:
+            self.on_commit(path)
+        return path
+
+    def adopt(self, name: str, content: bytes) -> None:
+        """Take in a journal that another process wrote.
+
+        Args:
+            name: Of the file, without suffix; one that is here already is not written again.
+            content: Of the file.
+        """
+        path = self.journal_folder / f"{name}.npz"
+        self.name_model()
+        with self._lock:
+            if path in self._sources:
+                return
+            replace_file(path, content)
+            self._add_journal(path)
+
+    def assume(self, hashes: NDArray[np.uint64]) -> None:
+        """Take texts for embedded whose vectors another process has; they cannot be fetched.
+
+        Args:
+            hashes: (n, 2) uint64.
+        """
+        with self._lock:
+            self._add_block(self.journal_folder, hashes)
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """Give the texts that have vectors, (n, 2) uint64."""
+        with self._lock:
+            self._merge()
+            return np.stack([self._main.high, self._main.low], axis=1)
+
+    def name_model(self) -> Path:
+        """Leave the canaries before the first journal; journals without any are of nobody.
+
+        Returns:
+            The file with them.
+        """
+        assert self._canaries is not None, "who commits knows the model"
+        path = self.journal_folder / _CANARIES
+        with self._lock:
+            if read_canaries(path) is not None:
+                return path
+            self.journal_folder.mkdir(parents=True, exist_ok=True)
+            for journal in self.journal_folder.glob("*.npz"):
+                journal.unlink()
+            _save(
+                path,
+                fingerprint=np.array(self._fingerprint),
+                texts=np.array(self._canaries.texts),
+                vectors=self._canaries.vectors,
+            )
         return path
 
     def fetch(self, hashes: NDArray[np.uint64]) -> NDArray[np.float32]:
@@ -230,21 +286,6 @@ class EmbeddingStore:
             wanted = np.flatnonzero(source == number)
             vectors[wanted] = self._read(number, row[wanted])
         return vectors
-
-    def _name_model(self) -> None:
-        """Leave the canaries before the first journal; journals without any are of nobody."""
-        assert self._canaries is not None, "who commits knows the model"
-        if _read_canaries(self.journal_folder) is not None:
-            return
-        self.journal_folder.mkdir(parents=True, exist_ok=True)
-        for path in self.journal_folder.glob("*.npz"):
-            path.unlink()
-        _save(
-            self.journal_folder / _CANARIES,
-            fingerprint=np.array(self._fingerprint),
-            texts=np.array(self._canaries.texts),
-            vectors=self._canaries.vectors,
-        )
 
     def _locate(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         source = np.full(len(hashes), -1, dtype=np.int32)
@@ -338,7 +379,7 @@ def drop_journals(
 def journal_models(folder: IndexFolder) -> Iterator[tuple[str, Canaries]]:
     """Give the models whose vectors lie in journals, by fingerprint, with their canaries."""
     for journals in sorted(folder.embeddings.glob("*")):
-        if (found := _read_canaries(journals)) is not None:
+        if (found := read_canaries(journals / _CANARIES)) is not None:
             yield found
 
 
@@ -346,6 +387,23 @@ def journal_folder(folder: IndexFolder, fingerprint: str) -> Path:
     """Give the folder of one model's journals."""
     name, _, drift = fingerprint.partition("+")
     return folder.embeddings / (f"{name[:32]}+{drift}" if drift else name[:32])
+
+
+def read_canaries(source: Path | BytesIO) -> tuple[str, Canaries] | None:
+    """Read which model journals are of, or None when nothing says it.
+
+    Args:
+        source: What ``EmbeddingStore.name_model`` left.
+
+    Returns:
+        Its fingerprint and its canaries.
+    """
+    try:
+        with np.load(source) as file:
+            texts = cast("list[str]", file["texts"].tolist())
+            return str(file["fingerprint"]), Canaries(tuple(texts), file["vectors"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
 
 
 def _save(path: Path, **arrays: Any) -> None:
@@ -356,15 +414,6 @@ def _save(path: Path, **arrays: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-
-
-def _read_canaries(journals: Path) -> tuple[str, Canaries] | None:
-    try:
-        with np.load(journals / _CANARIES) as file:
-            texts = cast("list[str]", file["texts"].tolist())
-            return str(file["fingerprint"]), Canaries(tuple(texts), file["vectors"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
 
 
 def _is_old(path: Path) -> bool:

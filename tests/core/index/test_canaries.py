@@ -69,7 +69,7 @@ def die_in_the_second_shard(corpus: Corpus) -> set[str]:
     model = asyncio.run(recognise_model(corpus.embedder, corpus.definition))
     found = survey(corpus.definition, fingerprint=model.fingerprint)
     with begin_run(found, model=model, chunks_per_shard=2) as workspace:
-        asyncio.run(embed_shard(workspace, 0, corpus.embedder))
+        asyncio.run(embed_shard(workspace, workspace.shards[0], corpus.embedder))
     committed = set(corpus.embedded())
     assert 0 < len(committed) < 6
     return committed

@@ -35,6 +35,7 @@ from merganser.store import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from merganser.index import Shard
     from merganser.store import SegmentRow, Similarity
     from tests.core.index.conftest import Corpus
 
@@ -279,12 +280,10 @@ def test_shards_in_threads_embed_equal_texts_once(corpus: Corpus):
     with begin_run(found, model=model, chunks_per_shard=20) as workspace:
         assert len(workspace.shards) >= 3
 
-        def work(number: int) -> None:
-            asyncio.run(embed_shard(workspace, number, corpus.embedder))
+        def work(shard: Shard) -> None:
+            asyncio.run(embed_shard(workspace, shard, corpus.embedder))
 
-        threads = [
-            threading.Thread(target=work, args=(shard.number,)) for shard in workspace.shards
-        ]
+        threads = [threading.Thread(target=work, args=(shard,)) for shard in workspace.shards]
         for thread in threads:
             thread.start()
         for thread in threads:
