@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from merganser.batch.plan import ANSWERED
 from merganser.batch.summary import outcome_of, places_of, reason_of, summarize
 from merganser.tasks.indexing import artifact_key
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
+from merganser.tasks.prose import one_line, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 _SHOWN_ROWS = 200
 """Rows of the answers' artifact: the page stays readable, and the file has them all."""
+
+_SHOWN_ANSWERS = 50
+"""Failed ones, and others, in the artifact that is read from top to bottom."""
 
 
 @task(**MODEL_TASK, task_run_name="try judge {model}")
@@ -52,7 +57,7 @@ def answer_shard(shard: BatchShard, session: BatchSession, journal: AnswerJourna
 
 @task(**LOCAL_TASK, task_run_name="report {name}")
 def show_answers(name: str, report: BatchReport, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Leave two artifacts: how the batch went, and its answers with what they cite."""
+    """Leave two artifacts: how the batch went with its answers, and a table to search in."""
     create_markdown_artifact(
         batch_markdown(name, report, rows),
         key=artifact_key("batch", name),
@@ -83,19 +88,23 @@ def batch_markdown(name: str, report: BatchReport, rows: Sequence[Mapping[str, A
     lines += ["", "### Outcomes", "", "| outcome | questions |", "| --- | --- |"]
     outcomes = summarize(rows).outcomes
     lines += [f"| {one_line(outcome)} | {count:,} |" for outcome, count in outcomes.items()]
-    failed = [row for row in rows if row.get("id") in set(report.failed)]
-    if failed:
-        lines += ["", "### Failed", ""]
-    lines += [
-        f"- `{row['id']}` {one_line(row['question'])}: {one_line(_failure(row))}"
-        for row in failed[:_SHOWN_ROWS]
-    ]
+    failed = [row for row in rows if outcome_of(row) != ANSWERED]
+    others = [row for row in rows if outcome_of(row) == ANSWERED]
+    for title, some in (("Failed", failed), ("Answered", others)):
+        if some:
+            more = f" (the first {_SHOWN_ANSWERS})" if len(some) > _SHOWN_ANSWERS else ""
+            lines += ["", f"### {title}{more}"]
+            lines += [_answer_markdown(row) for row in some[:_SHOWN_ANSWERS]]
     return "\n".join(lines)
 
 
-def one_line(text: str) -> str:
-    """Write a text that comes from outside so that it stays one line or cell of Markdown."""
-    return " ".join(text.split()).replace("|", "\\|")
+def _answer_markdown(row: Mapping[str, Any]) -> str:
+    """Write one question with its answer, what it cites, and what came of it."""
+    head = f"**{one_line(str(row['id']))}** {one_line(row['question'])}"
+    cites = ", ".join(f"`{place}`" for place in places_of(row, cited=True)) or "no source"
+    seconds = float(row.get("seconds") or 0.0)
+    end = f"{cites} · {one_line(_failure(row))} · {seconds:.1f} s"
+    return "\n\n".join(("", head, quoted(row.get("answer") or "(no text)"), end))
 
 
 def _failure(row: Mapping[str, Any]) -> str:
@@ -105,10 +114,10 @@ def _failure(row: Mapping[str, Any]) -> str:
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": row["id"],
-        "question": row["question"],
-        "answer": row.get("answer") or "",
-        "cites": ", ".join(places_of(row, cited=True)),
         "outcome": _failure(row),
+        "question": row["question"],
+        "cites": ", ".join(places_of(row, cited=True)),
+        "answer": row.get("answer") or "",
         "seconds": row.get("seconds"),
         "metrics": json.dumps(row.get("metrics") or {}),
     }

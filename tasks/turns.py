@@ -22,6 +22,7 @@ from merganser.agent.model import ChatOptions
 from merganser.errors import TransientError
 from merganser.model_runner import NO_RETRY
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK, TaskOptions
+from merganser.tasks.prose import harmless, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,8 +151,8 @@ def publish_answer(question: str, answer: Answer, key: str) -> UUID:
 
 def answer_markdown(question: str, answer: Answer) -> str:
     """Write an answer for people: the text, the sources, what it cost."""
-    quoted = "\n".join(f"> {line}" for line in question.splitlines())
-    lines = [quoted, "", answer.text.strip() or "*(no text)*", "", f"**{answer.outcome}**", ""]
+    text = "\n".join(map(harmless, answer.text.strip().splitlines()))
+    lines = [quoted(question), "", text or "*(no text)*", "", f"**{answer.outcome}**", ""]
     lines += [f"- `{describe_source(line)}`" for line in answer.sources]
     lines += ["", *(f"- note: {note}" for note in answer.notes)]
     cost = (
