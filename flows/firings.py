@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
@@ -20,17 +22,20 @@ from merganser.flows.steward import MISSED
 from merganser.flows.tagged import PAGE, read_facts, read_tagged
 
 if TYPE_CHECKING:
-    from datetime import datetime
     from pathlib import Path
 
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.types import DateTime
 
     from merganser.deployable import Facts
 
 LIMIT_REACHED = "Deployment concurrency limit reached."
 """What Prefect says of a run that it cancels because another one is under way."""
+
+LATE = timedelta(seconds=30)
+"""A worker looks every 2 s; what waits so long has none."""
 
 _UNDER_WAY = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 
@@ -52,6 +57,8 @@ def _firings(client: SyncPrefectClient, one: DeploymentResponse, facts: Facts) -
     since = completed[0].end_time if completed else None
     active = _runs(client, one, *_UNDER_WAY, limit=1)
     cancelled = _runs(client, one, StateType.CANCELLED, limit=PAGE)
+    due = FlowRunFilterExpectedStartTime(before_=cast("DateTime", datetime.now(UTC) - LATE))
+    late = _runs(client, one, StateType.SCHEDULED, due=due, limit=PAGE)
     later = [run for run in cancelled if _is_due_after(run, since)]
     words = [run.state.message or "" for run in later if run.state is not None]
     return Firings(
@@ -62,6 +69,7 @@ def _firings(client: SyncPrefectClient, one: DeploymentResponse, facts: Facts) -
         active_since=active[0].start_time or active[0].expected_start_time if active else None,
         skipped=words.count(LIMIT_REACHED),
         missed=words.count(MISSED),
+        late=len(late),
         is_capped=len(later) == PAGE,
     )
 
@@ -71,12 +79,14 @@ def _runs(
     of: DeploymentResponse,
     *types: StateType,
     limit: int,
+    due: FlowRunFilterExpectedStartTime | None = None,
     sort: FlowRunSort = FlowRunSort.EXPECTED_START_TIME_DESC,
 ) -> list[FlowRun]:
     return client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             deployment_id=FlowRunFilterDeploymentId(any_=[of.id]),
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),
+            expected_start_time=due,
         ),
         sort=sort,
         limit=limit,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.objects import FlowRun, State
     from prefect.types import DateTime
 
 MAX_RESTARTS = 3
@@ -51,6 +51,9 @@ TEND_SECONDS = 5.0
 
 MISSED = "Missed: no worker was there when it was due."
 """Of a firing that is skipped, because a newer one stands for it."""
+
+_EXCEPTION = "Flow run encountered an exception: "
+"""How Prefect begins the message of a run that an error ended."""
 
 NEVER_BEGAN = timedelta(seconds=90)
 """Importing takes seconds; a run that was handed out so long ago lost its worker."""
@@ -69,7 +72,8 @@ class Steward:
     def __init__(self, pool: str, queues: Sequence[str] = ()) -> None:
         self._pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
         self._queue = FlowRunFilterWorkQueueName(any_=list(queues)) if queues else None
-        self._done = set[UUID]()
+        self._began = datetime.now(UTC)
+        self._done = set[tuple[UUID, StateType]]()
         self._chained = set[str]()
         """Spares asking the server, which keeps the keys, again and again."""
 
@@ -93,11 +97,15 @@ class Steward:
                 client.set_flow_run_state(run.id, Cancelled(message=MISSED))
         return len(missed)
 
-    def tend(self) -> None:
+    def tend(self) -> list[str]:
         """Settle runs whose process is gone or never was, and start crashed ones again.
 
         Then start what comes after runs that completed.
+
+        Returns:
+            Runs that have failed or crashed since the last time, each with its reason.
         """
+        troubles: list[str] = []
         settle_dead_runs()
         now = cast("DateTime", datetime.now(UTC))
         ended = FlowRunFilterEndTime(after_=now - LOOK_BACK)
@@ -106,17 +114,21 @@ class Steward:
                 if run.state is not None and run.state.timestamp < now - NEVER_BEGAN:
                     text = "Handed to a worker, and never began: the worker is gone."
                     client.set_flow_run_state(run.id, Crashed(message=text), force=True)
-            for run in self._read(client, StateType.CRASHED, ended=ended):
-                if run.id not in self._done:
+            for run in self._read(client, StateType.CRASHED, StateType.FAILED, ended=ended):
+                if run.state is None or (run.id, run.state.type) in self._done:
+                    continue
+                self._done.add((run.id, run.state.type))
+                if run.state.timestamp > self._began:
+                    troubles.append(_describe_trouble(run.name, run.state))
+                if run.state.is_crashed():
                     self._answer_crash(client, run)
-                    self._done.add(run.id)
             self._start_downstream(client, now - CHAIN_LOOK_BACK)
+        return troubles
 
     def _read(
         self,
         client: SyncPrefectClient,
-        state: StateType,
-        *,
+        *states: StateType,
         due: FlowRunFilterNextScheduledStartTime | None = None,
         ended: FlowRunFilterEndTime | None = None,
         of: FlowRunFilterDeploymentId | None = None,
@@ -126,7 +138,7 @@ class Steward:
             deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])),
             work_pool_filter=self._pool,
             flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))),
                 next_scheduled_start_time=due,
                 end_time=ended,
                 deployment_id=of,
@@ -177,6 +189,13 @@ class Steward:
             ],
             idempotency_key=f"restart-{run.id}",
         )
+
+
+def _describe_trouble(name: str, state: State) -> str:
+    """Say in a line what became of a run; the rest is in its log."""
+    message = (state.message or "").removeprefix(_EXCEPTION)
+    first = next(iter(message.strip().splitlines()), "no reason given")
+    return f"{name}: {state.name}: {first}"
 
 
 def _restarts(run: FlowRun) -> int:

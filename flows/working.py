@@ -67,6 +67,7 @@ async def work(
     queues: Sequence[str] = (),
     watched: Sequence[Watched] = (),
     limit: int | None = None,
+    keep: Callable[[], str] | None = None,
     say: Callable[[str], None],
 ) -> None:
     """Run what is due in a pool until SIGINT or SIGTERM; runs under way are ended as Crashed.
@@ -76,6 +77,7 @@ async def work(
         queues: Only these of its queues; all when empty.
         watched: What to run when documents change.
         limit: Runs at a time; any number when None.
+        keep: Called every few seconds to keep up what runs need; gives what to say of it.
         say: Told what people should know.
     """
     stop = asyncio.Event()
@@ -84,10 +86,12 @@ async def work(
         loop.add_signal_handler(number, stop.set)
     steward = Steward(pool, queues)
     if missed := await asyncio.to_thread(steward.begin):
-        say(f"{missed} firings were missed while no worker was there; the newest one runs now")
+        was = "firing was" if missed == 1 else "firings were"
+        say(f"{missed} {was} missed while no worker was there; the newest one due runs now")
     jobs = [
         _poll(pool, queues, limit, say),
         _tend(steward, say),
+        *([_keep(keep, say)] if keep else ()),
         *(watch_documents(one.indexes, _Trigger(one, say).run, say=say) for one in watched),
     ]
     tasks = [asyncio.create_task(job) for job in jobs]
@@ -177,13 +181,24 @@ async def _tend(steward: Steward, say: Callable[[str], None]) -> None:
     said = ""
     while True:
         try:
-            await asyncio.to_thread(steward.tend)
+            for trouble in await asyncio.to_thread(steward.tend):
+                say(trouble)
             said = ""
         except _TROUBLE as error:
             text = f"cannot look after runs: {type(error).__name__}: {error}"
             if text != said:
                 say(text)
             said = text
+        await asyncio.sleep(TEND_SECONDS)
+
+
+async def _keep(keep: Callable[[], str], say: Callable[[str], None]) -> None:
+    said = ""
+    while True:
+        text = await asyncio.to_thread(keep)
+        if text and text != said:
+            say(text)
+        said = text
         await asyncio.sleep(TEND_SECONDS)
 
 

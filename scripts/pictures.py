@@ -1,7 +1,8 @@
-"""Take the pictures of the Prefect UI that the documentation shows: an index run and its report.
+"""Take the pictures of the documentation: of the Prefect UI, and of a report.
 
-Indexes this package's own source by the example config, with models served on this machine, and
-photographs the run with a headless Chromium. Run it when the graph or the report has changed::
+Indexes this package's own source by the example config and answers some questions about birds,
+with models served on this machine, and photographs both with a headless Chromium. Run it when what
+is shown has changed::
 
     python scripts/pictures.py docs/images
 """
@@ -20,45 +21,130 @@ import httpx
 from playwright.sync_api import FloatRect, Locator, Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
-FLOW = "codebase.reindex"
+INDEX_FLOW, BATCH_FLOW = "codebase.reindex", "nightly.faq"
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 MENU_WIDTH = 256
 PATIENCE_MS = 60_000
 """The first page compiles 11 MB of scripts."""
 
+DEGRADED = 3
+
+NOTES = {
+    "merganser.md": "# Merganser\nThe merganser is a diving duck with a thin, saw-edged bill.\n"
+    "It dives for fish and nests in hollow trees near lakes and rivers.\n",
+    "goose.md": "# Goose\nThe goose grazes on grass and grain.\n"
+    "In autumn geese fly south in the shape of a V.\n",
+}
+QUESTIONS = [
+    {"id": "nest", "question": "Where does the merganser nest?", "expected": "In hollow trees."},
+    {"id": "bill", "question": "What kind of bill does the merganser have?"},
+    {"id": "owl", "question": "How far can an owl turn its head?"},
+]
+NIGHTLY = """\
+models:
+  small: {provider: dmr, model: ai/smollm2, temperature: 0, max_tokens: 160}
+agents:
+  root: {model: small, instruction: Answer in one or two sentences., rag: [notes]}
+rag:
+  notes:
+    docs: [./notes]
+    strategies:
+      - {type: chunked-embeddings, embedding_model: dmr/ai/embeddinggemma}
+      - {type: bm25}
+    results: {limit: 3}
+flows:
+  refresh: {type: index, rag: notes, schedule: {cron: "0 3 * * *", timezone: Europe/Berlin}}
+  faq:
+    type: batch
+    agent: root
+    input: ./questions.jsonl
+    output: ./answers.jsonl
+    after: refresh
+    max_failed: 0.5
+"""
+
 
 def main() -> None:
-    """Index, then photograph."""
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs" / "images")
+    """Index and answer, then photograph."""
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs" / "images").absolute()
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(ROOT / "src" / "merganser", Path(folder) / "src", symlinks=False)
-        shutil.copy(ROOT / "configs" / "codebase.yaml", folder)
-        merganser("index", "codebase.yaml", "--embedded", cwd=folder)
-    url = json.loads(merganser("server", "--status", "--json"))["url"]
-    run = ask(url, "flow_runs/filter", {"flows": {"name": {"any_": [FLOW]}}})[0]
-    report = ask(url, "artifacts/filter", {"artifacts": {"key": {"any_": ["index-codebase"]}}})[0]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=OPTIONS)
-        page = browser.new_page(viewport={"width": 1360, "height": 760})
-        page.set_default_timeout(PATIENCE_MS)
-        photograph_run(page, f"{url}/v2/runs/flow-run/{run['id']}", target / "index-run.png")
-        page.set_viewport_size({"width": 1360, "height": 1200})
-        page.goto(f"{url}/v2/artifacts/artifact/{report['id']}")
-        page.get_by_role("cell", name="served snapshot").wait_for()
-        page.screenshot(
-            path=target / "index-report.png", clip=beside_menu(page, page.locator("table"))
-        )
-        browser.close()
+        birds = Path(folder) / "birds"
+        run_index(Path(folder))
+        run_batch(birds)
+        url = json.loads(merganser("server", "--status", "--json"))["url"]
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=OPTIONS
+            )
+            page = browser.new_page(viewport={"width": 1360, "height": 760})
+            page.set_default_timeout(PATIENCE_MS)
+            photograph_run(page, f"{url}/v2/runs/flow-run/{run_id(url, INDEX_FLOW)}", target)
+            photograph_artifacts(page, url, target)
+            photograph_form(page, url, target)
+            photograph_report(page, birds / "report.html", target)
+            browser.close()
+        retire(url)
 
 
-def photograph_run(page: Page, address: str, picture: Path) -> None:
+def run_index(folder: Path) -> None:
+    """Index this package's source by the example config."""
+    shutil.copytree(ROOT / "src" / "merganser", folder / "src", symlinks=False)
+    shutil.copy(ROOT / "configs" / "codebase.yaml", folder)
+    merganser("index", "codebase.yaml", "--embedded", cwd=folder)
+
+
+def run_batch(folder: Path) -> None:
+    """Answer the questions about birds, deploy their flows, report."""
+    (folder / "notes").mkdir(parents=True)
+    for name, text in NOTES.items():
+        (folder / "notes" / name).write_text(text)
+    lines = "".join(f"{json.dumps(question)}\n" for question in QUESTIONS)
+    (folder / "questions.jsonl").write_text(lines)
+    (folder / "nightly.yaml").write_text(NIGHTLY)
+    merganser("index", "nightly.yaml", "--embedded", cwd=folder)
+    merganser("batch", "nightly.yaml", "faq", "--embedded", cwd=folder, expected=DEGRADED)
+    merganser("report", "answers.jsonl", cwd=folder)
+    merganser("deploy", "nightly.yaml", "--apply", cwd=folder)
+
+
+def photograph_run(page: Page, address: str, target: Path) -> None:
     """Photograph a run's head and its graph, as the UI fits it into its frame."""
     page.goto(f"{address}?tab=TaskRuns")
     graph = page.locator("canvas").first
     graph.wait_for()
     page.wait_for_timeout(6000)  # a web worker lays the graph out
-    page.screenshot(path=picture, clip=beside_menu(page, graph))
+    page.screenshot(path=target / "index-run.png", clip=beside_menu(page, graph))
+
+
+def photograph_artifacts(page: Page, url: str, target: Path) -> None:
+    """Photograph the report of the index run and the answers of the batch."""
+    page.set_viewport_size({"width": 1360, "height": 1200})
+    page.goto(f"{url}/v2/artifacts/artifact/{artifact_id(url, 'index-codebase')}")
+    page.get_by_role("cell", name="served snapshot").wait_for()
+    table = page.locator("table")
+    page.screenshot(path=target / "index-report.png", clip=beside_menu(page, table))
+    page.goto(f"{url}/v2/artifacts/artifact/{artifact_id(url, 'batch-faq')}")
+    page.get_by_role("heading", name="Answered").wait_for()
+    last = page.get_by_text("notes/merganser.md:1-3").last
+    page.screenshot(path=target / "batch-answers.png", clip=beside_menu(page, last))
+
+
+def photograph_form(page: Page, url: str, target: Path) -> None:
+    """Photograph the form that starts a run of a deployment."""
+    name = f"{BATCH_FLOW}/nightly"
+    deployment = httpx.get(f"{url}/api/deployments/name/{name}", trust_env=False)
+    page.goto(f"{url}/v2/deployments/deployment/{deployment.raise_for_status().json()['id']}/run")
+    page.get_by_text("Enforce Parameter Schema").wait_for()
+    last = page.get_by_text("Enforce Parameter Schema")
+    page.screenshot(path=target / "deployment-form.png", clip=beside_menu(page, last))
+
+
+def photograph_report(page: Page, report: Path, target: Path) -> None:
+    """Photograph the page that `merganser report` wrote of the answers."""
+    page.set_viewport_size({"width": 1104, "height": 1200})
+    page.goto(report.as_uri())
+    page.locator("main").screenshot(path=target / "batch-report.png")
 
 
 def beside_menu(page: Page, last: Locator) -> FloatRect:
@@ -76,17 +162,38 @@ def beside_menu(page: Page, last: Locator) -> FloatRect:
     }
 
 
-def merganser(*words: str, cwd: str | None = None) -> str:
+def merganser(*words: str, cwd: Path | None = None, expected: int = 0) -> str:
     """Run a command and give what it printed."""
     command = [sys.executable, "-m", "merganser", *words]
-    return subprocess.run(command, cwd=cwd, check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run(command, cwd=cwd, check=False, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == expected, f"{command} ended with {done.returncode}"
+    return done.stdout
 
 
-def ask(url: str, path: str, query: dict[str, Any]) -> list[dict[str, Any]]:
-    """Ask the Prefect server, the newest first."""
+def retire(url: str) -> None:
+    """Delete what was deployed for the pictures."""
+    query = {"deployments": {"tags": {"all_": ["config:nightly"]}}}
+    found = httpx.post(f"{url}/api/deployments/filter", json=query, trust_env=False)
+    for deployment in found.raise_for_status().json():
+        httpx.delete(f"{url}/api/deployments/{deployment['id']}", trust_env=False)
+
+
+def run_id(url: str, flow: str) -> str:
+    """Give the newest run of a flow."""
+    return ask(url, "flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})["id"]
+
+
+def artifact_id(url: str, key: str) -> str:
+    """Give the newest artifact of a key."""
+    return ask(url, "artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})["id"]
+
+
+def ask(url: str, path: str, query: dict[str, Any]) -> dict[str, Any]:
+    """Ask the Prefect server for the newest."""
     sort = "START_TIME_DESC" if path.startswith("flow_runs") else "CREATED_DESC"
     body = {**query, "sort": sort, "limit": 1}
-    return httpx.post(f"{url}/api/{path}", json=body, trust_env=False).raise_for_status().json()
+    answer = httpx.post(f"{url}/api/{path}", json=body, trust_env=False)
+    return answer.raise_for_status().json()[0]
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Firings:
         active_since: When the run that is under way began, or None.
         skipped: Runs since ``completed`` that were cancelled because one was under way.
         missed: Runs since then that no worker was there for.
+        late: Firings that are due for a while and that nobody takes.
         is_capped: There may be more of both than were counted.
     """
 
@@ -44,6 +45,7 @@ class Firings:
     active_since: datetime | None
     skipped: int
     missed: int
+    late: int
     is_capped: bool
 
 
@@ -92,6 +94,11 @@ def _judge(
         fixes.append(f"keep one running: merganser worker --pool {one.facts.pool}")
     if index_age:
         parts.append(index_age)
+    if one.late:
+        counted = "1 firing is" if one.late == 1 else f"{one.late} firings are"
+        parts.insert(1, f"{counted} due and nobody takes them: no worker is there")
+        start = f"merganser serve {one.facts.config}, or merganser worker --pool {one.facts.pool}"
+        return Check(title, "problem", "; ".join(parts), fix="; ".join((start, *fixes)))
     return Check(title, "note" if fixes else "ok", "; ".join(parts), fix="; ".join(fixes))
 
 

@@ -95,11 +95,17 @@ def process_alive(pid: int) -> bool:
 
 def running_service(name: str, healthy: Callable[[str], bool]) -> Service | None:
     """Give the service if its supervisor lives and it answers, else None."""
+    service = recorded_service(name)
+    if service is not None and process_alive(service.pid) and healthy(service.url):
+        return service
+    return None
+
+
+def recorded_service(name: str) -> Service | None:
+    """Give the service that was started last, dead or alive; None after it was stopped."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         state = json.loads(_state_file(name).read_text())
-        service = Service(name, str(state["url"]), int(state["pid"]), str(state["log"]))
-        if process_alive(service.pid) and healthy(service.url):
-            return service
+        return Service(name, str(state["url"]), int(state["pid"]), str(state["log"]))
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from merganser.embedded import background
 from merganser.server import async_database_url, server_settings, shown_database
 from merganser.services import (
     Service,
@@ -185,3 +187,22 @@ def test_the_server_settings_hold_the_recorder_triple() -> None:
 
     expected = {"BATCH_SIZE": "200", "READ_BATCH_SIZE": "100", "FLUSH_INTERVAL": "1"}
     assert {recorder + name: value for name, value in expected.items()} == settings
+
+
+def test_a_runner_that_died_is_started_again_and_one_that_was_stopped_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(background, "SERVICE", "files")
+    monkeypatch.setattr(background, "ensure_runner", start)
+    assert background.revive_runner() is None
+    first = start()
+    assert background.revive_runner() == first.url
+
+    os.kill(first.pid, signal.SIGTERM)
+    assert wait_until(lambda: not process_alive(first.pid))
+    url = background.revive_runner()
+
+    assert url is not None
+    assert answers(url)
+    stop_service("files")
+    assert background.revive_runner() is None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
-from prefect.states import Cancelled, Completed, Pending
+from prefect.states import Cancelled, Completed, Pending, Scheduled
 
 from merganser.deployable import compare, define_deployments
 from merganser.doctor_deployments import judge_deployments
@@ -84,6 +85,15 @@ def test_firings_that_were_skipped_and_missed_show_with_the_age_of_the_index(
     assert "1 firings missed" in skipped.detail
     assert re.search(r"code is \d+ seconds old", skipped.detail)
     assert f"merganser worker --pool {POOL}" in skipped.fix
+
+    earlier = datetime.now(UTC) - timedelta(minutes=2)
+    due: Any = Scheduled(scheduled_time=earlier)
+    waits = client.create_flow_run_from_deployment(deployment, state=due)
+    late = look(config)
+    assert late.level == "problem"
+    assert "1 firing is due and nobody takes them" in late.detail
+    assert late.fix.startswith(f"merganser serve {config.path}")
+    client.delete_flow_run(waits.id)
 
     client.set_flow_run_state(first.id, Completed(), force=True)
     settled = look(config)

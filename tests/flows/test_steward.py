@@ -192,6 +192,21 @@ def test_a_crash_that_comes_again_and_again_fails_in_the_end(
     assert "Crashed 4 times in a row" in str(failed.message)
 
 
+def test_runs_that_fail_are_told_once_each_with_the_reason(
+    client: SyncPrefectClient, config: Config
+) -> None:
+    often, _ = deploy(config)
+    end_a_run(client, often, Failed(message="before this worker"))
+    worker = Steward(POOL)
+    message = "Flow run encountered an exception: StoreError: no room\nleft"
+    end_a_run(client, often, Failed(message=message))
+
+    told, again = worker.tend(), worker.tend()
+
+    assert [line.partition(": ")[2] for line in told] == ["Failed: StoreError: no room"]
+    assert again == []
+
+
 def test_of_the_firings_that_nobody_was_there_for_only_the_newest_runs(
     client: SyncPrefectClient, rewrite: Callable[[str], Config]
 ) -> None:

@@ -98,6 +98,25 @@ def reach_models(base_url: str | None, *, embedded: bool) -> None:
         os.environ["MODEL_RUNNER_HOST"] = base_url
 
 
+def keep_models() -> str:
+    """Keep the models of this machine up for the runs that this process starts.
+
+    Returns:
+        What people should know; empty when all is as it was.
+    """
+    from merganser.embedded.background import revive_runner
+    from merganser.errors import MerganserError
+
+    try:
+        url = revive_runner()
+    except MerganserError as error:
+        return f"the model server is gone and does not start again: {error}"
+    if url is None or url == os.environ.get("MODEL_RUNNER_HOST"):
+        return ""
+    os.environ["MODEL_RUNNER_HOST"] = url
+    return f"the models are at {url} now"
+
+
 def take_reach(options: dict[str, Any]) -> Reach:
     """Take the values of ``reach_options`` out of a command's keyword arguments."""
     return Reach(

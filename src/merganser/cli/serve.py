@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from merganser.cli.common import exit_cleanly, parse_pairs, reach_models, runner_options
+from merganser.cli.common import (
+    exit_cleanly,
+    keep_models,
+    parse_pairs,
+    reach_models,
+    runner_options,
+)
 from merganser.deployable import DEFAULT_POOL
 
 if TYPE_CHECKING:
@@ -56,7 +62,8 @@ def command(
         from merganser.flows.working import work
 
         _show_firings(scheduled)
-        asyncio.run(work(pool, queues=queues, watched=watched, say=_say))
+        keep = keep_models if embedded and not base_url else None
+        asyncio.run(work(pool, queues=queues, watched=watched, keep=keep, say=_say))
     click.echo("stopped; the schedules stay active on the server", err=True)
     return 0
 

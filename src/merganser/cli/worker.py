@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from merganser.cli.common import exit_cleanly, reach_models, runner_options
+from merganser.cli.common import exit_cleanly, keep_models, reach_models, runner_options
 from merganser.deployable import DEFAULT_POOL
 
 
@@ -34,8 +34,11 @@ def command(
 
         ensure_pool(pool)
         click.echo(f"working for {pool}; watch it at {history.ui_url}", err=True)
-        asyncio.run(
-            work(pool, queues=queues, limit=limit, say=lambda text: click.echo(text, err=True))
-        )
+        keep = keep_models if embedded and not base_url else None
+        asyncio.run(work(pool, queues=queues, limit=limit, keep=keep, say=_say))
     click.echo("stopped", err=True)
     return 0
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 import httpx
 
 from merganser.errors import ModelRunnerError
-from merganser.services import ensure_service, running_service
+from merganser.services import (
+    ensure_service,
+    process_alive,
+    recorded_service,
+    running_service,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +50,21 @@ def ensure_runner(*, aliases: Mapping[str, str] | None = None) -> Service:
         healthy=runner_healthy,
         preferred_port=PREFERRED_PORT,
     )
+
+
+def revive_runner() -> str | None:
+    """Start the runner again if it died; one that was stopped on purpose is left alone.
+
+    Returns:
+        Where it is; None while it is stopped.
+
+    Raises:
+        ServiceError: It did not come up; the message shows the end of its log.
+    """
+    last = recorded_service(SERVICE)
+    if last is None or process_alive(last.pid):
+        return last.url if last else None
+    return ensure_runner().url
 
 
 def running_runner() -> Service | None:
