@@ -55,7 +55,7 @@ class FreeEmbeddings:
         if path == "/counted":
             counted = {"texts": self._texts, "requests": self._requests}
             self._texts = self._requests = 0
-            await _send_json(send, counted)
+            await send_json(send, counted)
         elif path.endswith("/v1/embeddings"):
             document = json.loads(await read_body(receive))
             texts = document["input"]
@@ -63,7 +63,7 @@ class FreeEmbeddings:
             texts_counted = sum(text not in CANARY_TEXTS for text in texts)
             self._texts += texts_counted
             self._requests += texts_counted > 0
-            await _send_json(send, _answer(document, texts))
+            await send_json(send, _answer(document, texts))
         else:
             await self._app(scope, receive, send)
 
@@ -89,7 +89,8 @@ async def read_body(receive: Any) -> bytes:
             return body
 
 
-async def _send_json(send: Any, value: object) -> None:
+async def send_json(send: Any, value: object) -> None:
+    """Answer with one JSON document."""
     head = [(b"content-type", b"application/json; charset=utf-8")]
     await send({"type": "http.response.start", "status": 200, "headers": head})
     await send({"type": "http.response.body", "body": json.dumps(value).encode()})
@@ -122,9 +123,9 @@ def counted(url: str) -> dict[str, int]:
     return answer
 
 
-def serve(*middleware: Any) -> None:
+def serve(*middleware: Any, models: Sequence[str] = (MODEL,)) -> None:
     """Serve with this before the embedded runner until the parent goes."""
-    with EmbeddedRunner(pulled=[MODEL], middleware=middleware) as runner:
+    with EmbeddedRunner(pulled=list(models), middleware=middleware) as runner:
         print(runner.url, flush=True)
         while sys.stdin.read(1):
             time.sleep(1)

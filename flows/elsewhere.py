@@ -61,7 +61,7 @@ def embed_elsewhere(
     """
     shared, shards = share(run)
     upstream = [cast("Any", TaskRunResult(id=_run_id(one))) for one in after]  # frozen, so hashable
-    inputs = {"wait_for": set(upstream)}
+    inputs = {"run": set(upstream)}  # of an argument: both runners drop or refuse other names
     with _open(runner, len(shards)) as cluster:
         futures = [
             cluster.submit(

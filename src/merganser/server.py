@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,8 @@ def set_client_environment() -> None:
     for name, value in defaults.items():
         if value:
             os.environ.setdefault(name, value)
+    with suppress(OSError):  # Prefect makes its folder, not the one that it is in
+        merganser_home().mkdir(parents=True, exist_ok=True)
 
 
 def ensure_server(

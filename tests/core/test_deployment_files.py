@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
+import shutil
+import subprocess
+from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +21,6 @@ from merganser.cli import COMMANDS, group
 FOLDER = Path(__file__).resolve().parents[2] / "deployments"
 UNITS = sorted(FOLDER.glob("*.service"))
 
-SERVICE_KEYS = {
-    "command", "depends_on", "env_file", "environment", "healthcheck", "image", "ports",
-    "restart", "secrets", "stop_grace_period", "volumes",
-}  # fmt: skip
 CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
 
 
@@ -28,10 +29,24 @@ def compose() -> dict[str, Any]:
     return yaml.safe_load((FOLDER / "compose.yaml").read_text())
 
 
+def problems_of(compose: dict[str, Any]) -> list[str]:
+    """Hold a compose file against the schema of the Compose Specification."""
+    file = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
+    schema: dict[str, Any] = json.loads(file.read_text())
+    validator: Any = import_module("jsonschema.validators").validator_for(schema)(schema)
+    return [str(error.json_path) for error in validator.iter_errors(compose)]
+
+
+def test_the_compose_file_fits_the_schema_of_compose(compose: dict[str, Any]) -> None:
+    assert problems_of(compose) == []
+
+    compose["services"]["worker"]["restrat"] = compose["services"]["worker"].pop("restart")
+    assert problems_of(compose) == ["$.services.worker"]
+
+
 def test_the_compose_file_refers_to_what_it_declares(compose: dict[str, Any]) -> None:
     assert compose.keys() == {"name", "services", "secrets", "volumes"}
-    for name, service in compose["services"].items():
-        assert service.keys() <= SERVICE_KEYS, name
+    for service in compose["services"].values():
         assert set(service.get("secrets", [])) <= compose["secrets"].keys()
         for other, how in service.get("depends_on", {}).items():
             assert how["condition"] in CONDITIONS
@@ -75,6 +90,26 @@ def test_a_unit_starts_a_command_that_exists(path: Path) -> None:
     assert all(word in shown for word in words[2:] if word.startswith("--"))
     assert unit["Service"]["Restart"] == "always"
     assert unit["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not here")
+    program = tmp_path / "merganser"  # systemd looks whether it can be run
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    for path in UNITS:
+        text = path.read_text().replace("/opt/merganser/bin/merganser", str(program))
+        (tmp_path / path.name).write_text(text)
+
+    found = subprocess.run(
+        ["systemd-analyze", "verify", *(str(tmp_path / path.name) for path in UNITS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_there_are_units() -> None:

@@ -1,0 +1,80 @@
+"""A model runner with N slots: ``python benchmarks/slotted_chat.py SLOTS SECONDS``.
+
+It is the embedded runner with one path answered before it reaches an engine: a chat takes a slot
+for a fixed time, as one to a model on another machine would, and cites a source. ``GET /kept``
+tells the chats since the last call, and how full they kept the slots: the integral of slots in use
+over slots times the time from the first start to the last one. The address is printed on the first
+line of standard output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from free_runner import read_body, send_json, serve
+
+from merganser.embedded.faults import ScriptedAnswer
+from merganser.embedded.scripted import scripted_response
+
+if TYPE_CHECKING:
+    from merganser.embedded.engines import EngineResponse
+
+CHAT_MODEL = "ai/smollm2"
+_CANARY_SOURCES = ("museum/hours.md", "pool/release.py")
+"""What the citation canary answers from is the third of its sources; a batch's first is as good."""
+
+
+class SlottedChat:
+    """ASGI middleware that answers for the chat engine."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._count, self._seconds = int(sys.argv[1]), float(sys.argv[2])
+        self._slots = asyncio.Semaphore(self._count)
+        self._spans: list[tuple[float, float]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request, or hand it on."""
+        path = scope.get("path", "")
+        if path == "/kept":
+            await send_json(send, self._kept())
+        elif path.endswith("/v1/chat/completions"):
+            body = await read_body(receive)
+            is_canary = any(source in body.decode() for source in _CANARY_SOURCES)
+            if not is_canary:
+                async with self._slots:
+                    began = time.monotonic()
+                    await asyncio.sleep(self._seconds)
+                    self._spans.append((began, time.monotonic()))
+            answer = ScriptedAnswer("It is so [3]." if is_canary else "It is so [1].")
+            await _send(send, scripted_response(answer, json.loads(body)))
+        else:
+            await self._app(scope, receive, send)
+
+    def _kept(self) -> dict[str, float]:
+        spans, self._spans = self._spans, []
+        if len(spans) < 2:
+            return {"chats": len(spans), "kept": 0.0, "answering": 0.0}
+        first, last = min(start for start, _ in spans), max(start for start, _ in spans)
+        used = sum(min(end, last) - start for start, end in spans)
+        kept = used / (self._count * (last - first))
+        return {"chats": len(spans), "kept": kept, "answering": max(e for _, e in spans) - first}
+
+
+async def _send(send: Any, response: EngineResponse) -> None:
+    head = [(b"content-type", response.content_type.encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": head})
+    if isinstance(response.body, bytes):
+        await send({"type": "http.response.body", "body": response.body})
+        return
+    async for piece in response.body:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+if __name__ == "__main__":
+    serve(SlottedChat, models=[CHAT_MODEL])
