@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 from free_runner import served
 from measuring import print_table, run_measured
+from slotted_chat import QUESTION
 
 from merganser.server import ensure_server
 
@@ -111,7 +112,7 @@ def _write(folder: Path, questions: int, slots: int) -> None:
     for number in range(200):
         text = f"# Duck {number}\n\nDuck number {number} dives {number} metres deep at noon.\n"
         (folder / "docs" / f"duck{number}.md").write_text(text)
-    rows = [{"question": f"How deep does duck number {n} dive?"} for n in range(questions)]
+    rows = [{"question": f"{QUESTION} {n} dive?"} for n in range(questions)]
     (folder / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

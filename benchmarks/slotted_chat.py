@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from merganser.embedded.engines import EngineResponse
 
 CHAT_MODEL = "ai/smollm2"
+QUESTION = "How deep does duck number"
+"""How a batch's questions begin; other requests, such as loading the model, hold no slot."""
+
 _CANARY_SOURCES = ("museum/hours.md", "pool/release.py")
 """What the citation canary answers from is the third of its sources; a batch's first is as good."""
 
@@ -45,7 +48,7 @@ class SlottedChat:
         elif path.endswith("/v1/chat/completions"):
             body = await read_body(receive)
             is_canary = any(source in body.decode() for source in _CANARY_SOURCES)
-            if not is_canary:
+            if QUESTION in body.decode():
                 async with self._slots:
                     began = time.monotonic()
                     await asyncio.sleep(self._seconds)
