@@ -30,8 +30,12 @@ $(VENV)/.dev-$(TREE): $(VENV)/.run-$(TREE)
 demo: $(VENV)/.run-$(TREE) ## Index a real codebase, ask it a question, see both in Prefect.
 	$(BIN)/python scripts/demo.py
 
+# A file's tests stay together, in order: a process has one model server and one Prefect server, and
+# the longest files are not the last.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.dev-$(TREE) ## Run all tests.
-	$(BIN)/pytest
+	$(PYTEST)
 
 # The other of the two supported lines; what touches DuckDB is tested on both.
 OLD_DUCKDB := 1.5.6
@@ -40,7 +44,7 @@ OLD_STORE := PYTHONPATH=$(VENV)/duckdb-$(OLD_DUCKDB)
 compat: $(VENV)/.dev-$(TREE) ## Test store, index and retrieval on the older DuckDB.
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/duckdb-$(OLD_DUCKDB) duckdb==$(OLD_DUCKDB)
 	$(OLD_STORE) $(BIN)/python -c "import duckdb; assert duckdb.__version__ == '$(OLD_DUCKDB)'"
-	$(OLD_STORE) $(BIN)/pytest -m 'not slow' tests/core/store tests/core/index tests/core/retrieve
+	$(OLD_STORE) $(PYTEST) -m 'not slow' tests/core/store tests/core/index tests/core/retrieve
 
 lint: $(VENV)/.dev-$(TREE) ## Check format and lint.
 	$(BIN)/ruff format --check .
