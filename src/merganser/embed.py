@@ -21,7 +21,7 @@ import numpy as np
 from merganser.embed_pace import Pace
 from merganser.embed_prompts import Prompts, prompts_of
 from merganser.embed_queue import EmbedQueue
-from merganser.errors import InputTooLongError, ProtocolError
+from merganser.errors import InputTooLongError, ProtocolError, RequestRejectedError
 from merganser.model_runner import NO_RETRY, with_retries
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # Pieces are cut a tenth below the limit, as tokens are not spread evenly over a text.
 _PIECE_FILL = 0.9
+# What a server may answer to a request of too many texts.
+_MAY_BE_TOO_MANY = frozenset({400, 413, 422})
 _WORDS = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
 # Part of every fingerprint: raise it when the split or the average below changes.
 _SPLIT_RULE = "halves-or-limit-ratio,average-by-characters,1"
@@ -47,7 +49,7 @@ class EmbedCounts:
     Attributes:
         texts: Texts embedded.
         requests: Requests answered with vectors.
-        refused: Requests refused because a text in them was too long.
+        refused: Requests refused because a text in them was too long, or they held too many.
         split: Texts, and pieces of texts, that were embedded in pieces.
         tokens: As the server counted them.
     """
@@ -170,18 +172,29 @@ class Embedder:
         return vectors
 
     async def _embed_batch(self, texts: list[str], prefix: str) -> NDArray[np.float32]:
-        """Embed texts of one request; halve it while it is refused, to find the one at fault."""
+        """Embed texts of one request; halve it while it is refused, to find the one at fault.
+
+        When there is none, the texts were too many for this server, and from then on fewer go.
+        """
         try:
             return await self._request([prefix + text for text in texts])
         except InputTooLongError as error:
             self.counts.refused += 1
             if len(texts) == 1:
                 return (await self._embed_in_pieces(texts[0], prefix, error))[None, :]
-        middle = len(texts) // 2
+        except RequestRejectedError as error:
+            # Servers that take so many texts at a time and no more say it in words of their own.
+            if len(texts) == 1 or error.status not in _MAY_BE_TOO_MANY:
+                raise
+            self.counts.refused += 1
+        in_pieces = self.counts.split
+        middle = (len(texts) + 1) // 2
         halves = [
             await self._embed_batch(texts[:middle], prefix),
             await self._embed_batch(texts[middle:], prefix),
         ]
+        if self.counts.split == in_pieces:
+            self._pace.most_texts = min(self._pace.most_texts, middle)
         return np.concatenate(halves)
 
     async def _embed_in_pieces(

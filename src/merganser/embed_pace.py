@@ -70,6 +70,7 @@ class Pace:
         most_requests: Most requests in flight, or None for what is best.
 
     Attributes:
+        most_texts: Most texts in one request; less when the server turns out to take less.
         setting: What to send by now.
         round: Grows whenever the setting is measured anew.
         quick_characters: About how much one request may hold and be answered in a quarter of a

@@ -64,6 +64,7 @@ class Double:
     tags: dict[str, str] = field(default_factory=dict[str, str])
     model_json: dict[str, Any] = field(default_factory=dict[str, Any])
     token_limit: int = 512
+    most_inputs: int | None = None
     dimensions: int = 16
     pull_lines: list[str] = field(default_factory=list[str])
     pull_pauses: dict[int, float] = field(default_factory=dict[int, float])
@@ -165,6 +166,10 @@ class Double:
 
     def embed(self, body: dict[str, Any]) -> Response:
         texts: list[str] = body["input"]
+        if self.most_inputs is not None and len(texts) > self.most_inputs:
+            # As text-embeddings-inference puts it.
+            error = f"batch size {len(texts)} > maximum allowed batch size {self.most_inputs}"
+            return JSONResponse({"error": error, "error_type": "Validation"}, 422)
         for text in texts:
             tokens = len(text.split())
             if tokens > self.token_limit:

@@ -129,7 +129,7 @@ async def test_calls_share_requests_and_the_first_is_served_first(
 
 async def test_a_failed_call_leaves_the_others_alone(client: ModelRunner, double: Double):
     embedder = embedder_of(client, batch_size=4, concurrency=1)
-    double.fail(EMBEDDINGS, 400, {"error": {"code": 400, "message": "no"}})
+    double.fail(EMBEDDINGS, 403, {"error": {"code": 403, "message": "no"}})
 
     results = await asyncio.gather(
         embedder.embed_documents([f"first {n}" for n in range(8)]),
@@ -283,6 +283,28 @@ async def test_a_vector_without_length_is_refused(client: ModelRunner, double: D
 
     with pytest.raises(ProtocolError, match="without length"):
         await embedder_of(client).embed_documents(["a"])
+
+
+async def test_a_server_that_takes_few_texts_at_a_time_gets_no_more_than_it_takes(
+    client: ModelRunner, double: Double
+):
+    double.most_inputs = 8
+    texts = [f"text {n}" for n in range(100)]
+    embedder = embedder_of(client, batch_size=None, concurrency=1)
+
+    vectors = await embedder.embed_documents(texts)
+    double.seen.clear()
+    again = await embedder.embed_documents(texts)
+
+    np.testing.assert_allclose(vectors, again, atol=1e-6)
+    assert max(sizes(double)) <= 8
+
+
+async def test_a_text_that_is_refused_alone_is_an_error(client: ModelRunner, double: Double):
+    double.most_inputs = 0
+
+    with pytest.raises(RequestRejectedError, match="maximum allowed batch size"):
+        await embedder_of(client).embed_documents(["a", "b", "c"])
 
 
 async def test_a_503_is_survived_and_one_that_lasts_is_transient(
