@@ -40,11 +40,15 @@ from measuring import default_tree, medians, print_table, run_measured, service_
 from merganser.server import ensure_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from measuring import Measured
 
     from merganser.store import FileRow, Snapshot, StoredChunk
+
+ALONE = Path(".merganser", "alone")  # the index of the engine alone, in a round's folder
+SIZES = ("raw", "snapshot", "share", "graph", "journals", "kept")
+SIZES_TITLE = "MB on disk (kept: all of it, with at most 3 kept snapshots and their graphs)"
 
 PHASES = ("cold", "no-op", "edit", "no-op 2", "move", "delete")
 
@@ -85,7 +89,13 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.child:
         root, size, what = arguments.child
-        _count_rows(Path(root)) if what == "rows" else index_alone(Path(root), int(size))
+        match what:
+            case "rows":
+                _count_rows(Path(root))
+            case "sizes":
+                print(json.dumps(measure_sizes(Path(root) / ALONE)))
+            case _:
+                index_alone(Path(root), int(size))
         return
     peer = arguments.peer and arguments.peer.absolute()
     globs = arguments.glob or ["*.py", "*.md"]
@@ -210,7 +220,7 @@ def _measure_peer(python: Path, root: Path) -> dict[str, Any]:
 
 
 def run_child(root: Path, size: int, what: str) -> Measured:
-    """Run ``index_alone`` or ``_count_rows`` in a fresh process."""
+    """Run ``index_alone``, ``_count_rows`` or ``measure_sizes`` in a fresh process."""
     words = [sys.executable, __file__, "--child", str(root), str(size), what]
     return run_measured(words, folder=root)
 
@@ -233,7 +243,7 @@ def index_alone(root: Path, size: int) -> None:
 
     definition = IndexDefinition(
         name="bench",
-        folder=root / ".merganser" / "alone",
+        folder=root / ALONE,
         base=root,
         docs=("./tree",),
         docs_positions=(None,),
@@ -255,29 +265,56 @@ def index_alone(root: Path, size: int) -> None:
 
 
 def _count_rows(root: Path) -> None:
-    """Print the stale rows and the sizes of every index of the round."""
+    """Print the stale rows of every index of the round, and the sizes of one."""
     from merganser.store import open_snapshot  # noqa: PLC0415 - the parent needs none of it
 
     stale = 0
     facts: dict[str, float] = {}
     for folder in sorted(path.parent for path in (root / ".merganser").rglob("CURRENT")):
-        texts: set[str] = set()
         with open_snapshot(folder) as snapshot:
             for file, chunks in _chunks_by_file(snapshot):
                 path = root / file.path
                 now = path.read_bytes().decode("utf-8-sig") if path.exists() else ""
                 stale += sum(now[c.start_char : c.end_char] != c.text for c in chunks)
                 stale += "".join(chunk.text for chunk in chunks) != now
-                texts.update(chunk.text for chunk in chunks)
-            named = {f"g{snapshot.generation:06d}.duckdb", *(s.file for s in snapshot.segments)}
-        raw = sum(len(text.encode()) for text in texts) + 4 * DIMENSIONS * len(texts)
-        snapshot_bytes = sum((folder / name).stat().st_size for name in named)
-        kept = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        journals = sum(path.stat().st_size for path in folder.rglob("*.npz"))
-        facts = {"raw": raw / 1e6, "snapshot": snapshot_bytes / 1e6,
-                 "share": snapshot_bytes / raw, "journals": journals / 1e6,
-                 "kept": kept / 1e6}  # fmt: skip
+        facts = measure_sizes(folder)
     print(json.dumps({"stale": stale, **facts}))
+
+
+def measure_sizes(folder: Path) -> dict[str, float]:
+    """Give what an index takes on disk, in MB but for the share.
+
+    Returns:
+        ``raw``, the bytes of the served snapshot's distinct vectors and texts; ``snapshot``, its
+        files; their ``share``; ``graph``, its approximate indexes; ``journals``, vectors that are
+        in no snapshot; ``kept``, all there is.
+    """
+    from merganser.store import open_snapshot  # noqa: PLC0415 - the parent needs none of it
+    from merganser.store.filters import live_rows  # noqa: PLC0415
+
+    def megabytes(paths: Iterable[Path]) -> float:
+        return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+
+    with open_snapshot(folder) as snapshot:
+        cursor = snapshot.cursor()
+        texts = " UNION ALL ".join(
+            f"SELECT hash_high, hash_low, strlen(text) AS size FROM s{number}.chunks {condition}"  # noqa: S608 - our own names
+            for number, condition in live_rows(cursor, snapshot.segments, None)
+        )
+        query = f"SELECT count(*), sum(size) FROM (SELECT DISTINCT * FROM ({texts}))"  # noqa: S608
+        [(count, size)] = cursor.execute(query).fetchall()
+        segments = [folder / segment.file for segment in snapshot.segments]
+        catalogue = folder / f"g{snapshot.generation:06d}.duckdb"
+    raw = (int(size) + 4 * DIMENSIONS * int(count)) / 1e6
+    total = megabytes([catalogue, *segments])
+    return {
+        "raw": raw,
+        "snapshot": total,
+        "share": total / raw,
+        "graph": megabytes(segment.with_suffix(".usearch") for segment in segments),
+        "journals": megabytes(folder.rglob("*.npz")),
+        "kept": megabytes(folder.rglob("*")),
+    }
 
 
 def _chunks_by_file(snapshot: Snapshot) -> Iterator[tuple[FileRow, list[StoredChunk]]]:
@@ -305,8 +342,8 @@ def _print_rounds(
     print("\nThe engine alone on the same files (process: with imports and embedder):\n")
     _print_phases(phases, ("engine", "engine process", "engine rss", "engine embedded",
                            "engine published", "engine written", "chunks", "segments"))  # fmt: skip
-    print("\nSize on disk (kept: all kept snapshots, at most 3):\n")
-    _print_phases(phases, ("raw", "snapshot", "share", "journals", "kept"))
+    print(f"\n{SIZES_TITLE}\n")
+    _print_phases(phases, SIZES)
     if has_peer:
         print("\ncocoindex on the same files in the same rounds (of peer: our CPU by its):\n")
         _print_phases(phases, ("peer", "peer wall", "peer rss", "peer embedded", "of peer"))

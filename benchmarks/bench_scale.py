@@ -4,8 +4,10 @@ For each size the files of the tree are copied as often as it takes, every copy 
 the end of every eighth line, so that no two copies share a text. Then the engine alone indexes them
 in fresh processes: cold, again with nothing to do, and after one line was inserted in 1 % of the
 files. The embedder is a hash of the text, 384 numbers. "published" is what the run added to the
-index; its share of the whole index is what an edit writes. "written" is all that went to the disk,
-journals of embedded texts included. A million chunks take some ten minutes and 7 GB of disk.
+index, and "part" its part of the snapshot, which is what an edit writes of it. "written" is all
+that went to the disk, journals of embedded texts included. "raw" is the bytes of distinct vectors
+and texts, and "share" how many times that the snapshot takes. A million chunks take some ten
+minutes and 7 GB of disk, without their approximate index, which takes half an hour more.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench_index import prepare, run_child
+from bench_index import SIZES, SIZES_TITLE, prepare, run_child
 from measuring import default_tree, print_table
 
 PHASES = ("cold", "no-op", "edit")
 _BYTES_PER_CHUNK = 656  # of the reference corpus at a size of 1,000
-_COLUMNS = ("chunks", "engine", "rss", "written", "published", "index", "share", "segments")
+_COLUMNS = ("chunks", "engine", "rss", "written", "published", "part", "segments")
 
 
 def main() -> None:
@@ -68,15 +70,15 @@ def _grow(sources: list[Path], tree: Path, target: Path, size_bytes: int) -> lis
 def _measure(root: Path) -> dict[str, Any]:
     measured = run_child(root, 1000, "engine")
     facts = json.loads(measured.output)
-    index = sum(p.stat().st_size for p in (root / ".merganser" / "alone").glob("[gs]*")) / 1e6
+    sizes = json.loads(run_child(root, 1000, "sizes").output)
     return {
+        **sizes,
         "chunks": facts["chunks"],
         "engine": facts["engine"],
         "rss": measured.rss,
         "written": measured.written,
         "published": facts["engine published"],
-        "index": index,
-        "share": facts["engine published"] / index,
+        "part": facts["engine published"] / sizes["snapshot"],
         "segments": facts["segments"],
         "wall": measured.wall,
     }
@@ -87,6 +89,10 @@ def _print(sizes: list[int], measured: dict[tuple[int, str], dict[str, Any]]) ->
     rows = [(f"{size:,} {phase}", *(measured[size, phase][column] for column in _COLUMNS))
             for size in sizes for phase in PHASES]  # fmt: skip
     print_table(("chunks phase", *_COLUMNS), rows)
+    print(f"\n{SIZES_TITLE}\n")
+    rows = [(f"{size:,} {phase}", *(measured[size, phase][column] for column in SIZES))
+            for size in sizes for phase in PHASES]  # fmt: skip
+    print_table(("chunks phase", *SIZES), rows)
     print("\nGrowth of the CPU from one size to the next (linear is the ratio of the chunks)\n")
     print_table(
         ("from - to", "chunks", *PHASES),

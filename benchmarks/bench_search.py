@@ -3,7 +3,8 @@
 Indexes are synthetic in their vectors and real in their words (see ``synthetic_index``) and are
 written by the store's own writer. Each size is measured in a process of its own: the service (what
 is in memory is loaded once, outside the figures), numpy's exact product in the same loop, and one
-search of a fresh process beyond its imports. Query vectors are given, so no model is needed.
+search of a fresh process beyond its imports. Memory is the process's peak; the service's is taken
+before numpy's matrix is loaded. Query vectors are given, so no model is needed.
 
     python benchmarks/bench_search.py [--sizes 10000,33000,100000] [--tree FOLDER] [--keep FOLDER]
 
@@ -17,7 +18,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from measuring import peak_memory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -219,7 +220,7 @@ def measure_service(folder: Path, size: int, tree: Path) -> dict[str, Any]:
 
     facts["rows"]["dense alone"] = asyncio.run(clock(queries, dense))
     facts["rows"]["bm25 alone"] = asyncio.run(clock(queries, words))
-    facts["rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    facts["rss"] = peak_memory()
     # Only now the whole matrix, which a process with an approximate index never loads.
     from merganser.store.resident import ResidentTables  # noqa: PLC0415
 
@@ -269,7 +270,7 @@ def measure_once(folder: Path, size: int, tree: Path, kind: str) -> dict[str, An
         result = asyncio.run(retriever.search(query))
     cpu = time.process_time() - began
     assert result.hits, result
-    return {"cpu": cpu, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"cpu": cpu, "rss": peak_memory()}
 
 
 if __name__ == "__main__":

@@ -84,6 +84,16 @@ def service_cpu(pid: int) -> float:
     return own + sum(service_cpu(int(child)) for child in children)
 
 
+def peak_memory() -> float:
+    """Give the most that this program had in memory, in MB.
+
+    Not by getrusage: its figure begins with the memory of the process that started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    [line] = [one for one in lines if one.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
 def default_tree() -> Path:
     """Give the tree named by ``MERGANSER_BENCH_TREE``, else the installed Prefect package."""
     if chosen := os.environ.get("MERGANSER_BENCH_TREE"):

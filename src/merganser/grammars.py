@@ -162,9 +162,13 @@ def parse(source: bytes, language: str) -> Tree | None:
 
     budget = _REPORTS + len(source) // _BYTES_PER_REPORT
     reports = 0
+    # The binding (0.26) never lets go of what it was given, which would keep every source in
+    # memory; so it is given one buffer again and again, which is emptied at the end.
+    buffer = bytearray()
 
-    def read(offset: int, _point: object) -> bytes:
-        return source[offset : offset + _READ_BYTES]
+    def read(offset: int, _point: object) -> bytearray:
+        buffer[:] = source[offset : offset + _READ_BYTES]
+        return buffer
 
     def stop(_offset: int, _has_error: bool) -> bool:  # noqa: FBT001 - the library calls it
         nonlocal reports
@@ -175,6 +179,8 @@ def parse(source: bytes, language: str) -> Tree | None:
         return tree_sitter.Parser(_language(language)).parse(read, progress_callback=stop)
     except ValueError:  # what a stopped parse raises
         return None
+    finally:
+        buffer.clear()
 
 
 @lru_cache

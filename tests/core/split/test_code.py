@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from itertools import pairwise
 
 import pytest
@@ -375,6 +377,16 @@ def test_code_with_syntax_errors_is_still_split_at_definitions():
 def test_junk_that_makes_the_parser_wander_is_given_up_after_a_number_of_steps():
     assert parse(b"<!--" * 3_000, "go") is None
     assert parse(b"package a\n" * 3_000, "go") is not None
+
+
+def test_a_source_is_not_held_in_memory_after_it_was_parsed():
+    source = b"def f():\n    pass\n" * 100
+    before = sys.getrefcount(source)
+
+    assert parse(source, "python") is not None
+
+    gc.collect()
+    assert sys.getrefcount(source) == before
 
 
 def test_junk_that_is_not_parsed_is_split_like_text():
