@@ -1,5 +1,9 @@
 """What orchestration costs: ``python benchmarks/bench_flow.py [TREE] [--files 60] [--rounds 3]``.
 
+``--chunks 50000 --free`` takes as many marked copies of the files as that is, and an embedder that
+costs nothing, which leaves the engine's own work to compare with; the share of a real index is then
+told from how long its texts take a real embedder.
+
 The same files are indexed by ``merganser index`` (a Prefect flow, history on a running server) and
 by the same core calls without Prefect, in turns and in fresh processes, with the real embedder.
 Then the command is run again with nothing to do. CPU seconds are user and system time of the
@@ -19,7 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
+
+from free_runner import free_runner
+from measuring import BYTES_PER_CHUNK, grow
 
 from merganser.embedded.background import ensure_runner
 from merganser.server import ensure_server
@@ -80,13 +88,14 @@ def main() -> None:
     parser.add_argument("tree", nargs="?", type=Path)
     parser.add_argument("--files", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--chunks", type=int, help="copies of the files, instead of --files")
+    parser.add_argument("--free", action="store_true", help="an embedder that costs nothing")
     options = parser.parse_args()
     spec = importlib.util.find_spec("prefect")
     assert spec is not None
     assert spec.origin is not None
     tree = options.tree or Path(spec.origin).parent
-    files = sorted(tree.rglob("*.py"))[: options.files]
-    os.environ["MODEL_RUNNER_HOST"] = ensure_runner().url
+    files = sorted(tree.rglob("*.py"))[: None if options.chunks else options.files]
     ensure_server()
     command = [sys.executable, "-P", "-m", "merganser", "index", "code.yaml"]
     kinds = {
@@ -97,19 +106,25 @@ def main() -> None:
         "check": [sys.executable, "-P", "-m", "merganser", "check", "code.yaml"],
     }
     seen: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
+        url = stack.enter_context(free_runner())[0] if options.free else ensure_runner().url
+        os.environ["MODEL_RUNNER_HOST"] = url
         (folder / "code.yaml").write_text(CONFIG)
-        for file in files:
-            target = folder / "tree" / file.relative_to(tree)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(file.read_bytes())
+        if options.chunks:
+            wanted = options.chunks * BYTES_PER_CHUNK
+            files = grow(files, tree, folder / "tree", wanted)
+        else:
+            for file in files:
+                target = folder / "tree" / file.relative_to(tree)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.read_bytes())
         for _ in range(options.rounds):
             for kind, words in kinds.items():
                 if kind in {"core", "flow"}:
                     shutil.rmtree(folder / ".merganser", ignore_errors=True)
                 seen[kind].append(measured(words, folder))
-    size = sum(file.stat().st_size for file in files)
+        size = sum(file.stat().st_size for file in files)
     print(f"{len(files)} files, {size:,} bytes, median of {options.rounds}")
     medians = {
         kind: tuple(statistics.median(column) for column in zip(*rows, strict=True))

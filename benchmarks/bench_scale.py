@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from bench_index import SIZES, SIZES_TITLE, prepare, run_child
-from measuring import default_tree, print_table
+from measuring import BYTES_PER_CHUNK, default_tree, grow, print_table
 
 PHASES = ("cold", "no-op", "edit")
-_BYTES_PER_CHUNK = 656  # of the reference corpus at a size of 1,000
 _COLUMNS = ("chunks", "engine", "rss", "written", "published", "part", "segments")
 
 
@@ -40,31 +39,12 @@ def main() -> None:
     for chunks in arguments.chunks:
         with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
             root = Path(folder)
-            files = _grow(sources, arguments.tree, root / "tree", chunks * _BYTES_PER_CHUNK)
+            files = grow(sources, arguments.tree, root / "tree", chunks * BYTES_PER_CHUNK)
             for phase in PHASES:
                 prepare(phase, files)
                 measured[chunks, phase] = row = _measure(root)
                 print(f"{chunks:,} {phase}: {row}", file=sys.stderr, flush=True)
     _print(arguments.chunks, measured)
-
-
-def _grow(sources: list[Path], tree: Path, target: Path, size_bytes: int) -> list[Path]:
-    """Write marked copies of the files until they are that long together."""
-    files: list[Path] = []
-    total = copy = 0
-    while total < size_bytes:
-        for source in sources:
-            lines = source.read_bytes().splitlines()
-            mark = f"  # copy {copy}".encode()
-            lines[::8] = [line + mark for line in lines[::8]]
-            path = target / f"copy{copy}" / source.relative_to(tree)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            total += path.write_bytes(b"\n".join(lines))
-            files.append(path)
-            if total >= size_bytes:
-                break
-        copy += 1
-    return files
 
 
 def _measure(root: Path) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+BYTES_PER_CHUNK = 656
+"""Of the reference corpus, cut to a size of 1,000."""
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -102,6 +105,35 @@ def default_tree() -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent
+
+
+def grow(sources: list[Path], tree: Path, target: Path, size_bytes: int) -> list[Path]:
+    """Write marked copies of the files until they are that long together.
+
+    Args:
+        sources: In the tree.
+        tree: What they are copied from.
+        target: Where to; made here.
+        size_bytes: Of all copies, about.
+
+    Returns:
+        The copies. No two of them share a text.
+    """
+    files: list[Path] = []
+    total = copy = 0
+    while total < size_bytes:
+        for source in sources:
+            lines = source.read_bytes().splitlines()
+            mark = f"  # copy {copy}".encode()
+            lines[::8] = [line + mark for line in lines[::8]]
+            path = target / f"copy{copy}" / source.relative_to(tree)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            total += path.write_bytes(b"\n".join(lines))
+            files.append(path)
+            if total >= size_bytes:
+                break
+        copy += 1
+    return files
 
 
 def medians(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:

@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 CHUNKS_PER_SHARD = 512
 """5 to 10 s of a small encoder on two cores, so that the overhead of a task stays small."""
 
+MOST_SHARDS = 1000
+"""Of a run; a large one has larger shards, so that its graph and its history stay readable. At ten
+million chunks a shard is three minutes of a small encoder."""
+
 _FILL = 0.6  # chunks of real files are that full on average
 
 
@@ -154,13 +158,17 @@ def plan_shards(survey: Survey, *, chunks_per_shard: int = CHUNKS_PER_SHARD) -> 
 
     Args:
         survey: What differs.
-        chunks_per_shard: About how many chunks one shard has; a large file is a shard of its own.
+        chunks_per_shard: About how many chunks one shard has, more in a run that would have more
+            than ``MOST_SHARDS``; a large file is a shard of its own.
     """
     groups: list[list[Document]] = []
     filled = 0.0
+    chunking = survey.definition.chunking
+    total = sum(_expected_chunks(document, chunking) for document in survey.pending)
+    most = max(chunks_per_shard, total / MOST_SHARDS)
     for document in survey.pending:
-        chunks = _expected_chunks(document, survey.definition.chunking)
-        if not groups or filled + chunks > chunks_per_shard:
+        chunks = _expected_chunks(document, chunking)
+        if not groups or filled + chunks > most:
             groups.append([])
             filled = 0.0
         groups[-1].append(document)

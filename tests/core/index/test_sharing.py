@@ -17,6 +17,7 @@ from merganser.index import (
     build_snapshot,
     embed_shard,
     embed_shard_elsewhere,
+    plan_shards,
     publish,
     receive_shard,
     recognise_model,
@@ -24,6 +25,7 @@ from merganser.index import (
     survey,
 )
 from merganser.index import sharing as sharing_module
+from merganser.index.shards import MOST_SHARDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -235,3 +237,15 @@ def test_another_model_of_the_same_name_does_not_take_shared_vectors(
     undisturbed.change(shards=None)
     index_here(undisturbed)
     assert other.rows() == undisturbed.rows()
+
+
+def test_a_large_run_has_larger_shards_and_not_more(documents: Corpus):
+    found = survey(documents.definition, fingerprint="")
+    (one, *_) = found.pending
+    many = replace(found, added=tuple(replace(one, path=f"{n:05d}.py") for n in range(9000)))
+
+    assert MOST_SHARDS < 9000 // 6
+    shards = plan_shards(many, chunks_per_shard=6)
+
+    assert len(shards) <= MOST_SHARDS
+    assert [d.path for shard in shards for d in shard.documents] == [d.path for d in many.pending]
