@@ -43,8 +43,8 @@ CHUNKS_PER_SHARD = 512
 """5 to 10 s of a small encoder on two cores, so that the overhead of a task stays small."""
 
 MOST_SHARDS = 1000
-"""Of a run; a large one has larger shards, so that its graph and its history stay readable. At ten
-million chunks a shard is three minutes of a small encoder."""
+"""Of a run, about: files are not divided. A large run has larger shards, so that its graph and its
+history stay readable; at ten million chunks one is three minutes of a small encoder."""
 
 _FILL = 0.6  # chunks of real files are that full on average
 
