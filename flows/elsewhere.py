@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, assert_never, cast
 
 from prefect.client.schemas.objects import State, TaskRunResult
 
-from merganser.errors import PlanError
+from merganser.errors import MerganserError, PlanError
 from merganser.tasks.elsewhere import embed_shard_remotely, receive, share
 
 if TYPE_CHECKING:
@@ -58,7 +58,29 @@ def embed_elsewhere(
 
     Raises:
         MerganserError: The first failure of a shard, or the shared folder cannot be reached.
+        PlanError: No cluster answers, or it lost a shard for good.
     """
+    try:
+        return _embed(runner, run, index, model, after=after)
+    except MerganserError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and not _is_of_cluster(error):
+            raise
+        raise PlanError(
+            f"the shards of {index.name!r} cannot be embedded on {runner}: "
+            f"{type(error).__name__}: {error}; what was embedded is kept"
+        ) from error
+
+
+def _embed(
+    runner: ShardRunner,
+    run: IndexRun,
+    index: IndexDefinition,
+    model: ReadyModel | None,
+    *,
+    after: Iterable[PrefectFuture[Any] | State[Any]],
+) -> list[State[Any]]:
     shared, shards = share(run)
     upstream = [cast("Any", TaskRunResult(id=_run_id(one))) for one in after]  # frozen, so hashable
     inputs = {"run": set(upstream)}  # of an argument: both runners drop or refuse other names
@@ -82,6 +104,11 @@ def embed_elsewhere(
         if failure is not None:
             raise failure
         return [future.state for future in futures]
+
+
+def _is_of_cluster(error: Exception) -> bool:
+    """Tell whether the cluster failed, not what ran on it."""
+    return type(error).__module__.partition(".")[0] in {"distributed", "ray"}
 
 
 def _run_id(one: PrefectFuture[Any] | State[Any]) -> UUID:
