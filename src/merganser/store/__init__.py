@@ -3,8 +3,9 @@
 ``layout`` has the folder and the switch, ``segments`` and ``catalogue`` write the files of a
 snapshot, ``reader`` reads them, ``embeddings`` keeps vectors by content, ``snapshots`` lists,
 rolls back and collects, ``history`` has one row a run, ``evaluations`` what retrieval reached,
-``tokens`` says what a word is. What goes into a snapshot is decided in ``merganser.index``, what is
-found in it by ``merganser.retrieve``.
+``tokens`` says what a word is, ``shared`` and ``shared_journals`` are for what several machines
+reach. What goes into a snapshot is decided in ``merganser.index``, what is found in it by
+``merganser.retrieve``.
 """
 
 from merganser.store.catalogue import Canaries, FileRow, SegmentRow, SkippedRow

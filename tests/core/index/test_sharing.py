@@ -143,6 +143,20 @@ def test_an_edit_embeds_elsewhere_only_what_is_new(documents: Corpus):
     assert report.texts_reused > 30
 
 
+def test_words_alone_are_cut_elsewhere_too(documents: Corpus):
+    here = copy_of(documents, "here")
+    here.index_words()
+
+    with begin_run(survey(documents.definition, fingerprint=""), chunks_per_shard=20) as workspace:
+        run = share_run(workspace)
+        for shard in workspace.shards:
+            receipt, _ = asyncio.run(embed_shard_elsewhere(run, shard, None))
+            receive_shard(workspace, receipt)
+        publish(workspace, build_snapshot(workspace))
+
+    assert documents.rows() == here.rows()
+
+
 def test_a_machine_with_other_documents_fails_them_by_name(
     documents: Corpus, monkeypatch: pytest.MonkeyPatch
 ):
