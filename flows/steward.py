@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, product
+from textwrap import shorten
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
@@ -193,9 +194,8 @@ class Steward:
 
 def _describe_trouble(name: str, state: State) -> str:
     """Say in a line what became of a run; the rest is in its log."""
-    message = (state.message or "").removeprefix(_EXCEPTION)
-    first = next(iter(message.strip().splitlines()), "no reason given")
-    return f"{name}: {state.name}: {first}"
+    message = " ".join((state.message or "").removeprefix(_EXCEPTION).split())
+    return f"{name}: {state.name}: {shorten(message, 240, placeholder=' ...') or 'no reason given'}"
 
 
 def _restarts(run: FlowRun) -> int:

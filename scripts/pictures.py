@@ -65,26 +65,43 @@ flows:
 
 
 def main() -> None:
-    """Index and answer, then photograph."""
+    """Index and answer, then photograph; a second word takes the pictures of ``batch`` alone."""
     target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs" / "images").absolute()
     target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        birds = Path(folder) / "birds"
-        run_index(Path(folder))
-        run_batch(birds)
-        url = json.loads(merganser("server", "--status", "--json"))["url"]
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium"), args=OPTIONS
-            )
-            page = browser.new_page(viewport={"width": 1360, "height": 760})
-            page.set_default_timeout(PATIENCE_MS)
-            photograph_run(page, f"{url}/v2/runs/flow-run/{run_id(url, INDEX_FLOW)}", target)
-            photograph_artifacts(page, url, target)
-            photograph_form(page, url, target)
-            photograph_report(page, birds / "report.html", target)
-            browser.close()
-        retire(url)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=OPTIONS)
+        page = browser.new_page(viewport={"width": 1360, "height": 1800})
+        page.set_default_timeout(PATIENCE_MS)
+        if sys.argv[2:] != ["batch"]:
+            photograph_index(page, Path(folder), target)
+        photograph_batch(page, Path(folder) / "birds", target)
+        browser.close()
+
+
+def photograph_index(page: Page, folder: Path, target: Path) -> None:
+    """Index, and photograph the run and its report."""
+    run_index(folder)
+    url = server_url()
+    page.set_viewport_size({"width": 1360, "height": 760})
+    photograph_run(page, f"{url}/v2/runs/flow-run/{run_id(url, INDEX_FLOW)}", target)
+    page.set_viewport_size({"width": 1360, "height": 1800})
+    page.goto(f"{url}/v2/artifacts/artifact/{artifact_id(url, 'index-codebase')}")
+    page.get_by_role("cell", name="served snapshot").wait_for()
+    table = page.locator("table")
+    page.screenshot(path=target / "index-report.png", clip=beside_menu(page, table))
+
+
+def photograph_batch(page: Page, folder: Path, target: Path) -> None:
+    """Answer questions, and photograph the answers, the form of the deployment and the report."""
+    run_batch(folder)
+    url = server_url()
+    page.goto(f"{url}/v2/artifacts/artifact/{artifact_id(url, 'batch-faq')}")
+    page.get_by_role("heading", name="Answered").wait_for()
+    last = page.get_by_text("notes/merganser.md:1-3").last
+    page.screenshot(path=target / "batch-answers.png", clip=beside_menu(page, last))
+    photograph_form(page, url, target)
+    retire(url)
+    photograph_report(page, folder / "report.html", target)
 
 
 def run_index(folder: Path) -> None:
@@ -117,34 +134,28 @@ def photograph_run(page: Page, address: str, target: Path) -> None:
     page.screenshot(path=target / "index-run.png", clip=beside_menu(page, graph))
 
 
-def photograph_artifacts(page: Page, url: str, target: Path) -> None:
-    """Photograph the report of the index run and the answers of the batch."""
-    page.set_viewport_size({"width": 1360, "height": 1200})
-    page.goto(f"{url}/v2/artifacts/artifact/{artifact_id(url, 'index-codebase')}")
-    page.get_by_role("cell", name="served snapshot").wait_for()
-    table = page.locator("table")
-    page.screenshot(path=target / "index-report.png", clip=beside_menu(page, table))
-    page.goto(f"{url}/v2/artifacts/artifact/{artifact_id(url, 'batch-faq')}")
-    page.get_by_role("heading", name="Answered").wait_for()
-    last = page.get_by_text("notes/merganser.md:1-3").last
-    page.screenshot(path=target / "batch-answers.png", clip=beside_menu(page, last))
-
-
 def photograph_form(page: Page, url: str, target: Path) -> None:
     """Photograph the form that starts a run of a deployment."""
     name = f"{BATCH_FLOW}/nightly"
     deployment = httpx.get(f"{url}/api/deployments/name/{name}", trust_env=False)
     page.goto(f"{url}/v2/deployments/deployment/{deployment.raise_for_status().json()['id']}/run")
-    page.get_by_text("Enforce Parameter Schema").wait_for()
+    page.get_by_text("Of the sample.").wait_for()
+    page.get_by_text(BATCH_FLOW).wait_for()
     last = page.get_by_text("Enforce Parameter Schema")
     page.screenshot(path=target / "deployment-form.png", clip=beside_menu(page, last))
 
 
 def photograph_report(page: Page, report: Path, target: Path) -> None:
-    """Photograph the page that `merganser report` wrote of the answers."""
-    page.set_viewport_size({"width": 1104, "height": 1200})
+    """Photograph the page that `merganser report` wrote, below the place of the answers."""
+    page.set_viewport_size({"width": 1104, "height": 1400})
     page.goto(report.as_uri())
-    page.locator("main").screenshot(path=target / "batch-report.png")
+    box = page.locator("main").bounding_box()
+    top = page.locator(".figures").bounding_box()
+    assert box is not None, "it is on the page"
+    assert top is not None, "it is on the page"
+    height = box["y"] + box["height"] - top["y"] + 32
+    clip: FloatRect = {"x": 0, "y": top["y"] - 16, "width": 1104, "height": height}
+    page.screenshot(path=target / "batch-report.png", clip=clip)
 
 
 def beside_menu(page: Page, last: Locator) -> FloatRect:
@@ -176,6 +187,11 @@ def retire(url: str) -> None:
     found = httpx.post(f"{url}/api/deployments/filter", json=query, trust_env=False)
     for deployment in found.raise_for_status().json():
         httpx.delete(f"{url}/api/deployments/{deployment['id']}", trust_env=False)
+
+
+def server_url() -> str:
+    """Give the address of the Prefect server that keeps the runs."""
+    return json.loads(merganser("server", "--status", "--json"))["url"]
 
 
 def run_id(url: str, flow: str) -> str:

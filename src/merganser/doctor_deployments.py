@@ -96,7 +96,7 @@ def _judge(
         parts.append(index_age)
     if one.late:
         counted = "1 firing is" if one.late == 1 else f"{one.late} firings are"
-        parts.insert(1, f"{counted} due and nobody takes them: no worker is there")
+        parts.insert(1, f"{counted} due, and no worker is there to begin")
         start = f"merganser serve {one.facts.config}, or merganser worker --pool {one.facts.pool}"
         return Check(title, "problem", "; ".join(parts), fix="; ".join((start, *fixes)))
     return Check(title, "note" if fixes else "ok", "; ".join(parts), fix="; ".join(fixes))

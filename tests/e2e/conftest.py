@@ -143,17 +143,22 @@ def history(history_url: str) -> History:
     return History(history_url)
 
 
+NO_TOOLS = "I cannot look that up."
+"""What a model that calls no tools answers to the tool canary."""
+
 CITES = ("At eleven [3].", "release(connection) [3].")
 """What a model that cites answers to the citation canary."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """Three runs of one project, as a person would look at them afterwards."""
+    """Runs of one project, as a person would look at them afterwards, and a deployment of it."""
 
     indexed: dict[str, Any]
     failed: dict[str, Any]
     asked: dict[str, Any]
+    answered: dict[str, Any]
+    deployment: dict[str, Any]
     embed_requests: int
 
 
@@ -164,7 +169,7 @@ def watched(
     runner: EmbeddedRunner,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Watched:
-    """An index run that met a passing fault, one that met a lasting one, and a question."""
+    """An index run that met a passing fault, one that met a lasting one, a question, a batch."""
     folder = write_project(tmp_path_factory.mktemp("watched"), "watched")
 
     runner.faults.inject("status", route="embeddings", status=503, times=1)
@@ -173,6 +178,14 @@ def watched(
     runner.faults.script_chat([*CITES, "The coupon that saves most [1]."])
     words = ("run", "watched.yaml", "Which coupon?", "--rag-mode", "context")
     assert merganser(*words, cwd=folder).code == 0
+
+    questions = [{"id": "best", "question": "Which coupon?"}, {"id": "owl", "question": "An owl?"}]
+    lines = "".join(f"{json.dumps(question)}\n" for question in questions)
+    (folder / "q.jsonl").write_text(lines)
+    (folder / "faq.yaml").write_text(FAQ)
+    runner.faults.script_chat([NO_TOOLS, *CITES, "The one that saves most [1].", "Owls [99]."])
+    assert merganser("batch", "faq.yaml", cwd=folder).code == 3
+    assert merganser("deploy", "faq.yaml", "--apply", cwd=folder).code == 0
 
     (folder / "src" / "new.py").write_text('"""Something new to embed."""\n')
     runner.faults.inject(
@@ -187,7 +200,9 @@ def watched(
 
     lost, indexed = history.runs("watched.index-code")
     (asked,) = history.runs("watched.ask-root")
-    return Watched(indexed, lost, asked, requests)
+    (answered,) = history.runs("faq.faq")
+    deployment = history.ask("deployments/name/faq.faq/faq")
+    return Watched(indexed, lost, asked, answered, deployment, requests)
 
 
 CONFIG = """\
@@ -209,6 +224,18 @@ rag:
       - type: bm25
         chunking: {size: 800, overlap: 0, code_aware: true}
     results: {limit: 5}
+"""
+
+FAQ = """\
+extends: ./watched.yaml
+flows:
+  faq:
+    type: batch
+    agent: root
+    input: ./q.jsonl
+    output: ./a.jsonl
+    concurrency: 1
+    max_failed: 0.5
 """
 
 SOURCES = {

@@ -137,3 +137,31 @@ def test_a_question_is_a_chain_from_the_models_to_the_answer(
     answer = history.artifacts(watched.asked)["answer-root"]
     visitor.page.goto(f"{visitor.url}/v2/artifacts/artifact/{answer['id']}")
     visitor.shows("Which coupon?", "The coupon that saves most [1].", "src/shop/discount.py")
+
+
+def test_a_batch_shows_its_answers_with_citations_and_why_one_failed(
+    visitor: Visitor, history: History, watched: Watched
+) -> None:
+    artifacts = history.artifacts(watched.answered)
+
+    visitor.page.goto(f"{visitor.url}/v2/artifacts/artifact/{artifacts['batch-faq']['id']}")
+    visitor.shows("1 of 2 questions answered", "50.0%", "failed: cites unknown source")
+    visitor.shows("Which coupon?", "The one that saves most [1].", "src/shop/discount.py:1-6")
+    visitor.page.goto(f"{visitor.url}/v2/artifacts/artifact/{artifacts['answers-faq']['id']}")
+    visitor.shows("failed: cites unknown source: [99]", "The one that saves most [1].")
+
+
+def test_the_form_of_a_deployment_has_typed_parameters_with_help(
+    visitor: Visitor, watched: Watched
+) -> None:
+    visitor.page.goto(f"{visitor.url}/v2/deployments/deployment/{watched.deployment['id']}/run")
+
+    visitor.shows("faq.faq", "Ask only the first so many; empty asks all.")
+    form = visitor.page.locator("form")
+    expect(form.get_by_label("seed")).to_have_attribute("type", "number")
+    for name in ("limit", "sample"):
+        expect(form).to_contain_text(f"{name} (Optional)")
+    expect(form.get_by_text("int", exact=True)).to_have_count(2)
+    form.get_by_label("pull").click()
+    for policy in ("always", "missing", "never", "ask"):
+        expect(visitor.page.get_by_role("option", name=policy)).to_be_visible()

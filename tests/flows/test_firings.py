@@ -91,7 +91,7 @@ def test_firings_that_were_skipped_and_missed_show_with_the_age_of_the_index(
     waits = client.create_flow_run_from_deployment(deployment, state=due)
     late = look(config)
     assert late.level == "problem"
-    assert "1 firing is due and nobody takes them" in late.detail
+    assert "1 firing is due, and no worker is there" in late.detail
     assert late.fix.startswith(f"merganser serve {config.path}")
     client.delete_flow_run(waits.id)
 

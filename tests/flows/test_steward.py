@@ -203,7 +203,7 @@ def test_runs_that_fail_are_told_once_each_with_the_reason(
 
     told, again = worker.tend(), worker.tend()
 
-    assert [line.partition(": ")[2] for line in told] == ["Failed: StoreError: no room"]
+    assert [line.partition(": ")[2] for line in told] == ["Failed: StoreError: no room left"]
     assert again == []
 
 
