@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from merganser.errors import SpecErrors
 from merganser.load import load_config
 from merganser.spec import ChunkedEmbeddingsSpec
+from merganser.spec.flows import IndexFlowSpec
 from merganser.spec.sections import SECTIONS
 
 if TYPE_CHECKING:
@@ -172,7 +173,8 @@ def test_extended_keys_keep_their_own_file_in_errors(load: Load, tmp_path: Path)
 def test_paths_of_an_extended_file_hold_from_where_it_lies(load: Load, tmp_path: Path):
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "base.yaml").write_text(
-        "rag: {a: {docs: [./docs, '**/*.md', /abs], strategies: [{type: bm25, database: i.db}]}}",
+        "rag: {a: {docs: [./docs, '**/*.md', /abs], strategies: [{type: bm25, database: i.db}]}}\n"
+        "flows:\n  here: {type: index, shards: ./s}\n  there: {type: index, shards: 's3://b/s'}\n",
         encoding="utf-8",
     )
 
@@ -180,6 +182,8 @@ def test_paths_of_an_extended_file_hold_from_where_it_lies(load: Load, tmp_path:
 
     assert spec.rag["a"].docs == ("../shared/docs", "../shared/**/*.md", "/abs")
     assert spec.rag["a"].strategies[0].database == "../shared/i.db"
+    shards = [flow.shards for flow in spec.flows.values() if isinstance(flow, IndexFlowSpec)]
+    assert shards == ["../shared/s", "s3://b/s"]
 
 
 def test_extends_may_be_chained(load: Load, tmp_path: Path):

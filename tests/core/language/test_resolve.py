@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from merganser.errors import PlanError
+from merganser.explain import describe_plan
+from merganser.plan import EmbedShards, build_plan
 from merganser.resolve import (
     AskFlow,
     BatchFlow,
@@ -18,6 +20,7 @@ from merganser.resolve import (
     IndexFlow,
     Retries,
     Schedule,
+    ShardRunner,
     all_models,
     models_of_flow,
     rags_of_agent,
@@ -309,6 +312,32 @@ def test_explicit_flows_add_to_the_ask_flows(load: Load):
         AskFlow(name="ask-helper", agent="helper"),
         AskFlow(name="ask-other", agent="other"),
     ) == resolve_flows(config)
+
+
+def test_a_runner_and_a_place_for_shards_reach_the_stages_that_need_them(
+    load: Load, tmp_path: Path
+):
+    config = load(
+        """\
+        rag: {a: {docs: [.], strategies: [{type: bm25}]}}
+        flows:
+          far: {type: index, concurrency: 8, shards: ./s,
+                runner: {type: ray, address: "ray://head:10001"}}
+          near: {type: index, runner: dask}
+          here: {type: index, shards: "memory://x"}
+        """
+    )
+
+    far, near, here = (build_plan(config, resolve_flow(config, n)) for n in ("far", "near", "here"))
+
+    (embed,) = (stage for stage in far.stages if isinstance(stage, EmbedShards))
+    assert embed.runner == ShardRunner(kind="ray", address="ray://head:10001", workers=8)
+    assert embed.index.shards == str(tmp_path / "s")
+    assert "on Ray at ray://head:10001" in describe_plan(far)
+    assert "on Dask at this machine" in describe_plan(near)
+    (embed,) = (stage for stage in here.stages if isinstance(stage, EmbedShards))
+    assert (embed.runner, embed.index.shards) == (None, "memory://x")
+    assert resolve_rag(config, "a").indexes[0].shards is None
 
 
 def test_an_agents_rags_come_from_its_key_and_its_toolsets(load: Load):
