@@ -31,6 +31,8 @@ _KINDS: Mapping[Kind, tuple[str, str]] = {
     "unlike": ("answered, not as expected", "warn"),
     "fine": ("answered", "good"),
 }
+_OTHERS = "other answers"
+"""What is fine, beside answers that are not as expected."""
 """Words and colour of each kind, in the page's order."""
 
 
@@ -103,7 +105,10 @@ def _questions(rows: Iterable[Mapping[str, Any]], number: int) -> Iterator[str]:
 
 def _filters(counts: Mapping[Kind, int], number: int) -> Iterator[str]:
     choices = [("all", "all", sum(counts.values()))]
-    choices += [(kind, words, counts[kind]) for kind, (words, _) in _KINDS.items() if counts[kind]]
+    for kind, (words, _) in _KINDS.items():
+        if counts[kind]:
+            is_rest = kind == "fine" and counts["unlike"]
+            choices.append((kind, _OTHERS if is_rest else words, counts[kind]))
     for name, words, count in choices:
         mark = f"show-{number}-{name}"
         checked = " checked" if name == "all" else ""
