@@ -23,7 +23,7 @@ import pytest
 
 from merganser.load import load_config
 from merganser.resolve import resolve_rag
-from merganser.services import free_port
+from merganser.services import free_port, process_alive
 
 from .test_elsewhere import index_here
 from .test_kills import rows_of
@@ -112,15 +112,14 @@ def api(
         "MERGANSER_DATABASE_URL": postgres,
     }
 
-    def server(*words: str) -> str:
-        command = [sys.executable, "-P", "-m", "merganser", "server", *words]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    url: str = json.loads(server("--background", "--json"))["url"]
-    yield Api(url)
-    server("--stop")
+    command = [sys.executable, "-P", "-m", "merganser", "server", "--background", "--json"]
+    started = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert started.returncode == 0, started.stderr
+    yield Api(json.loads(started.stdout)["url"])
+    # Not by --stop, which asks the server first: it may be too busy to answer at once.
+    pid: int = json.loads((home / "prefect.json").read_text())["pid"]
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not process_alive(pid), 30)
 
 
 @pytest.fixture(scope="module")
