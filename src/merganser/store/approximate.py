@@ -25,7 +25,7 @@ import numpy as np
 from merganser.errors import StoreError
 from merganser.store import arrow
 from merganser.store.layout import move_file, sync_folder
-from merganser.store.schema import attach, connect
+from merganser.store.schema import attach, connect_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ _EXPANSIONS = (64, 128, 256, 512, 1024)
 _CONNECTIVITY, _EXPANSION_ADD = 16, 128
 _SAMPLE = 200
 _TOP = 10
-_BATCH_ROWS = 20_000
+_BATCH_ROWS = 8_192
 _FORMAT = 1
 _MAGIC = b"mergANN\x01"
 _TAIL = struct.Struct("<Q8s")
@@ -108,7 +108,8 @@ def build_approximate(segment: Path, target: Path, *, threads: int = 0) -> Appro
         FileNotFoundError: The segment is not there.
         StoreError: The segment is damaged, or the disk is full.
     """
-    connection = connect()
+    # With bounded memory: every vector is read once, and none needs to stay.
+    connection = connect_writer(target.parent / "build" / "spill")
     temporary = target.with_name(target.name + ".tmp")
     try:
         attach(connection, segment, "s")
