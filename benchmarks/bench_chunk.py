@@ -20,8 +20,8 @@ from pathlib import Path
 
 from merganser.documents import DocumentText, read_document, scan_documents
 from merganser.errors import SkipDocument
-from merganser.grammars import GRAMMARS, parse
 from merganser.split import Chunk, ChunkingOptions, split_document
+from merganser.split.grammars import GRAMMARS, parse
 
 Read = list[tuple[str | None, DocumentText]]
 

@@ -35,9 +35,8 @@ import httpx
 from free_runner import MODEL, FreeEmbeddings, read_body, serve, served
 
 from merganser.documents import read_document, scan_documents
-from merganser.embed import Embedder
-from merganser.embed_pace import forget_paces
-from merganser.embed_service import EmbedService
+from merganser.embed import Embedder, EmbedService
+from merganser.embed.pace import forget_paces
 from merganser.errors import SkipDocument
 from merganser.model_runner import ModelRunner, ServedModel
 from merganser.resolve import ModelRef

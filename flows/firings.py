@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
-from merganser.doctor_deployments import Firings
+from merganser.doctor.deployments import Firings
 from merganser.flows.steward import MISSED
 from merganser.flows.tagged import PAGE, read_facts, read_tagged
 

@@ -17,7 +17,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from merganser.agent.kept_turns import prune_turns
-from merganser.embed_service import EmbedService
+from merganser.embed import EmbedService
 from merganser.explain import describe_work, work_of
 from merganser.index import (
     BuiltSnapshot,

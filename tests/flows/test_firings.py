@@ -11,8 +11,8 @@ import pytest
 from prefect.states import Cancelled, Completed, Pending, Scheduled
 
 from merganser.deployable import compare, define_deployments
-from merganser.doctor_deployments import judge_deployments
-from merganser.doctor_indexes import diagnose_index
+from merganser.doctor.deployments import judge_deployments
+from merganser.doctor.indexes import diagnose_index
 from merganser.flows.deploying import apply_changes, read_deployed
 from merganser.flows.firings import read_firings
 from merganser.flows.steward import MISSED
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import SyncPrefectClient
 
-    from merganser.doctor import Check
+    from merganser.doctor.servers import Check
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -14,8 +14,8 @@ from merganser.cli.common import exit_cleanly, json_option, print_json, reach_op
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from merganser.doctor import Check, ServerReport
-    from merganser.doctor_indexes import IndexDiagnosis
+    from merganser.doctor.indexes import IndexDiagnosis
+    from merganser.doctor.servers import Check, ServerReport
     from merganser.load import Config
 
 _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -34,8 +34,8 @@ def command(
 
     Exits with 1 when something would stop a run.
     """
-    from merganser.doctor import diagnose
-    from merganser.doctor_history import diagnose_history
+    from merganser.doctor.history import diagnose_history
+    from merganser.doctor.servers import diagnose
     from merganser.resolve import all_models
     from merganser.server import running_server
 
@@ -76,7 +76,7 @@ def command(
 
 
 def _look_at_indexes(config: Config) -> list[IndexDiagnosis]:
-    from merganser.doctor_indexes import diagnose_index
+    from merganser.doctor.indexes import diagnose_index
     from merganser.resolve import resolve_rag
 
     by_name = {i.name: i for rag in config.spec.rag for i in resolve_rag(config, rag).indexes}
@@ -87,7 +87,7 @@ def _look_at_deployments(
     config: Config, indexes: Sequence[IndexDiagnosis], models: Mapping[str, str]
 ) -> tuple[Check, ...]:
     """Ask the server that is there; none is started for it."""
-    from merganser.doctor_deployments import judge_deployments
+    from merganser.doctor.deployments import judge_deployments
     from merganser.server import connect_history, running_server
 
     if not os.environ.get("PREFECT_API_URL") and running_server() is None:

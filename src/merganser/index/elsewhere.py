@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from merganser.documents import Document
-    from merganser.embed_service import EmbedService
+    from merganser.embed import EmbedService
     from merganser.index.sharing import SharedRun
 
 

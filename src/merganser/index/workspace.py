@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from merganser.embed_service import EmbedService
+    from merganser.embed import EmbedService
     from merganser.index.model import SnapshotModel
     from merganser.index.surveys import Survey
     from merganser.resolve import IndexDefinition

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merganser.documents import read_document, scan_documents
+from merganser.documents.html_text import read_html
 from merganser.errors import SkipDocument
-from merganser.html_text import read_html
 from merganser.split import Chunk, ChunkingOptions, split_document
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser import documents
 from merganser.documents import Document, read_document, scan_documents
+from merganser.documents import scanning as documents
 from merganser.errors import SkipDocument
 from merganser.split import ChunkingOptions, split_document
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merganser.documents import Document, DocumentText, read_document
-from merganser.encoding import decode
+from merganser.documents.encoding import decode
+from merganser.documents.languages import language_of
 from merganser.errors import SkipDocument
-from merganser.languages import language_of
 
 if TYPE_CHECKING:
     from pathlib import Path

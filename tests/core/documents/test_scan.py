@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser import ignore
-from merganser.documents import scan_documents
+from merganser.documents import ignore, scan_documents
 
 if TYPE_CHECKING:
     from merganser.documents import Scan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from merganser.doctor_indexes import IndexDiagnosis, diagnose_index
+from merganser.doctor.indexes import IndexDiagnosis, diagnose_index
 
 if TYPE_CHECKING:
     from tests.core.index.conftest import Corpus

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from merganser.embed_service import EmbedService
+from merganser.embed import EmbedService
 from merganser.errors import StoreError
 from merganser.index import (
     begin_run,

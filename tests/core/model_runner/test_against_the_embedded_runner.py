@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from merganser.doctor import diagnose
+from merganser.doctor.servers import diagnose
 from merganser.embed import Embedder
 from merganser.errors import InputTooLongError, ModelNotFoundError
 from merganser.model_runner import ChatOptions, ModelRunner, prepare_model, resolve_address

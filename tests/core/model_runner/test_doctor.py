@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.doctor import Check, Diagnosis, diagnose
+from merganser.doctor.servers import Check, Diagnosis, diagnose
 from merganser.resolve import ModelRef, ModelUse
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merganser.embed import Embedder, pieces_needed, split_pieces
-from merganser.embed_pace import Pace
-from merganser.embed_prompts import Prompts, prompts_of
-from merganser.embed_queue import EmbedQueue
+from merganser.embed.embedder import Embedder, pieces_needed, split_pieces
+from merganser.embed.pace import Pace
+from merganser.embed.prompts import Prompts, prompts_of
+from merganser.embed.queue import EmbedQueue
 from merganser.errors import (
     InputTooLongError,
     ProtocolError,

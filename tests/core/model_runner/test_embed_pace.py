@@ -11,7 +11,7 @@ from itertools import product
 
 import pytest
 
-from merganser.embed_pace import MOST_REQUESTS, MOST_TOKENS, Pace, Setting
+from merganser.embed.pace import MOST_REQUESTS, MOST_TOKENS, Pace, Setting
 
 CHARACTERS_PER_TOKEN = 4
 

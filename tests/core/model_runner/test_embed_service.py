@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from merganser.embed import Embedder
-from merganser.embed_service import EmbedService
+from merganser.embed import Embedder, EmbedService
 from merganser.errors import ProtocolError
 from merganser.model_runner import ModelRunner, ServedModel
 from merganser.progress import Progress, Remark, listening

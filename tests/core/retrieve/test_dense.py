@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from merganser.definitions import EmbeddingDefinition, IndexDefinition, ModelRef
-from merganser.doctor_indexes import diagnose_index
+from merganser.doctor.indexes import diagnose_index
 from merganser.index import IndexReport, approximate, index_once
 from merganser.retrieve.dense import DenseIndex
 from merganser.split import ChunkingOptions

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from merganser.grammars import GRAMMARS, parse
 from merganser.split import Chunk, ChunkingOptions, split_document
+from merganser.split.grammars import GRAMMARS, parse
 
 
 def split(text: str, language: str, *, size: int, overlap: int = 0) -> list[Chunk]:

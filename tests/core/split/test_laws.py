@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from merganser.grammars import GRAMMARS
 from merganser.split import Chunk, ChunkingOptions, split_document
+from merganser.split.grammars import GRAMMARS
 
 LANGUAGES = [*GRAMMARS, "markdown", "yaml", None]
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from merganser import split as split_module
 from merganser.split import Chunk, ChunkingOptions, split_document
+from merganser.split import document as split_module
 
 PROSE = "The quick brown fox jumps over the lazy dog. Nobody minded.\n\n" * 20
 

@@ -1,8 +1,8 @@
 r"""Split a document into chunks.
 
-Owns options, chunks and the laws; where to cut is the business of ``merganser.split_code`` (a
-syntax tree), ``merganser.split_markdown`` and ``merganser.outline`` (headings), and
-``merganser.split_text`` (running text).
+Owns options, chunks and the laws; where to cut is the business of ``merganser.split.code`` (a
+syntax tree), ``merganser.split.markdown`` and ``merganser.split.outline`` (headings), and
+``merganser.split.text`` (running text).
 
 The laws, for every text whatsoever:
 
@@ -23,8 +23,8 @@ What an option does:
   sections that stand side by side share nothing, so they do not repeat each other's ends.
 - ``respect_word_boundaries``: a cut that would fall inside a word moves back to white space if the
   second half of the window has some, and an overlap begins at a word. No text is ever dropped.
-- ``code_aware``: cuts follow the syntax tree of the languages of ``merganser.grammars``; in other
-  text they follow blank lines and line ends, and an overlap begins at a line.
+- ``code_aware``: cuts follow the syntax tree of the languages of ``grammars``; in other text they
+  follow blank lines and line ends, and an overlap begins at a line.
 
 Markdown, HTML and PDF are split by their headings or pages whatever the options say: these are the
 text's own structure.
@@ -38,16 +38,16 @@ import re
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING
 
-from merganser.grammars import GRAMMARS, grammar_versions
-from merganser.outline import split_sections
-from merganser.split_code import split_code
-from merganser.split_markdown import split_markdown
-from merganser.split_text import Limits, Piece, absorb_blanks, cut_text, safe_cut
+from merganser.split.code import split_code
+from merganser.split.grammars import GRAMMARS, grammar_versions
+from merganser.split.markdown import split_markdown
+from merganser.split.outline import split_sections
+from merganser.split.text import Limits, Piece, absorb_blanks, cut_text, safe_cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from merganser.outline import Heading
+    from merganser.split.outline import Heading
 
 CHUNKER_VERSION = 2
 """Part of the fingerprint; goes up whenever the same text and options give other chunks."""

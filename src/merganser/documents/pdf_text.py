@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from merganser.errors import SkipDocument
-from merganser.outline import Heading
+from merganser.split.outline import Heading
 
 MISSING = "PDF files need an extra: pip install 'merganser[pdf]'"
 """Why PDF files are skipped where the extra is missing."""

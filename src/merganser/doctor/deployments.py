@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from merganser.definitions import IndexFlow
-from merganser.doctor import Check
+from merganser.doctor.servers import Check
 from merganser.resolve import resolve_flows, resolve_rag
 from merganser.words import show_age
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from merganser.deployable import Facts
-    from merganser.doctor_indexes import IndexDiagnosis
+    from merganser.doctor.indexes import IndexDiagnosis
     from merganser.load import Config
 
 

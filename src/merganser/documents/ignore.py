@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from merganser.gitignore import RuleFile, ignoring_rule, read_rules
+from merganser.documents.gitignore import RuleFile, ignoring_rule, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

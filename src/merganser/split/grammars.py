@@ -1,7 +1,7 @@
 """Name what each language calls its definitions, and parse, with grammars loaded when needed.
 
 One ``Grammar`` a language: the node types of its syntax tree that define something. All else about
-splitting is the same for every language and lives in ``merganser.split_code``.
+splitting is the same for every language and lives in ``merganser.split.code``.
 """
 
 from __future__ import annotations

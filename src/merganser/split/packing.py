@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
-from merganser.split_text import Piece
+from merganser.split.text import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from merganser.split_text import Limits
+    from merganser.split.text import Limits
 
     _Namer = Callable[[Iterable[str]], str]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from merganser.languages import PROSE
+from merganser.documents.languages import PROSE
 
 Unindexable = tuple[Literal["binary", "empty", "generated", "minified"], str]
 

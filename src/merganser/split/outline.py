@@ -2,8 +2,8 @@
 
 A section that fits stays whole with its subsections; small sections of one parent share a piece; a
 long one is cut at its subsections, then at paragraphs. The symbol is the path of headings, such as
-``Install > Linux``. ``merganser.split_markdown`` reads the headings out of the text;
-``merganser.html_text`` and ``merganser.pdf_text`` know them from the file's own structure.
+``Install > Linux``. ``merganser.split.markdown`` reads the headings out of the text; ``html_text``
+and ``pdf_text`` of ``merganser.documents`` know them from the file's own structure.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from merganser.packing import Unit, pack
-from merganser.split_text import Limits, Piece, cut_text
+from merganser.split.packing import Unit, pack
+from merganser.split.text import Limits, Piece, cut_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from merganser.packing import Group
+    from merganser.split.packing import Group
 
 _SEPARATOR = " > "
 

@@ -14,16 +14,16 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from merganser.grammars import GRAMMARS, Grammar, parse
-from merganser.packing import Unit, pack
-from merganser.split_text import Limits, Piece, cut_text
+from merganser.split.grammars import GRAMMARS, Grammar, parse
+from merganser.split.packing import Unit, pack
+from merganser.split.text import Limits, Piece, cut_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tree_sitter import Node
 
-    from merganser.packing import Group
+    from merganser.split.packing import Group
 
 # Levels that are looked into; deeper nesting is machine-made and is split like text. It also
 # bounds Python's recursion and the work for one line of ten thousand brackets.
@@ -94,7 +94,7 @@ def split_code(text: str, language: str, limits: Limits) -> list[Piece]:
 
     Args:
         text: The whole file.
-        language: A key of ``merganser.grammars.GRAMMARS``.
+        language: A key of ``merganser.split.grammars.GRAMMARS``.
         limits: Length of pieces; ``structure`` is taken as set.
     """
     return _CodeSplitter(text, GRAMMARS[language], limits).split(language)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from merganser.embed import Embedder
+    from merganser.embed.embedder import Embedder
 
 _END_SECONDS = 5.0
 

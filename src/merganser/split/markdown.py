@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from merganser.outline import Heading, split_sections
+from merganser.split.outline import Heading, split_sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from merganser.split_text import Limits, Piece
+    from merganser.split.text import Limits, Piece
 
 # Lines that can matter: fences, ATX headings, setext underlines, comment starts and ends.
 _MARK = re.compile(

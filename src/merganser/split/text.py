@@ -1,7 +1,7 @@
 """Cut running text at the best places that a limit allows.
 
 Owns where a cut may fall inside a stretch of text that no syntax tree or heading divides further.
-``merganser.split_code`` and ``merganser.split_markdown`` find the structure above it and call this
+``merganser.split.code`` and ``merganser.split.markdown`` find the structure above it and call this
 for what is still too long; ``merganser.split`` turns the pieces into chunks.
 
 The law of all splitters: the pieces tile the text, so joining them gives every character back.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from merganser.doctor import Check
+from merganser.doctor.servers import Check
 from merganser.errors import StoreError, StoreFormatError
 from merganser.store import IndexFolder, SnapshotInfo, list_runs, list_snapshots
 from merganser.store.approximate import approximate_path, read_approximate

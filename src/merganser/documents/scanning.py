@@ -5,8 +5,8 @@ run in which nothing changed costs one listing. ``read_document`` opens one file
 cannot be indexed. Whatever is left out is listed with its reason.
 
 Text files are kept as they are, to the last byte. Of HTML and PDF files the text is read out
-(``merganser.html_text``, ``merganser.pdf_text``), so their bytes cannot be had back; what stays is
-that line k of the text is line k of the HTML file or page k of the PDF file.
+(``html_text``, ``pdf_text``), so their bytes cannot be had back; what stays is that line k of the
+text is line k of the HTML file or page k of the PDF file.
 
 Whether a document changed is for ``merganser.index`` to find out, from size, time and inode first.
 """
@@ -20,20 +20,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from merganser.encoding import decode
+from merganser.documents.encoding import decode
+from merganser.documents.html_text import read_html
+from merganser.documents.ignore import VCS_FOLDERS, list_files
+from merganser.documents.languages import language_of
+from merganser.documents.pdf_text import MISSING, can_read_pdf, read_pdf
+from merganser.documents.unindexable import name_reason, text_reason
 from merganser.errors import SkipDocument
-from merganser.html_text import read_html
-from merganser.ignore import VCS_FOLDERS, list_files
-from merganser.languages import language_of
 from merganser.path_globs import GlobEntry, is_glob
-from merganser.pdf_text import MISSING, can_read_pdf, read_pdf
-from merganser.unindexable import name_reason, text_reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from merganser.ignore import Listed
-    from merganser.outline import Heading
+    from merganser.documents.ignore import Listed
+    from merganser.split.outline import Heading
 
 MAX_BYTES = 2 * 1024 * 1024
 """Larger files are data, logs or bundles; the largest hand-written source seen is below 1 MB."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from merganser.embed_pace import Pace
+    from merganser.embed.pace import Pace
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from merganser.doctor import Check
+from merganser.doctor.servers import Check
 from merganser.server import AUTH_VARIABLE, running_server
 from merganser.urls import without_credentials
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from merganser.embed_pace import Pace
-from merganser.embed_prompts import Prompts, prompts_of
-from merganser.embed_queue import EmbedQueue
+from merganser.embed.pace import Pace
+from merganser.embed.prompts import Prompts, prompts_of
+from merganser.embed.queue import EmbedQueue
 from merganser.errors import InputTooLongError, ProtocolError, RequestRejectedError
 from merganser.model_runner import NO_RETRY, with_retries
 
