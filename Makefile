@@ -62,6 +62,7 @@ format: $(VENV)/.dev-$(TREE) ## Format and mend what can be mended.
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+# MERGANSER_BENCH_TREE is a tree of code to index, MERGANSER_BENCH_PEER a Python with cocoindex.
 bench: $(VENV)/.dev-$(TREE) ## Print the benchmarks' figures and ratios.
 	for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 from free_runner import MODEL, FreeEmbeddings, read_body, serve, served
+from measuring import default_tree
 
 from merganser.documents import read_document, scan_documents
 from merganser.embed import Embedder, EmbedService
@@ -150,13 +151,6 @@ def main() -> None:
             print(row, flush=True)
     if "real" in chosen:
         print(measure(texts, "real"), flush=True)
-
-
-def default_tree() -> Path:
-    """Give the folder of the installed Prefect package."""
-    import prefect
-
-    return Path(prefect.__file__).parent
 
 
 def read_texts(tree: Path, most: int) -> list[str]:

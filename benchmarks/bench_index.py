@@ -84,7 +84,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="the median is printed")
     parser.add_argument("--real", action="store_true", help="embed for real: minutes a round")
     parser.add_argument("--engine", action="store_true", help="the engine alone, no command")
-    parser.add_argument("--peer", type=Path, help="a Python that has cocoindex, to run beside")
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        default=os.environ.get("MERGANSER_BENCH_PEER"),
+        help="a Python that has cocoindex, to run beside; default MERGANSER_BENCH_PEER",
+    )
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
