@@ -60,50 +60,48 @@ def embed_elsewhere(
         MerganserError: The first failure of a shard, or the shared folder cannot be reached.
         PlanError: No cluster answers, or it lost a shard for good.
     """
+    with _naming_failures(runner, index.name):
+        shared, shards = share(run)
+        upstream = [
+            cast("Any", TaskRunResult(id=_run_id(one))) for one in after
+        ]  # frozen, so hashable
+        inputs = {"run": set(upstream)}  # of an argument: both runners drop or refuse other names
+        with _open(runner, len(shards)) as cluster:
+            futures = [
+                cluster.submit(
+                    embed_shard_remotely,
+                    parameters={"run": shared, "shard": shard, "index": index, "model": model},
+                    dependencies=inputs,
+                )
+                for shard in shards
+            ]
+            failure: Exception | None = None
+            for future in futures:
+                try:
+                    receipt: ShardReceipt = future.result()
+                except Exception as error:  # noqa: BLE001 - the others are waited for, then it is raised
+                    failure = failure or error
+                else:
+                    receive(run, receipt)
+            if failure is not None:
+                raise failure
+            return [future.state for future in futures]
+
+
+@contextmanager
+def _naming_failures(runner: ShardRunner, name: str) -> Generator[None]:
+    """Tell in a sentence that a cluster failed; what is told already, or is a bug, goes through."""
     try:
-        return _embed(runner, run, index, model, after=after)
+        yield
     except MerganserError:
         raise
     except Exception as error:
         if not isinstance(error, OSError) and not _is_of_cluster(error):
             raise
         raise PlanError(
-            f"the shards of {index.name!r} cannot be embedded on {runner}: "
+            f"the shards of {name!r} cannot be embedded on {runner}: "
             f"{type(error).__name__}: {error}; what was embedded is kept"
         ) from error
-
-
-def _embed(
-    runner: ShardRunner,
-    run: IndexRun,
-    index: IndexDefinition,
-    model: ReadyModel | None,
-    *,
-    after: Iterable[PrefectFuture[Any] | State[Any]],
-) -> list[State[Any]]:
-    shared, shards = share(run)
-    upstream = [cast("Any", TaskRunResult(id=_run_id(one))) for one in after]  # frozen, so hashable
-    inputs = {"run": set(upstream)}  # of an argument: both runners drop or refuse other names
-    with _open(runner, len(shards)) as cluster:
-        futures = [
-            cluster.submit(
-                embed_shard_remotely,
-                parameters={"run": shared, "shard": shard, "index": index, "model": model},
-                dependencies=inputs,
-            )
-            for shard in shards
-        ]
-        failure: Exception | None = None
-        for future in futures:
-            try:
-                receipt: ShardReceipt = future.result()
-            except Exception as error:  # noqa: BLE001 - the others are waited for, then it is raised
-                failure = failure or error
-            else:
-                receive(run, receipt)
-        if failure is not None:
-            raise failure
-        return [future.state for future in futures]
 
 
 def _is_of_cluster(error: Exception) -> bool:

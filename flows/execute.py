@@ -184,7 +184,7 @@ class Execution:
 
     # An index run, the most frequent one, must not pay for importing agents.
     def _take_turn(self, agent: str) -> Answer:
-        from merganser.flows.ask import answer_question  # noqa: PLC0415
+        from merganser.flows.ask import answer_question  # noqa: PLC0415 - only runs of this kind pay for it
 
         assert self.question is not None, "an ask flow has a question"
         return answer_question(
@@ -199,14 +199,14 @@ class Execution:
 
     def _evaluating(self) -> EvaluationStages:
         if self._evaluation is None:
-            from merganser.flows.evaluate import EvaluationStages  # noqa: PLC0415
+            from merganser.flows.evaluate import EvaluationStages  # noqa: PLC0415 - only runs of this kind pay for it
 
             self._evaluation = EvaluationStages(self.config, self._models)
         return self._evaluation
 
     def _answer_questions(self, flow: BatchFlow) -> BatchReport:
-        from merganser.batch.journal import BatchFailedError  # noqa: PLC0415
-        from merganser.flows.batch import answer_batch  # noqa: PLC0415
+        from merganser.batch.journal import BatchFailedError  # noqa: PLC0415 - only runs of this kind pay for it
+        from merganser.flows.batch import answer_batch  # noqa: PLC0415 - only runs of this kind pay for it
 
         report = answer_batch(self.config, self._models, flow, self.selection)
         if report.failed_share > flow.max_failed:

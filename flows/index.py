@@ -89,7 +89,7 @@ class IndexStages:
         model = self._model.result() if self._model else None
         if runner is not None and self._run.shards:
             # A run that embeds here must not pay for importing this.
-            from merganser.flows.elsewhere import embed_elsewhere  # noqa: PLC0415
+            from merganser.flows.elsewhere import embed_elsewhere  # noqa: PLC0415 - only runs elsewhere pay for it
 
             self.last = [*embed_elsewhere(runner, self._run, self._index, model, after=self.last)]
         else:

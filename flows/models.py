@@ -103,7 +103,7 @@ class ModelStages:
         if future is None:
             return None
         # An index run never asks, and must not pay for importing retrieval.
-        from merganser.agent.retrievers import ModelPlace  # noqa: PLC0415
+        from merganser.agent.retrievers import ModelPlace  # noqa: PLC0415 - only who asks agents pays for it
 
         ready = future.result()
         return ModelPlace(ready.address, ready.served)

@@ -10,6 +10,7 @@ extensions::
 Prints the number of texts embedded as JSON.
 """
 
+# The peer is installed elsewhere, so its types are unknown here.
 # pyright: basic, reportMissingImports=false
 from __future__ import annotations
 

@@ -90,9 +90,9 @@ def start_telemetry() -> str:
 
 def _start(exporter: str) -> None:
     from opentelemetry import trace  # noqa: PLC0415 - nobody else pays for it
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - loaded with the SDK, which nobody else pays for
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - loaded with the SDK, which nobody else pays for
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - loaded with the SDK, which nobody else pays for
 
     named = "OTEL_SERVICE_NAME" in os.environ or "service.name=" in os.environ.get(
         "OTEL_RESOURCE_ATTRIBUTES", ""
@@ -105,11 +105,11 @@ def _start(exporter: str) -> None:
 
 def _exporter(name: str) -> SpanExporter:
     if name == "console":
-        from opentelemetry.sdk.trace.export import ConsoleSpanExporter  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import ConsoleSpanExporter  # noqa: PLC0415 - loaded with the SDK, which nobody else pays for
 
         # Standard output is for answers.
         return ConsoleSpanExporter(out=sys.stderr)
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - loaded with the SDK, which nobody else pays for
         OTLPSpanExporter,
     )
 
@@ -148,7 +148,7 @@ class _Recorded(Span):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        from opentelemetry import context, trace  # noqa: PLC0415
+        from opentelemetry import context, trace  # noqa: PLC0415 - loaded with the SDK, which nobody else pays for
 
         assert self._span is not None, "it was entered"
         if self._token is not None:

@@ -192,7 +192,7 @@ def scan_documents(
         max_bytes: Larger files are skipped; PDF files have a limit of their own.
     """
     # Path.resolve() would follow the links that users see in their paths.
-    absolute = Path(os.path.abspath(base))  # noqa: PTH100
+    absolute = Path(os.path.abspath(base))  # noqa: PTH100 - links stay as the user wrote them
     scanner = _Scanner(absolute, respect_vcs=respect_vcs, exclude=exclude, max_bytes=max_bytes)
     missing = tuple(entry for entry in docs if not scanner.add(entry))
     return scanner.result(missing)

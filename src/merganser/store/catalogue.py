@@ -190,14 +190,14 @@ def attach_catalogue(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[
 def read_files(cursor: duckdb.DuckDBPyConnection) -> tuple[FileRow, ...]:
     """Give the files of the attached catalogue, by path."""
     names = ", ".join(field.name for field in fields(FileRow))
-    rows = cursor.execute(f"SELECT {names} FROM g.files ORDER BY path").fetchall()  # noqa: S608
+    rows = cursor.execute(f"SELECT {names} FROM g.files ORDER BY path").fetchall()  # noqa: S608 - names of our own
     return tuple(FileRow(*row) for row in rows)
 
 
 def read_segments(cursor: duckdb.DuckDBPyConnection) -> tuple[SegmentRow, ...]:
     """Give the segments of the attached catalogue, by number."""
     names = ", ".join(field.name for field in fields(SegmentRow))
-    rows = cursor.execute(f"SELECT {names} FROM g.segments ORDER BY segment").fetchall()  # noqa: S608
+    rows = cursor.execute(f"SELECT {names} FROM g.segments ORDER BY segment").fetchall()  # noqa: S608 - names of our own
     return tuple(SegmentRow(*row) for row in rows)
 
 

@@ -315,7 +315,7 @@ class EmbeddingStore:
         attach(self._connection, segment.path, f"e{number}")
         columns = arrow.fetch_columns(
             self._connection.cursor(),
-            f"SELECT hash_high, hash_low FROM e{number}.chunks ORDER BY row",  # noqa: S608
+            f"SELECT hash_high, hash_low FROM e{number}.chunks ORDER BY row",  # noqa: S608 - a number of our own
         )
         self._attached.add(number)
         self.dimensions = segment.dimensions
@@ -342,7 +342,7 @@ class EmbeddingStore:
         cursor.register("wanted", arrow.make_table({"row": distinct}))
         found = arrow.fetch_vectors(
             cursor,
-            f"SELECT v FROM e{number}.vectors JOIN wanted USING (row) ORDER BY row",  # noqa: S608
+            f"SELECT v FROM e{number}.vectors JOIN wanted USING (row) ORDER BY row",  # noqa: S608 - a number of our own
             self.dimensions or 0,
         )
         cursor.unregister("wanted")

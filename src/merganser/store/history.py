@@ -109,7 +109,7 @@ def record_run(index: IndexFolder, run: RunRow, failures: Sequence[FailureRow] =
         connection.execute(_RUNS_TABLE).fetchall()
         marks = ", ".join("?" for _ in fields(RunRow))
         connection.execute(
-            f"INSERT INTO h.runs VALUES ({marks})",  # noqa: S608
+            f"INSERT INTO h.runs VALUES ({marks})",  # noqa: S608 - names and numbers of our own
             [without_zone(value) for value in astuple(run)],
         ).fetchall()
         if failures:
@@ -137,7 +137,7 @@ def list_runs(index: IndexFolder, *, limit: int = 100) -> tuple[RunRow, ...]:
         attach_history(connection, index, "runs")
         names = [field.name for field in fields(RunRow)]
         rows = connection.execute(
-            f"SELECT {', '.join(names)} FROM h.runs ORDER BY started DESC, run_id LIMIT {limit:d}"  # noqa: S608
+            f"SELECT {', '.join(names)} FROM h.runs ORDER BY started DESC, run_id LIMIT {limit:d}"  # noqa: S608 - names and numbers of our own
         ).fetchall()
         found.extend(RunRow(**dict(zip(names, map(with_zone, row), strict=True))) for row in rows)
 

@@ -187,7 +187,7 @@ class Snapshot:
         for segment in {key >> KEY_SHIFT for key in keys} & self.paths.keys():
             listed = ",".join(str(key & _ROW) for key in keys if key >> KEY_SHIFT == segment)
             for key, path, language, ord_, start, end, high, low, mtime_ns, size in self._rows(
-                f"SELECT {_key(segment, 'c.row')}, f.path, f.language, c.ord, c.start_line, "  # noqa: S608
+                f"SELECT {_key(segment, 'c.row')}, f.path, f.language, c.ord, c.start_line, "  # noqa: S608 - names and numbers of our own
                 f"c.end_line, c.hash_high, c.hash_low, f.mtime_ns, f.size_bytes "
                 f"FROM s{segment}.chunks c JOIN g.files f ON f.segment = {segment} "
                 f"AND f.file_id = c.file_id WHERE c.row IN ({listed})"
@@ -248,7 +248,7 @@ class Snapshot:
         score = _SCORES[similarity].format(query)
         live = live_rows(cursor, self.segments, where)
         parts = [
-            f"SELECT {_key(number)} AS key, {score} AS score FROM s{number}.vectors "  # noqa: S608
+            f"SELECT {_key(number)} AS key, {score} AS score FROM s{number}.vectors "  # noqa: S608 - names and numbers of our own
             f"{condition}"
             for number, condition in live
             if number not in but
@@ -293,7 +293,7 @@ class Snapshot:
                 # The terms first: with their numbers as constants the scan of the postings,
                 # which are sorted by term, skips all row groups that hold none of them.
                 matches = cursor.execute(
-                    f"SELECT t.term_id, a.term_index FROM s{number}.terms t "  # noqa: S608
+                    f"SELECT t.term_id, a.term_index FROM s{number}.terms t "  # noqa: S608 - names and numbers of our own
                     "JOIN asked a ON t.term = a.term"
                 ).fetchall()
                 if matches:
@@ -370,7 +370,7 @@ class Snapshot:
         listed = ",".join(str(term_id) for term_id in matches)
         found = arrow.fetch_columns(
             cursor,
-            f"SELECT p.term_id, p.row AS key, p.tf, c.doc_len FROM s{number}.postings p JOIN "  # noqa: S608
+            f"SELECT p.term_id, p.row AS key, p.tf, c.doc_len FROM s{number}.postings p JOIN "  # noqa: S608 - names and numbers of our own
             f"(SELECT row, doc_len FROM s{number}.chunks {condition}) c USING (row) "
             f"WHERE p.term_id IN ({listed})",
         )
@@ -386,7 +386,7 @@ class Snapshot:
     ) -> NDArray[np.int64]:
         keys = [np.zeros(0, dtype=np.int64)]
         for number, condition in live:
-            query = f"SELECT row FROM s{number}.chunks {condition} ORDER BY row"  # noqa: S608
+            query = f"SELECT row FROM s{number}.chunks {condition} ORDER BY row"  # noqa: S608 - names and numbers of our own
             rows = arrow.fetch_columns(cursor, query)["row"]
             keys.append(rows.astype(np.int64) | np.int64(number << KEY_SHIFT))
         return np.concatenate(keys)

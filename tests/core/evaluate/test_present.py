@@ -133,7 +133,7 @@ def row(passed: bool, day: int, **values: float) -> EvaluationRow:  # noqa: FBT0
 
 
 def test_the_chart_has_a_point_for_each_evaluation_and_is_sound_xml():
-    rows = [row(True, 1, recall=0.5), row(False, 2, recall=0.75, mrr=0.1), row(True, 3, recall=1.0, mrr=1.0)]  # fmt: skip # noqa: E501
+    rows = [row(True, 1, recall=0.5), row(False, 2, recall=0.75, mrr=0.1), row(True, 3, recall=1.0, mrr=1.0)]  # fmt: skip # noqa: E501 - a table
 
     drawing = draw_trend(rows)
 

@@ -196,7 +196,7 @@ def _arm(points: Points) -> None:
     _before(points, np, "savez")
     real_connect = schema.connect
     for module in (schema, segments, embeddings, workspaces):
-        setattr(module, "connect", lambda: Connection(real_connect(), points))  # noqa: B010
+        setattr(module, "connect", lambda: Connection(real_connect(), points))  # noqa: B010 - the type checker refuses the plain assignment
     sys.addaudithook(points.audit)
 
 

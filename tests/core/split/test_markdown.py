@@ -34,7 +34,7 @@ Call it from a terminal, and read what it prints there.
 
 
 @pytest.mark.parametrize("code_aware", [False, True])
-def test_sections_are_chunks_named_by_the_path_of_headings(code_aware: bool):  # noqa: FBT001
+def test_sections_are_chunks_named_by_the_path_of_headings(code_aware: bool):  # noqa: FBT001 - pytest passes it by name
     chunks = split(MANUAL, size=90, code_aware=code_aware)
 
     assert [(c.symbol, c.kind, c.start_line, c.end_line) for c in chunks] == [

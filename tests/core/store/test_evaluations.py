@@ -103,7 +103,7 @@ def test_queries_and_values_can_be_read_with_sql(tmp_path: Path):
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path):
     index = IndexFolder(tmp_path)
-    broken = replace(make_row(), metrics=(MetricRow("x", float("nan"), 0, 0, problem=None),))  # type: ignore[arg-type] # fmt: skip
+    broken = replace(make_row(), metrics=(MetricRow("x", float("nan"), 0, 0, problem=None),))  # type: ignore[arg-type] - what is broken # fmt: skip
     lone = replace(make_row(1), results=(replace(make_row().results[0], query="\ud800"),))
     record_evaluation(index, broken)
 
