@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import duckdb
 import numpy as np
 
 from merganser.documents import Skipped
 from merganser.errors import PlanError, StoreError
+from merganser.index.chunk_files import CHUNK_NUMBERS, join_chunks, read_chunks
 from merganser.index.merging import SegmentState, choose_merges
 from merganser.index.observed import Observed
 from merganser.index.shards import (
-    CHUNK_NUMBERS,
     FileOutcome,
     ShardResult,
     chunks_path,
@@ -23,7 +23,6 @@ from merganser.index.shards import (
 )
 from merganser.index.surveys import describe_empty
 from merganser.index.workspace import require_space
-from merganser.store import arrow
 from merganser.store.catalogue import (
     Catalogue,
     FileRow,
@@ -32,7 +31,6 @@ from merganser.store.catalogue import (
     write_catalogue,
 )
 from merganser.store.reader import Snapshot
-from merganser.store.schema import quote
 from merganser.store.segments import ChunkRows, SegmentWriter
 from merganser.store.snapshots import next_numbers, read_kept
 from merganser.store.tokens import TOKENISER_VERSION
@@ -51,8 +49,6 @@ MAX_FAILED_SHARE = 0.2
 
 _BATCH_ROWS = 16_384
 # Vocabulary and tables are prepared once a batch, texts and vectors of a batch are in memory.
-
-_Columns = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,29 +309,12 @@ class _Build:
         """Read the chunk files of some shards, numbering their good files from 0."""
         number_of = {outcome.path: i for i, outcome in enumerate(outcomes)}
         parts = [self._load_shard(result, number_of) for result in batch if result.chunks]
-        if not parts:
-            return _no_rows()
-        joined: _Columns = {
-            name: np.concatenate([part[name] for part in parts])
-            if isinstance(parts[0][name], np.ndarray)
-            else [value for part in parts for value in part[name]]
-            for name in parts[0]
-        }
-        return ChunkRows(
-            file=joined["file"],
-            numbers={name: joined[name] for name in CHUNK_NUMBERS},
-            symbols=joined["symbol"],
-            kinds=joined["kind"],
-            hashes=np.stack([joined["hash_high"], joined["hash_low"]], axis=1),
-            texts=joined["text"],
-        )
+        return join_chunks(parts) if parts else _no_rows()
 
-    def _load_shard(self, result: ShardResult, number_of: dict[str, int]) -> _Columns:
-        # One row group a file: rows come back in the order in which they were written.
-        path = quote(str(chunks_path(self.workspace, result.number)))
-        columns = arrow.read_table(self.workspace.cursor(), f"FROM read_parquet({path})")
+    def _load_shard(self, result: ShardResult, number_of: dict[str, int]) -> ChunkRows:
+        rows = read_chunks(chunks_path(self.workspace, result.number))
         numbers = np.array([number_of.get(o.path, -1) for o in result.files], dtype=np.int32)
-        return columns | {"file": numbers[columns["file"]]}
+        return replace(rows, file=numbers[rows.file])
 
     def _segment_path(self, number: int) -> Path:
         return self.workspace.path / self.workspace.index.segment(number).name

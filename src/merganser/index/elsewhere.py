@@ -13,6 +13,7 @@ import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,6 @@ from merganser.store.shared import SharedFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-
-    import duckdb
 
     from merganser.documents import Document
     from merganser.embed import EmbedService
@@ -80,7 +79,6 @@ class Desk:
         self._guard = threading.Lock()
         self._temporary = tempfile.TemporaryDirectory(prefix="merganser-")
         self.path = Path(self._temporary.name)
-        self._connection = connect_writer(self.path / "spill")
         self._store: EmbeddingStore | None = None
         self._service: EmbedService | None = None
         self._sent: list[str] = []
@@ -89,10 +87,6 @@ class Desk:
     def folder(self) -> Path:
         """Where it works, for messages."""
         return self.path
-
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Give a database in memory, for writing shard files."""
-        return self._connection.cursor()
 
     def embeddings(self) -> EmbeddingStore:
         """Give a store that knows which texts have vectors, and sends those that get some.
@@ -104,9 +98,9 @@ class Desk:
             if self._store is None:
                 known, canaries = read_known(self._run)
                 folder, fingerprint = IndexFolder(self.path), self._run.fingerprint
-                store = EmbeddingStore(
-                    folder, fingerprint, (), connection=self._connection, canaries=canaries
-                )
+                # It has no segments here, so it opens none.
+                connect = partial(connect_writer, self.path / "spill")
+                store = EmbeddingStore(folder, fingerprint, (), connect=connect, canaries=canaries)
                 store.assume(known)
                 store.on_commit = self._send
                 self._store = store
@@ -127,7 +121,6 @@ class Desk:
         """End the embedder and remove the folder."""
         if self._service is not None:
             self._service.close()
-        self._connection.close()
         self._temporary.cleanup()
 
     def _send(self, path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from merganser.errors import InputTooLongError, RequestRejectedError
 from merganser.index.model import check_vectors
+from merganser.store.embeddings import keys_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,8 +66,9 @@ async def embed_missing(
         ProtocolError: The model gave unusable vectors.
     """
     store = work.embeddings()
-    _, first = np.unique(shard.hashes, axis=0, return_index=True)
-    todo = np.sort(first)
+    # The last one written under a key stays, so backwards that is the text's first place.
+    first = {key: position for position, key in reversed([*enumerate(keys_of(shard.hashes))])}
+    todo = np.array(sorted(first.values()), dtype=np.intp)
     distinct = len(todo)
     errors: dict[int, str] = {}
     embedded = attempt = 0

@@ -55,7 +55,7 @@ def forecast(survey: Survey) -> Forecast:
     hashes = np.unique(hash_texts(texts), axis=0)
     segments = segments_of(index, survey.fingerprint)
     with connect_writer(index.build / "spill") as connection:
-        store = EmbeddingStore(index, survey.fingerprint, segments, connection=connection)
+        store = EmbeddingStore(index, survey.fingerprint, segments, connect=lambda: connection)
         missing = int((~store.has(hashes)).sum())
     return Forecast(len(texts), missing, _seconds(index, missing))
 

@@ -15,19 +15,18 @@ import numpy as np
 
 from merganser.documents import read_document
 from merganser.errors import SkipDocument, StoreError
+from merganser.index.chunk_files import CHUNK_NUMBERS, write_chunks
 from merganser.index.embedding import ShardTexts, embed_missing
 from merganser.split import split_document
-from merganser.store import arrow
 from merganser.store.embeddings import hash_texts
 from merganser.store.layout import replace_file
-from merganser.store.schema import quote
+from merganser.store.segments import ChunkRows
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from pathlib import Path
     from threading import Lock
 
-    import duckdb
     from numpy.typing import NDArray
 
     from merganser.documents import Document
@@ -142,10 +141,6 @@ class ShardWork(Protocol):
     @property
     def cutting(self) -> Lock:
         """Held by the one shard of the process that reads and cuts its files."""
-        ...
-
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Give a database in memory."""
         ...
 
     def embeddings(self) -> EmbeddingStore:
@@ -276,7 +271,7 @@ def fail_shard(workspace: Workspace, shard: Shard | int, error: str) -> ShardRes
 
 def chunks_path(work: ShardWork, number: int) -> Path:
     """File with the chunks of a shard; absent when it has none."""
-    return work.path / f"shard-{number:05d}.parquet"
+    return work.path / f"shard-{number:05d}.chunks"
 
 
 def result_path(work: ShardWork, number: int) -> Path:
@@ -360,25 +355,15 @@ def _write_chunks(work: ShardWork, number: int, read: _Read) -> None:
     chunks = [read.chunks[i] for i in np.flatnonzero(good).tolist()]
     if not chunks:
         return
-    table = arrow.make_table(
-        {
-            "file": read.owner[good],
-            "hash_high": read.hashes[good, 0],
-            "hash_low": read.hashes[good, 1],
-            **{
-                name: np.array([getattr(chunk, name) for chunk in chunks], dtype=np.int32)
-                for name in CHUNK_NUMBERS
-            },
-            "symbol": [chunk.symbol for chunk in chunks],
-            "kind": [chunk.kind for chunk in chunks],
-            "text": [chunk.text for chunk in chunks],
-        }
+    rows = ChunkRows(
+        file=read.owner[good],
+        numbers={
+            name: np.array([getattr(chunk, name) for chunk in chunks], dtype=np.int32)
+            for name in CHUNK_NUMBERS
+        },
+        symbols=[chunk.symbol for chunk in chunks],
+        kinds=[chunk.kind for chunk in chunks],
+        hashes=read.hashes[good],
+        texts=[chunk.text for chunk in chunks],
     )
-    cursor = work.cursor()
-    cursor.register("rows", table)
-    path = quote(str(chunks_path(work, number)))
-    cursor.execute(f"COPY rows TO {path} (FORMAT parquet, COMPRESSION uncompressed)").fetchall()
-    cursor.unregister("rows")
-
-
-CHUNK_NUMBERS = ("ord", "start_line", "end_line", "start_char", "end_char")
+    write_chunks(chunks_path(work, number), rows)

@@ -160,13 +160,8 @@ class Workspace:
         """Whether the run was neither published nor abandoned."""
         return not self._closed
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Give a database in memory, for reading and writing shard files."""
-        with self._guard:
-            return self._connect().cursor()
-
     def _connect(self) -> duckdb.DuckDBPyConnection:
-        """Give the run's database in memory; making one costs 20 ms of CPU."""
+        """Give the database in memory to which the run's older segments are attached."""
         if self._connection is None:
             self._connection = connect_writer(self.path / "spill")
         return self._connection
@@ -187,7 +182,7 @@ class Workspace:
                     self.index,
                     model.fingerprint,
                     segments_of(self.index, model.fingerprint),
-                    connection=self._connect(),
+                    connect=self._connect,
                     canaries=model.canaries,
                 )
                 if self.definition.shards is not None:

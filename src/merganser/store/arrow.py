@@ -85,23 +85,6 @@ def _only_column(cursor: DuckDBPyConnection, query: str) -> Any:
     return _arro3.Table.from_arrow(cursor.sql(query)).column(0)
 
 
-def read_table(cursor: DuckDBPyConnection, query: str) -> dict[str, Any]:
-    """Run a query of numbers and texts without nulls.
-
-    Returns:
-        By column name, a number array or a list of strings, in the order of the query.
-    """
-    table = _arro3.Table.from_arrow(cursor.sql(query))
-    columns: dict[str, Any] = {}
-    for name in table.column_names:
-        column = table.column(name)
-        if DataType.is_string(column.type):
-            columns[name] = column.to_pylist()
-        else:
-            columns[name] = np.asarray(column)
-    return columns
-
-
 def fetch_batches(cursor: DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
     """Run a query and give its columns as Arrow arrays, which stay as compact as they came.
 

@@ -59,6 +59,12 @@ def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64).reshape(-1, 2)
 
 
+def keys_of(hashes: NDArray[np.uint64]) -> list[bytes]:
+    """Give each text's 16 bytes, for dicts: (n, 2) uint64 in, n keys out."""
+    keys: list[bytes] = np.ascontiguousarray(hashes).view("V16").reshape(-1).tolist()
+    return keys
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Block:
     """Where texts' vectors are, sorted by the low half of the hash."""
@@ -124,7 +130,7 @@ class EmbeddingStore:
         fingerprint: str,
         segments: Iterable[SegmentSource],
         *,
-        connection: duckdb.DuckDBPyConnection,
+        connect: Callable[[], duckdb.DuckDBPyConnection],
         canaries: Canaries | None = None,
     ) -> None:
         """Look at what is there.
@@ -133,7 +139,8 @@ class EmbeddingStore:
             folder: The index.
             fingerprint: Of the model.
             segments: The segments of the kept snapshots that this model embedded.
-            connection: From ``connect_writer``; the segments are attached to it while it is open.
+            connect: Gives the one database to which the segments are attached, at each call;
+                not called where there are none, as making one costs 20 ms of CPU.
             canaries: Of the model, for who commits.
         """
         self.dimensions: int | None = None
@@ -146,7 +153,7 @@ class EmbeddingStore:
         self._recent: list[_Block] = []
         self.on_commit: Callable[[Path], None] | None = None
         self._main = _Block.make(_NO_HASHES, _NO_ROWS, _NO_ROWS)
-        self._connection = connection
+        self._connect = connect
         self._attached: set[int] = set()
         for segment in segments:
             self._add_segment(segment)
@@ -167,8 +174,9 @@ class EmbeddingStore:
         own = Future[None]()
         with self._lock:
             source, _ = self._locate(hashes)
-            for position in np.flatnonzero(source < 0).tolist():
-                claim = self._claims.setdefault(hashes[position].tobytes(), own)
+            missing = np.flatnonzero(source < 0)
+            for position, key in zip(missing.tolist(), keys_of(hashes[missing]), strict=True):
+                claim = self._claims.setdefault(key, own)
                 if claim is own:
                     mine.append(position)
                 else:
@@ -181,7 +189,7 @@ class EmbeddingStore:
     def release(self, hashes: NDArray[np.uint64]) -> None:
         """Give up the claims on the texts of one reservation, committed or not."""
         with self._lock:
-            claims = {self._claims.pop(row.tobytes(), None) for row in hashes}
+            claims = {self._claims.pop(key, None) for key in keys_of(hashes)}
         for claim in claims:
             if claim is not None and not claim.done():
                 claim.set_result(None)
@@ -312,9 +320,10 @@ class EmbeddingStore:
 
     def _add_segment(self, segment: SegmentSource) -> None:
         number = len(self._sources)
-        attach(self._connection, segment.path, f"e{number}")
+        connection = self._connect()
+        attach(connection, segment.path, f"e{number}")
         columns = arrow.fetch_columns(
-            self._connection.cursor(),
+            connection.cursor(),
             f"SELECT hash_high, hash_low FROM e{number}.chunks ORDER BY row",  # noqa: S608 - a number of our own
         )
         self._attached.add(number)
@@ -338,7 +347,7 @@ class EmbeddingStore:
             with np.load(self._sources[number]) as file:
                 return file["vectors"][rows]
         distinct, position = np.unique(rows, return_inverse=True)
-        cursor = self._connection.cursor()
+        cursor = self._connect().cursor()
         cursor.register("wanted", arrow.make_table({"row": distinct}))
         found = arrow.fetch_vectors(
             cursor,

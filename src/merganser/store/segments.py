@@ -21,7 +21,7 @@ from merganser.store.schema import (
     connect_writer,
     finish,
 )
-from merganser.store.tokens import count_terms
+from merganser.store.tokens import TermCounter, TermNumbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,15 +77,6 @@ class Placed:
     term_count: int
 
 
-class _TermIds(dict[str, int]):
-    """Number terms in the order in which they are first looked up."""
-
-    def __missing__(self, term: str) -> int:
-        number = len(self)
-        self[term] = number
-        return number
-
-
 class SegmentWriter:
     """Fill a new segment, batch by batch, with bounded memory.
 
@@ -98,7 +89,8 @@ class SegmentWriter:
         self.row_count = 0
         self._dimensions = dimensions
         self._file_count = 0
-        self._terms = _TermIds()
+        self._terms = TermNumbers()
+        self._counter = TermCounter(self._terms)
         self._packed: list[NDArray[np.uint64]] = []
         self._sources = 0
         self._uncommitted = 0
@@ -226,7 +218,7 @@ class SegmentWriter:
 
     def _count_terms(self, paths: Sequence[str], rows: ChunkRows) -> NDArray[np.int32]:
         """Add the chunks' postings and give their lengths in terms."""
-        counts = count_terms(
+        counts = self._counter.count(
             [
                 f"{paths[file]}\n{symbol}\n{text}"
                 for file, symbol, text in zip(
@@ -234,12 +226,7 @@ class SegmentWriter:
                 )
             ]
         )
-        self._pack(
-            counts.vocabulary,
-            counts.term_id,
-            counts.chunk_row + np.int64(self.row_count),
-            counts.tf,
-        )
+        self._pack(counts.term_id, counts.chunk_row + np.int64(self.row_count), counts.tf)
         return counts.doc_len
 
     def _copy_postings(
@@ -272,26 +259,16 @@ class SegmentWriter:
             rows = new_row[part["row"]]
             live = rows >= 0
             used, term = np.unique(part["term_id"][live].astype(np.int64), return_inverse=True)
-            numbers: list[int] = used.tolist()
-            self._pack(
-                [vocabulary[number] for number in numbers], term, rows[live], part["tf"][live]
-            )
+            numbers = [self._terms[vocabulary[number]] for number in used.tolist()]
+            terms = np.array(numbers, dtype=np.int64)[term]
+            self._pack(terms, rows[live], part["tf"][live])
 
-    def _pack(
-        self,
-        vocabulary: Sequence[str],
-        term: NDArray[Any],
-        row: NDArray[np.int64],
-        tf: NDArray[np.uint8],
-    ) -> None:
-        ids = np.fromiter(
-            map(self._terms.__getitem__, vocabulary), dtype=np.uint64, count=len(vocabulary)
-        )
+    def _pack(self, term: NDArray[np.int64], row: NDArray[np.int64], tf: NDArray[np.uint8]) -> None:
         if len(self._terms) > _MAX_TERMS:
             raise OverflowError(f"a segment holds at most {_MAX_TERMS} terms")
         if len(term):
             self._packed.append(
-                (ids[term] << _TERM_SHIFT)
+                (term.astype(np.uint64) << _TERM_SHIFT)
                 | (row.astype(np.uint64) << _ROW_SHIFT)
                 | tf.astype(np.uint64)
             )

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
 
 class _ThreadStemmer(threading.local):
@@ -23,17 +23,16 @@ class _ThreadStemmer(threading.local):
         # Only distinct words are asked for, so a cache would cost more than it saves.
         library: Any = import_module("Stemmer")  # an extension in C, without types
         stemmer = library.Stemmer("english", maxCacheSize=0)
-        self.stem: Callable[[list[str]], list[str]] = stemmer.stemWords
+        self.stem: Callable[[str], str] = stemmer.stemWord
 
 
 _LOCAL = _ThreadStemmer()
 
 
-def stem_words(words: Sequence[str]) -> Mapping[str, str]:
-    """Give each word's stem; words with other characters than ASCII letters are their own.
+def stem_word(word: str) -> str:
+    """Give a word's stem; a word with other characters than ASCII letters is its own.
 
     Args:
-        words: In lower case.
+        word: In lower case.
     """
-    plain = [word for word in words if word.isascii() and word.isalpha()]
-    return dict(zip(words, words, strict=True)) | dict(zip(plain, _LOCAL.stem(plain), strict=True))
+    return _LOCAL.stem(word) if word.isascii() and word.isalpha() else word

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from merganser.store.tokens import (
     MAX_TERM_CHARACTERS,
+    TermCounter,
     TermCounts,
-    count_terms,
+    TermNumbers,
     expand_word,
     query_terms,
 )
@@ -26,11 +27,25 @@ TEXTS = st.lists(
 )
 
 
-def as_counters(counts: TermCounts) -> list[dict[str, int]]:
-    rows: list[dict[str, int]] = [{} for _ in counts.doc_len]
+def count(texts: list[str]) -> TermCounts:
+    return TermCounter(TermNumbers()).count(texts)
+
+
+def as_counters(
+    texts: list[str], counter: TermCounter, numbers: TermNumbers
+) -> list[dict[str, int]]:
+    counts = counter.count(texts)
+    terms = list(numbers)
+    rows: list[dict[str, int]] = [{} for _ in texts]
     for row, term, tf in zip(counts.chunk_row, counts.term_id, counts.tf, strict=True):
-        rows[int(row)][counts.vocabulary[int(term)]] = int(tf)
+        assert terms[int(term)] not in rows[int(row)]
+        rows[int(row)][terms[int(term)]] = int(tf)
     return rows
+
+
+def counters(texts: list[str]) -> list[dict[str, int]]:
+    numbers = TermNumbers()
+    return as_counters(texts, TermCounter(numbers), numbers)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +103,7 @@ def test_texts_and_queries_are_stemmed_alike_in_every_thread():
         found = list(pool.map(query_terms, [words] * 200))
 
     assert [query_terms(words)] * 200 == found
-    assert set(count_terms([words]).vocabulary) == set(found[0])
+    assert set(counters([words])[0]) == set(found[0])
 
 
 def test_query_without_words_has_no_terms():
@@ -108,28 +123,27 @@ def test_long_text_without_spaces_is_indexed_to_its_end():
 
 
 def test_frequencies_and_lengths_of_known_texts():
-    counts = count_terms(["run the run", "", "the task_run"])
+    texts = ["run the run", "", "the task_run"]
 
-    assert (as_counters(counts)) == [
+    assert counters(texts) == [
         {"run": 2, "the": 1},
         {},
         {"the": 1, "task_run": 1, "task": 1, "run": 1},
     ]
-    assert counts.doc_len.tolist() == [3, 0, 4]
-    assert counts.vocabulary == ["run", "task", "task_run", "the"]
+    assert count(texts).doc_len.tolist() == [3, 0, 4]
 
 
 def test_frequency_saturates_at_255_but_length_does_not():
-    counts = count_terms(["x " * 1000])
+    counts = count(["x " * 1000])
 
     assert (counts.tf.tolist(), counts.doc_len.tolist()) == ([255], [1000])
 
 
 def test_no_texts_give_empty_arrays_of_the_right_types():
-    counts = count_terms([])
+    counts = count([])
 
-    assert (len(counts.tf), len(counts.doc_len), counts.vocabulary) == (0, 0, [])
-    assert (np.int32, np.int32, np.uint8, np.int32) == (
+    assert (len(counts.tf), len(counts.doc_len)) == (0, 0)
+    assert (np.int64, np.int64, np.uint8, np.int32) == (
         counts.chunk_row.dtype,
         counts.term_id.dtype,
         counts.tf.dtype,
@@ -141,22 +155,41 @@ def test_no_texts_give_empty_arrays_of_the_right_types():
 @given(TEXTS)
 def test_counts_equal_the_terms_of_each_text_alone(texts: list[str]):
     # query_terms uses the same word finder, so every text is compared with a plain loop over it.
-    counts = count_terms(texts)
+    alone = [counters([text])[0] for text in texts]
 
-    alone = [as_counters(count_terms([text]))[0] for text in texts]
-    assert alone == as_counters(counts)
+    assert alone == counters(texts)
     assert [set(query_terms(text)) for text in texts] == [set(row) for row in alone]
-    assert [sum(row.values()) for row in alone] == counts.doc_len.tolist()
+    assert [sum(row.values()) for row in alone] == count(texts).doc_len.tolist()
+
+
+@settings(deadline=None)
+@given(TEXTS, TEXTS)
+def test_a_counter_keeps_its_numbers_from_batch_to_batch(first: list[str], second: list[str]):
+    numbers = TermNumbers()
+    counter = TermCounter(numbers)
+    counter.count(first)
+    before = dict(numbers)
+
+    assert counters(second) == as_counters(second, counter, numbers)
+    assert before == {term: numbers[term] for term in before}
+
+
+def test_a_counter_that_forgot_its_words_counts_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("merganser.store.tokens._MOST_WORDS", 2)
+    numbers = TermNumbers()
+    counter = TermCounter(numbers)
+    texts = ["run the getUserName", "user names, the café", "runs getUserName"]
+
+    assert counters(texts) == [as_counters([text], counter, numbers)[0] for text in texts]
 
 
 @settings(deadline=None)
 @given(TEXTS)
 def test_postings_are_sorted_by_term_then_row_without_repetition(texts: list[str]):
-    counts = count_terms(texts)
+    counts = count(texts)
 
     pairs = list(zip(counts.term_id.tolist(), counts.chunk_row.tolist(), strict=True))
     assert sorted(set(pairs)) == pairs
-    assert sorted(set(counts.vocabulary)) == counts.vocabulary
 
 
 @settings(deadline=None)
@@ -164,4 +197,4 @@ def test_postings_are_sorted_by_term_then_row_without_repetition(texts: list[str
 def test_term_frequency_is_what_a_counter_says(words: list[str]):
     expected = Counter(term for word in words for term in expand_word(word))
 
-    assert [dict(expected)] == as_counters(count_terms([" ".join(words)]))
+    assert [dict(expected)] == counters([" ".join(words)])
