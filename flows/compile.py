@@ -22,6 +22,7 @@ from merganser.explain import describe_plan
 from merganser.flows.execute import Execution, Outcome, Question
 from merganser.flows.lifecycle import registered_run
 from merganser.flows.models import ModelPolicy
+from merganser.flows.portions import DEFAULT_WORKERS
 from merganser.model_runner import PullPolicy  # noqa: TC001 - Prefect reads the annotation
 from merganser.plan import build_plan
 from merganser.resolve import AskFlow, BatchFlow, EvaluateFlow, IndexFlow, batch_places
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
     from merganser.resolve import FlowDefinition
 
 MODULE = "merganser.flows.pipelines"
-
-DEFAULT_WORKERS = 4
-"""Shards at a time: their texts are embedded in order, so the later ones are there to be taken when
-the first is stored, and a server with many slots always has enough."""
 
 
 event_sink: ContextVar[EventSink | None] = ContextVar("event_sink", default=None)

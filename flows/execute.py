@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from merganser.batch.plan import Selection
 from merganser.flows.index import IndexStages
 from merganser.flows.models import ModelPolicy, ModelStages
+from merganser.flows.portions import DEFAULT_WORKERS
 from merganser.plan import (
     AnswerQuestions,
     BuildSnapshot,
@@ -115,6 +116,7 @@ class Execution:
     _evaluation: EvaluationStages | None = field(init=False, default=None)
     _gates: list[PrefectFuture[Any]] = field(init=False, default_factory=list["PrefectFuture[Any]"])
     _flow: str = field(init=False, default="")
+    _workers: int = field(init=False, default=DEFAULT_WORKERS)
 
     def __post_init__(self) -> None:
         self._models = ModelStages(self.policy)
@@ -126,10 +128,12 @@ class Execution:
             MerganserError: The first thing that went wrong; what was finished is kept.
         """
         self._flow = plan.flow.name
-        if isinstance(plan.flow, IndexFlow) and plan.flow.runner is not None:
-            from merganser.flows.elsewhere import require_runner  # noqa: PLC0415 - few need it
+        if isinstance(plan.flow, IndexFlow):
+            self._workers = plan.flow.concurrency or DEFAULT_WORKERS
+            if plan.flow.runner is not None:
+                from merganser.flows.elsewhere import require_runner  # noqa: PLC0415 - few need it
 
-            require_runner(plan.flow.runner)
+                require_runner(plan.flow.runner)
         try:
             for stage in plan.stages:
                 self._run_stage(stage)
@@ -180,7 +184,7 @@ class Execution:
     def _begin(self, index: IndexDefinition) -> IndexStages:
         embedding = index.embedding
         model = self._models.ready("embedding", embedding.model) if embedding else None
-        return IndexStages(index, model, full=self.full)
+        return IndexStages(index, model, full=self.full, workers=self._workers)
 
     # An index run, the most frequent one, must not pay for importing agents.
     def _take_turn(self, agent: str) -> Answer:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from queue import SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from merganser.agent.kept_turns import prune_turns
 from merganser.errors import StoreError
+from merganser.flows.portions import Portions
 from merganser.flows.submission import submit
 from merganser.index import IndexReport, drop_old_snapshots
 from merganser.tasks.indexing import (
+    EmbeddedShards,
     IndexRun,
     build,
     drop_run,
-    embed_one_shard,
+    embed_shards,
     publish_snapshot,
     show_report,
     survey_sources,
@@ -38,6 +41,7 @@ class IndexStages:
         index: The index.
         model: Its embedding model, ready; None for an index of words alone.
         full: Do everything anew; vectors of equal texts are still reused.
+        workers: How many tasks of the flow run at a time.
 
     Attributes:
         name: Of the index.
@@ -47,11 +51,17 @@ class IndexStages:
     """
 
     def __init__(
-        self, index: IndexDefinition, model: PrefectFuture[ReadyModel] | None, *, full: bool
+        self,
+        index: IndexDefinition,
+        model: PrefectFuture[ReadyModel] | None,
+        *,
+        full: bool,
+        workers: int,
     ) -> None:
         self._index = index
         self._model = model
         self._full = full
+        self._workers = workers
         self._run: IndexRun | None = None
         self._built: BuiltSnapshot | None = None
         self.name = index.name
@@ -98,15 +108,32 @@ class IndexStages:
             self.embed_seconds = monotonic() - began
 
     def _embed_here(self, run: IndexRun, model: ReadyModel | None) -> None:
-        shards = [
-            submit(embed_one_shard, run, n, self._index, model, after=self.last)
-            for n in range(run.shards)
-        ]
-        for shard in shards:
-            shard.wait()
-        for shard in shards:
-            shard.result()
-        self.last = [*shards] or self.last
+        """Start the next task when one is done, with as many shards as fit the time of a task."""
+        portions = Portions(run.shards, self._workers)
+        tasks: list[PrefectFuture[EmbeddedShards]] = []
+        done: SimpleQueue[PrefectFuture[EmbeddedShards]] = SimpleQueue()
+
+        def start_next() -> None:
+            if portion := portions.take():
+                task = submit(embed_shards, run, portion, self._index, model, after=self.last)
+                task.add_done_callback(done.put)
+                tasks.append(task)
+
+        for _ in range(self._workers):
+            start_next()
+        finished = 0
+        while finished < len(tasks):
+            # Prefect's types do not say that a failed task gives its error here.
+            embedded = cast(
+                "EmbeddedShards | BaseException", done.get().result(raise_on_failure=False)
+            )
+            finished += 1
+            if isinstance(embedded, EmbeddedShards):
+                portions.took(embedded.portion, embedded.seconds)
+            start_next()
+        for task in tasks:
+            task.result()
+        self.last = [*tasks] or self.last
 
     def build(self) -> None:
         """Write the new snapshot beside the served one."""

@@ -11,7 +11,8 @@ import gc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from merganser.embed import Embedder
+    from merganser.index import ShardResult
     from merganser.resolve import IndexDefinition
     from merganser.tasks.models import ReadyModel
 
@@ -65,14 +67,44 @@ class IndexRun:
     shards: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShardCount:
-    """What became of one shard, in numbers; the rest is in the run's workspace."""
+class Portion(NamedTuple):
+    """The shards of one task.
 
-    number: int
+    Attributes:
+        first: Number of the first shard.
+        last: Number of the last one.
+    """
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        """Name the shards for the UI."""
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+    @property
+    def numbers(self) -> range:
+        """The shards."""
+        return range(self.first, self.last + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedShards:
+    """What became of a portion, in numbers; the rest is in the run's workspace.
+
+    Attributes:
+        portion: The shards.
+        chunks: In all of them.
+        texts_embedded: Texts sent to the model.
+        texts_reused: Distinct texts whose vectors were there or came from another shard.
+        seconds: Wall time.
+    """
+
+    portion: Portion
     chunks: int
     texts_embedded: int
     texts_reused: int
+    seconds: float
 
 
 @task(**MODEL_TASK, task_run_name="survey {index.name}")
@@ -91,25 +123,27 @@ def survey_sources(
     return asyncio.run(_survey(index, model, full=full))
 
 
-@task(**MODEL_TASK, task_run_name="embed {number}")
-def embed_one_shard(
-    run: IndexRun, number: int, index: IndexDefinition, model: ReadyModel | None
-) -> ShardCount:
-    """Chunk and embed the files of one shard and commit its vectors.
+@task(**MODEL_TASK, task_run_name="embed {portion}")
+def embed_shards(
+    run: IndexRun, portion: Portion, index: IndexDefinition, model: ReadyModel | None
+) -> EmbeddedShards:
+    """Chunk and embed the files of some shards and commit the vectors of each.
 
     Raises:
         ModelRunnerError: The server failed for a reason that is not one file's.
         StoreError: The disk is full or the folder cannot be written.
     """
-    workspace = Workspace.open(run.folder, run.run_id)
-    embedder = None
-    if model is not None and index.embedding is not None:
-        service = workspace.service(lambda: embed_service(index, model))
-        embedder = service.telling(partial(workspace.progress.embedded, number))
-    done = asyncio.run(embed_shard(workspace, workspace.shards[number], embedder))
-    if number % _SHARDS_PER_COLLECTION == 0:
-        gc.collect()
-    return ShardCount(number, done.chunks, done.texts_embedded, done.texts_reused)
+    began = monotonic()
+    results = asyncio.run(
+        _embed_shards(Workspace.open(run.folder, run.run_id), portion, index, model)
+    )
+    return EmbeddedShards(
+        portion,
+        sum(result.chunks for result in results),
+        sum(result.texts_embedded for result in results),
+        sum(result.texts_reused for result in results),
+        monotonic() - began,
+    )
 
 
 @task(**LOCAL_TASK, task_run_name="build {name}")
@@ -230,6 +264,22 @@ async def _survey(
         return finish_unchanged(found)
     workspace = begin_run(found, model=recognised)
     return IndexRun(workspace.folder, workspace.run_id, len(workspace.shards))
+
+
+async def _embed_shards(
+    workspace: Workspace, portion: Portion, index: IndexDefinition, model: ReadyModel | None
+) -> list[ShardResult]:
+    service = None
+    if model is not None and index.embedding is not None:
+        service = workspace.service(lambda: embed_service(index, model))
+    results: list[ShardResult] = []
+    for number in portion.numbers:
+        told = partial(workspace.progress.embedded, number)
+        embedder = service.telling(told) if service else None
+        results.append(await embed_shard(workspace, workspace.shards[number], embedder))
+        if number % _SHARDS_PER_COLLECTION == 0:
+            gc.collect()
+    return results
 
 
 @asynccontextmanager
