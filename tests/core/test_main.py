@@ -28,6 +28,17 @@ def test_json_is_one_document_even_for_an_error(tmp_path: Path, capsys: pytest.C
     assert "there is no such file" in told.err
 
 
+@pytest.mark.parametrize("command", ["search", "run"])
+def test_what_is_no_text_is_refused_before_a_model_gets_it(
+    command: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "any.yaml", "caf\udcff retry"])
+
+    assert ended.value.code == 2
+    assert "is no UTF-8 text, at character 4" in capsys.readouterr().err
+
+
 def test_an_interrupt_inside_a_serializer_is_an_interrupt(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -138,6 +138,29 @@ def file_argument(function: Command) -> Command:
     return click.argument("file", type=click.Path(dir_okay=False))(function)
 
 
+class _Words(click.ParamType[str]):
+    """Text that a model can be given: a terminal hands on any bytes there are."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what is no Unicode text.
+
+        Raises:
+            click.BadParameter: The message shows where it is not.
+        """
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            shown = value.encode(errors="backslashreplace").decode()
+            self.fail(f"{shown!r} is no UTF-8 text, at character {error.start + 1}", param, ctx)
+        return value
+
+
+WORDS = _Words()
+"""Type of a command's argument that goes to a model."""
+
+
 def parse_pairs(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli.common import file_argument, json_option, print_json, reach_options, take_reach
+from merganser.cli.common import (
+    WORDS,
+    file_argument,
+    json_option,
+    print_json,
+    reach_options,
+    take_reach,
+)
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @file_argument
-@click.argument("question")
+@click.argument("question", type=WORDS)
 @click.option("-a", "--agent", help="Who answers [default: root, else the first].")
 @click.option(
     "--rag-mode",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merganser.cli.common import (
+    WORDS,
     exit_cleanly,
     file_argument,
     json_option,
@@ -27,7 +28,7 @@ _SNIPPET_LINES = 6
 
 @click.command()
 @file_argument
-@click.argument("query")
+@click.argument("query", type=WORDS)
 @click.option("--rag", "rags", multiple=True, help="Which rag; repeatable [default: all].")
 @click.option("--limit", type=click.IntRange(min=1), help="Most hits [default: the config's].")
 @click.option("--path", multiple=True, metavar="GLOB", help="Only files like this; repeatable.")

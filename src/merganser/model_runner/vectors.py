@@ -6,6 +6,7 @@ import binascii
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
+import pybase64
 
 from merganser.errors import ProtocolError
 from merganser.model_runner.wire import EmbeddingBatch, as_count, as_list, as_mapping
@@ -106,7 +107,7 @@ def _float_bytes(value: Any, url: str) -> bytes:
         if not isinstance(value, str):
             numbers = [float("nan") if number is None else number for number in as_list(value)]
             return np.asarray(numbers, dtype="<f4").tobytes()
-        vector = binascii.a2b_base64(value, strict_mode=True)
+        vector = pybase64.b64decode(value, validate=True)
     except (binascii.Error, ValueError, TypeError) as exc:
         raise ProtocolError(f"{url}: an embedding cannot be read: {exc}", url=url) from exc
     if len(vector) % 4:

@@ -35,8 +35,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.split.code import split_code
 from merganser.split.grammars import GRAMMARS, grammar_versions
@@ -103,8 +103,7 @@ class ChunkingOptions:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A stretch of one document, small enough to be embedded.
 
     Attributes:
@@ -196,8 +195,7 @@ def _without_blank_edges(chunks: Iterable[Chunk]) -> list[Chunk]:
         first_line = chunk.start_line + leading[0].count("\n")
         start = chunk.start_char + leading.end()
         kept.append(
-            replace(
-                chunk,
+            chunk._replace(
                 ord=len(kept),
                 text=text,
                 start_line=first_line,

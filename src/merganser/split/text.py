@@ -79,7 +79,7 @@ def absorb_blanks(text: str, pieces: list[Piece], limits: Limits) -> list[Piece]
     Where they do not, the cut moves so that the blank piece gets some visible characters of its
     neighbour; only white space that alone nearly fills a piece stays by itself.
     """
-    if not any(text[piece.start : piece.end].isspace() for piece in pieces):
+    if not any(_is_blank(text, piece) for piece in pieces):
         return pieces
     out: list[Piece] = []
     for piece in pieces:
@@ -91,7 +91,8 @@ def absorb_blanks(text: str, pieces: list[Piece], limits: Limits) -> list[Piece]
 
 
 def _is_blank(text: str, piece: Piece) -> bool:
-    return text[piece.start : piece.end].isspace()
+    # Most pieces are told by their first character, without a copy.
+    return text[piece.start].isspace() and text[piece.start : piece.end].isspace()
 
 
 def _join_or_shift(text: str, left: Piece, right: Piece, limits: Limits) -> list[Piece]:

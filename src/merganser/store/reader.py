@@ -6,8 +6,10 @@ business; here are raw rows, exact filters and the one scan that is best done in
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import duckdb
 import numpy as np
 
 from merganser.errors import NoSnapshotError, StoreError
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    import duckdb
     from numpy.typing import NDArray
+
+_CLOSE_SECONDS = 10.0
 
 Similarity = Literal["cosine_similarity", "dot_product", "euclidean"]
 
@@ -109,8 +112,22 @@ class Snapshot:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files."""
-        self._connection.close()
+        """Let go of the files.
+
+        Raises:
+            duckdb.Error: A query of another thread has not ended within some seconds.
+        """
+        # When a search fails or is given up, a thread of it may still be reading.
+        patience = time.monotonic() + _CLOSE_SECONDS
+        while True:
+            try:
+                self._connection.close()
+            except duckdb.Error:
+                if time.monotonic() > patience:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     @property
     def dimensions(self) -> int | None:

@@ -385,6 +385,20 @@ async def test_unreachable_reranker_is_named_in_the_result(rags: Rags):
     assert result.hits[0].path == "birds.md"
 
 
+async def test_closing_waits_for_what_a_given_up_search_still_reads(rags: Rags):
+    await rags.build(FILES)
+    retriever = rags.open(rags.rag(rags.strategy("bm25")))
+    cursor = retriever.snapshots["docs"].cursor()
+    slow = "SELECT sum(a.i * b.i) FROM range(40000) a(i), range(20000) b(i)"
+    reading = asyncio.create_task(asyncio.to_thread(lambda: cursor.execute(slow).fetchall()))
+    await asyncio.sleep(0.1)
+    assert not reading.done()
+
+    retriever.close()
+
+    assert len(await reading) == 1
+
+
 async def test_real_embeddings_find_by_meaning(rags: Rags, runner: EmbeddedRunner):
     rags.write(
         {
