@@ -97,7 +97,9 @@ def run_flow(
     if not quiet and history.ui_url:
         click.echo(f"{flow.name}: watch it at {history.ui_url}/runs", err=True)
     # Prefect's half a million objects last as long as the command: no collection looks at them.
+    # What is made from here on is mostly chunks, which are in no cycle.
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     run = compile_flow(config, flow)
     pull = "missing" if reach.pull == "ask" and not sys.stdin.isatty() else reach.pull
     event_sink.set(on_event)

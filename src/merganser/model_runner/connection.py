@@ -6,7 +6,7 @@ call waits as long as its kind may take.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -156,6 +156,9 @@ class Connection:
         Raises:
             ProtocolError: The answer is no JSON.
         """
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(response.content)
+        # What is not strict JSON: NaN, which the caller refuses with better words, or UTF-16.
         try:
             return response.json()
         except ValueError as exc:
