@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(600)
 
-FILES = 60
+INDEXES = 13  # of five task runs each
+SHARDS = 60
 
 
 def test_a_passing_fault_is_seen_as_a_retry(history: History, watched: Watched) -> None:
@@ -48,9 +49,30 @@ def test_an_ephemeral_run_keeps_every_task_run(
 ) -> None:
     """A server that dies with the command must have written all of it down before."""
     home = tmp_path_factory.mktemp("ephemeral")
+    rags = [f"words{number}" for number in range(INDEXES)]
+    config = ["flows: {all: {type: index}}", "rag:"]
+    for rag in rags:
+        (tmp_path / f"{rag}.txt").write_text(f"words of {rag}\n")
+        config.append(f"  {rag}: {{docs: [./{rag}.txt], strategies: [{{type: bm25}}]}}")
+    (tmp_path / "words.yaml").write_text("\n".join(config) + "\n")
+
+    done = merganser("index", "words.yaml", "--ephemeral", cwd=tmp_path, MERGANSER_HOME=str(home))
+
+    assert done.code == 0, done.err
+    rows = task_runs(home)
+    each = ("survey", "build", "publish", "report")
+    expected = [f"{what} {rag}" for rag in rags for what in each] + ["embed 0"] * INDEXES
+    assert sorted(expected) == sorted(name for name, _ in rows)
+    assert {state for _, state in rows} == {"COMPLETED"}
+
+
+def test_every_shard_is_in_one_task_and_fast_ones_share_a_task(
+    merganser: Callable[..., Ran], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    home = tmp_path_factory.mktemp("portions")
     (tmp_path / "src").mkdir()
-    for number in range(FILES):
-        # Each is more than half a shard, so each is a shard, a task run, of its own.
+    for number in range(SHARDS):
+        # Each is more than half a shard, so each is a shard of its own.
         (tmp_path / "src" / f"{number}.txt").write_text(f"words of file {number}\n" * 800)
     (tmp_path / "words.yaml").write_text(
         "rag: {words: {docs: [./src], strategies: "
@@ -60,13 +82,18 @@ def test_an_ephemeral_run_keeps_every_task_run(
     done = merganser("index", "words.yaml", "--ephemeral", cwd=tmp_path, MERGANSER_HOME=str(home))
 
     assert done.code == 0, done.err
+    rows = task_runs(home)
+    portions = [name.split()[1] for name, _ in rows if name.startswith("embed ")]
+    bounds = [(int(portion.split("-")[0]), int(portion.split("-")[-1])) for portion in portions]
+    taken = [number for first, last in bounds for number in range(first, last + 1)]
+    assert list(range(SHARDS)) == sorted(taken)
+    assert len(portions) <= SHARDS // 2
+    assert {state for _, state in rows} == {"COMPLETED"}
+
+
+def task_runs(home: Path) -> list[tuple[str, str]]:
+    """Give name and state of every task run in the history of an ephemeral server."""
     database = sqlite3.connect(home / "prefect" / "prefect.db")
-    rows = dict(database.execute("SELECT name, state_type FROM task_run").fetchall())
+    rows = database.execute("SELECT name, state_type FROM task_run").fetchall()
     database.close()
-    assert {f"embed {number}" for number in range(FILES)} | {
-        "survey words",
-        "build words",
-        "publish words",
-        "report words",
-    } == set(rows)
-    assert set(rows.values()) == {"COMPLETED"}
+    return rows
