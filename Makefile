@@ -64,7 +64,8 @@ format: $(VENV)/.dev-$(TREE) ## Format and mend what can be mended.
 
 # MERGANSER_BENCH_TREE is a tree of code to index, MERGANSER_BENCH_PEER a Python with cocoindex.
 bench: $(VENV)/.dev-$(TREE) ## Print the benchmarks' figures and ratios.
-	for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+	for bench in benchmarks/bench_*.py "benchmarks/bench_flow.py --chunks 50000 --free"; do \
+		echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 clean: ## Remove what was built.
 	rm -rf $(VENV) build dist .demo

@@ -16,18 +16,15 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from free_runner import free_runner
-from measuring import BYTES_PER_CHUNK, grow
+from measuring import BYTES_PER_CHUNK, grow, run_measured
 
 from merganser.embedded.background import ensure_runner
 from merganser.server import ensure_server
@@ -73,15 +70,6 @@ bare()
 """
 
 
-def measured(words: list[str], folder: Path) -> tuple[float, float]:
-    """Run a command; give its wall and CPU seconds."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run(words, cwd=folder, check=True, capture_output=True)
-    wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-    return wall, cpu
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -123,7 +111,8 @@ def main() -> None:
             for kind, words in kinds.items():
                 if kind in {"core", "flow"}:
                     shutil.rmtree(folder / ".merganser", ignore_errors=True)
-                seen[kind].append(measured(words, folder))
+                measured = run_measured(words, folder=folder)
+                seen[kind].append((measured.wall, measured.cpu))
         size = sum(file.stat().st_size for file in files)
     print(f"{len(files)} files, {size:,} bytes, median of {options.rounds}")
     medians = {

@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("tree", type=Path, nargs="?", default=default_tree())
     parser.add_argument("--glob", action="append", help="files to take; default *.py and *.md")
     parser.add_argument("--size", type=int, default=1000, help="characters in a chunk")
-    parser.add_argument("--rounds", type=int, default=3, help="the median is printed")
+    parser.add_argument("--rounds", type=int, default=5, help="the median is printed")
     parser.add_argument("--real", action="store_true", help="embed for real: minutes a round")
     parser.add_argument("--engine", action="store_true", help="the engine alone, no command")
     parser.add_argument(

@@ -49,10 +49,13 @@ def run_measured(
         SystemExit: It failed; what it said on stderr was shown.
     """
     began = time.monotonic()
+    variables = {**os.environ, **(environment or {})}
+    # Build machines set it; a user's Python compiles a module once and not at every start.
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     with subprocess.Popen(
         words,
         cwd=folder,
-        env={**os.environ, **(environment or {})},
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:

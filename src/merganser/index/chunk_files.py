@@ -1,14 +1,14 @@
 """Chunks of one shard on disk, between the task that cut them and the build that takes them in.
 
-Plain arrays one after the other, texts as one stretch of UTF-8 with the lengths before it: writing
-and reading cost next to nothing, where a table of a database costs 5 ms a file each way. Files of
-one run are only ever read by it, so the format has no version.
+Five arrays one after the other, the last one all strings as a stretch of UTF-8: writing and reading
+cost next to nothing, where a table of a database costs 5 ms a file each way. Files of one run are only
+ever read by it, so the format has no version.
 """
 
 from __future__ import annotations
 
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,10 +16,7 @@ from merganser.store.segments import ChunkRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from io import BufferedIOBase
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
 CHUNK_NUMBERS = ("ord", "start_line", "end_line", "start_char", "end_char")
 
@@ -30,12 +27,17 @@ def write_chunks(path: Path, rows: ChunkRows) -> None:
     Raises:
         OSError: The file cannot be written.
     """
+    columns = (rows.symbols, rows.kinds, rows.texts)
+    encoded = [string.encode() for column in columns for string in column]
     with path.open("wb") as file:
-        _save(file, rows.file, rows.hashes, *(rows.numbers[name] for name in CHUNK_NUMBERS))
-        for strings in (rows.symbols, rows.kinds, rows.texts):
-            encoded = [string.encode() for string in strings]
-            _save(file, np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
-            _save(file, np.frombuffer(b"".join(encoded), dtype=np.uint8))
+        for array in (
+            rows.file,
+            rows.hashes,
+            np.stack([rows.numbers[name] for name in CHUNK_NUMBERS]),
+            np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)),
+            np.frombuffer(b"".join(encoded), dtype=np.uint8),
+        ):
+            np.save(file, array, allow_pickle=False)
 
 
 def read_chunks(path: Path) -> ChunkRows:
@@ -46,10 +48,21 @@ def read_chunks(path: Path) -> ChunkRows:
         ValueError: It is not whole.
     """
     with path.open("rb") as file:
-        owner, hashes = _load(file), _load(file)
-        numbers = {name: _load(file) for name in CHUNK_NUMBERS}
-        symbols, kinds, texts = (_load_strings(file) for _ in range(3))
-    return ChunkRows(owner, numbers, symbols, kinds, hashes, texts)
+        owner, hashes, numbers, lengths, data = (
+            np.load(file, allow_pickle=False) for _ in range(5)
+        )
+    ends: list[int] = np.cumsum(lengths).tolist()
+    encoded = data.tobytes()
+    strings = [encoded[start:end].decode() for start, end in pairwise([0, *ends])]
+    count = len(owner)
+    return ChunkRows(
+        file=owner,
+        numbers=dict(zip(CHUNK_NUMBERS, numbers, strict=True)),
+        symbols=strings[:count],
+        kinds=strings[count : 2 * count],
+        hashes=hashes,
+        texts=strings[2 * count :],
+    )
 
 
 def join_chunks(parts: Sequence[ChunkRows]) -> ChunkRows:
@@ -64,18 +77,3 @@ def join_chunks(parts: Sequence[ChunkRows]) -> ChunkRows:
         hashes=np.concatenate([part.hashes for part in parts]),
         texts=[*chain.from_iterable(part.texts for part in parts)],
     )
-
-
-def _save(file: BufferedIOBase, *arrays: NDArray[Any]) -> None:
-    for array in arrays:
-        np.save(file, array, allow_pickle=False)
-
-
-def _load(file: BufferedIOBase) -> NDArray[Any]:
-    return np.load(file, allow_pickle=False)
-
-
-def _load_strings(file: BufferedIOBase) -> list[str]:
-    ends: list[int] = np.cumsum(_load(file)).tolist()
-    data = _load(file).tobytes()
-    return [data[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
