@@ -1,8 +1,8 @@
 """Chunks of one shard on disk, between the task that cut them and the build that takes them in.
 
 Five arrays one after the other, the last one all strings as a stretch of UTF-8: writing and reading
-cost next to nothing, where a table of a database costs 5 ms a file each way. Files of one run are only
-ever read by it, so the format has no version.
+cost next to nothing, where a table of a database costs 5 ms a file each way. Files of one run are
+only ever read by it, so the format has no version.
 """
 
 from __future__ import annotations
