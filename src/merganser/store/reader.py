@@ -117,7 +117,8 @@ class Snapshot:
         Raises:
             duckdb.Error: A query of another thread has not ended within some seconds.
         """
-        # When a search fails or is given up, a thread of it may still be reading.
+        # When a search fails or is given up, a thread of it may still be reading: DuckDB 1.5 cuts
+        # it off, 2.0 refuses to close meanwhile.
         patience = time.monotonic() + _CLOSE_SECONDS
         while True:
             try:
