@@ -7,6 +7,7 @@ only ever read by it, so the format has no version.
 
 from __future__ import annotations
 
+from io import BytesIO
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
@@ -29,15 +30,16 @@ def write_chunks(path: Path, rows: ChunkRows) -> None:
     """
     columns = (rows.symbols, rows.kinds, rows.texts)
     encoded = [string.encode() for column in columns for string in column]
-    with path.open("wb") as file:
-        for array in (
-            rows.file,
-            rows.hashes,
-            np.stack([rows.numbers[name] for name in CHUNK_NUMBERS]),
-            np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)),
-            np.frombuffer(b"".join(encoded), dtype=np.uint8),
-        ):
-            np.save(file, array, allow_pickle=False)
+    content = BytesIO()
+    for array in (
+        rows.file,
+        rows.hashes,
+        np.stack([rows.numbers[name] for name in CHUNK_NUMBERS]),
+        np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)),
+        np.frombuffer(b"".join(encoded), dtype=np.uint8),
+    ):
+        np.save(content, array, allow_pickle=False)
+    path.write_bytes(content.getbuffer())
 
 
 def read_chunks(path: Path) -> ChunkRows:
@@ -47,10 +49,8 @@ def read_chunks(path: Path) -> ChunkRows:
         OSError: The file cannot be read.
         ValueError: It is not whole.
     """
-    with path.open("rb") as file:
-        owner, hashes, numbers, lengths, data = (
-            np.load(file, allow_pickle=False) for _ in range(5)
-        )
+    content = BytesIO(path.read_bytes())
+    owner, hashes, numbers, lengths, data = (np.load(content, allow_pickle=False) for _ in range(5))
     ends: list[int] = np.cumsum(lengths).tolist()
     encoded = data.tobytes()
     strings = [encoded[start:end].decode() for start, end in pairwise([0, *ends])]

@@ -19,6 +19,7 @@ import time
 import zipfile
 from concurrent.futures import Future
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -30,7 +31,6 @@ from merganser.store.schema import attach
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from io import BytesIO
     from pathlib import Path
 
     import duckdb
@@ -416,11 +416,16 @@ def read_canaries(source: Path | BytesIO) -> tuple[str, Canaries] | None:
 
 
 def _save(path: Path, **arrays: Any) -> None:
-    """Write arrays so that they are there as a whole or not at all."""
+    """Write arrays so that they are there as a whole or not at all.
+
+    Put together in memory: every piece that is written by itself is a place where this thread waits
+    for the one that cuts the next shard.
+    """
+    content = BytesIO()
+    np.savez(content, **arrays)
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, **arrays)
-        file.flush()
+    with temporary.open("wb", buffering=0) as file:
+        file.write(content.getbuffer())
         os.fsync(file.fileno())
     temporary.replace(path)
 
