@@ -233,8 +233,8 @@ def run_child(root: Path, size: int, what: str) -> Measured:
 def index_alone(root: Path, size: int) -> None:
     """Index once without an orchestrator and print what it took."""
     from merganser.definitions import IndexDefinition  # noqa: PLC0415 - the parent needs none of it
-    from merganser.index import index_once  # noqa: PLC0415
-    from merganser.split import ChunkingOptions  # noqa: PLC0415
+    from merganser.index import index_once  # noqa: PLC0415 - the parent needs none of it
+    from merganser.split import ChunkingOptions  # noqa: PLC0415 - the parent needs none of it
 
     class FreeEmbedder:
         fingerprint = "f" * 64
@@ -295,7 +295,7 @@ def measure_sizes(folder: Path) -> dict[str, float]:
         in no snapshot; ``kept``, all there is.
     """
     from merganser.store import open_snapshot  # noqa: PLC0415 - the parent needs none of it
-    from merganser.store.filters import live_rows  # noqa: PLC0415
+    from merganser.store.filters import live_rows  # noqa: PLC0415 - the parent needs none of it
 
     def megabytes(paths: Iterable[Path]) -> float:
         return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
@@ -306,7 +306,7 @@ def measure_sizes(folder: Path) -> dict[str, float]:
             f"SELECT hash_high, hash_low, strlen(text) AS size FROM s{number}.chunks {condition}"  # noqa: S608 - our own names
             for number, condition in live_rows(cursor, snapshot.segments, None)
         )
-        query = f"SELECT count(*), sum(size) FROM (SELECT DISTINCT * FROM ({texts}))"  # noqa: S608
+        query = f"SELECT count(*), sum(size) FROM (SELECT DISTINCT * FROM ({texts}))"  # noqa: S608 - our own names
         [(count, size)] = cursor.execute(query).fetchall()
         segments = [folder / segment.file for segment in snapshot.segments]
         catalogue = folder / f"g{snapshot.generation:06d}.duckdb"

@@ -82,8 +82,8 @@ def prepare(folder: Path, size: int, tree: Path) -> None:
     """Make the index and, above the engine's threshold, its graph."""
     from synthetic_index import make_index, read_pieces  # noqa: PLC0415 - a child may need neither
 
-    from merganser.index.approximate import build_missing  # noqa: PLC0415
-    from merganser.store.layout import IndexFolder  # noqa: PLC0415
+    from merganser.index.approximate import build_missing  # noqa: PLC0415 - the parent needs none of it
+    from merganser.store.layout import IndexFolder  # noqa: PLC0415 - the parent needs none of it
 
     began = time.process_time()
     if not (folder / "index" / "CURRENT").exists():
@@ -115,7 +115,7 @@ class GivenVectors:
     """Gives the vectors of queries, which are drawn like those of the chunks."""
 
     def __init__(self, size: int) -> None:
-        from synthetic_index import FINGERPRINT, VectorSource  # noqa: PLC0415
+        from synthetic_index import FINGERPRINT, VectorSource  # noqa: PLC0415 - the parent needs none of it
 
         self.fingerprint = FINGERPRINT
         self.vectors = VectorSource(size).draw(QUERIES, 999_999_999)
@@ -127,7 +127,7 @@ class GivenVectors:
 
 def make_queries(size: int, tree: Path) -> list[str]:
     """Take windows of 8 words from the texts, numbered for their vectors."""
-    from synthetic_index import read_pieces, vary  # noqa: PLC0415
+    from synthetic_index import read_pieces, vary  # noqa: PLC0415 - the parent needs none of it
 
     pieces = read_pieces(tree)
     random = np.random.default_rng(5)
@@ -142,7 +142,7 @@ def make_queries(size: int, tree: Path) -> list[str]:
 
 def open_retriever(folder: Path, size: int, kind: str, *, resident: bool) -> Retriever:
     """Open one way to search."""
-    from merganser.definitions import (  # noqa: PLC0415
+    from merganser.definitions import (  # noqa: PLC0415 - the parent needs none of it
         EmbeddingDefinition,
         FusionDefinition,
         IndexDefinition,
@@ -150,8 +150,8 @@ def open_retriever(folder: Path, size: int, kind: str, *, resident: bool) -> Ret
         RagDefinition,
         StrategyDefinition,
     )
-    from merganser.retrieve import Retriever  # noqa: PLC0415
-    from merganser.split import ChunkingOptions  # noqa: PLC0415
+    from merganser.retrieve import Retriever  # noqa: PLC0415 - the parent needs none of it
+    from merganser.split import ChunkingOptions  # noqa: PLC0415 - the parent needs none of it
 
     model = ModelRef(name="synthetic", provider="dmr", model="ai/synthetic")
     index = IndexDefinition(
@@ -222,7 +222,7 @@ def measure_service(folder: Path, size: int, tree: Path) -> dict[str, Any]:
     facts["rows"]["bm25 alone"] = asyncio.run(clock(queries, words))
     facts["rss"] = peak_memory()
     # Only now the whole matrix, which a process with an approximate index never loads.
-    from merganser.store.resident import ResidentTables  # noqa: PLC0415
+    from merganser.store.resident import ResidentTables  # noqa: PLC0415 - the parent needs none of it
 
     positions, matrix = ResidentTables(index.snapshot).matrix()
     keys = index.snapshot.allowed()[positions]

@@ -220,7 +220,7 @@ def _short_bundle() -> Path:
         OSError: It cannot be written.
     """
     path = merganser_home() / "one-authority.pem"
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:  # a power cut may leave it empty
         import certifi  # noqa: PLC0415 - once
 
         authorities = Path(certifi.where()).read_text(encoding="utf-8")
