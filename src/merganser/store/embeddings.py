@@ -424,8 +424,9 @@ def _save(path: Path, **arrays: Any) -> None:
     content = BytesIO()
     np.savez(content, **arrays)
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb", buffering=0) as file:
+    with temporary.open("wb") as file:
         file.write(content.getbuffer())
+        file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
