@@ -44,7 +44,7 @@ OLD_STORE := PYTHONPATH=$(VENV)/duckdb-$(OLD_DUCKDB)
 compat: $(VENV)/.dev-$(TREE) ## Test store, index and retrieval on the older DuckDB.
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/duckdb-$(OLD_DUCKDB) duckdb==$(OLD_DUCKDB)
 	$(OLD_STORE) $(BIN)/python -c "import duckdb; assert duckdb.__version__ == '$(OLD_DUCKDB)'"
-	$(OLD_STORE) $(PYTEST) -m 'not slow' tests/core/store tests/core/index tests/core/retrieve
+	$(OLD_STORE) $(PYTEST) -m 'not slow' tests/core/store tests/core/indexing tests/core/retrieval
 
 lint: $(VENV)/.dev-$(TREE) ## Check format and lint.
 	$(BIN)/ruff format --check .

@@ -24,7 +24,7 @@ from free_runner import served
 from measuring import print_table, run_measured
 from slotted_chat import QUESTION
 
-from merganser.server import ensure_server
+from merganser.services.prefect_server import ensure_server
 
 CONFIG = """\
 models:
@@ -51,7 +51,7 @@ from merganser.batch.questions import read_questions
 from merganser.batch.session import BatchJob, open_session
 from merganser.batch.snapshots import snapshots_of
 from merganser.load import load_config
-from merganser.model_runner import ModelRunner, resolve_address
+from merganser.models import ModelRunner, resolve_address
 from merganser.resolve import DataTable, batch_places, resolve_flow
 config = load_config("batch.yaml")
 flow = replace(resolve_flow(config, "faq"), output=DataTable(Path("core.jsonl").absolute()))

@@ -18,10 +18,10 @@ import time
 import warnings
 from pathlib import Path
 
+from merganser.chunking import Chunk, ChunkingOptions, split_document
+from merganser.chunking.grammars import GRAMMARS, parse
 from merganser.documents import DocumentText, read_document, scan_documents
 from merganser.errors import SkipDocument
-from merganser.split import Chunk, ChunkingOptions, split_document
-from merganser.split.grammars import GRAMMARS, parse
 
 Read = list[tuple[str | None, DocumentText]]
 

@@ -35,14 +35,14 @@ import httpx
 from free_runner import MODEL, FreeEmbeddings, read_body, serve, served
 from measuring import default_tree
 
+from merganser.chunking import ChunkingOptions, split_document
+from merganser.config.definitions import ModelRef
 from merganser.documents import read_document, scan_documents
-from merganser.embed import Embedder, EmbedService
-from merganser.embed.embedder import count_words
-from merganser.embed.pace import forget_paces
+from merganser.embedding import Embedder, EmbedService
+from merganser.embedding.embedder import count_words
+from merganser.embedding.pace import forget_paces
 from merganser.errors import SkipDocument
-from merganser.model_runner import ModelRunner, ServedModel
-from merganser.resolve import ModelRef
-from merganser.split import ChunkingOptions, split_document
+from merganser.models import ModelRunner, ServedModel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence

@@ -26,8 +26,8 @@ from pathlib import Path
 from free_runner import free_runner
 from measuring import BYTES_PER_CHUNK, grow, run_measured
 
-from merganser.embedded.background import ensure_runner
-from merganser.server import ensure_server
+from merganser.services.prefect_server import ensure_server
+from merganser.services.runner import ensure_runner
 
 CONFIG = """\
 rag:
@@ -42,10 +42,10 @@ rag:
 
 CORE = """\
 import asyncio, sys
-from merganser.embed import Embedder
+from merganser.embedding import Embedder
 from merganser.index import index_once_async
 from merganser.load import load_config
-from merganser.model_runner import ModelRunner, resolve_address
+from merganser.models import ModelRunner, resolve_address
 from merganser.resolve import resolve_rag
 index = resolve_rag(load_config("code.yaml"), "code").indexes[0]
 async def main():

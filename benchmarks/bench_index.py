@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 from free_runner import DIMENSIONS, counted, free_runner, hash_vectors
 from measuring import default_tree, medians, print_table, run_measured, service_cpu
 
-from merganser.server import ensure_server
+from merganser.services.prefect_server import ensure_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -116,7 +116,7 @@ def main() -> None:
 def _serve(stack: ExitStack, *, real: bool) -> str:
     """Give the address of the model server; "" when it is a real one, which counts nothing."""
     if real:
-        from merganser.embedded.background import ensure_runner  # noqa: PLC0415 - needs the extra
+        from merganser.services.runner import ensure_runner  # noqa: PLC0415 - needs the extra
 
         os.environ["MODEL_RUNNER_HOST"] = ensure_runner().url
         return ""
@@ -232,9 +232,9 @@ def run_child(root: Path, size: int, what: str) -> Measured:
 
 def index_alone(root: Path, size: int) -> None:
     """Index once without an orchestrator and print what it took."""
-    from merganser.definitions import IndexDefinition  # noqa: PLC0415 - the parent needs none of it
-    from merganser.index import index_once  # noqa: PLC0415 - the parent needs none of it
-    from merganser.split import ChunkingOptions  # noqa: PLC0415 - the parent needs none of it
+    from merganser.chunking import ChunkingOptions  # noqa: PLC0415 - the parent needs none of it
+    from merganser.config.definitions import IndexDefinition  # noqa: PLC0415 - the parent needs none of it
+    from merganser.indexing import index_once  # noqa: PLC0415 - the parent needs none of it
 
     class FreeEmbedder:
         fingerprint = "f" * 64

@@ -30,17 +30,17 @@ from pathlib import Path
 
 import numpy as np
 
-from merganser.definitions import EmbeddingDefinition, FusionDefinition, RagDefinition
-from merganser.embed import Embedder
-from merganser.embedded import EmbeddedRunner
-from merganser.evaluate.queries import read_queries
-from merganser.evaluate.run import evaluate
-from merganser.index import index_once_async
-from merganser.load import load_config
-from merganser.metric import Metric
-from merganser.model_runner import ModelRunner
-from merganser.resolve import resolve_rag
-from merganser.retrieve import Retriever
+from merganser.config.definitions import EmbeddingDefinition, FusionDefinition, RagDefinition
+from merganser.config.load import load_config
+from merganser.config.metric import Metric
+from merganser.config.resolve import resolve_rag
+from merganser.embedding import Embedder
+from merganser.evaluation.queries import read_queries
+from merganser.evaluation.rag_evaluation import evaluate
+from merganser.indexing import index_once_async
+from merganser.models import ModelRunner
+from merganser.retrieval import Retriever
+from merganser.runner import EmbeddedRunner
 
 HERE = Path(__file__).resolve().parent
 LIBRARIES = (

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from merganser.retrieve import Retriever
+    from merganser.retrieval import Retriever
 
 KINDS = ("dense", "bm25", "hybrid")
 QUERIES = 50
@@ -82,8 +82,8 @@ def prepare(folder: Path, size: int, tree: Path) -> None:
     """Make the index and, above the engine's threshold, its graph."""
     from synthetic_index import make_index, read_pieces  # noqa: PLC0415 - a child may need neither
 
-    from merganser.index.approximate import build_missing  # noqa: PLC0415 - the parent needs none of it
-    from merganser.store.layout import IndexFolder  # noqa: PLC0415 - the parent needs none of it
+    from merganser.indexing.build_ann import build_missing  # noqa: PLC0415 - the parent needs none of it
+    from merganser.store.folder import IndexFolder  # noqa: PLC0415 - the parent needs none of it
 
     began = time.process_time()
     if not (folder / "index" / "CURRENT").exists():
@@ -142,7 +142,8 @@ def make_queries(size: int, tree: Path) -> list[str]:
 
 def open_retriever(folder: Path, size: int, kind: str, *, resident: bool) -> Retriever:
     """Open one way to search."""
-    from merganser.definitions import (  # noqa: PLC0415 - the parent needs none of it
+    from merganser.chunking import ChunkingOptions  # noqa: PLC0415 - the parent needs none of it
+    from merganser.config.definitions import (  # noqa: PLC0415 - the parent needs none of it
         EmbeddingDefinition,
         FusionDefinition,
         IndexDefinition,
@@ -150,8 +151,7 @@ def open_retriever(folder: Path, size: int, kind: str, *, resident: bool) -> Ret
         RagDefinition,
         StrategyDefinition,
     )
-    from merganser.retrieve import Retriever  # noqa: PLC0415 - the parent needs none of it
-    from merganser.split import ChunkingOptions  # noqa: PLC0415 - the parent needs none of it
+    from merganser.retrieval import Retriever  # noqa: PLC0415 - the parent needs none of it
 
     model = ModelRef(name="synthetic", provider="dmr", model="ai/synthetic")
     index = IndexDefinition(
@@ -193,7 +193,7 @@ def open_retriever(folder: Path, size: int, kind: str, *, resident: bool) -> Ret
 
 def measure_service(folder: Path, size: int, tree: Path) -> dict[str, Any]:
     """Ask all queries of a process that is running."""
-    from merganser.retrieve.legs import MOST_EQUALS  # noqa: PLC0415 - a child that asks once
+    from merganser.retrieval.strategies import MOST_EQUALS  # noqa: PLC0415 - a child that asks once
 
     queries = make_queries(size, tree)
     began = time.process_time()

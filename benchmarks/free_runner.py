@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 
-from merganser.embedded.server import EmbeddedRunner
-from merganser.index.model import CANARY_TEXTS
+from merganser.embedding.drift import CANARY_TEXTS
+from merganser.runner.embedded_runner import EmbeddedRunner
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence

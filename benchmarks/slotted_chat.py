@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from free_runner import read_body, send_json, serve
 
-from merganser.embedded.faults import ScriptedAnswer
-from merganser.embedded.scripted import scripted_response
+from merganser.runner.faults import ScriptedAnswer
+from merganser.runner.scripted import scripted_response
 
 if TYPE_CHECKING:
-    from merganser.embedded.engines import EngineResponse
+    from merganser.runner.engines import EngineResponse
 
 CHAT_MODEL = "ai/smollm2"
 QUESTION = "How deep does duck number"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from merganser.store.catalogue import Catalogue, FileRow, SegmentRow, write_catalogue
-from merganser.store.layout import Current, IndexFolder
+from merganser.store.folder import Current, IndexFolder
 from merganser.store.segments import ChunkRows, SegmentWriter
 from merganser.store.tokens import TOKENISER_VERSION
 

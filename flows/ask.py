@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from merganser.agent.definition import describe_agent
-from merganser.agent.kept_turns import index_folders, keep_turn, prune_turns
-from merganser.agent.retrievers import open_retrievers
+from merganser.agent.agent_definition import describe_agent
+from merganser.agent.resume import index_folders, keep_turn, prune_turns
 from merganser.agent.turn import take_turn
 from merganser.flows.submission import submit
-from merganser.model_runner import ModelRunner
+from merganser.models import ModelRunner
+from merganser.retrieval.opening import open_retrievers
 from merganser.tasks.indexing import artifact_key
 from merganser.tasks.turns import durable_hooks, publish_answer
 
 if TYPE_CHECKING:
-    from merganser.agent.answers import Answer
-    from merganser.agent.definition import RequestedMode
+    from merganser.agent.agent_definition import RequestedMode
+    from merganser.agent.answer import Answer
     from merganser.agent.events import EventSink
+    from merganser.config.load import Config
     from merganser.flows.models import ModelStages
-    from merganser.load import Config
 
 
 def answer_question(

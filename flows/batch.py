@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from merganser.agent.definition import describe_agent
+from merganser.agent.agent_definition import describe_agent
 from merganser.batch.journal import AnswerJournal, earlier_rows
-from merganser.batch.plan import plan_batch
 from merganser.batch.questions import read_questions
+from merganser.batch.selection import plan_batch
 from merganser.batch.session import BatchJob, Judge, open_session
 from merganser.batch.snapshots import snapshots_of
+from merganser.config.resolve import batch_places
 from merganser.flows.submission import submit
-from merganser.resolve import batch_places
 from merganser.tasks.batch import answer_shard, show_answers, try_judge
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
     from merganser.batch.journal import BatchReport
-    from merganser.batch.plan import BatchPlan, Selection
+    from merganser.batch.selection import BatchPlan, Selection
+    from merganser.config.definitions import BatchFlow
+    from merganser.config.load import Config
     from merganser.flows.models import ModelStages
-    from merganser.load import Config
-    from merganser.resolve import BatchFlow
 
 
 def answer_batch(

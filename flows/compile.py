@@ -16,25 +16,26 @@ from prefect import Flow
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from merganser.batch.plan import SHARD_QUESTIONS, Selection
-from merganser.deployable import flow_label
-from merganser.explain import describe_plan
+from merganser.batch.selection import SHARD_QUESTIONS, Selection
+from merganser.config.definitions import AskFlow, BatchFlow, EvaluateFlow, IndexFlow
+from merganser.config.resolve import batch_places
 from merganser.flows.execute import Execution, Outcome, Question
 from merganser.flows.lifecycle import registered_run
 from merganser.flows.models import ModelPolicy
-from merganser.flows.portions import DEFAULT_WORKERS
-from merganser.model_runner import PullPolicy  # noqa: TC001 - Prefect reads the annotation
-from merganser.plan import build_plan
-from merganser.resolve import AskFlow, BatchFlow, EvaluateFlow, IndexFlow, batch_places
+from merganser.flows.task_batches import DEFAULT_WORKERS
+from merganser.models import PullPolicy  # noqa: TC001 - Prefect reads the annotation
+from merganser.planning.deployments import flow_label
+from merganser.planning.explain import describe_plan
+from merganser.planning.plan import build_plan
 from merganser.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from merganser.agent.events import EventSink
-    from merganser.load import Config
-    from merganser.plan import Plan
-    from merganser.resolve import FlowDefinition
+    from merganser.config.definitions import FlowDefinition
+    from merganser.config.load import Config
+    from merganser.planning.plan import Plan
 
 MODULE = "merganser.flows.pipelines"
 

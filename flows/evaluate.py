@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from merganser.config.resolve import resolve_rag
 from merganser.errors import QualityError
-from merganser.evaluate.present import failure_lines
+from merganser.evaluation.present import failure_lines
 from merganser.flows.submission import submit
-from merganser.resolve import resolve_rag
 from merganser.tasks.evaluation import evaluate_rag, hold_gate
 
 if TYPE_CHECKING:
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from prefect.futures import PrefectFuture
 
-    from merganser.evaluate import Assessment
+    from merganser.config.definitions import EvaluateFlow, Gate
+    from merganser.config.load import Config
+    from merganser.evaluation import Assessment
     from merganser.flows.index import IndexStages
     from merganser.flows.models import ModelStages
-    from merganser.load import Config
-    from merganser.resolve import EvaluateFlow, Gate
 
 
 class EvaluationFailedError(QualityError):

@@ -1,6 +1,6 @@
 """Run a plan: its stages, in order, as tasks of one flow run.
 
-The other consumer of a plan is ``merganser.explain``, which only tells what happens here.
+The other consumer of a plan is ``merganser.planning.explain``, which only tells what happens here.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
-from merganser.batch.plan import Selection
+from merganser.batch.selection import Selection
+from merganser.config.definitions import EvaluateFlow, IndexFlow
 from merganser.flows.index import IndexStages
 from merganser.flows.models import ModelPolicy, ModelStages
-from merganser.flows.portions import DEFAULT_WORKERS
-from merganser.plan import (
+from merganser.flows.task_batches import DEFAULT_WORKERS
+from merganser.planning.plan import (
     AnswerQuestions,
     BuildSnapshot,
     CheckModel,
@@ -25,21 +26,20 @@ from merganser.plan import (
     SurveySources,
     TakeTurn,
 )
-from merganser.resolve import EvaluateFlow, IndexFlow
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
-    from merganser.agent.answers import Answer
-    from merganser.agent.definition import RequestedMode
+    from merganser.agent.agent_definition import RequestedMode
+    from merganser.agent.answer import Answer
     from merganser.agent.events import EventSink
     from merganser.batch.journal import BatchReport
-    from merganser.evaluate import Assessment
+    from merganser.config.definitions import BatchFlow, IndexDefinition
+    from merganser.config.load import Config
+    from merganser.evaluation import Assessment
     from merganser.flows.evaluate import EvaluationStages
-    from merganser.index import IndexReport
-    from merganser.load import Config
-    from merganser.plan import Plan, Stage
-    from merganser.resolve import BatchFlow, IndexDefinition
+    from merganser.indexing import IndexReport
+    from merganser.planning.plan import Plan, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Execution:
         if isinstance(plan.flow, IndexFlow):
             self._workers = plan.flow.concurrency or DEFAULT_WORKERS
             if plan.flow.runner is not None:
-                from merganser.flows.elsewhere import require_runner  # noqa: PLC0415 - few need it
+                from merganser.flows.remote import require_runner  # noqa: PLC0415 - few need it
 
                 require_runner(plan.flow.runner)
         try:

@@ -7,11 +7,11 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from merganser.agent.kept_turns import prune_turns
+from merganser.agent.resume import prune_turns
 from merganser.errors import StoreError
-from merganser.flows.portions import Portions
 from merganser.flows.submission import submit
-from merganser.index import IndexReport, drop_old_snapshots
+from merganser.flows.task_batches import Portions
+from merganser.indexing import IndexReport, drop_old_snapshots
 from merganser.tasks.indexing import (
     EmbeddedShards,
     IndexRun,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from prefect import State
     from prefect.futures import PrefectFuture
 
-    from merganser.index import BuiltSnapshot
-    from merganser.resolve import IndexDefinition, ShardRunner
+    from merganser.config.definitions import IndexDefinition, ShardRunner
+    from merganser.indexing import BuiltSnapshot
     from merganser.tasks.models import ReadyModel
 
 
@@ -99,7 +99,7 @@ class IndexStages:
         model = self._model.result() if self._model else None
         if runner is not None and self._run.shards:
             # A run that embeds here must not pay for importing this.
-            from merganser.flows.elsewhere import embed_elsewhere  # noqa: PLC0415 - only runs elsewhere pay for it
+            from merganser.flows.remote import embed_elsewhere  # noqa: PLC0415 - only runs elsewhere pay for it
 
             self.last = [*embed_elsewhere(runner, self._run, self._index, model, after=self.last)]
         else:

@@ -27,7 +27,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
-from merganser.services import merganser_home, process_alive
+from merganser.services.supervisor import merganser_home, process_alive
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from merganser.consent import consents
 from merganser.errors import ModelNotFoundError, ModelRunnerError, PlanError
 from merganser.flows.submission import submit
-from merganser.model_runner import PullPolicy, canonical, pull_command
+from merganser.models import PullPolicy, canonical, pull_command
+from merganser.prompt import consents
 from merganser.tasks.models import ModelStatus, ReadyModel, check_model, configure_model, pull_model
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
-    from merganser.agent.retrievers import ModelPlace
-    from merganser.resolve import ModelRef, ModelUse, Role
+    from merganser.config.definitions import ModelRef, ModelUse, Role
+    from merganser.retrieval.opening import ModelPlace
 
 QUESTION = "Model not found locally. Do you want to pull it now?"
 
@@ -103,7 +103,7 @@ class ModelStages:
         if future is None:
             return None
         # An index run never asks, and must not pay for importing retrieval.
-        from merganser.agent.retrievers import ModelPlace  # noqa: PLC0415 - only who asks agents pays for it
+        from merganser.retrieval.opening import ModelPlace  # noqa: PLC0415 - only who asks agents pays for it
 
         ready = future.result()
         return ModelPlace(ready.address, ready.served)

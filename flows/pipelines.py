@@ -5,9 +5,9 @@ is looked for in the folders of ``MERGANSER_CONFIG_PATH`` (separated like ``PATH
 directory when unset). Names are spelled with underscores for whatever Python does not allow.
 A deployment's entry point is such a name (PEP 562), so no code is generated.
 
-A deployed run knows more (``merganser.deployable.Facts``): its config is first looked for where it
-was deployed from, so configs of one name in several folders do not meet, and it must be the one
-that was deployed. If not, the run fails and says so.
+A deployed run knows more (``merganser.planning.deployments.Facts``): its config is first looked for
+where it was deployed from, so configs of one name in several folders do not meet, and it must be
+the one that was deployed. If not, the run fails and says so.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merganser.deployable import FACTS_VARIABLE, Facts
+from merganser.config.load import load_config
+from merganser.config.resolve import resolve_flow, resolve_flows
 from merganser.errors import MerganserError, PlanError
 from merganser.flows.compile import attribute_name, compile_flow, spell
 from merganser.flows.refusal import refuse
-from merganser.load import load_config
-from merganser.resolve import resolve_flow, resolve_flows
+from merganser.planning.deployments import FACTS_VARIABLE, Facts
 from merganser.telemetry import start_telemetry
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from prefect import Flow
 from prefect.client.orchestration import get_client
 
 if TYPE_CHECKING:
-    from merganser.deployable import Facts
     from merganser.errors import MerganserError
+    from merganser.planning.deployments import Facts
 
 RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
 """Set by Prefect for the process of a deployed run."""

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from merganser.batch.plan import ANSWERED
+from merganser.batch.selection import ANSWERED
 from merganser.batch.summary import outcome_of, places_of, reason_of, summarize
+from merganser.tasks.artifacts import one_line, quoted
 from merganser.tasks.indexing import artifact_key
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
-from merganser.tasks.prose import one_line, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from merganser.batch.journal import AnswerJournal, BatchReport
-    from merganser.batch.plan import BatchShard
+    from merganser.batch.selection import BatchShard
     from merganser.batch.session import BatchSession
     from merganser.batch.shard import ShardReport
 

@@ -13,14 +13,14 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from merganser.errors import QualityError, StoreError
-from merganser.evaluate import Assessment, assess_candidate, assess_published, earlier, record
-from merganser.evaluate.present import (
+from merganser.evaluation import Assessment, assess_candidate, assess_published, earlier, record
+from merganser.evaluation.present import (
     assessment_lines,
     assessment_markdown,
     failure_lines,
     query_table,
 )
-from merganser.index import Workspace, open_built
+from merganser.indexing import Workspace, open_built
 from merganser.store import open_snapshot
 from merganser.tasks.indexing import artifact_key
 from merganser.tasks.options import MODEL_TASK
@@ -28,10 +28,10 @@ from merganser.tasks.options import MODEL_TASK
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from merganser.agent.retrievers import FindModel
-    from merganser.index import BuiltSnapshot
-    from merganser.load import Config
-    from merganser.resolve import EvaluateFlow, Gate, IndexDefinition
+    from merganser.config.definitions import EvaluateFlow, Gate, IndexDefinition
+    from merganser.config.load import Config
+    from merganser.indexing import BuiltSnapshot
+    from merganser.retrieval.opening import FindModel
     from merganser.store import EvaluationKind, EvaluationRow, Snapshot
     from merganser.tasks.indexing import IndexRun
 

@@ -1,7 +1,7 @@
 """Tasks of an index run: survey, embed a shard, build, publish; ids and paths go between them.
 
-A run lives in the process that began it, as ``merganser.index.Workspace``; the tasks find it again
-by folder and run id. Vectors and chunks never pass through Prefect.
+A run lives in the process that began it, as ``merganser.indexing.Workspace``; the tasks find it
+again by folder and run id. Vectors and chunks never pass through Prefect.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from merganser.agent.kept_turns import prune_turns
-from merganser.embed import EmbedService
-from merganser.explain import describe_work, work_of
-from merganser.index import (
+from merganser.agent.resume import prune_turns
+from merganser.embedding import EmbedService
+from merganser.embedding.drift import recognise_model
+from merganser.indexing import (
     BuiltSnapshot,
     IndexReport,
     Workspace,
@@ -30,9 +30,9 @@ from merganser.index import (
     embed_shard,
     finish_unchanged,
     publish,
-    recognise_model,
     survey,
 )
+from merganser.planning.explain import describe_work, work_of
 from merganser.progress import report
 from merganser.tasks.models import embedder_of, open_runner
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from merganser.embed import Embedder
-    from merganser.index import ShardResult
-    from merganser.resolve import IndexDefinition
+    from merganser.config.definitions import IndexDefinition
+    from merganser.embedding import Embedder
+    from merganser.indexing import ShardResult
     from merganser.tasks.models import ReadyModel
 
 

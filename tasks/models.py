@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from merganser.embed import Embedder
-from merganser.model_runner import (
+from merganser.embedding import Embedder
+from merganser.models import (
     NO_RETRY,
     Address,
     ModelRunner,
@@ -29,7 +29,7 @@ from merganser.tasks.options import CHECK_TASK, MODEL_TASK
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from merganser.resolve import EmbeddingDefinition, ModelRef, ModelUse
+    from merganser.config.definitions import EmbeddingDefinition, ModelRef, ModelUse
 
 _ARTIFACT_SECONDS = 2.0
 """Each update of a progress artifact is a request to the Prefect server."""

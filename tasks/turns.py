@@ -16,13 +16,13 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import CacheKeyFnPolicy, CachePolicy, CompoundCachePolicy, RunId
 from prefect.runtime import task_run
 
-from merganser.agent.answers import describe_source
-from merganser.agent.loop import Hooks
+from merganser.agent.answer import describe_source
+from merganser.agent.attempt import Hooks
 from merganser.agent.model import ChatOptions
 from merganser.errors import TransientError
-from merganser.model_runner import NO_RETRY
+from merganser.models import NO_RETRY
+from merganser.tasks.artifacts import harmless, quoted
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK, TaskOptions
-from merganser.tasks.prose import harmless, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from pydantic_ai.durable_exec.prefect import TaskConfig
 
-    from merganser.agent.answers import Answer, HitSource
-    from merganser.retrieve.hits import SearchResult
+    from merganser.agent.answer import Answer, HitSource
+    from merganser.retrieval.hits import SearchResult
 
 
 def turn_cache_policy(turn_id: str) -> CachePolicy:
@@ -56,7 +56,7 @@ def durable_hooks(turn_id: str, results: Path, trail: list[Any] | None = None) -
 
     Args:
         turn_id: The turn; the same id resumes.
-        results: Folder for what is kept of it, see ``merganser.agent.kept_turns``.
+        results: Folder for what is kept of it, see ``merganser.agent.resume``.
         trail: Futures and states of the tasks before the turn, for edges of the run's graph; the
             states of the turn's own tasks are added as they complete.
 

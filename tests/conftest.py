@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.embedded import EmbeddedRunner
-from merganser.model_runner import ModelRunner
-from merganser.server import ensure_server, stop_server
-from merganser.services import merganser_home
+from merganser.models import ModelRunner
+from merganser.runner import EmbeddedRunner
+from merganser.services.prefect_server import ensure_server, stop_server
+from merganser.services.supervisor import merganser_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

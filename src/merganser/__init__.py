@@ -11,13 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from merganser.config.load import Config, load_config
+    from merganser.config.resolve import resolve_flow, resolve_flows, resolve_rag
     from merganser.errors import MerganserError, SpecError, SpecErrors
     from merganser.flows.compile import compile_flow
-    from merganser.index import IndexReport, index_once
-    from merganser.load import Config, load_config
-    from merganser.plan import Plan, build_plan
-    from merganser.resolve import resolve_flow, resolve_flows, resolve_rag
-    from merganser.retrieve import Hit, Retriever, SearchResult
+    from merganser.indexing import IndexReport, index_once
+    from merganser.planning.plan import Plan, build_plan
+    from merganser.retrieval import Hit, Retriever, SearchResult
 
 __all__ = [
     "Config",
@@ -39,22 +39,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Config": "load",
-    "Hit": "retrieve",
-    "IndexReport": "index",
+    "Config": "config.load",
+    "Hit": "retrieval",
+    "IndexReport": "indexing",
     "MerganserError": "errors",
-    "Plan": "plan",
-    "Retriever": "retrieve",
-    "SearchResult": "retrieve",
+    "Plan": "planning.plan",
+    "Retriever": "retrieval",
+    "SearchResult": "retrieval",
     "SpecError": "errors",
     "SpecErrors": "errors",
-    "build_plan": "plan",
+    "build_plan": "planning.plan",
     "compile_flow": "flows.compile",
-    "index_once": "index",
-    "load_config": "load",
-    "resolve_flow": "resolve",
-    "resolve_flows": "resolve",
-    "resolve_rag": "resolve",
+    "index_once": "indexing",
+    "load_config": "config.load",
+    "resolve_flow": "config.resolve",
+    "resolve_flows": "config.resolve",
+    "resolve_rag": "config.resolve",
 }
 
 

@@ -15,10 +15,10 @@ from dmr_contract import INFERENCE_MODES, Target
 from dmr_contract.asgi import Switch
 from dmr_contract.target import LONG_READ_SECONDS
 
-from merganser.embedded import EmbeddedRunner
-from merganser.embedded.catalogue import MINILM
-from merganser.embedded.synthetic import write_synthetic_reranker
-from merganser.embedded.weights import WeightStore
+from merganser.runner import EmbeddedRunner
+from merganser.runner.known_models import MINILM
+from merganser.runner.synthetic import write_synthetic_reranker
+from merganser.runner.weights import WeightStore
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dmr_contract import PullFault
     from dmr_contract.asgi import App
 
-    from merganser.embedded.faults import FaultKind, Faults
+    from merganser.runner.faults import FaultKind, Faults
 
 TIMEOUT = httpx.Timeout(10, read=LONG_READ_SECONDS, write=60)
 

@@ -9,7 +9,9 @@ import pytest
 from click import UsageError
 
 from merganser.cli.deploy import plan_changes
-from merganser.deployable import (
+from merganser.config.load import load_config
+from merganser.errors import PlanError
+from merganser.planning.deployments import (
     Change,
     Deployed,
     DeploymentDefinition,
@@ -17,8 +19,6 @@ from merganser.deployable import (
     compare,
     define_deployments,
 )
-from merganser.errors import PlanError
-from merganser.load import load_config
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ import pytest
 from merganser import load_config
 from merganser.cli import group
 from merganser.cli.reference import render_reference
-from merganser.language import render_language
-from merganser.spec import Spec
-from merganser.spec.sections import ADDITIONS, SECTIONS
+from merganser.config.reference import render_language
+from merganser.config.sections import ADDITIONS, SECTIONS
+from merganser.config.spec_root import Spec
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -126,7 +126,7 @@ def test_the_commands_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_language_page_is_current() -> None:
     assert (ROOT / "docs" / "language.md").read_text(encoding="utf-8") == render_language(), (
-        "run: python -m merganser.language > docs/language.md"
+        "run: python -m merganser.config.reference > docs/language.md"
     )
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from merganser.embedded import background
-from merganser.server import async_database_url, server_settings, shown_database
-from merganser.services import (
+from merganser.services import runner as background
+from merganser.services.prefect_server import async_database_url, server_settings, shown_database
+from merganser.services.supervisor import (
     Service,
     ServiceError,
     ensure_service,

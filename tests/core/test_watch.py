@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.load import load_config
-from merganser.plan import distinct_indexes
-from merganser.watch import documents_state, watch_documents, watched_folders
+from merganser.config.load import load_config
+from merganser.deployment.watch import documents_state, watch_documents, watched_folders
+from merganser.planning.plan import distinct_indexes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
-    from merganser.definitions import IndexDefinition
+    from merganser.config.definitions import IndexDefinition
 
 CONFIG = "rag: {code: {docs: [./src, './notes/*.md'], strategies: [{type: bm25}]}}\n"
 

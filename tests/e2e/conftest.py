@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from merganser.embedded import EmbeddedRunner
+    from merganser.runner import EmbeddedRunner
 
 
 @dataclass(frozen=True)

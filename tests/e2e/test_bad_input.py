@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
-from merganser.store.layout import IndexFolder
-from merganser.store.lock import WriterLock
+from merganser.store.folder import IndexFolder
+from merganser.store.writer_lock import WriterLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

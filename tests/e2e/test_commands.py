@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.index.model import CANARY_TEXTS
+from merganser.embedding.drift import CANARY_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from merganser.embedded import EmbeddedRunner
+    from merganser.runner import EmbeddedRunner
 
     from .conftest import History, Ran
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.definitions import ShardRunner
-from merganser.embed import Embedder
+from merganser.config.definitions import ShardRunner
+from merganser.config.load import load_config
+from merganser.config.resolve import resolve_rag
+from merganser.embedding import Embedder
 from merganser.errors import PlanError
-from merganser.index import index_once_async
-from merganser.load import load_config
-from merganser.model_runner import ModelRunner, resolve_address
-from merganser.resolve import resolve_rag
+from merganser.indexing import index_once_async
+from merganser.models import ModelRunner, resolve_address
 
 from .test_kills import rows_of
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from merganser.embedded import EmbeddedRunner
-    from merganser.resolve import IndexDefinition
+    from merganser.config.definitions import IndexDefinition
+    from merganser.runner import EmbeddedRunner
 
     from .conftest import History, Ran
 
@@ -92,7 +92,7 @@ async def index_here(index: IndexDefinition, url: str) -> None:
 
 @pytest.mark.skipif(find_spec("prefect_ray") is not None, reason="merganser[ray] is installed")
 def test_a_runner_that_is_not_installed_is_told_before_anything_runs() -> None:
-    from merganser.flows.elsewhere import require_runner
+    from merganser.flows.remote import require_runner
 
     with pytest.raises(PlanError, match=r"'runner: ray' needs .* pip install 'merganser\[ray\]'"):
         require_runner(ShardRunner(kind="ray"))

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.load import load_config
-from merganser.resolve import resolve_flows
+from merganser.config.load import load_config
+from merganser.config.resolve import resolve_flows
 
 from .conftest import CITES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from merganser.embedded import EmbeddedRunner
+    from merganser.runner import EmbeddedRunner
 
     from .conftest import History, Ran
 

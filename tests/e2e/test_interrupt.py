@@ -9,14 +9,14 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from merganser.index.shards import CHUNKS_PER_SHARD
+from merganser.indexing.shards import CHUNKS_PER_SHARD
 from merganser.store import IndexFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from merganser.embedded import EmbeddedRunner
+    from merganser.runner import EmbeddedRunner
     from tests.e2e.conftest import Ran
 
 CONFIG = """\

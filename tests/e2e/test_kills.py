@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from merganser.index.shards import CHUNKS_PER_SHARD
-from merganser.services import merganser_home
+from merganser.indexing.shards import CHUNKS_PER_SHARD
+from merganser.services.supervisor import merganser_home
 from merganser.store import open_snapshot
 from merganser.store.resident import ResidentTables
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from merganser.embedded import EmbeddedRunner
+    from merganser.runner import EmbeddedRunner
 
     from .conftest import History, Ran
 

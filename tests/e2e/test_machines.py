@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.load import load_config
-from merganser.resolve import resolve_rag
-from merganser.services import free_port, process_alive
+from merganser.config.load import load_config
+from merganser.config.resolve import resolve_rag
+from merganser.services.supervisor import free_port, process_alive
 
 from .test_elsewhere import index_here
 from .test_kills import rows_of
@@ -32,7 +32,7 @@ from .test_schedules import Api, running, wait_until, with_group
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from merganser.embedded import EmbeddedRunner
+    from merganser.runner import EmbeddedRunner
 
     from .conftest import Ran
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from merganser.services import merganser_home, process_alive
+from merganser.services.supervisor import merganser_home, process_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-    from merganser.embedded import EmbeddedRunner
+    from merganser.runner import EmbeddedRunner
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -12,14 +12,15 @@ from uuid import uuid4
 
 import pytest
 
-from merganser.agent.retrievers import open_retrievers
 from merganser.agent.turn import take_turn
-from merganser.embedded import EmbeddedRunner, ScriptedAnswer, ScriptedCall
+from merganser.config.definitions import ModelRef, Role
+from merganser.config.load import Config, load_config
+from merganser.config.resolve import resolve_rag
 from merganser.errors import ModelRunnerError
-from merganser.index import index_once_async
-from merganser.load import Config, load_config
-from merganser.model_runner import ModelRunner
-from merganser.resolve import ModelRef, Role, resolve_rag
+from merganser.indexing import index_once_async
+from merganser.models import ModelRunner
+from merganser.retrieval.opening import open_retrievers
+from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 
 CONFIG = """
 models:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-from merganser.flows.tagged import read_tagged
+from merganser.deployment.deployed import read_tagged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

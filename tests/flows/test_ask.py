@@ -7,19 +7,20 @@ from uuid import uuid4
 import pytest
 from prefect import flow
 
-from merganser.agent.kept_turns import keep_turn
+from merganser.agent.resume import keep_turn
 from merganser.batch.journal import BatchFailedError, BatchReport
-from merganser.batch.plan import Selection
+from merganser.batch.selection import Selection
 from merganser.batch.snapshots import snapshots_of
-from merganser.embedded import EmbeddedRunner, ScriptedAnswer, ScriptedCall
+from merganser.config.definitions import BatchFlow
+from merganser.config.load import Config, load_config
+from merganser.config.resolve import models_of_flow, resolve_flow, resolve_flows, resolve_rag
 from merganser.errors import NoSnapshotError, PlanError, SpecErrors
 from merganser.flows.ask import answer_question
 from merganser.flows.batch import answer_batch
 from merganser.flows.compile import compile_flow
 from merganser.flows.models import ModelPolicy, ModelStages
-from merganser.index import index_once
-from merganser.load import Config, load_config
-from merganser.resolve import BatchFlow, models_of_flow, resolve_flow, resolve_flows, resolve_rag
+from merganser.indexing import index_once
+from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 
 pytestmark = pytest.mark.usefixtures("citing_model")
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from merganser.config.load import load_config
+from merganser.config.resolve import resolve_flow, resolve_rag
 from merganser.errors import NoSnapshotError, QualityError, SpecErrors
 from merganser.flows.compile import compile_flow
 from merganser.flows.evaluate import EvaluationFailedError
-from merganser.load import load_config
-from merganser.resolve import resolve_flow, resolve_rag
 from merganser.store import IndexFolder, list_evaluations, list_runs, list_snapshots, open_snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from merganser.embedded import EmbeddedRunner
     from merganser.flows.execute import Outcome
+    from merganser.runner import EmbeddedRunner
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -10,15 +10,15 @@ from uuid import UUID
 import pytest
 from prefect.states import Cancelled, Completed, Pending, Scheduled
 
-from merganser.deployable import compare, define_deployments
+from merganser.config.load import Config, load_config
+from merganser.config.resolve import resolve_rag
+from merganser.deployment.apply import apply_changes, read_deployed
+from merganser.deployment.reconcile import MISSED
+from merganser.deployment.scheduled_runs import read_firings
 from merganser.doctor.deployments import judge_deployments
 from merganser.doctor.indexes import diagnose_index
-from merganser.flows.deploying import apply_changes, read_deployed
-from merganser.flows.firings import read_firings
-from merganser.flows.steward import MISSED
-from merganser.index import index_once
-from merganser.load import Config, load_config
-from merganser.resolve import resolve_rag
+from merganser.indexing import index_once
+from merganser.planning.deployments import compare, define_deployments
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule
 
-from merganser.definitions import Schedule
-from merganser.flows.deploying import prefect_schedule
-from merganser.spec.cron import find_cron_problem
+from merganser.config.cron import find_cron_problem
+from merganser.config.definitions import Schedule
+from merganser.deployment.apply import prefect_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

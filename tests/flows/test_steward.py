@@ -20,10 +20,10 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running
 
-from merganser.deployable import compare, define_deployments
-from merganser.flows.deploying import apply_changes, read_deployed
-from merganser.flows.steward import Steward
-from merganser.load import Config, load_config
+from merganser.config.load import Config, load_config
+from merganser.deployment.apply import apply_changes, read_deployed
+from merganser.deployment.reconcile import Steward
+from merganser.planning.deployments import compare, define_deployments
 
 if TYPE_CHECKING:
     from prefect.types import DateTime
@@ -143,7 +143,7 @@ def test_a_run_that_never_began_frees_its_slot_and_is_started_again(
     Steward(POOL).tend()
     assert types_of(client, first) == [StateType.PENDING], "it may still be importing"
 
-    monkeypatch.setattr("merganser.flows.steward.NEVER_BEGAN", timedelta(0))
+    monkeypatch.setattr("merganser.deployment.reconcile.NEVER_BEGAN", timedelta(0))
     Steward(POOL).tend()
     Steward(POOL).tend()
 
@@ -156,7 +156,7 @@ def test_a_run_that_never_began_frees_its_slot_and_is_started_again(
 def test_the_server_marks_a_run_without_heartbeats_and_frees_its_slot(
     client: SyncPrefectClient, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merganser.flows.deploying.HEARTBEATS_MISSED", timedelta(seconds=10))
+    monkeypatch.setattr("merganser.deployment.apply.HEARTBEATS_MISSED", timedelta(seconds=10))
     often, then = deploy(config)
     done = end_a_run(client, then, Completed())
     silent = client.create_flow_run_from_deployment(often).id

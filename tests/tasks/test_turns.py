@@ -13,14 +13,14 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import FlowRunContext
 
-from merganser.agent.answers import Answer, SourceLine, TurnUsage
-from merganser.agent.kept_turns import keep_turn
+from merganser.agent.answer import Answer, SourceLine, TurnUsage
+from merganser.agent.resume import keep_turn
 from merganser.agent.turn import take_turn
-from merganser.embedded import EmbeddedRunner, ScriptedAnswer, ScriptedCall
+from merganser.config.load import Config, load_config
 from merganser.errors import RequestRejectedError
-from merganser.load import Config, load_config
-from merganser.model_runner import ModelRunner
-from merganser.retrieve.hits import Hit, SearchResult
+from merganser.models import ModelRunner
+from merganser.retrieval.hits import Hit, SearchResult
+from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 from merganser.tasks.options import MODEL_TASK
 from merganser.tasks.turns import answer_markdown, durable_hooks, turn_cache_policy
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from merganser.agent.answers import SourceLine
+from merganser.agent.answer import SourceLine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from merganser.agent.answers import RagMode  # noqa: TC001 - dataclass fields stay resolvable
+from merganser.agent.answer import RagMode  # noqa: TC001 - dataclass fields stay resolvable
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from merganser.retrieve.hits import Hit
+    from merganser.retrieval.hits import Hit
 
 CHARACTERS_PER_TOKEN = 3.0
 """Characters that one token is counted as when no tokeniser is at hand.

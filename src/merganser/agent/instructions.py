@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from merganser.agent.answers import RagMode
+    from merganser.agent.answer import RagMode
     from merganser.agent.evidence import Evidence
 
 _DATA_RULE = (

@@ -20,10 +20,10 @@ from merganser.errors import (
     RunnerUnavailableError,
     RunnerUnreachableError,
 )
-from merganser.model_runner.connection import PROVIDER
-from merganser.model_runner.faults import ServerMessage, error_for, message_of, read_message
-from merganser.model_runner.retry import RetryPolicy, with_retries
-from merganser.model_runner.wire import Timeouts
+from merganser.models.connection import PROVIDER
+from merganser.models.retry import RetryPolicy, with_retries
+from merganser.models.server_errors import ServerMessage, error_for, message_of, read_message
+from merganser.models.wire import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pydantic_ai.settings import ModelSettings
 
     from merganser.agent.events import EventSink
-    from merganser.model_runner.address import Address
-    from merganser.resolve import ModelRef
+    from merganser.config.definitions import ModelRef
+    from merganser.models.address import Address
 
 MAX_IDENTICAL_CALLS = 5
 """Consecutive identical tool calls after which a turn is stopped, as in the reference."""

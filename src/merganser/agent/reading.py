@@ -12,16 +12,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from merganser.agent.attempt import Exchange, ask, find_passages, split_reasoning
 from merganser.agent.events import Reading, TextDelta
 from merganser.agent.instructions import compose_prompt, compose_reading
-from merganser.agent.loop import Exchange, ask, find_passages, split_reasoning
-from merganser.retrieve.lexical import subject_terms
+from merganser.retrieval.lexical import subject_terms
 from merganser.store.tokens import query_terms
 
 if TYPE_CHECKING:
-    from merganser.agent.answers import Answer
+    from merganser.agent.answer import Answer
+    from merganser.agent.attempt import Turn
     from merganser.agent.events import EventSink, TurnEvent
-    from merganser.agent.loop import Turn
 
 MAX_READINGS = 3
 """Passages that are tried, best first; each costs a model request."""

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from pydantic_ai import FunctionToolset, RunContext, Tool
     from pydantic_ai.messages import ModelMessage, ToolReturn, ToolReturnPart
 
-    from merganser.agent.answers import HitSource
-    from merganser.agent.definition import AgentRag
+    from merganser.agent.agent_definition import AgentRag
+    from merganser.agent.answer import HitSource
     from merganser.agent.events import EventSink
-    from merganser.retrieve.hits import SearchResult
+    from merganser.retrieval.hits import SearchResult
 
 NUMBERS_PER_CALL = 100
 """Numbers set aside for each of several searches in one model response; above any limit in use."""

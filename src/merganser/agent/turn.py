@@ -12,24 +12,24 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from merganser.agent.definition import describe_agent
+from merganser.agent.agent_definition import describe_agent
+from merganser.agent.attempt import Hooks, Turn, attempt, instructions_of
 from merganser.agent.events import TurnStarted, ignore_event
 from merganser.agent.evidence import CHARACTERS_PER_TOKEN
 from merganser.agent.filesystem import Filesystem
-from merganser.agent.loop import Hooks, Turn, attempt, instructions_of
 from merganser.agent.reading import read_passages
 from merganser.errors import InputTooLongError, PlanError
-from merganser.model_runner.faults import ToolTemplateError
+from merganser.models.server_errors import ToolTemplateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from merganser.agent.answers import Answer, HitSource, RagMode
-    from merganser.agent.definition import AgentDefinition, RequestedMode
+    from merganser.agent.agent_definition import AgentDefinition, RequestedMode
+    from merganser.agent.answer import Answer, HitSource, RagMode
     from merganser.agent.events import EventSink
-    from merganser.load import Config
-    from merganser.model_runner.address import Address
-    from merganser.model_runner.wire import ServedModel
+    from merganser.config.load import Config
+    from merganser.models.address import Address
+    from merganser.models.wire import ServedModel
 
 DEFAULT_CONTEXT_TOKENS = 4096
 """Context of a model that says nothing about its own: the server's default."""

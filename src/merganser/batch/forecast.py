@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from merganser.agent.definition import describe_agent
+from merganser.agent.agent_definition import describe_agent
 from merganser.batch.journal import earlier_rows, tokens_of
-from merganser.batch.plan import ANSWERED, plan_batch
 from merganser.batch.questions import read_questions
+from merganser.batch.selection import ANSWERED, plan_batch
 from merganser.batch.snapshots import snapshots_of
-from merganser.resolve import batch_places
+from merganser.config.resolve import batch_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from merganser.batch.plan import Selection
-    from merganser.load import Config
-    from merganser.resolve import BatchFlow
+    from merganser.batch.selection import Selection
+    from merganser.config.definitions import BatchFlow
+    from merganser.config.load import Config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

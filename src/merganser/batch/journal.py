@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from filelock import FileLock, Timeout
 
-from merganser.batch.metrics import mean_metrics, measure_answer
-from merganser.batch.plan import ANSWERED
+from merganser.batch.answer_metrics import mean_metrics, measure_answer
+from merganser.batch.selection import ANSWERED
 from merganser.batch.tables import dump_row, read_rows, write_rows
-from merganser.definitions import DataTable
+from merganser.config.definitions import DataTable
 from merganser.errors import MerganserError, PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from merganser.batch.plan import BatchPlan
     from merganser.batch.questions import Question
+    from merganser.batch.selection import BatchPlan
 
 
 @dataclass(frozen=True, slots=True)

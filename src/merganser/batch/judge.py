@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from merganser.errors import PlanError
-from merganser.model_runner.chat import ChatOptions
+from merganser.models.chat import ChatOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from merganser.model_runner.chat import ChatAnswer
+    from merganser.models.chat import ChatAnswer
 
 Aspect = Literal["grounded", "relevant"]
 

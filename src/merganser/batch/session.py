@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 from anyio.from_thread import start_blocking_portal
 
-from merganser.agent.definition import describe_agent
-from merganser.agent.retrievers import open_retrievers
+from merganser.agent.agent_definition import describe_agent
 from merganser.agent.turn import take_turn
 from merganser.batch.judge import Judged, judge_answer, require_judge
-from merganser.batch.plan import ANSWERED
+from merganser.batch.selection import ANSWERED
 from merganser.batch.shard import run_batch_shard
-from merganser.model_runner import ModelRunner, token_of
+from merganser.models import ModelRunner, token_of
+from merganser.retrieval.opening import open_retrievers
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from anyio.from_thread import BlockingPortal
 
-    from merganser.agent.retrievers import FindModel, ModelPlace
     from merganser.batch.journal import AnswerJournal
-    from merganser.batch.plan import BatchShard
     from merganser.batch.questions import Question
+    from merganser.batch.selection import BatchShard
     from merganser.batch.shard import ShardReport
-    from merganser.load import Config
-    from merganser.resolve import ModelRef
-    from merganser.retrieve import Retriever
-    from merganser.retrieve.hits import SearchResult
+    from merganser.config.definitions import ModelRef
+    from merganser.config.load import Config
+    from merganser.retrieval import Retriever
+    from merganser.retrieval.hits import SearchResult
+    from merganser.retrieval.opening import FindModel, ModelPlace
     from merganser.store.filters import Filter
 
 

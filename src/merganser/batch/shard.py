@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from merganser.batch.journal import asked
-from merganser.batch.plan import ANSWERED
+from merganser.batch.selection import ANSWERED
 from merganser.errors import MerganserError
 from merganser.progress import report
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from merganser.batch.journal import AnswerJournal
-    from merganser.batch.plan import BatchShard
     from merganser.batch.questions import Question
+    from merganser.batch.selection import BatchShard
 
     AskQuestion: TypeAlias = Callable[[Question], Awaitable[dict[str, Any]]]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from merganser.resolve import resolve_rag
+from merganser.config.resolve import resolve_rag
 from merganser.store import open_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from merganser.load import Config
+    from merganser.config.load import Config
 
 
 def snapshots_of(config: Config, rags: Sequence[str]) -> str:

@@ -8,9 +8,9 @@ from math import ceil
 from statistics import median
 from typing import TYPE_CHECKING, Any, cast
 
+from merganser.batch.answer_metrics import mean_metrics
 from merganser.batch.journal import tokens_of
-from merganser.batch.metrics import mean_metrics
-from merganser.batch.plan import ANSWERED
+from merganser.batch.selection import ANSWERED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

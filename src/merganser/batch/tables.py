@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, cast
 import duckdb
 
 from merganser.errors import StoreBusyError, StoreError
-from merganser.store.layout import move_file, replace_file
-from merganser.store.schema import quote
+from merganser.store.database import quote
+from merganser.store.folder import move_file, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from merganser.definitions import DataTable
+    from merganser.config.definitions import DataTable
 
 Row = dict[str, Any]
 

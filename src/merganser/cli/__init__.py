@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         click.echo(f"error: {error}", err=True)
         if "--json" in words:
-            from merganser.cli.common import print_json
+            from merganser.cli.options import print_json
 
             print_json({"error": str(error)})
         sys.exit(EXIT_FAILED)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merganser.cli import EXIT_DEGRADED, EXIT_FAILED
-from merganser.cli.common import (
+from merganser.cli.options import (
     data_table,
     file_argument,
     json_option,
@@ -21,8 +21,8 @@ from merganser.errors import PlanError
 if TYPE_CHECKING:
     from merganser.batch.forecast import BatchForecast
     from merganser.batch.journal import BatchReport
-    from merganser.load import Config
-    from merganser.resolve import BatchFlow
+    from merganser.config.definitions import BatchFlow
+    from merganser.config.load import Config
 
 _TABLE = "FILE[#TABLE]"
 
@@ -69,12 +69,12 @@ def command(
         chosen = replace(chosen, concurrency=concurrency)
     if dry_run:
         from merganser.batch.forecast import forecast_batch
-        from merganser.batch.plan import Selection
+        from merganser.batch.selection import Selection
 
         _print_forecast(forecast_batch(config, chosen, Selection(limit, sample, seed)), as_json)
         return 0
     from merganser.batch.journal import BatchFailedError
-    from merganser.cli.flowing import run_flow
+    from merganser.cli.flow_runs import run_flow
 
     parameters = {"limit": limit, "sample": sample, "seed": seed}
     notes: tuple[str, ...] = ()
@@ -141,8 +141,9 @@ def _choose(
     Raises:
         PlanError: It is not clear which one, or there is neither a flow nor --input.
     """
-    from merganser.cli.flowing import choose_flows
-    from merganser.resolve import BatchFlow, DataTable, resolve_flows
+    from merganser.cli.flow_runs import choose_flows
+    from merganser.config.definitions import BatchFlow, DataTable
+    from merganser.config.resolve import resolve_flows
 
     found = [flow for flow in resolve_flows(config) if isinstance(flow, BatchFlow)]
     if name is not None:

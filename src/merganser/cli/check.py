@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from merganser.cli.common import file_argument, json_option, print_json
+from merganser.cli.options import file_argument, json_option, print_json
 from merganser.errors import SpecErrors
 
 
@@ -13,8 +13,8 @@ from merganser.errors import SpecErrors
 @json_option
 def command(file: str, *, as_json: bool) -> int:
     """Load FILE and report every error and warning, without touching models or history."""
-    from merganser.check import check_as_json, render_check
-    from merganser.load import load_config
+    from merganser.config.check import check_as_json, render_check
+    from merganser.config.load import load_config
 
     try:
         config = load_config(file)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli.common import (
+from merganser.cli.options import (
     exit_cleanly,
     file_argument,
     json_option,
@@ -15,13 +15,13 @@ from merganser.cli.common import (
     parse_pairs,
     print_json,
 )
-from merganser.deployable import DEFAULT_POOL
+from merganser.planning.deployments import DEFAULT_POOL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from merganser.deployable import Change
-    from merganser.load import Config
+    from merganser.config.load import Config
+    from merganser.planning.deployments import Change
 
 _MARKS = {"create": "+", "update": "~", "unchanged": "=", "retire": "-"}
 
@@ -69,7 +69,7 @@ def command(
             show_changes(changes)
         chosen = () if dry_run else _choose(changes, apply=apply)
         if chosen:
-            from merganser.flows.deploying import apply_changes
+            from merganser.deployment.apply import apply_changes
 
             apply_changes(config, chosen)
     if as_json:
@@ -94,8 +94,8 @@ def plan_changes(
     Raises:
         MerganserError: The config is wrong, there is no server, or a name is taken.
     """
-    from merganser.deployable import compare, define_deployments
-    from merganser.server import connect_history
+    from merganser.planning.deployments import compare, define_deployments
+    from merganser.services.prefect_server import connect_history
     from merganser.urls import without_credentials
 
     if base_url and without_credentials(base_url) != base_url:
@@ -105,7 +105,7 @@ def plan_changes(
         )
     config = load_shown(file, model_map)
     connect_history()
-    from merganser.flows.deploying import read_deployed
+    from merganser.deployment.apply import read_deployed
 
     parameters = {"base_url": base_url} if base_url else {}
     wanted = define_deployments(

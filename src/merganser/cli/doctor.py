@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli.common import exit_cleanly, json_option, print_json, reach_options, take_reach
+from merganser.cli.options import exit_cleanly, json_option, print_json, reach_options, take_reach
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from merganser.config.load import Config
     from merganser.doctor.indexes import IndexDiagnosis
     from merganser.doctor.servers import Check, ServerReport
-    from merganser.load import Config
 
 _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
@@ -34,10 +34,10 @@ def command(
 
     Exits with 1 when something would stop a run.
     """
+    from merganser.config.resolve import all_models
     from merganser.doctor.history import diagnose_history
     from merganser.doctor.servers import diagnose
-    from merganser.resolve import all_models
-    from merganser.server import running_server
+    from merganser.services.prefect_server import running_server
 
     reach = take_reach(options)
     config = reach.load(file) if file else None
@@ -76,8 +76,8 @@ def command(
 
 
 def _look_at_indexes(config: Config) -> list[IndexDiagnosis]:
+    from merganser.config.resolve import resolve_rag
     from merganser.doctor.indexes import diagnose_index
-    from merganser.resolve import resolve_rag
 
     by_name = {i.name: i for rag in config.spec.rag for i in resolve_rag(config, rag).indexes}
     return [diagnose_index(definition) for definition in by_name.values()]
@@ -88,12 +88,12 @@ def _look_at_deployments(
 ) -> tuple[Check, ...]:
     """Ask the server that is there; none is started for it."""
     from merganser.doctor.deployments import judge_deployments
-    from merganser.server import connect_history, running_server
+    from merganser.services.prefect_server import connect_history, running_server
 
     if not os.environ.get("PREFECT_API_URL") and running_server() is None:
         return ()
     connect_history()
-    from merganser.flows.firings import read_firings
+    from merganser.deployment.scheduled_runs import read_firings
 
     return judge_deployments(config, read_firings(config.path), indexes, models=models)
 
@@ -116,7 +116,7 @@ def _show(check: Check) -> None:
 
 async def _server_log(base_url: str | None) -> str:
     from merganser.errors import ModelRunnerError
-    from merganser.model_runner import ModelRunner, resolve_address
+    from merganser.models import ModelRunner, resolve_address
 
     try:
         async with ModelRunner(await resolve_address(base_url=base_url)) as runner:

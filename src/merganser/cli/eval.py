@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from merganser.cli import EXIT_DEGRADED, EXIT_FAILED
-from merganser.cli.common import (
+from merganser.cli.options import (
     Reach,
     file_argument,
     json_option,
@@ -17,15 +17,15 @@ from merganser.cli.common import (
     reach_options,
     take_reach,
 )
+from merganser.config.metric import parse_metric, suggest_metric
 from merganser.errors import PlanError
-from merganser.metric import parse_metric, suggest_metric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from merganser.definitions import EvaluateFlow, FlowDefinition, Threshold
-    from merganser.evaluate import Assessment
-    from merganser.load import Config
+    from merganser.config.definitions import EvaluateFlow, FlowDefinition, Threshold
+    from merganser.config.load import Config
+    from merganser.evaluation import Assessment
 
 _REQUIRED = "merganser.required"
 _MIN, _MAX_DROP = "--min-", "--max-drop-"
@@ -127,7 +127,7 @@ def _run(
     reach: Reach, config: Config, flow: EvaluateFlow, *, snapshot: int | None, quiet: bool
 ) -> tuple[Assessment, ...]:
     """Run a flow; missing a threshold fails the run, and the figures are shown all the same."""
-    from merganser.cli.flowing import run_flow
+    from merganser.cli.flow_runs import run_flow
     from merganser.errors import QualityError
 
     try:
@@ -143,7 +143,7 @@ def _run(
 def _show(
     assessments: Sequence[Assessment], *, per_query: bool, junit: str | None, as_json: bool
 ) -> None:
-    from merganser.evaluate import present
+    from merganser.evaluation import present
 
     if junit:
         Path(junit).write_text(present.junit(assessments), encoding="utf-8")
@@ -166,7 +166,8 @@ def _choose(
     Raises:
         PlanError: There is nothing to evaluate, or a name is not known.
     """
-    from merganser.resolve import EvaluateFlow, resolve_flow, resolve_flows, resolve_rag
+    from merganser.config.definitions import EvaluateFlow
+    from merganser.config.resolve import resolve_flow, resolve_flows, resolve_rag
 
     for rag in rags:
         resolve_rag(config, rag)
@@ -198,7 +199,7 @@ def _choose(
 
 def _gates_of(flow: FlowDefinition) -> list[EvaluateFlow]:
     """Give the gates of an index flow as if each were an evaluate flow."""
-    from merganser.resolve import EvaluateFlow, IndexFlow
+    from merganser.config.definitions import EvaluateFlow, IndexFlow
 
     if not isinstance(flow, IndexFlow):
         return []
@@ -214,8 +215,8 @@ def _gates_of(flow: FlowDefinition) -> list[EvaluateFlow]:
 
 
 def _default() -> tuple[Threshold, ...]:
-    from merganser.definitions import Threshold
-    from merganser.spec.evaluation import DEFAULT_METRICS
+    from merganser.config.definitions import Threshold
+    from merganser.config.spec_evaluation import DEFAULT_METRICS
 
     metrics = [parse_metric(name) for name in DEFAULT_METRICS]
     return tuple(Threshold(metric=metric) for metric in metrics if metric is not None)
@@ -223,7 +224,7 @@ def _default() -> tuple[Threshold, ...]:
 
 def _merge(flow: EvaluateFlow, required: Sequence[_Required]) -> tuple[Threshold, ...]:
     """Put what the command line requires in place of what the flow requires of the same metric."""
-    from merganser.definitions import Threshold
+    from merganser.config.definitions import Threshold
 
     thresholds = list(flow.thresholds)
     for name, key, value in required:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merganser.cli import EXIT_DEGRADED
-from merganser.cli.common import file_argument, json_option, print_json, reach_options, take_reach
+from merganser.cli.options import file_argument, json_option, print_json, reach_options, take_reach
 
 if TYPE_CHECKING:
-    from merganser.index import IndexReport
+    from merganser.indexing import IndexReport
 
 
 @click.command()
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @json_option
 def command(file: str, flow: str | None, *, full: bool, as_json: bool, **options: Any) -> int:
     """Bring the indexes of FILE up to date: all of them, or those of one FLOW."""
-    from merganser.cli.flowing import run_flows
-    from merganser.resolve import IndexFlow
+    from merganser.cli.flow_runs import run_flows
+    from merganser.config.definitions import IndexFlow
 
     reach = take_reach(options)
     outcomes = run_flows(

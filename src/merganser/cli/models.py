@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merganser.cli import EXIT_DEGRADED, EXIT_FAILED
-from merganser.cli.common import exit_cleanly, json_option, print_json, runner_options
-from merganser.cli.display import shown_progress
+from merganser.cli.options import exit_cleanly, json_option, print_json, runner_options
+from merganser.cli.progress import shown_progress
 from merganser.errors import ModelRunnerError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
-    from merganser.model_runner import DiskUsage, ModelRunner, RunningModel, ServedModel
+    from merganser.models import DiskUsage, ModelRunner, RunningModel, ServedModel
 
 _NAMES = click.argument("names", metavar="MODEL...", nargs=-1, required=True)
 
@@ -58,7 +58,7 @@ def pull_models(
     names: tuple[str, ...], *, base_url: str | None, embedded: bool, as_json: bool
 ) -> int:
     """Pull models to the server. One that is there is brought up to date."""
-    from merganser.model_runner import report_pull
+    from merganser.models import report_pull
 
     async def pull(runner: ModelRunner, name: str) -> dict[str, Any]:
         await runner.pull(name, on_progress=report_pull(name))
@@ -185,10 +185,10 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 
 @asynccontextmanager
 async def _open(base_url: str | None, *, embedded: bool) -> AsyncGenerator[ModelRunner]:
-    from merganser.model_runner import ModelRunner, resolve_address
+    from merganser.models import ModelRunner, resolve_address
 
     if embedded and not base_url:
-        from merganser.embedded.background import ensure_runner
+        from merganser.services.runner import ensure_runner
 
         base_url = ensure_runner().url
     async with ModelRunner(await resolve_address(base_url=base_url)) as runner:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli.common import (
+from merganser.cli.options import (
     exit_cleanly,
     file_argument,
     json_option,
@@ -17,8 +17,8 @@ from merganser.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from merganser.explain import World
-    from merganser.plan import Plan
+    from merganser.planning.explain import World
+    from merganser.planning.plan import Plan
 
 
 @click.command()
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 @json_option
 def command(file: str, flow: str | None, *, full: bool, as_json: bool, **options: Any) -> int:
     """Show what the flows of FILE would do: models, files, chunks, embeddings, time."""
-    from merganser.explain import explain_plan, plan_as_json
-    from merganser.plan import build_plan
-    from merganser.resolve import resolve_flow, resolve_flows
+    from merganser.config.resolve import resolve_flow, resolve_flows
+    from merganser.planning.explain import explain_plan, plan_as_json
+    from merganser.planning.plan import build_plan
 
     reach = take_reach(options)
     config = reach.load(file)
@@ -48,6 +48,6 @@ def command(file: str, flow: str | None, *, full: bool, as_json: bool, **options
 
 
 async def _look(plans: list[Plan], base_url: str | None, *, full: bool) -> World:
-    from merganser.foresight import look_ahead
+    from merganser.planning.forecast import look_ahead
 
     return await look_ahead(plans, base_url=base_url, full=full)

@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from merganser.cli import (
-    COMMANDS,
-    EXIT_DEGRADED,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    group,
-)
+from merganser.cli import COMMANDS, EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED, group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

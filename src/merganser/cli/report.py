@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli.common import data_table, json_option, print_json
+from merganser.cli.options import data_table, json_option, print_json
 from merganser.errors import MerganserError, NoSnapshotError
 
 if TYPE_CHECKING:
@@ -79,9 +79,10 @@ def _read(what: str) -> tuple[str, list[IndexFacts], list[BatchFacts]]:
 
 
 def _read_config(file: str) -> tuple[list[IndexFacts], list[BatchFacts]]:
-    from merganser.load import load_config
+    from merganser.config.definitions import BatchFlow
+    from merganser.config.load import load_config
+    from merganser.config.resolve import resolve_flows, resolve_rag
     from merganser.report import read_batch, read_facts
-    from merganser.resolve import BatchFlow, resolve_flows, resolve_rag
 
     config = load_config(file)
     found = {i.name: i for name in config.spec.rag for i in resolve_rag(config, name).indexes}

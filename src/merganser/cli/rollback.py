@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from merganser.cli.common import file_argument, json_option, print_json
+from merganser.cli.options import file_argument, json_option, print_json
 from merganser.errors import PlanError
 
 
@@ -15,8 +15,8 @@ from merganser.errors import PlanError
 @json_option
 def command(file: str, *, rag: str | None, generation: int | None, as_json: bool) -> int:
     """Serve an earlier snapshot of an index of FILE; what is served now stays kept."""
-    from merganser.load import load_config
-    from merganser.resolve import resolve_rag
+    from merganser.config.load import load_config
+    from merganser.config.resolve import resolve_rag
     from merganser.store import rollback
 
     config = load_config(file)

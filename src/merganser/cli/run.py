@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli.common import (
+from merganser.cli.options import (
     WORDS,
     file_argument,
     json_option,
@@ -18,7 +18,7 @@ from merganser.cli.common import (
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
-    from merganser.agent.answers import Answer
+    from merganser.agent.answer import Answer
     from merganser.agent.events import TurnEvent
 
 
@@ -48,9 +48,9 @@ def command(
 
     Exits with 1 when the answer cites what was never retrieved or has no text.
     """
-    from merganser.agent.answers import describe_source
-    from merganser.cli.flowing import run_flow
-    from merganser.resolve import AskFlow
+    from merganser.agent.answer import describe_source
+    from merganser.cli.flow_runs import run_flow
+    from merganser.config.definitions import AskFlow
 
     reach = take_reach(options)
     asked = sys.stdin.read() if question == "-" else question

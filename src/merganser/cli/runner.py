@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from merganser.cli.common import exit_cleanly, json_option, parse_pairs, show_service
+from merganser.cli.options import exit_cleanly, json_option, parse_pairs, show_service
 
 
 @click.command()
@@ -41,12 +41,12 @@ def command(
 
     Commands with --embedded start one in the background, which ends when unused for half an hour.
     """
-    from merganser.embedded.background import require_extra, running_runner
+    from merganser.services.runner import require_extra, running_runner
 
     if status or stop:
         return show_service(running_runner(), stop=stop, as_json=as_json)
     require_extra()
-    from merganser.embedded import serve
+    from merganser.runner import serve
 
     with exit_cleanly():
         serve(

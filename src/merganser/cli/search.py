@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli.common import (
+from merganser.cli.options import (
     WORDS,
     exit_cleanly,
     file_argument,
@@ -19,8 +19,8 @@ from merganser.cli.common import (
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
-    from merganser.load import Config
-    from merganser.retrieve import Hit, Missing, SearchResult
+    from merganser.config.load import Config
+    from merganser.retrieval import Hit, Missing, SearchResult
     from merganser.store import Filter
 
 _SNIPPET_LINES = 6
@@ -103,8 +103,8 @@ async def _search(
     explain: bool,
     why_not: str | None,
 ) -> tuple[dict[str, SearchResult], dict[str, list[str]]]:
-    from merganser.agent.locate import locate_models
-    from merganser.agent.retrievers import open_retrievers
+    from merganser.retrieval.locate import locate_models
+    from merganser.retrieval.opening import open_retrievers
 
     find, notes = await locate_models(config, names, base_url=base_url)
     for note in notes:

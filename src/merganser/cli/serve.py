@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from merganser.cli.common import (
+from merganser.cli.options import (
     exit_cleanly,
     keep_models,
     parse_pairs,
     reach_models,
     runner_options,
 )
-from merganser.deployable import DEFAULT_POOL
+from merganser.planning.deployments import DEFAULT_POOL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from merganser.flows.working import Watched
+    from merganser.deployment.worker import Watched
 
 _PATIENCE_SECONDS = 8.0
 """The server lays out the firings of a new deployment every 5 s."""
@@ -52,14 +52,14 @@ def command(
     Runs of other configs in the pool are left to others. The schedules stay active after the end:
     the next start runs the newest missed firing.
     """
-    from merganser.server import connect_history
+    from merganser.services.prefect_server import connect_history
 
     with exit_cleanly():
         reach_models(base_url, embedded=embedded)
         history = connect_history()
         _say(f"watch it at {history.ui_url}")
         watched, scheduled, queues = _deploy(files, pool, model_map)
-        from merganser.flows.working import work
+        from merganser.deployment.worker import work
 
         _show_firings(scheduled)
         keep = keep_models if embedded and not base_url else None
@@ -73,10 +73,10 @@ def _deploy(
 ) -> tuple[list[Watched], dict[str, str], list[str]]:
     """Deploy all files; give what is watched, the scheduled names by id, and the queues."""
     from merganser.cli.deploy import plan_changes, show_changes
-    from merganser.flows.deploying import apply_changes
-    from merganser.flows.working import Watched
-    from merganser.plan import distinct_indexes
-    from merganser.resolve import rags_of_flow
+    from merganser.config.resolve import rags_of_flow
+    from merganser.deployment.apply import apply_changes
+    from merganser.deployment.worker import Watched
+    from merganser.planning.plan import distinct_indexes
 
     watched = list[Watched]()
     scheduled = dict[str, str]()
@@ -101,7 +101,7 @@ def _deploy(
 
 
 def _show_firings(scheduled: Mapping[str, str]) -> None:
-    from merganser.flows.working import next_firings
+    from merganser.deployment.worker import next_firings
 
     deadline = time.monotonic() + _PATIENCE_SECONDS
     firings = next_firings(scheduled)

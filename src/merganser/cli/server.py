@@ -8,7 +8,7 @@ import webbrowser
 
 import click
 
-from merganser.cli.common import json_option, print_json, show_service
+from merganser.cli.options import json_option, print_json, show_service
 
 
 @click.command()
@@ -42,7 +42,12 @@ def command(
     With PREFECT_SERVER_API_AUTH_STRING=user:password it asks for these; every command that has the
     same variable, or PREFECT_API_AUTH_STRING, knows them.
     """
-    from merganser.server import AUTH_VARIABLE, ensure_server, running_server, shown_database
+    from merganser.services.prefect_server import (
+        AUTH_VARIABLE,
+        ensure_server,
+        running_server,
+        shown_database,
+    )
 
     if status or stop:
         return show_service(running_server(), stop=stop, as_json=as_json)
@@ -72,7 +77,7 @@ def command(
             time.sleep(2.0)
     except KeyboardInterrupt:
         if service.started:
-            from merganser.server import stop_server
+            from merganser.services.prefect_server import stop_server
 
             stop_server()
         raise click.Abort from None

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from merganser.cli.common import file_argument, json_option, print_json
+from merganser.cli.options import file_argument, json_option, print_json
 
 
 @click.command()
@@ -15,8 +15,8 @@ from merganser.cli.common import file_argument, json_option, print_json
 @json_option
 def command(file: str, *, rags: tuple[str, ...], as_json: bool) -> int:
     """List the snapshots of the indexes of FILE; the served one is marked."""
-    from merganser.load import load_config
-    from merganser.resolve import resolve_rag
+    from merganser.config.load import load_config
+    from merganser.config.resolve import resolve_rag
     from merganser.store import list_snapshots
 
     config = load_config(file)

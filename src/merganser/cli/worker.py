@@ -6,8 +6,8 @@ import asyncio
 
 import click
 
-from merganser.cli.common import exit_cleanly, keep_models, reach_models, runner_options
-from merganser.deployable import DEFAULT_POOL
+from merganser.cli.options import exit_cleanly, keep_models, reach_models, runner_options
+from merganser.planning.deployments import DEFAULT_POOL
 
 
 @click.command()
@@ -24,13 +24,13 @@ def command(
 
     Configs are looked for where they were deployed from, then in MERGANSER_CONFIG_PATH.
     """
-    from merganser.server import connect_history
+    from merganser.services.prefect_server import connect_history
 
     with exit_cleanly():
         reach_models(base_url, embedded=embedded)
         history = connect_history()
-        from merganser.flows.deploying import ensure_pool
-        from merganser.flows.working import work
+        from merganser.deployment.apply import ensure_pool
+        from merganser.deployment.worker import work
 
         ensure_pool(pool)
         click.echo(f"working for {pool}; watch it at {history.ui_url}", err=True)

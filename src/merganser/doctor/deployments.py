@@ -1,6 +1,6 @@
 """Judge the deployments of a config: whether they are up to date, and whether firings were skipped.
 
-What a server knows of them is data here; ``merganser.flows.firings`` reads it.
+What a server knows of them is data here; ``merganser.deployment.scheduled_runs`` reads it.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from merganser.definitions import IndexFlow
+from merganser.config.definitions import IndexFlow
+from merganser.config.resolve import resolve_flows, resolve_rag
 from merganser.doctor.servers import Check
-from merganser.resolve import resolve_flows, resolve_rag
-from merganser.words import show_age
+from merganser.humanize import show_age
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from merganser.deployable import Facts
+    from merganser.config.load import Config
     from merganser.doctor.indexes import IndexDiagnosis
-    from merganser.load import Config
+    from merganser.planning.deployments import Facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from merganser.doctor.servers import Check
-from merganser.server import AUTH_VARIABLE, running_server
+from merganser.services.prefect_server import AUTH_VARIABLE, running_server
 from merganser.urls import without_credentials
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from merganser.doctor.servers import Check
 from merganser.errors import StoreError, StoreFormatError
+from merganser.humanize import show_age
 from merganser.store import IndexFolder, SnapshotInfo, list_runs, list_snapshots
-from merganser.store.approximate import approximate_path, read_approximate
-from merganser.words import show_age
+from merganser.store.ann import approximate_path, read_approximate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from merganser.definitions import IndexDefinition
+    from merganser.config.definitions import IndexDefinition
 
 _FOREIGN_FIX = "name another folder with `database`; what stands there is left as it is"
 _DAMAGE_FIX = "`merganser rollback` to another snapshot, or remove the folder and index again"

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from merganser.errors import InputTooLongError, ModelRunnerError, SpecErrors
-from merganser.model_runner import (
+from merganser.models import (
     ModelRunner,
     candidate_addresses,
     configure_request,
@@ -19,13 +19,13 @@ from merganser.model_runner import (
     pull_command,
     token_of,
 )
-from merganser.model_runner.address import NEXT_STEPS
+from merganser.models.address import NEXT_STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from merganser.model_runner import Address, DiskUsage, Probe, RunningModel, ServedModel
-    from merganser.resolve import ModelRef, ModelUse
+    from merganser.config.definitions import ModelRef, ModelUse
+    from merganser.models import Address, DiskUsage, Probe, RunningModel, ServedModel
 
 Level: TypeAlias = Literal["ok", "note", "problem"]
 

@@ -14,7 +14,7 @@ import re
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
-from merganser.split.outline import Heading
+from merganser.chunking.outline import Heading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,8 +15,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from merganser.chunking.outline import Heading
 from merganser.errors import SkipDocument
-from merganser.split.outline import Heading
 
 MISSING = "PDF files need an extra: pip install 'merganser[pdf]'"
 """Why PDF files are skipped where the extra is missing."""

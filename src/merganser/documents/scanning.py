@@ -8,7 +8,8 @@ Text files are kept as they are, to the last byte. Of HTML and PDF files the tex
 (``html_text``, ``pdf_text``), so their bytes cannot be had back; what stays is that line k of the
 text is line k of the HTML file or page k of the PDF file.
 
-Whether a document changed is for ``merganser.index`` to find out, from size, time and inode first.
+Whether a document changed is for ``merganser.indexing`` to find out, from size, time and inode
+first.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from merganser.documents.languages import language_of
 from merganser.documents.pdf_text import MISSING, can_read_pdf, read_pdf
 from merganser.documents.unindexable import name_reason, text_reason
 from merganser.errors import SkipDocument
-from merganser.path_globs import GlobEntry, is_glob
+from merganser.globs import GlobEntry, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from merganser.chunking.outline import Heading
     from merganser.documents.ignore import Listed
-    from merganser.split.outline import Heading
 
 MAX_BYTES = 2 * 1024 * 1024
 """Larger files are data, logs or bundles; the largest hand-written source seen is below 1 MB."""

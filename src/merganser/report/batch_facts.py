@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from merganser.batch.answer_metrics import measure_answer
 from merganser.batch.journal import partial_path
-from merganser.batch.metrics import measure_answer
 from merganser.batch.questions import read_questions
 from merganser.batch.tables import read_rows
-from merganser.definitions import DataTable
+from merganser.config.definitions import DataTable
 from merganser.errors import SpecErrors, StoreError
 
 if TYPE_CHECKING:
-    from merganser.definitions import BatchFlow
+    from merganser.config.definitions import BatchFlow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

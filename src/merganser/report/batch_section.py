@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from merganser.batch.journal import tokens_of
-from merganser.batch.plan import ANSWERED
+from merganser.batch.selection import ANSWERED
 from merganser.batch.summary import outcome_of, places_of, reason_of, summarize
 from merganser.report.markup import Marked, figure_list, table
 

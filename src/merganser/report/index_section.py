@@ -8,11 +8,11 @@ from html import escape
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from merganser.evaluate.chart import draw_trend
+from merganser.evaluation.chart import draw_trend
+from merganser.humanize import show_age, show_bytes
 from merganser.report.markup import Marked, figure_list, folded, show_minute, show_time, table
 from merganser.report.picture import draw_legend, draw_map
 from merganser.report.treemap import build_tree
-from merganser.words import show_age, show_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from merganser.report.batch_section import render_batch
 from merganser.report.index_section import render_index
 from merganser.report.markup import show_time
-from merganser.store.layout import replace_file
+from merganser.store.folder import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from merganser.humanize import show_age, show_bytes
 from merganser.report.treemap import HEADER, Box, map_sources
-from merganser.words import show_age, show_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

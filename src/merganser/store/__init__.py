@@ -4,8 +4,8 @@
 snapshot, ``reader`` reads them, ``embeddings`` keeps vectors by content, ``snapshots`` lists,
 rolls back and collects, ``history`` has one row a run, ``evaluations`` what retrieval reached,
 ``tokens`` says what a word is, ``shared`` and ``shared_journals`` are for what several machines
-reach. What goes into a snapshot is decided in ``merganser.index``, what is found in it by
-``merganser.retrieve``.
+reach. What goes into a snapshot is decided in ``merganser.indexing``, what is found in it by
+``merganser.retrieval``.
 """
 
 from merganser.store.catalogue import Canaries, FileRow, SegmentRow, SkippedRow
@@ -17,8 +17,8 @@ from merganser.store.evaluations import (
     list_evaluations,
     record_evaluation,
 )
+from merganser.store.folder import IndexFolder
 from merganser.store.history import FailureRow, RunRow, list_failures, list_runs, record_run
-from merganser.store.layout import IndexFolder
 from merganser.store.reader import (
     Filter,
     Postings,

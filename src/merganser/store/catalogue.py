@@ -14,7 +14,7 @@ import numpy as np
 
 from merganser.errors import StoreError, StoreFormatError
 from merganser.store import arrow
-from merganser.store.schema import (
+from merganser.store.database import (
     CANARIES_TABLE,
     CATALOGUE_TABLES,
     SCHEMA_VERSION,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from merganser.store import arrow
+from merganser.store.database import attach_new
 from merganser.store.history import attach_history, open_history, with_zone, without_zone
-from merganser.store.schema import attach_new
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from merganser.store.layout import IndexFolder
+    from merganser.store.folder import IndexFolder
 
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS h.evaluations (

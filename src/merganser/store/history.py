@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from merganser.errors import StoreBusyError, StoreError, StoreFormatError
-from merganser.store.schema import attach_new, connect, quote
+from merganser.store.database import attach_new, connect, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from merganser.store.layout import IndexFolder
+    from merganser.store.folder import IndexFolder
 
 _PATIENCE_SECONDS = 5.0
 _BUSY = ("lock", "file handle conflict")

@@ -25,10 +25,10 @@ from merganser.store.catalogue import (
     read_segments,
     read_skipped,
 )
+from merganser.store.database import attach, connect
 from merganser.store.filters import Filter, live_rows
-from merganser.store.layout import IndexFolder
+from merganser.store.folder import IndexFolder
 from merganser.store.rows import TEXT_COLUMNS, ChunkPlace, Postings, StoredChunk
-from merganser.store.schema import attach, connect
 from merganser.store.segments import KEY_SHIFT
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from merganser.store import arrow
-from merganser.store.schema import (
+from merganser.store.database import (
     SEGMENT_TABLES,
     VECTORS_TABLE,
     attach,

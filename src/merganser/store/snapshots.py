@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from merganser.errors import NoSnapshotError, StoreError
-from merganser.store.approximate import approximate_path, read_approximate
+from merganser.store.ann import approximate_path, read_approximate
 from merganser.store.catalogue import read_catalogue, read_segment_rows
-from merganser.store.layout import Current, IndexFolder
-from merganser.store.lock import WriterLock
+from merganser.store.folder import Current, IndexFolder
+from merganser.store.writer_lock import WriterLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from merganser.agent.answers import Answer
+from merganser.agent.answer import Answer
 from merganser.agent.turn import take_turn
-from merganser.embedded import EmbeddedRunner, ScriptedAnswer, ScriptedCall
-from merganser.load import Config, load_config
-from merganser.model_runner import ModelRunner
-from merganser.retrieve.hits import Hit, SearchResult
+from merganser.config.load import Config, load_config
+from merganser.models import ModelRunner
+from merganser.retrieval.hits import Hit, SearchResult
+from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 
 CONFIG = """
 version: "2"

@@ -9,7 +9,7 @@ from merganser.agent.evidence import (
     number_hits,
     render_evidence,
 )
-from merganser.retrieve.hits import Hit
+from merganser.retrieval.hits import Hit
 
 TEXTS = st.lists(st.text(alphabet="ab`\n", min_size=1, max_size=40), min_size=1, max_size=6)
 

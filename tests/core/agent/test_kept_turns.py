@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.agent import kept_turns
-from merganser.agent.kept_turns import LIFETIME, keep_turn, prune_turns
+from merganser.agent import resume as kept_turns
+from merganser.agent.resume import LIFETIME, keep_turn, prune_turns
 from merganser.store import IndexFolder
-from merganser.store.layout import Current
+from merganser.store.folder import Current
 
 if TYPE_CHECKING:
     from pathlib import Path

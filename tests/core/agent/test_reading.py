@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 
-from merganser.agent.answers import Answer
+from merganser.agent.answer import Answer
 from merganser.agent.events import Reading, TextDelta, TurnEvent
 from merganser.agent.reading import support
 from merganser.agent.turn import take_turn
-from merganser.embedded import EmbeddedRunner
-from merganser.load import Config
-from merganser.model_runner import ModelRunner
+from merganser.config.load import Config
+from merganser.models import ModelRunner
+from merganser.runner import EmbeddedRunner
 
 WriteConfig = Callable[..., Config]
 GivenHits = Callable[..., Any]

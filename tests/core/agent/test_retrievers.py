@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from pydantic_ai import Agent
 
-from merganser.agent.locate import locate_models
 from merganser.agent.model import chat_model, close_model
-from merganser.agent.retrievers import open_retrievers
+from merganser.config.load import load_config
+from merganser.config.resolve import resolve_rag
 from merganser.errors import ModelRunnerError, SpecErrors
-from merganser.index import index_once_async
-from merganser.load import load_config
-from merganser.model_runner import parse_address
-from merganser.resolve import resolve_rag
+from merganser.indexing import index_once_async
+from merganser.models import parse_address
+from merganser.retrieval.locate import locate_models
+from merganser.retrieval.opening import open_retrievers
 
 CONFIG = """
 providers:

@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.agent.events import (
-    Restarted,
-    TextDelta,
-    ToolAnswered,
-    ToolCalled,
-    TurnEvent,
-)
-from merganser.agent.loop import Hooks
+from merganser.agent.attempt import Hooks
+from merganser.agent.events import Restarted, TextDelta, ToolAnswered, ToolCalled, TurnEvent
 from merganser.agent.model import ChatOptions
 from merganser.agent.turn import take_turn
-from merganser.embedded import EmbeddedRunner, ScriptedAnswer, ScriptedCall
+from merganser.config.load import Config
 from merganser.errors import (
     AgentError,
     ModelNotFoundError,
@@ -25,8 +19,8 @@ from merganser.errors import (
     RequestRejectedError,
     RunnerUnavailableError,
 )
-from merganser.load import Config
-from merganser.model_runner import NO_RETRY, ModelRunner
+from merganser.models import NO_RETRY, ModelRunner
+from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +52,7 @@ async def test_a_turn_that_never_ends_is_stopped(
     given_hits: GivenHits,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr("merganser.agent.loop.MAX_REQUESTS", 3)
+    monkeypatch.setattr("merganser.agent.attempt.MAX_REQUESTS", 3)
     runner.faults.script_chat([turns.call("birds", query=str(n)) for n in range(9)])
 
     with pytest.raises(AgentError, match="after 3 model requests"):
@@ -168,7 +162,7 @@ async def test_a_missing_model_names_the_command_that_pulls_it(
     config = write_config()
     text = config.path.read_text().replace("ai/smollm2", "ai/never-pulled")
     config.path.write_text(text)
-    from merganser.load import load_config
+    from merganser.config.load import load_config
 
     with pytest.raises(ModelNotFoundError, match="docker model pull"):
         await turns.ask(runner, load_config(config.path), given_hits())

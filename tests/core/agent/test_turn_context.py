@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.load import Config
-from merganser.retrieve.hits import Hit
+from merganser.config.load import Config
+from merganser.retrieval.hits import Hit
 
 if TYPE_CHECKING:
-    from merganser.embedded import EmbeddedRunner
+    from merganser.runner import EmbeddedRunner
     from tests.core.agent.conftest import Turns
 
 WriteConfig = Callable[..., Config]

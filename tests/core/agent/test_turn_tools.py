@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.embedded import EmbeddedRunner, ScriptedAnswer, ScriptedCall
-from merganser.errors import (
-    StoreBusyError,
-    StoreError,
-)
-from merganser.load import Config
-from merganser.retrieve.hits import Hit, SearchResult
+from merganser.config.load import Config
+from merganser.errors import StoreBusyError, StoreError
+from merganser.retrieval.hits import Hit, SearchResult
+from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from merganser.agent.answers import Answer, SourceLine, TurnUsage
+from merganser.agent.answer import Answer, SourceLine, TurnUsage
 from merganser.batch.journal import AnswerJournal, earlier_rows
-from merganser.batch.plan import BatchPlan, Selection, plan_batch, question_key
 from merganser.batch.questions import Question
+from merganser.batch.selection import BatchPlan, Selection, plan_batch, question_key
 from merganser.batch.shard import run_batch_shard
 from merganser.batch.tables import read_rows
-from merganser.definitions import DataTable
+from merganser.config.definitions import DataTable
 from merganser.errors import AgentError, PlanError
 from merganser.store.filters import Filter
 

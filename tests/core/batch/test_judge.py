@@ -3,9 +3,9 @@ import json
 import pytest
 
 from merganser.batch.judge import EXAMPLES, Judged, judge_answer, require_judge
-from merganser.embedded import EmbeddedRunner
 from merganser.errors import PlanError
-from merganser.model_runner import ModelRunner
+from merganser.models import ModelRunner
+from merganser.runner import EmbeddedRunner
 
 RIGHT = [json.dumps({"verdict": "yes" if example.verdict else "no"}) for example in EXAMPLES]
 CASE = Judged("What does it eat?", "Fish.", ("A merganser eats fish.",))

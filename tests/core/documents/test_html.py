@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from merganser.chunking import Chunk, ChunkingOptions, split_document
 from merganser.documents import read_document, scan_documents
 from merganser.documents.html_text import read_html
 from merganser.errors import SkipDocument
-from merganser.split import Chunk, ChunkingOptions, split_document
 
 if TYPE_CHECKING:
     from pathlib import Path

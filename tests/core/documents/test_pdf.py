@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from merganser.chunking import ChunkingOptions, split_document
 from merganser.documents import Document, read_document, scan_documents
 from merganser.documents import scanning as documents
 from merganser.errors import SkipDocument
-from merganser.split import ChunkingOptions, split_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

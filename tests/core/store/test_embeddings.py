@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from merganser.store.catalogue import Canaries
-from merganser.store.embeddings import EmbeddingStore
-from merganser.store.layout import IndexFolder
-from merganser.store.schema import connect
+from merganser.store.database import connect
+from merganser.store.embedding_store import EmbeddingStore
+from merganser.store.folder import IndexFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

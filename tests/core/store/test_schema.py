@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merganser.store import schema
+from merganser.store import database as schema
 
 if TYPE_CHECKING:
     from pathlib import Path

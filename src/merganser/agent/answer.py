@@ -1,0 +1,180 @@
+"""What a turn gives back: the answer, its sources, what it cost, and what happened on the way.
+
+All values are plain data that survive JSON, because batch rows, artifacts and the run history hold
+them. How citations are found and judged is in ``citations``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from merganser.retrieval.hits import SearchResult
+
+RagMode = Literal["tool", "context", "none"]
+"""How retrieved text reached the model: by its own tool calls, in the prompt, or not at all."""
+
+Outcome = Literal[
+    "answered",
+    "failed: cites unknown source",
+    "failed: no text",
+    "failed: only copies its sources",
+    "failed: rests on no source",
+]
+"""``answered``, or the first reason why the answer must not be relied on."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLine:
+    """One retrieved passage and whether the answer names it.
+
+    Attributes:
+        path: As indexed: posix and relative to the config's folder.
+        start_line: First line, from 1.
+        end_line: Last line, inclusive.
+        id: The number the model may cite as ``[id]``; None for a file read by a tool.
+        cited: True when the answer names it by id, by lines or by path; otherwise it was only
+            retrieved.
+        source: The rag or the tool that gave it.
+        score: The retriever's score, higher is better; None for a file read by a tool.
+    """
+
+    path: str
+    start_line: int
+    end_line: int
+    _: KW_ONLY
+    id: int | None = None
+    cited: bool = False
+    source: str = ""
+    score: float | None = None
+
+    def __str__(self) -> str:
+        """Give ``path:start-end``, which editors and terminals can jump to."""
+        return f"{self.path}:{self.start_line}-{self.end_line}"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """One tool call of the turn.
+
+    Attributes:
+        name: The tool.
+        arguments: As the model gave them.
+        outcome: ``success``, or ``failed`` when the model was told of an error.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    outcome: Literal["success", "failed"] = "success"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnUsage:
+    """What the model requests of a turn took, as the server counted it.
+
+    Attributes:
+        requests: Answered model requests.
+        input_tokens: Prompt tokens of all requests, cached ones included.
+        output_tokens: Generated tokens, reasoning included.
+    """
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The result of one turn.
+
+    Attributes:
+        text: The answer's text, without reasoning.
+        reasoning: The model's reasoning, when it gave any; never part of ``text``.
+        sources: Everything that was retrieved or read, cited ones first.
+        invalid_citations: Citations of what was never retrieved, as written in the text.
+        copied: The text is nothing but lines and places of its sources.
+        grounded: False when the text was held against its source and does not rest on it.
+        tool_calls: In order.
+        usage: Tokens and requests.
+        seconds: Wall time of the turn.
+        rag_mode: The mode that was used, which ``auto`` decided.
+        notes: What the reader should know: a shrunk context, a cut answer, a skipped reranking.
+        finish_reason: Of the last model response: ``stop``, ``length``, ...; None when not given.
+        model: The reference of the model that answered.
+        turn_id: The id that the turn was started with.
+    """
+
+    text: str
+    reasoning: str = ""
+    sources: tuple[SourceLine, ...] = ()
+    invalid_citations: tuple[str, ...] = ()
+    copied: bool = False
+    grounded: bool = True
+    tool_calls: tuple[ToolUse, ...] = ()
+    usage: TurnUsage = TurnUsage()
+    seconds: float = 0.0
+    rag_mode: RagMode = "none"
+    notes: tuple[str, ...] = ()
+    finish_reason: str | None = None
+    model: str = ""
+    turn_id: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the answer can be relied on as far as a machine can tell."""
+        if not self.text.strip():
+            return "failed: no text"
+        if self.invalid_citations:
+            return "failed: cites unknown source"
+        if self.copied:
+            return "failed: only copies its sources"
+        if not self.grounded:
+            return "failed: rests on no source"
+        return "answered"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the answer as JSON values, with the keys that ``--json`` and batch rows share."""
+        return {
+            "answer": self.text,
+            "reasoning": self.reasoning,
+            "outcome": self.outcome,
+            "sources": [
+                {
+                    "id": line.id,
+                    "path": line.path,
+                    "lines": f"{line.start_line}-{line.end_line}",
+                    "cited": line.cited,
+                    "source": line.source,
+                    "score": line.score,
+                }
+                for line in self.sources
+            ],
+            "invalid_citations": list(self.invalid_citations),
+            "tool_calls": [
+                {"name": use.name, "arguments": use.arguments, "outcome": use.outcome}
+                for use in self.tool_calls
+            ],
+            "tokens": {"input": self.usage.input_tokens, "output": self.usage.output_tokens},
+            "requests": self.usage.requests,
+            "seconds": round(self.seconds, 3),
+            "rag_mode": self.rag_mode,
+            "notes": list(self.notes),
+            "finish_reason": self.finish_reason,
+            "model": self.model,
+            "turn_id": self.turn_id,
+        }
+
+
+def describe_source(line: SourceLine) -> str:
+    """Say where a passage is and whether the answer names it, for one line of a terminal."""
+    label = f"[{line.id}] " if line.id is not None else ""
+    return f"{label}{line} ({'cited' if line.cited else 'retrieved, not cited'})"
+
+
+class HitSource(Protocol):
+    """What the agent needs of a retriever; ``merganser.retrieval.Retriever`` is one."""
+
+    async def search(self, question: str, /) -> SearchResult:
+        """Find the passages for a question, best first."""
+        ...

@@ -1,0 +1,225 @@
+r"""Split a document into chunks.
+
+Owns options, chunks and the laws; where to cut is the business of ``merganser.chunking.code`` (a
+syntax tree), ``merganser.chunking.markdown`` and ``merganser.chunking.outline`` (headings), and
+``merganser.chunking.text`` (running text).
+
+The laws, for every text whatsoever:
+
+- with overlap 0 the chunks' texts joined are the text; with overlap the spans cover it, in order;
+- no chunk is longer than ``size`` characters, and none parts a ``\\r\\n``;
+- line numbers are exact: lines end at ``\\n`` alone, as in editors and in ``path:line``;
+- no chunk is blank unless the text holds more white space at one place than a chunk may.
+
+Where the headings come from the file's own structure (HTML and PDF), blank lines stand for what is
+not shown: there no chunk is blank at all, none begins or ends with blank lines, and joining gives
+every character that is not white space.
+
+What an option does:
+
+- ``size``: the most characters of a chunk, its overlap included.
+- ``overlap``: how many characters a chunk repeats from before its start, where it goes on with
+  something that was cut: running text, a long function, a long section. Whole definitions and
+  sections that stand side by side share nothing, so they do not repeat each other's ends.
+- ``respect_word_boundaries``: a cut that would fall inside a word moves back to white space if the
+  second half of the window has some, and an overlap begins at a word. No text is ever dropped.
+- ``code_aware``: cuts follow the syntax tree of the languages of ``grammars``; in other text they
+  follow blank lines and line ends, and an overlap begins at a line.
+
+Markdown, HTML and PDF are split by their headings or pages whatever the options say: these are the
+text's own structure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from merganser.chunking.code import split_code
+from merganser.chunking.grammars import GRAMMARS, grammar_versions
+from merganser.chunking.markdown import split_markdown
+from merganser.chunking.outline import split_sections
+from merganser.chunking.text import Limits, Piece, absorb_blanks, cut_text, safe_cut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from merganser.chunking.outline import Heading
+
+CHUNKER_VERSION = 2
+"""Part of the fingerprint; goes up whenever the same text and options give other chunks."""
+
+# Longer texts are not parsed: trees take some 10 times the text's memory. The scan's own cap is
+# lower, so this is met only by callers who raise it.
+_MAX_PARSED = 8_000_000
+_BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)*")
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkingOptions:
+    """How documents are split; lengths in characters of the decoded text.
+
+    Attributes:
+        size: The most characters of a chunk, at least 2.
+        overlap: Characters repeated from the chunk before, at least 0; more than half of ``size``
+            counts as half.
+        respect_word_boundaries: Whether cuts keep words whole where they can.
+        code_aware: Whether cuts follow syntax trees, blank lines and line ends.
+
+    Raises:
+        ValueError: A length is out of range.
+    """
+
+    _: KW_ONLY
+    size: int = 1500
+    overlap: int = 75
+    respect_word_boundaries: bool = False
+    code_aware: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 2 or self.overlap < 0:
+            raise ValueError(
+                f"chunks need a size of at least 2 and an overlap of at least 0, "
+                f"got {self.size} and {self.overlap}"
+            )
+
+    def fingerprint(self) -> str:
+        """Give a hex digest that differs whenever the same text might give other chunks.
+
+        It covers the options, the chunker's version and, when syntax trees are used, the versions
+        of the grammars.
+        """
+        facts = {
+            "chunker": CHUNKER_VERSION,
+            "size": self.size,
+            "overlap": self.overlap,
+            "respect_word_boundaries": self.respect_word_boundaries,
+            "code_aware": self.code_aware,
+            "grammars": grammar_versions() if self.code_aware else (),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class Chunk(NamedTuple):
+    """A stretch of one document, small enough to be embedded.
+
+    Attributes:
+        ord: Place in the document, from 0.
+        text: ``document[start_char:end_char]``.
+        start_line: Line of the first character, from 1.
+        end_line: Line of the last character; a line end belongs to the line that it ends.
+        start_char: First character in the decoded text.
+        end_char: One past the last character.
+        symbol: ``Flow.run``; several definitions as ``load, Flow.run``; a path of headings such as
+            ``Install > Linux``; empty where nothing has a name.
+        kind: ``function``, ``class``, ``method``, ``module`` (code of several kinds or at the top
+            of a file), ``section`` or ``text``.
+    """
+
+    ord: int
+    text: str
+    start_line: int
+    end_line: int
+    start_char: int
+    end_char: int
+    symbol: str
+    kind: str
+
+
+def split_document(
+    text: str,
+    *,
+    language: str | None,
+    options: ChunkingOptions,
+    headings: Sequence[Heading] | None = None,
+) -> list[Chunk]:
+    """Split one document; an empty text has no chunks.
+
+    Args:
+        text: The decoded text, with its line ends as they are.
+        language: As in ``Document.language``.
+        options: Lengths and preferences.
+        headings: As in ``DocumentText.headings``.
+    """
+    if not text:
+        return []
+    overlap = min(options.overlap, options.size // 2, options.size - 2)
+    is_structured = headings is not None or language == "markdown"
+    limits = Limits(
+        whole=options.size,
+        part=options.size - overlap,
+        structure=options.code_aware or is_structured,
+        words=options.respect_word_boundaries or headings is not None,
+    )
+    parsed = language if options.code_aware and len(text) <= _MAX_PARSED else None
+    if headings is not None:
+        pieces = split_sections(text, headings, limits)
+    elif is_structured:
+        pieces = split_markdown(text, limits)
+    elif parsed is not None and parsed in GRAMMARS:
+        pieces = split_code(text, parsed, limits)
+    else:
+        pieces = cut_text(text, 0, len(text), limits)
+    chunks = _to_chunks(text, absorb_blanks(text, pieces, limits), overlap, limits)
+    return chunks if headings is None else _without_blank_edges(chunks)
+
+
+def _to_chunks(text: str, pieces: list[Piece], overlap: int, limits: Limits) -> list[Chunk]:
+    """Number the pieces' lines and put the overlap in front of those that continue another."""
+    chunks: list[Chunk] = []
+    line, previous = 1, -1
+    for i, (start, end, symbol, kind, continues) in enumerate(pieces):
+        first, first_line = start, line
+        if continues and overlap:
+            first = _overlap_start(text, max(previous + 1, start - overlap), start, limits)
+            first_line -= text.count("\n", first, start)
+        line += text.count("\n", start, end)
+        last_line = line - (text[end - 1] == "\n")
+        chunks.append(Chunk(i, text[first:end], first_line, last_line, first, end, symbol, kind))
+        previous = start
+    return chunks
+
+
+def _without_blank_edges(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """Take the blank lines off both ends of chunks, and leave out the chunks of nothing else."""
+    kept: list[Chunk] = []
+    for chunk in chunks:
+        leading = _BLANK_LINES.match(chunk.text)
+        assert leading is not None
+        text = chunk.text[leading.end() :].rstrip()
+        if not text:
+            continue
+        first_line = chunk.start_line + leading[0].count("\n")
+        start = chunk.start_char + leading.end()
+        kept.append(
+            chunk._replace(
+                ord=len(kept),
+                text=text,
+                start_line=first_line,
+                end_line=first_line + text.count("\n"),
+                start_char=start,
+                end_char=start + len(text),
+            )
+        )
+    return kept
+
+
+def _overlap_start(text: str, earliest: int, start: int, limits: Limits) -> int:
+    """Choose where an overlap begins, at ``earliest`` or after: a line, else a word, as preferred.
+
+    Never where the piece before begins, or a chunk would hold the one before it.
+    """
+    if limits.structure:
+        line = text.find("\n", earliest - 1, start - 1) + 1
+        if line > 0:
+            return line
+    if limits.words and not text[earliest - 1].isspace():
+        for at in range(earliest, start):
+            if text[at].isspace() and not text.startswith("\r\n", at):
+                return at + 1
+    while earliest < start and safe_cut(text, 0, earliest) != earliest:
+        earliest += 1
+    return earliest

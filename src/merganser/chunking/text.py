@@ -1,0 +1,201 @@
+"""Cut running text at the best places that a limit allows.
+
+Owns where a cut may fall inside a stretch of text that no syntax tree or heading divides further.
+``merganser.chunking.code`` and ``merganser.chunking.markdown`` find the structure above it and
+call this for what is still too long; ``merganser.chunking`` turns the pieces into chunks.
+
+The law of all splitters: the pieces tile the text, so joining them gives every character back.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import NamedTuple
+
+# How far a safe cut may walk back; a longer run of combining marks is not text that anyone reads.
+_MAX_CLUSTER = 32
+_ZERO_WIDTH_JOINER = "\u200d"
+# The first combining mark of Unicode: everything below needs no look-up.
+_FIRST_COMBINING = "\u0300"
+
+
+class Piece(NamedTuple):
+    """A half-open span of the text that becomes one chunk.
+
+    Attributes:
+        start: First character.
+        end: One past the last character.
+        symbol: Dotted path of the definition, heading path, or empty.
+        kind: ``function``, ``class``, ``method``, ``module``, ``section`` or ``text``.
+        continues: Whether it goes on with what the piece before it began, so that an overlap helps.
+    """
+
+    start: int
+    end: int
+    symbol: str = ""
+    kind: str = "text"
+    continues: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long pieces may be and where they may be cut.
+
+    Attributes:
+        whole: Characters of a piece that stands for itself.
+        part: Characters of a piece that continues another one and gets an overlap in front.
+        structure: Whether blank lines and line ends are preferred as cuts.
+        words: Whether white space is preferred to a cut inside a word.
+    """
+
+    whole: int
+    part: int
+    structure: bool
+    words: bool
+
+
+def cut_text(
+    text: str, start: int, end: int, limits: Limits, *, symbol: str = "", kind: str = "text"
+) -> list[Piece]:
+    """Tile ``text[start:end]`` with pieces of at most the limits' length, in order.
+
+    Every piece but the first continues the one before it.
+    """
+    pieces: list[Piece] = []
+    limit = limits.whole
+    while end - start > limit:
+        cut = _best_cut(text, start, _window_end(start, end, limit, limits), limits)
+        pieces.append(Piece(start, cut, symbol, kind, bool(pieces)))
+        start, limit = cut, limits.part
+    if start < end:
+        pieces.append(Piece(start, end, symbol, kind, bool(pieces)))
+    return pieces
+
+
+def absorb_blanks(text: str, pieces: list[Piece], limits: Limits) -> list[Piece]:
+    """Merge pieces of nothing but white space into a neighbour where the limits allow it.
+
+    Where they do not, the cut moves so that the blank piece gets some visible characters of its
+    neighbour; only white space that alone nearly fills a piece stays by itself.
+    """
+    if not any(_is_blank(text, piece) for piece in pieces):
+        return pieces
+    out: list[Piece] = []
+    for piece in pieces:
+        if out and (_is_blank(text, piece) or _is_blank(text, out[-1])):
+            out.extend(_join_or_shift(text, out.pop(), piece, limits))
+        else:
+            out.append(piece)
+    return out
+
+
+def _is_blank(text: str, piece: Piece) -> bool:
+    # Most pieces are told by their first character, without a copy.
+    return text[piece.start].isspace() and text[piece.start : piece.end].isspace()
+
+
+def _join_or_shift(text: str, left: Piece, right: Piece, limits: Limits) -> list[Piece]:
+    """Give the two as one piece if they fit, else as two with visible text in both if possible."""
+    limit = limits.part if left.continues else limits.whole
+    if right.end - left.start <= limit:
+        seen = left if _is_blank(text, right) else right
+        return [Piece(left.start, right.end, seen.symbol, seen.kind, left.continues)]
+    if _is_blank(text, right):
+        visible = len(text[left.start : left.end].rstrip())
+        cut = safe_cut(text, left.start, left.start + visible - 1) if visible > 1 else left.end
+        seen = left
+    else:
+        start = (
+            right.start
+            + len(text[right.start : right.end])
+            - len(text[right.start : right.end].lstrip())
+        )
+        line = text.find("\n", start, right.end) + 1
+        cut = line if 0 < line - left.start <= limit else _next_cut(text, start + 1)
+        seen = right
+    first = Piece(left.start, cut, seen.symbol, seen.kind, left.continues)
+    second = Piece(cut, right.end, seen.symbol, seen.kind, continues=True)
+    fits = cut - left.start <= limit and right.end - cut <= limits.part and cut < right.end
+    if fits and not _is_blank(text, first) and not _is_blank(text, second):
+        return [first, second]
+    return [left, right]
+
+
+def _next_cut(text: str, cut: int) -> int:
+    """Move a cut forward to where it parts nothing that is shown as one."""
+    while cut < len(text) and _joins(text, cut):
+        cut += 1
+    return cut
+
+
+def _window_end(start: int, end: int, limit: int, limits: Limits) -> int:
+    """Where the window of the next cut ends; leaves no crumb at the end of structured text."""
+    if limits.structure and end - start <= limit + limit // 4:
+        return min(start + limit, end - limit // 4)
+    return start + limit
+
+
+def _best_cut(text: str, start: int, stop: int, limits: Limits) -> int:
+    """Find a cut in ``(start, stop]``: paragraph, line, word, and else between two characters."""
+    if limits.structure:
+        half, quarter = start + (stop - start) // 2, start + (stop - start) // 4
+        blank = max(text.rfind("\n\n", half, stop) + 2, text.rfind("\n\r\n", half, stop) + 3)
+        if blank > half:
+            return blank
+        line = text.rfind("\n", quarter, stop) + 1
+        if line > quarter:
+            return line
+    if limits.words:
+        half = start + (stop - start) // 2
+        if text[stop : stop + 1].isspace():
+            return safe_cut(text, start, stop)
+        for cut in range(stop, half, -1):
+            if text[cut - 1].isspace():
+                return safe_cut(text, start, cut)
+    return safe_cut(text, start, stop)
+
+
+def safe_cut(text: str, start: int, cut: int) -> int:
+    """Move a cut back so that it does not part a line end or the marks of one visible character.
+
+    Args:
+        text: The whole text.
+        start: The cut stays above it.
+        cut: Where the cut would be, in ``(start, len(text)]``.
+    """
+    for candidate in range(cut, max(start, cut - _MAX_CLUSTER), -1):
+        if not _joins(text, candidate):
+            return candidate
+    # A cluster without end is cut, but a line end is one character in every editor.
+    return cut - 1 if text[cut - 1 : cut + 1] == "\r\n" and cut - 1 > start else cut
+
+
+def _joins(text: str, cut: int) -> bool:
+    """Whether the characters on both sides of a cut are shown as one."""
+    if not 0 < cut < len(text):
+        return False
+    before, after = text[cut - 1], text[cut]
+    if after == "\n":
+        return before == "\r"
+    if after < _FIRST_COMBINING:
+        return False
+    return (
+        _ZERO_WIDTH_JOINER in {before, after}
+        or unicodedata.category(after) in {"Mn", "Me", "Mc"}
+        # Skin tones follow the emoji that they colour; flags are pairs of regional indicators.
+        or "\U0001f3fb" <= after <= "\U0001f3ff"
+        or (_is_regional(after) and _regional_run(text, cut) % 2 == 1)
+    )
+
+
+def _is_regional(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
+
+
+def _regional_run(text: str, cut: int) -> int:
+    """How many regional indicators stand directly before the cut, at most a cluster's length."""
+    run = 0
+    while run < min(cut, _MAX_CLUSTER) and _is_regional(text[cut - 1 - run]):
+        run += 1
+    return run

@@ -1,0 +1,256 @@
+"""What several commands share: options, output and the way to a model server."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from merganser.config.definitions import DataTable
+    from merganser.config.load import Config
+    from merganser.services.supervisor import Service
+
+PullPolicy = Literal["always", "missing", "never", "ask"]
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How a command reaches models and history.
+
+    Attributes:
+        model_map: Model names to replace, as given.
+        base_url: A model server's address, or None to look for one.
+        embedded: Serve models from this machine, without Docker.
+        pull: What to do about models that are not on the server.
+        ephemeral: Keep the run history only as long as the command runs.
+    """
+
+    model_map: Mapping[str, str]
+    base_url: str | None
+    embedded: bool
+    pull: PullPolicy
+    ephemeral: bool
+
+    def load(self, file: str) -> Config:
+        """Load the config and show its warnings on stderr.
+
+        Raises:
+            SpecErrors: All problems of the file.
+        """
+        return load_shown(file, self.model_map)
+
+    def address(self) -> str | None:
+        """Give the address that was asked for, starting the embedded runner if it was."""
+        if self.base_url:
+            return self.base_url
+        if self.embedded:
+            from merganser.services.runner import ensure_runner
+
+            return ensure_runner().url
+        return None
+
+
+def load_shown(file: str, model_map: Mapping[str, str]) -> Config:
+    """Load a config and show its warnings on stderr.
+
+    Raises:
+        SpecErrors: All problems of the file.
+    """
+    from merganser.config.load import load_config
+
+    config = load_config(file, model_map=model_map)
+    for warning in config.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return config
+
+
+def reach_options(function: Command) -> Command:
+    """Add the options that say how models are reached."""
+    for option in reversed(_REACH_OPTIONS):
+        function = option(function)
+    return function
+
+
+def runner_options(function: Command) -> Command:
+    """Add ``--base-url`` and ``--embedded`` for a process whose runs find the models."""
+    for option in reversed(_RUNNER_OPTIONS):
+        function = option(function)
+    return function
+
+
+def reach_models(base_url: str | None, *, embedded: bool) -> None:
+    """Tell this process and the runs that it starts where the models are."""
+    if embedded:
+        from merganser.services.runner import ensure_runner
+
+        base_url = base_url or ensure_runner().url
+    if base_url:
+        os.environ["MODEL_RUNNER_HOST"] = base_url
+
+
+def keep_models() -> str:
+    """Keep the models of this machine up for the runs that this process starts.
+
+    Returns:
+        What people should know; empty when all is as it was.
+    """
+    from merganser.errors import MerganserError
+    from merganser.services.runner import revive_runner
+
+    try:
+        url = revive_runner()
+    except MerganserError as error:
+        return f"the model server is gone and does not start again: {error}"
+    if url is None or url == os.environ.get("MODEL_RUNNER_HOST"):
+        return ""
+    os.environ["MODEL_RUNNER_HOST"] = url
+    return f"the models are at {url} now"
+
+
+def take_reach(options: dict[str, Any]) -> Reach:
+    """Take the values of ``reach_options`` out of a command's keyword arguments."""
+    return Reach(
+        model_map=options.pop("model_map"),
+        base_url=options.pop("base_url"),
+        embedded=options.pop("embedded"),
+        pull=options.pop("pull"),
+        ephemeral=options.pop("ephemeral"),
+    )
+
+
+def json_option(function: Command) -> Command:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(function)
+
+
+def file_argument(function: Command) -> Command:
+    """Add the config's FILE argument."""
+    return click.argument("file", type=click.Path(dir_okay=False))(function)
+
+
+class _Words(click.ParamType[str]):
+    """Text that a model can be given: a terminal hands on any bytes there are."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what is no Unicode text.
+
+        Raises:
+            click.BadParameter: The message shows where it is not.
+        """
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            shown = value.encode(errors="backslashreplace").decode()
+            self.fail(f"{shown!r} is no UTF-8 text, at character {error.start + 1}", param, ctx)
+        return value
+
+
+WORDS = _Words()
+"""Type of a command's argument that goes to a model."""
+
+
+def parse_pairs(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Turn repeated ``a=b`` into a mapping; click's callback."""
+    del ctx
+    pairs = dict[str, str]()
+    for value in values:
+        name, separator, target = value.partition("=")
+        if not separator or not name or not target:
+            raise click.BadParameter(f"{value!r} is not of the form NAME=MODEL", param=param)
+        pairs[name] = target
+    return pairs
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_encode))
+
+
+def _encode(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+_RUNNER_OPTIONS = (
+    click.option(
+        "--base-url", metavar="URL", help="Address of the model server [default: look for one]."
+    ),
+    click.option("--embedded", is_flag=True, help="Serve the models on this machine, no Docker."),
+)
+
+_REACH_OPTIONS = (
+    click.option(
+        "--model-map",
+        multiple=True,
+        metavar="WANTED=USED",
+        callback=parse_pairs,
+        help="Use another model than the file names; repeatable.",
+    ),
+    *_RUNNER_OPTIONS,
+    click.option(
+        "--pull",
+        type=click.Choice(get_args(PullPolicy)),
+        default="ask",
+        show_default=True,
+        help="What to do about missing models; without a terminal, ask means pull.",
+    ),
+    click.option("--ephemeral", is_flag=True, help="Keep no run history beyond this command."),
+)
+
+
+@contextmanager
+def exit_cleanly() -> Generator[None]:
+    """Turn Ctrl-C into click's Abort, whatever library was interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.Abort from None
+
+
+def show_service(service: Service | None, *, stop: bool, as_json: bool) -> int:
+    """Say whether a background service runs, after ending it where that is asked for.
+
+    Returns:
+        The exit code, 1 when none was running.
+    """
+    from merganser.services.supervisor import stop_service
+
+    stopped = service is not None and stop and stop_service(service.name)
+    if as_json:
+        url = service.url if service and not stopped else None
+        print_json({"running": url is not None, "url": url})
+    else:
+        text = f"running at {service.url}" if service else "not running"
+        click.echo("stopped" if stopped else text)
+    return 0 if service else 1
+
+
+def data_table(text: str, option: str) -> DataTable:
+    """Read ``file`` or ``file.duckdb#table`` from the command line, relative to where it runs."""
+    from pydantic_core import PydanticCustomError
+
+    from merganser.config.definitions import DataTable
+    from merganser.config.spec_flows import split_table
+
+    try:
+        path, table = split_table(text)
+    except PydanticCustomError as error:
+        raise click.UsageError(f"{option}: {error.message()}") from None
+    return DataTable(Path(path).absolute(), table)

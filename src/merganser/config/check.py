@@ -1,0 +1,183 @@
+"""What ``merganser check`` shows: models with their roles, rags, flows and warnings.
+
+A path of ``docs`` that is not there is a warning here and an error when it is indexed: a config may
+be checked on another machine than the one that has the documents.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from merganser.config.checked_config import SpecWarning
+from merganser.config.definitions import AskFlow, BatchFlow, EvaluateFlow, FlowDefinition, IndexFlow
+from merganser.config.resolve import (
+    all_models,
+    models_of_flow,
+    rags_of_agent,
+    resolve_flows,
+    resolve_rag,
+)
+from merganser.globs import fixed_part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from merganser.config.definitions import RagDefinition, Threshold
+    from merganser.config.load import Config
+
+
+def check_as_json(config: Config) -> dict[str, Any]:
+    """Give what a config comes to, as JSON data."""
+    flows = resolve_flows(config)
+    reached = {use for flow in flows for use in models_of_flow(config, flow)}
+    return {
+        "ok": True,
+        "path": str(config.path),
+        "fingerprint": config.fingerprint,
+        "agents": [
+            {"name": name, "model": agent.model, "rags": list(rags_of_agent(config, name))}
+            for name, agent in config.spec.agents.items()
+        ],
+        "models": [
+            {
+                "model": use.model.model,
+                "provider": use.model.provider,
+                "role": use.role,
+                "used_by": use.used_by,
+                "reached": use in reached,
+            }
+            for use in all_models(config)
+        ],
+        "rags": [_rag_as_json(resolve_rag(config, name)) for name in config.spec.rag],
+        "flows": [_flow_as_json(flow) for flow in flows],
+        "warnings": [
+            {
+                "key": warning.key,
+                "problem": warning.problem,
+                "position": str(warning.position) if warning.position else None,
+            }
+            for warning in warnings_of(config)
+        ],
+    }
+
+
+def warnings_of(config: Config) -> tuple[SpecWarning, ...]:
+    """Give what may surprise: what loading noticed, and the documents that are not there."""
+    found = {
+        (str(position), entry): SpecWarning(
+            f"{entry!r} names no file or folder in {index.base}: indexing it will fail",
+            key=f"rag.{name}.docs",
+            position=position,
+        )
+        for name in config.spec.rag
+        for index in resolve_rag(config, name).indexes
+        for entry, position in zip(index.docs, index.docs_positions, strict=True)
+        if not fixed_part(os.path.join(index.base, entry)).exists()  # noqa: PTH118 - keeps a last "/"
+    }
+    return (*config.warnings, *found.values())
+
+
+def _rag_as_json(rag: RagDefinition) -> dict[str, Any]:
+    return {
+        "name": rag.name,
+        "tool": rag.tool_name,
+        "docs": list(dict.fromkeys(entry for index in rag.indexes for entry in index.docs)),
+        "strategies": [
+            {"name": s.name, "type": s.kind, "limit": s.limit, "index": str(s.index.folder)}
+            for s in rag.strategies
+        ],
+        "fusion": rag.fusion.strategy if len(rag.strategies) > 1 else None,
+        "reranking": rag.rerank.model.model if rag.rerank else None,
+        "limit": rag.limit,
+    }
+
+
+def _flow_as_json(flow: FlowDefinition) -> dict[str, Any]:
+    match flow:
+        case AskFlow():
+            return {"name": flow.name, "type": "ask", "agent": flow.agent}
+        case IndexFlow():
+            details: dict[str, Any] = {
+                "type": "index",
+                "rags": list(flow.rags),
+                "gates": [
+                    {"queries": str(gate.queries), "held": _held_as_json(gate.thresholds)}
+                    for gate in flow.gates
+                ],
+                "keep_snapshots": flow.keep_snapshots,
+            }
+        case EvaluateFlow():
+            details = {
+                "type": "evaluate",
+                "rags": list(flow.rags),
+                "queries": str(flow.queries),
+                "metrics": _held_as_json(flow.thresholds),
+            }
+        case BatchFlow():
+            details = {
+                "type": "batch",
+                "agent": flow.agent,
+                "input": str(flow.input),
+                "output": str(flow.output),
+            }
+    schedule = str(flow.schedule) if flow.schedule else None
+    return {"name": flow.name, **details, "schedule": schedule, "after": list(flow.after)}
+
+
+def _held_as_json(thresholds: Iterable[Threshold]) -> list[dict[str, Any]]:
+    return [
+        {"metric": str(held.metric), "min": held.min, "max_drop": held.max_drop}
+        for held in thresholds
+    ]
+
+
+def render_check(config: Config) -> str:
+    """Say what a config comes to, for people."""
+    return "\n".join(_lines(config))
+
+
+def _lines(config: Config) -> Iterator[str]:
+    found = check_as_json(config)
+    warnings = warnings_of(config)
+    for warning in warnings:
+        yield f"warning: {warning}"
+    yield f"{config.path.name}: no errors, {_count(len(warnings), 'warning')}"
+    yield from _table(
+        "models",
+        [
+            (m["model"], m["role"], f"{m['used_by']}{'' if m['reached'] else ' (unused)'}")
+            for m in found["models"]
+        ],
+    )
+    yield from _table(
+        "agents", [(a["name"], a["model"], ", ".join(a["rags"])) for a in found["agents"]]
+    )
+    yield from _table("rags", [_rag_row(rag) for rag in found["rags"]])
+    yield from _table("flows", [_flow_row(flow) for flow in found["flows"]])
+
+
+def _rag_row(rag: dict[str, Any]) -> tuple[str, ...]:
+    ways = " + ".join(strategy["name"] for strategy in rag["strategies"])
+    steps = [ways, rag["fusion"], rag["reranking"] and f"rerank by {rag['reranking']}"]
+    return rag["name"], ", ".join(rag["docs"]), ", ".join(step for step in steps if step)
+
+
+def _flow_row(flow: dict[str, Any]) -> tuple[str, ...]:
+    subject = ", ".join(flow["rags"]) if "rags" in flow else flow["agent"]
+    when = [flow.get("schedule"), *(f"after {name}" for name in flow.get("after", ()))]
+    return flow["name"], flow["type"], subject, ", ".join(text for text in when if text)
+
+
+def _table(title: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
+    if not rows:
+        return
+    yield f"{title}:"
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield f"  {cells}".rstrip()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,121 @@
+"""``docs/language.md``, made from the spec models and the table of which keys stand where.
+
+``python -m merganser.config.reference > docs/language.md`` writes it anew; a test compares.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from merganser.config.json_schema import build_schema, field_docstrings
+from merganser.config.sections import ADDITIONS, SECTIONS, Pattern, readable
+from merganser.config.spec_root import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from merganser.config.sections import Section, Variant
+    from merganser.config.unsupported import Later
+
+_HEAD = """\
+# The language
+
+<!-- Made by `python -m merganser.config.reference > docs/language.md`; a test compares. -->
+
+A config is YAML in cagent's language, with additions that are marked **added**.
+A key that merganser knows but does not run yet is ignored with a warning.
+If ignoring it would lift a restriction, the file is refused.
+Any other key is an error that says where it is and what was probably meant.
+`${env.NAME}` and `${env.NAME || 'default'}` in a value are filled in from the environment.
+"""
+
+
+def render_language() -> str:
+    """Write the page: every place of a config in its order, with its keys."""
+    schema = build_schema()
+    parts = [_HEAD.strip()]
+    for section in SECTIONS:
+        parts += _section(section, schema)
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(section: Section, schema: Mapping[str, Any]) -> Iterator[str]:
+    title = readable(section.pattern)
+    yield f"## {title[0].upper() + title[1:] if not section.pattern else f'`{title}`'}"
+    for kind, variant in section.variants.items():
+        if kind:
+            yield f"### `type: {kind}`"
+        yield (variant.model.__doc__ or "").strip().split("\n\n")[0].replace("``", "`")
+        yield "\n".join(_keys(section.pattern, variant, schema))
+        yield from _later(variant.later)
+    if section.dropped_types:
+        yield f"Ignored with a warning, as a whole: {_listed(sorted(section.dropped_types))}."
+    for kind, known in section.later_types.items():
+        yield f"Refused: `type: {kind}` ({known.problem}; {known.fix})."
+
+
+def _keys(pattern: Pattern, variant: Variant, schema: Mapping[str, Any]) -> Iterator[str]:
+    whole = variant.model is Spec
+    entry = schema if whole else schema["$defs"][variant.model.__name__]
+    texts = field_docstrings(variant.model)
+    for name, field in variant.model.model_fields.items():
+        shape: dict[str, Any] = entry["properties"][name]
+        facts = [_value(shape)]
+        if field.is_required():
+            facts.append("required")
+        elif (default := shape.get("default")) and isinstance(default, str | int | float):
+            facts.append(f"default `{json.dumps(default, ensure_ascii=False)}`")
+        added = " **added**" if (*pattern, name) in ADDITIONS else ""
+        yield f"- `{name}` ({'; '.join(fact for fact in facts if fact)}){added}: {texts[name]}"
+
+
+def _value(shape: Mapping[str, Any]) -> str:
+    """Say in a few words what a key takes."""
+    if "enum" in shape or "const" in shape:
+        return " or ".join(f"`{value}`" for value in shape.get("enum", [shape.get("const")]))
+    if options := shape.get("anyOf") or shape.get("oneOf"):
+        words = [_value(option) for option in options if option.get("type") != "null"]
+        return " or ".join(dict.fromkeys(word for word in words if word))
+    if "$ref" in shape:
+        return "map"
+    kind = shape.get("type")
+    if kind == "array":
+        return "list" if "$ref" in str(shape.get("items")) else f"list of {_value(shape['items'])}"
+    bounds = _bounds(shape)
+    return {
+        "string": "text",
+        "boolean": "true or false",
+        "integer": f"whole number{bounds}",
+        "number": f"number{bounds}",
+        "object": "map",
+    }.get(str(kind), "")
+
+
+def _bounds(shape: Mapping[str, Any]) -> str:
+    low, high = shape.get("minimum"), shape.get("maximum")
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}"
+    return f" from {low:g}" if low is not None else ""
+
+
+def _later(keys: Mapping[str, Later]) -> Iterator[str]:
+    if ignored := [key for key, known in keys.items() if not known.refused]:
+        yield f"Ignored with a warning: {_listed(ignored)}."
+    refused = [(known.problem, known.fix, key) for key, known in keys.items() if known.refused]
+    lines = [
+        f"- {_listed([key for *_, key in group])}: {problem}; {fix}."
+        for (problem, fix), group in groupby(refused, key=lambda entry: entry[:2])
+    ]
+    if lines:
+        yield "Refused:\n\n" + "\n".join(lines)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_language())

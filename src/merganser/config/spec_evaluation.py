@@ -1,0 +1,99 @@
+"""``gate`` and ``metrics``: what retrieval must reach, and with which queries that is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self, cast
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+
+from merganser.config.metric import PATTERN, parse_metric, suggest_metric
+from merganser.config.spec_base import StrictModel, Text, Unit, fault
+
+DEFAULT_METRICS = ("recall@5", "mrr@10", "ndcg@10")
+"""Whether the right passage is there, how far up, and how good the whole order is."""
+
+
+def check_jsonl(value: str) -> str:
+    """Refuse a path that does not end in ``.jsonl``."""
+    if not value.endswith(".jsonl"):
+        raise fault(f"must be a .jsonl file, got {value!r}", fix="write one JSON object a line")
+    return value
+
+
+def _check_metric(value: str) -> str:
+    if parse_metric(value) is None:
+        raise fault(f"{value!r} is no metric", fix=suggest_metric(value))
+    return value
+
+
+def _read_metric(value: Any) -> Any:
+    return {"metric": value} if isinstance(value, str) else value
+
+
+def _read_gates(value: Any) -> Any:
+    # A cast says nothing about what is in it: pydantic finds out.
+    return cast("Any", value) if isinstance(value, list | tuple) else (value,)
+
+
+MetricName = Annotated[
+    str, AfterValidator(_check_metric), WithJsonSchema({"type": "string", "pattern": PATTERN})
+]
+QueriesPath = Annotated[Text, AfterValidator(check_jsonl)]
+
+
+class ThresholdSpec(StrictModel):
+    """A metric and what it must reach. A bare name is the ``metric``, measured and not held."""
+
+    metric: MetricName
+    """``recall@k``, ``precision@k``, ``success@k``, ``mrr@k`` or ``ndcg@k``; k from 1 to 100."""
+
+    min: Unit | None = None
+    """Least value, 0 to 1; nothing is required when left out."""
+
+    max_drop: Unit | None = None
+    """Most that it may fall below the last evaluation of the same queries, 0 to 1; it may fall when
+    left out."""
+
+
+class GateSpec(StrictModel):
+    """What a new snapshot must reach to be published; else the served one stays."""
+
+    queries: QueriesPath
+    """Queries with the passages that answer them, one JSON object a line, relative to the config.
+    """
+
+    metric: MetricName = "recall@5"
+    """``recall@k``, ``precision@k``, ``success@k``, ``mrr@k`` or ``ndcg@k``; k from 1 to 100."""
+
+    min: Unit | None = None
+    """Least value, 0 to 1."""
+
+    max_drop: Unit | None = None
+    """Most that it may fall below the served snapshot's value, 0 to 1. Without it the two are
+    compared and shown: with few queries, one that moves a place would hold back every index."""
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> Self:
+        if self.min is None and self.max_drop is None:
+            raise fault(
+                "must have min, max_drop or both",
+                fix="for example: {queries: ./evals/code.jsonl, metric: recall@5, min: 0.8}",
+            )
+        return self
+
+
+Metrics = tuple[
+    Annotated[
+        ThresholdSpec,
+        BeforeValidator(_read_metric, json_schema_input_type=MetricName | ThresholdSpec),
+    ],
+    ...,
+]
+"""Metrics by name, or with what they must reach."""
+
+Gates = Annotated[
+    tuple[GateSpec, ...],
+    BeforeValidator(_read_gates, json_schema_input_type=GateSpec | list[GateSpec]),
+    Field(min_length=1),
+]
+"""One gate, or a list of which all must hold."""

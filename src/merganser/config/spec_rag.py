@@ -1,0 +1,301 @@
+"""``rag``: what is indexed, how it is searched, and what is done with the hits."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, Strict, model_validator
+
+from merganser.config.spec_base import Count, Flag, Number, StrictModel, Text, ToolName, Unit, fault
+
+Similarity = Literal["cosine_similarity", "euclidean", "dot_product"]
+ScoreNormalization = Literal["auto", "sigmoid", "none"]
+
+CHUNK_SIZE = 1500
+"""Characters; cagent's effective default for text."""
+CODE_CHUNK_SIZE = 4000
+"""Characters; cagent's effective default with ``code_aware``."""
+CHUNK_OVERLAP = 75
+"""Characters; cagent's effective default."""
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+
+
+def _check_database(value: str) -> str:
+    if "://" in value or value == ":memory:":
+        raise fault(
+            f"must be a path, got {value!r}",
+            fix="write the path of a folder for the index files, or leave it out",
+        )
+    return value
+
+
+def _default_size(data: dict[str, Any]) -> int:
+    return CODE_CHUNK_SIZE if data.get("code_aware") else CHUNK_SIZE
+
+
+def _default_overlap(data: dict[str, Any]) -> int:
+    return min(CHUNK_OVERLAP, data.get("size", CHUNK_SIZE) // 2)
+
+
+class ChunkingSpec(StrictModel):
+    """How a document is cut."""
+
+    code_aware: Flag = False
+    """Cut source code at functions and classes and Markdown at headings."""
+
+    size: Annotated[int, Strict(), Field(ge=2)] = Field(default_factory=_default_size)
+    """Most characters in a chunk; 1500, or 4000 with ``code_aware``."""
+
+    overlap: Annotated[int, Strict(), Field(ge=0)] = Field(default_factory=_default_overlap)
+    """Characters that a chunk repeats of the one before it; 75, or half of a ``size`` below 150."""
+
+    respect_word_boundaries: Flag = False
+    """Cut between words where there is a boundary near; no text is lost either way."""
+
+    @model_validator(mode="after")
+    def _overlap_is_smaller(self) -> Self:
+        if self.overlap >= self.size:
+            raise fault(
+                f"must be smaller than size ({self.size}), got {self.overlap}",
+                fix="an overlap of 5 % of the size is usual",
+                at=("overlap",),
+            )
+        return self
+
+
+class _Strategy(StrictModel):
+    name: Text | None = None
+    """Name of the strategy within its rag; its type when left out."""
+
+    docs: tuple[Text, ...] = ()
+    """Paths and globs beside those of the rag, for this strategy alone."""
+
+    database: Annotated[Text, AfterValidator(_check_database)] | None = None
+    """Folder of the index files, relative to the config; ``.merganser/<rag>`` when left out."""
+
+    chunking: ChunkingSpec = Field(default_factory=ChunkingSpec)
+    """How documents are cut."""
+
+    limit: Count = 5
+    """Most hits that this strategy contributes; cagent's default, and honoured here."""
+
+    respect_vcs: Flag | None = None
+    """Leave out what git ignores; the rag's own setting when left out."""
+
+
+class ChunkedEmbeddingsSpec(_Strategy):
+    """Find chunks whose embedding is near the query's."""
+
+    type: Literal["chunked-embeddings"]
+    """Which kind of strategy this is."""
+
+    embedding_model: Text
+    """A name under ``models``, an inline ``provider/model``, or ``auto``."""
+
+    vector_dimensions: Count | None = None
+    """Length of a vector; found by asking the model when left out."""
+
+    similarity_metric: Similarity = "cosine_similarity"
+    """How near two vectors are."""
+
+    threshold: Annotated[Number, Field(ge=-1, le=1)] | None = None
+    """Least similarity of a hit; none when left out. cagent drops hits below 0.5 by default,
+    which with many small models is nearly all of them, so the cut is made only where written."""
+
+    embedding_batch_size: Count | None = None
+    """Most texts in one request; the best number is found when left out (cagent: 50)."""
+
+    max_embedding_concurrency: Count | None = None
+    """Most requests at a time; the best number is found when left out (cagent: 3)."""
+
+
+class Bm25Spec(_Strategy):
+    """Find chunks that share words with the query."""
+
+    type: Literal["bm25"]
+    """Which kind of strategy this is."""
+
+    k1: Annotated[Number, Field(ge=0)] = 1.5
+    """How soon repeated words stop counting."""
+
+    b: Unit = 0.75
+    """How much long chunks are held back."""
+
+    threshold: Annotated[Number, Field(ge=0)] | None = None
+    """Least score of a hit; the scale has no upper end."""
+
+
+StrategySpec = Annotated[ChunkedEmbeddingsSpec | Bm25Spec, Field(discriminator="type")]
+
+
+class FusionSpec(StrictModel):
+    """How the hits of several strategies become one list."""
+
+    strategy: Literal["rrf", "reciprocal_rank_fusion", "weighted", "max"] = "rrf"
+    """By rank (``rrf``), by weighted score, or by the highest score."""
+
+    k: Count = 60
+    """Constant of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)."""
+
+    weights: Mapping[Text, Annotated[Number, Field(ge=0)]] = Field(default_factory=dict[str, float])
+    """Weight of each strategy, by its name or type; needed by ``weighted``."""
+
+
+class RerankingSpec(StrictModel):
+    """A model that reads query and hit together and scores them anew."""
+
+    model: Text
+    """A name under ``models`` or an inline ``provider/model``."""
+
+    top_k: Annotated[int, Strict(), Field(ge=0)] = 0
+    """How many of the best hits are scored; 0 means ``results.limit``."""
+
+    threshold: Unit = 0.5
+    """Least score of a hit, from 0 to 1; 0 for none. Applied only to scores of a known scale."""
+
+    criteria: str | None = None
+    """What counts as relevant, told to a chat model that reranks."""
+
+    score_normalization: ScoreNormalization = "auto"
+    """How raw scores become 0 to 1: ``auto`` looks at what the model gives, once."""
+
+
+class ResultsSpec(StrictModel):
+    """What is done with the hits."""
+
+    limit: Count = 15
+    """Most hits in the end."""
+
+    fusion: FusionSpec = FusionSpec()
+    """How lists become one."""
+
+    reranking: RerankingSpec | None = None
+    """A second look at the best hits."""
+
+    deduplicate: Flag = True
+    """Give equal texts once."""
+
+    per_file: Count | None = None
+    """Passages that a file gives at a time: files take turns, best file first by all its passages
+    together. When left out, passages stand by their own scores, whatever file they are of."""
+
+    include_score: Flag = False
+    """Tell the model the scores."""
+
+    return_full_content: Flag = False
+    """Give whole documents in place of chunks."""
+
+
+class ToolSpec(StrictModel):
+    """How the search looks to the agent's model."""
+
+    name: ToolName | None = None
+    """Name of the tool; the rag's own when left out."""
+
+    description: str | None = None
+    """What the tool is for."""
+
+    instruction: str | None = None
+    """Told to the model in its system prompt."""
+
+
+class RagSpec(StrictModel):
+    """One searchable collection of documents."""
+
+    tool: ToolSpec = ToolSpec()
+    """How the search looks to the agent's model."""
+
+    docs: tuple[Text, ...] = ()
+    """Files, folders and globs, relative to the config."""
+
+    respect_vcs: Flag = True
+    """Leave out what git ignores."""
+
+    strategies: tuple[StrategySpec, ...]
+    """Ways to search; several are fused."""
+
+    results: ResultsSpec = ResultsSpec()
+    """What is done with the hits."""
+
+    @property
+    def strategy_names(self) -> tuple[str, ...]:
+        """The strategies' names: as written, or the type, numbered where a type repeats."""
+        return strategy_names(self.strategies)
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if not self.strategies:
+            raise fault(
+                "must have at least one strategy",
+                fix="add '- type: bm25', or chunked-embeddings with an embedding_model",
+                at=("strategies",),
+            )
+        for index, strategy in enumerate(self.strategies):
+            if not self.docs and not strategy.docs:
+                raise fault(
+                    "has no documents",
+                    fix="list files, folders or globs under docs",
+                    at=("docs",) if "docs" in self.model_fields_set else ("strategies", index),
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        counts = Counter(strategy.name for strategy in self.strategies if strategy.name)
+        for index, strategy in enumerate(self.strategies):
+            if strategy.name and counts[strategy.name] > 1:
+                raise fault(
+                    f"{strategy.name!r} names several strategies of this rag",
+                    fix="give each its own name",
+                    at=("strategies", index, "name"),
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        fusion = self.results.fusion
+        known = {n: s.type for n, s in zip(self.strategy_names, self.strategies, strict=True)}
+        where = ("results", "fusion", "weights")
+        for name in fusion.weights:
+            if name not in known and name not in known.values():
+                raise fault(
+                    f"{name!r} is no strategy of this rag",
+                    fix=f"its strategies are: {', '.join(known)}",
+                    at=(*where, name),
+                )
+        missing = [
+            n for n, t in known.items() if n not in fusion.weights and t not in fusion.weights
+        ]
+        if fusion.strategy == "weighted" and missing:
+            raise fault(
+                f"weighted fusion needs a weight for {', '.join(missing)}",
+                fix=f"add '{missing[0]}: 0.5' under weights",
+                at=where if "weights" in fusion.model_fields_set else where[:-1],
+            )
+        return self
+
+
+def strategy_names(strategies: tuple[ChunkedEmbeddingsSpec | Bm25Spec, ...]) -> tuple[str, ...]:
+    """Name each strategy: as written, or its type, with ``-2``, ``-3`` where that is taken."""
+    taken = {strategy.name for strategy in strategies if strategy.name}
+    names = list[str]()
+    for strategy in strategies:
+        name = strategy.name or strategy.type
+        number = 1
+        while strategy.name is None and name in taken:
+            number += 1
+            name = f"{strategy.type}-{number}"
+        taken.add(name)
+        names.append(name)
+    return tuple(names)
+
+
+def safe_name(name: str) -> str:
+    """Give a name that is a file name and a tool name; unlike names stay unlike."""
+    if _SAFE_NAME.fullmatch(name):
+        return name
+    slug = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:48] or "rag"
+    return f"{slug}-{sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,1 @@
+"""Deployments on a Prefect server: apply them, run them, keep their history true."""

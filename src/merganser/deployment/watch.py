@@ -1,0 +1,122 @@
+"""Watch the documents of indexes and run something whenever they changed.
+
+Events only wake the watcher. What counts is the state of the documents, as a run would scan them:
+it is compared with the state before the last run that succeeded. So ignored files start nothing,
+a change during a run starts another one after it, and an event that the system lost is made up
+for by the next look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merganser.documents import scan_documents
+from merganser.globs import GlobEntry, is_glob
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from merganser.config.definitions import IndexDefinition
+
+DEBOUNCE_MS = 1000
+"""Changes that follow each other this closely are one: an editor writes a file in several steps."""
+
+RECHECK_SECONDS = 300.0
+"""Time between looks without an event; network folders and full queues lose some."""
+
+LISTEN_AGAIN_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 300.0
+
+
+async def watch_documents(
+    indexes: Sequence[IndexDefinition],
+    run: Callable[[], Awaitable[bool]],
+    *,
+    say: Callable[[str], None],
+) -> None:
+    """Run at the start and whenever documents changed, one run at a time, until cancelled.
+
+    Args:
+        indexes: What is watched.
+        run: Gives whether it succeeded; after a failure it is called again, with growing pauses.
+        say: Told what goes wrong with watching.
+    """
+    woken = asyncio.Event()
+    woken.set()
+    listening = asyncio.create_task(_listen(indexes, woken, say))
+    seen: str | None = None
+    pause = 1.0
+    try:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), RECHECK_SECONDS)
+            woken.clear()
+            state = await asyncio.to_thread(documents_state, indexes)
+            if state == seen:
+                continue
+            if await run():
+                seen, pause = state, 1.0
+            else:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                woken.set()
+    finally:
+        listening.cancel()
+
+
+def documents_state(indexes: Iterable[IndexDefinition]) -> str:
+    """Digest of the documents as a run would find them: paths, sizes, times, inodes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for index in indexes:
+        scan = scan_documents(
+            index.docs, base=index.base, respect_vcs=index.respect_vcs, exclude=(index.folder,)
+        )
+        for one in scan.documents:
+            fact = f"{index.name}\0{one.path}\0{one.size_bytes}\0{one.mtime_ns}\0{one.inode}\n"
+            digest.update(fact.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def watched_folders(indexes: Iterable[IndexDefinition]) -> tuple[Path, ...]:
+    """Give the folders whose events matter: of each entry of ``docs``, the nearest that exists."""
+    found = dict[Path, None]()
+    for index in indexes:
+        for entry in index.docs:
+            path = os.path.normpath(index.base / Path(entry).expanduser())
+            if not os.path.lexists(path) and is_glob(entry):
+                path = GlobEntry.parse(path).root
+            folder = Path(path)
+            while not folder.is_dir():
+                folder = folder.parent
+            found[folder] = None
+    return tuple(folder for folder in found if not any(other in folder.parents for other in found))
+
+
+async def _listen(
+    indexes: Sequence[IndexDefinition], woken: asyncio.Event, say: Callable[[str], None]
+) -> None:
+    """Wake the watcher at every event that may matter; begin anew when listening breaks."""
+    # Its type names a stop event of a library that need not be there.
+    from watchfiles import awatch  # noqa: PLC0415 # pyright: ignore[reportUnknownVariableType] - only those who watch load it
+
+    silent = tuple(f"{index.folder}{os.sep}" for index in indexes)
+
+    def matters(change: object, path: str) -> bool:
+        del change
+        return not path.startswith(silent) and f"{os.sep}.git{os.sep}" not in path
+
+    while True:
+        folders = watched_folders(indexes)
+        try:
+            async for _ in awatch(*folders, watch_filter=matters, debounce=DEBOUNCE_MS):
+                woken.set()
+        except (OSError, RuntimeError) as error:
+            # For example a folder that was removed, or no inotify watch left for this user.
+            say(f"watching {', '.join(map(str, folders))}: {error}")
+        await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+        woken.set()

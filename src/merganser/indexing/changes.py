@@ -1,0 +1,343 @@
+"""Find out what a run has to do, reading as few files as possible and writing nothing.
+
+A file whose size, mtime and inode are those of the served snapshot is unchanged and not opened.
+Otherwise its content is hashed, and a file with the old content is unchanged too. As in git's
+index, a file that was modified at about the moment it was last looked at may have changed since
+without a new mtime, so it is hashed as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from merganser.documents import Skipped, scan_documents
+from merganser.embedding.drift import is_served_by
+from merganser.errors import PlanError, SpecError, SpecErrors
+from merganser.indexing.scan_cache import Observed, load_observed, save_observed
+from merganser.indexing.scope import Scope
+from merganser.store.database import SCHEMA_VERSION
+from merganser.store.folder import IndexFolder
+from merganser.store.snapshots import read_kept
+from merganser.store.tokens import TOKENISER_VERSION
+from merganser.telemetry import span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from merganser.config.definitions import IndexDefinition
+    from merganser.documents import Document, Reason, Scan
+    from merganser.store.catalogue import Catalogue, FileRow
+
+_SECOND_NS = 1_000_000_000
+_COARSE_NS = 2 * _SECOND_NS  # FAT stores even seconds, HFS+ and old NFS whole ones
+_FINE_NS = 20_000_000  # Linux stamps files with the kernel's tick, 1 to 10 ms
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A file whose content stood under another path before.
+
+    Attributes:
+        document: The file now.
+        origin: Its path in the served snapshot.
+    """
+
+    document: Document
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What differs between the files and the served snapshot.
+
+    Attributes:
+        definition: The index.
+        fingerprint: Of the embedding model, "" without one.
+        full: Whether all was to be done anew.
+        scope: What the next snapshot will hold.
+        stat_ns: When the scan began, in nanoseconds since the epoch.
+        base_generation: The served snapshot, or None.
+        reasons: Why unchanged files have to be done again too, for example "the chunking changed".
+        added: New files, by path.
+        changed: Files with other content (all known ones, when there are reasons), by path.
+        moved: Files that were renamed, by path.
+        removed: Paths in the snapshot that are gone, moved ones not included.
+        unchanged: Number of files that stay as they are.
+        touched: Unchanged files with a new status.
+        outside: Number of files of the snapshot that this run does not look at and keeps.
+        skipped: Files not indexed, with the reasons known so far.
+        scanned: Number of files that are to be in the index, as far as the scan can tell.
+    """
+
+    definition: IndexDefinition
+    fingerprint: str
+    full: bool
+    scope: Scope
+    stat_ns: int
+    base_generation: int | None
+    reasons: tuple[str, ...]
+    added: tuple[Document, ...]
+    changed: tuple[Document, ...]
+    moved: tuple[Moved, ...]
+    removed: tuple[str, ...]
+    unchanged: int
+    touched: tuple[Observed, ...]
+    outside: int
+    skipped: tuple[Skipped, ...]
+    scanned: int
+
+    @property
+    def pending(self) -> tuple[Document, ...]:
+        """The files that have to be read, by path."""
+        moved = (move.document for move in self.moved)
+        return tuple(sorted((*self.added, *self.changed, *moved), key=lambda d: d.path))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to do at all."""
+        return bool(self.added or self.changed or self.moved or self.removed or self.reasons)
+
+
+def survey(definition: IndexDefinition, *, fingerprint: str, full: bool = False) -> Survey:
+    """Compare the files with the served snapshot.
+
+    Args:
+        definition: The index.
+        fingerprint: Of the embedding model, "" for an index without embeddings.
+        full: Do everything anew, and hold exactly this definition's files; vectors of equal texts
+            are still reused.
+
+    Raises:
+        SpecErrors: An entry of ``docs`` names nothing; with its position.
+        PlanError: There is no file to index.
+        StoreFormatError: Something else stands where the index should be.
+        StoreError: The index is damaged.
+    """
+    with span("scan", {"merganser.index": definition.name}) as scanning:
+        found = _survey(definition, fingerprint=fingerprint, full=full)
+        scanning.note(
+            {
+                "merganser.files": found.scanned,
+                "merganser.files.added": len(found.added),
+                "merganser.files.changed": len(found.changed),
+                "merganser.files.moved": len(found.moved),
+                "merganser.files.removed": len(found.removed),
+                "merganser.files.skipped": len(found.skipped),
+            }
+        )
+    return found
+
+
+def _survey(definition: IndexDefinition, *, fingerprint: str, full: bool) -> Survey:
+    folder = IndexFolder(definition.folder)
+    current = folder.read_current()
+    stat_ns = time.time_ns()
+    scan = scan_documents(
+        definition.docs,
+        base=definition.base,
+        respect_vcs=definition.respect_vcs,
+        exclude=(definition.folder,),
+    )
+    _check_scan(definition, scan)
+    base = None if current is None or full else read_kept(folder, current.generation)
+    reasons = ("a full run was asked for",) if full and current else ()
+    if base is not None:
+        reasons = _reasons(base, definition, fingerprint)
+    observed = {} if full else load_observed(folder.observed)
+    found = _Comparison({file.path: file for file in base.files} if base else {}, observed, stat_ns)
+    found.compare(scan.documents, redo=bool(reasons))
+    scope, gone, outside = _divide_missing(definition, base, found.missing)
+    if outside and reasons:
+        raise PlanError(
+            f"{' and '.join(reasons)}, so everything must be done again, but {outside} files of "
+            f"the index are outside of this run's docs ({', '.join(definition.docs)}): run with "
+            "all docs, or with --full to drop them"
+        )
+    moved = _find_moves(found.added, gone, found.base)
+    origins = {move.origin for move in moved}
+    targets = {move.document.path for move in moved}
+    if found.learnt:
+        save_observed(folder.observed, (observed | found.learnt).values())
+    return Survey(
+        definition=definition,
+        fingerprint=fingerprint,
+        full=full,
+        scope=scope,
+        stat_ns=stat_ns,
+        base_generation=current.generation if current else None,
+        reasons=reasons,
+        added=tuple(d for d in found.added if d.path not in targets),
+        changed=tuple(found.changed),
+        moved=moved,
+        removed=tuple(path for path in gone if path not in origins),
+        unchanged=found.unchanged,
+        touched=tuple(found.touched),
+        outside=outside,
+        skipped=(*scan.skipped, *found.skipped),
+        scanned=len(scan.documents),
+    )
+
+
+class _Comparison:
+    """Sort files by what happened to them."""
+
+    def __init__(
+        self, base: Mapping[str, FileRow], observed: Mapping[str, Observed], stat_ns: int
+    ) -> None:
+        self.base = base
+        self.added: list[Document] = []
+        self.changed: list[Document] = []
+        self.touched: list[Observed] = []
+        self.learnt: dict[str, Observed] = {}
+        self.skipped: list[Skipped] = []
+        self.unchanged = 0
+        self.missing: list[str] = []
+        self._observed = observed
+        self._stat_ns = stat_ns
+
+    def compare(self, documents: Sequence[Document], *, redo: bool) -> None:
+        present = {document.path for document in documents}
+        self.missing = [path for path in self.base if path not in present]
+        for document in documents:
+            row = self.base.get(document.path)
+            seen = self._observed.get(document.path)
+            if seen is not None and not _is_same(document, seen):
+                seen = None
+            if row is None:
+                # What the old rules skipped may be worth reading under the new ones.
+                self._take_unknown(document, None if redo else seen)
+            elif redo:
+                self.changed.append(document)
+            else:
+                self._take_known(document, row, seen)
+
+    def _take_unknown(self, document: Document, seen: Observed | None) -> None:
+        if seen is not None and seen.reason:
+            self.skipped.append(Skipped(document.path, cast("Reason", seen.reason), seen.detail))
+        else:
+            self.added.append(document)
+
+    def _take_known(self, document: Document, row: FileRow, seen: Observed | None) -> None:
+        if seen is not None:
+            content_hash = seen.content_hash
+        elif _is_same(document, row):
+            self.unchanged += 1
+            return
+        else:
+            content_hash = _hash_file(document.absolute)
+        if content_hash != row.content_hash:
+            self.changed.append(document)
+            return
+        self.unchanged += 1
+        if seen is None:
+            seen = self.learnt[document.path] = Observed(
+                document.path,
+                document.size_bytes,
+                document.mtime_ns,
+                document.inode,
+                self._stat_ns,
+                content_hash,
+            )
+        self.touched.append(seen)
+
+
+def _is_same(document: Document, seen: FileRow | Observed) -> bool:
+    """Tell whether a file's status proves that its content is what was seen."""
+    if (document.size_bytes, document.mtime_ns, document.inode) != (
+        seen.size_bytes,
+        seen.mtime_ns,
+        seen.inode,
+    ):
+        return False
+    granularity = _COARSE_NS if document.mtime_ns % _SECOND_NS == 0 else _FINE_NS
+    return document.mtime_ns < seen.stat_ns - granularity
+
+
+def _hash_file(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError:
+        return ""  # a change: reading it will say what is wrong
+
+
+def _reasons(base: Catalogue, definition: IndexDefinition, fingerprint: str) -> tuple[str, ...]:
+    expected = {
+        "chunking": (definition.chunking.fingerprint(), "the chunking changed"),
+        "embedding": (fingerprint, _why_other_model(base, fingerprint)),
+        "tokeniser": (str(TOKENISER_VERSION), "the tokeniser changed"),
+        "schema_version": (str(SCHEMA_VERSION), "the format of the index changed"),
+    }
+    return tuple(why for key, (value, why) in expected.items() if base.meta.get(key) != value)
+
+
+def _why_other_model(base: Catalogue, fingerprint: str) -> str:
+    if is_served_by(base.meta.get("embedding", ""), fingerprint.partition("+")[0]):
+        return "the embedding model changed behind its unchanged name"
+    return "the embedding model changed"
+
+
+def _divide_missing(
+    definition: IndexDefinition, base: Catalogue | None, missing: Sequence[str]
+) -> tuple[Scope, list[str], int]:
+    """Give the next scope, the paths that are gone, and how many were not looked at."""
+    scope = Scope.of(definition.docs, respect_vcs=definition.respect_vcs)
+    if base is None:
+        return scope, [], 0
+    recorded = Scope.from_text(base.meta["scope"])
+    if recorded.docs == scope.docs:
+        return scope, list(missing), 0
+    gone = [path for path in missing if scope.covers(path, definition.base)]
+    outside = len(missing) - len(gone)
+    return (scope.union(recorded) if outside else scope), gone, outside
+
+
+def _find_moves(
+    added: Sequence[Document], gone: Sequence[str], base: Mapping[str, FileRow]
+) -> tuple[Moved, ...]:
+    """Pair new files with vanished ones of the same content."""
+    origins: dict[tuple[int, str], list[str]] = {}
+    for path in gone:
+        origins.setdefault((base[path].size_bytes, base[path].content_hash), []).append(path)
+    sizes = {size for size, _ in origins}
+    moves: list[Moved] = []
+    for document in added:
+        if document.size_bytes in sizes:
+            paths = origins.get((document.size_bytes, _hash_file(document.absolute)))
+            if paths:
+                moves.append(Moved(document, paths.pop(0)))
+    return tuple(moves)
+
+
+def _check_scan(definition: IndexDefinition, scan: Scan) -> None:
+    if scan.missing:
+        positions = dict(zip(definition.docs, definition.docs_positions, strict=False))
+        raise SpecErrors(
+            [
+                SpecError(
+                    f"{entry!r} names no file or folder",
+                    position=positions.get(entry),
+                    key=f"rag.{definition.name}.docs",
+                    fix=f"looked in {definition.base}; correct the path or create it",
+                )
+                for entry in scan.missing
+            ]
+        )
+    if not scan.documents:
+        raise PlanError(describe_empty(definition, scan.skipped))
+
+
+def describe_empty(definition: IndexDefinition, skipped: Sequence[Skipped]) -> str:
+    """Say that there is nothing to index, and why."""
+    counts: dict[str, int] = {}
+    for skip in skipped:
+        counts[skip.reason] = counts.get(skip.reason, 0) + 1
+    why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    return (
+        f"nothing to index for {definition.name!r}: docs ({', '.join(definition.docs)}) hold no "
+        f"text file that can be indexed" + (f"; skipped: {why}" if why else "")
+    )

@@ -1,0 +1,70 @@
+"""What surveys learnt about files without a change of the index.
+
+A file may get a new mtime and keep its content (a checkout does that), or be skipped once it was
+read (a binary). Neither makes a new snapshot, so the snapshot cannot remember it; this file beside
+the snapshots does, and spares the next survey the reading. It is advice: a lost or damaged one
+costs time, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from merganser.chunking import CHUNKER_VERSION
+from merganser.store.folder import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_RULES = f"1.{CHUNKER_VERSION}"
+# What was skipped under other rules is looked at again.
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A file as a survey saw it.
+
+    Attributes:
+        path: As users see it.
+        size_bytes: From its status.
+        mtime_ns: Likewise.
+        inode: Likewise.
+        stat_ns: When the status was read, in nanoseconds since the epoch.
+        content_hash: Hex, or "" for a file that is skipped.
+        reason: Why it is skipped, or "".
+        detail: What was seen.
+    """
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    stat_ns: int
+    content_hash: str = ""
+    reason: str = ""
+    detail: str = ""
+
+
+def load_observed(path: Path) -> dict[str, Observed]:
+    """Read what is remembered, by path; nothing when there is none or it cannot be used."""
+    try:
+        data = cast("dict[str, Any]", json.loads(path.read_bytes()))
+        if data["rules"] != _RULES:
+            return {}
+        return {row[0]: Observed(*row) for row in data["files"]}
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return {}
+
+
+def save_observed(path: Path, entries: Iterable[Observed]) -> None:
+    """Remember; quietly does nothing where the folder is absent or cannot be written."""
+    data = {"rules": _RULES, "files": [astuple(entry) for entry in entries]}
+    suffix = f".{os.getpid()}{threading.get_ident()}.tmp"
+    with contextlib.suppress(OSError):
+        replace_file(path, json.dumps(data).encode(), suffix=suffix, is_durable=False)

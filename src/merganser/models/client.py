@@ -1,0 +1,482 @@
+"""The client of a model server: Docker Model Runner, or anything that speaks OpenAI's API.
+
+Docker Model Runner manages models (list, pull, configure, unload); a server without those calls is
+found out once, and then those that have a meaning there fall back and the others say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Self
+
+from merganser.errors import RequestRejectedError, SpecError, SpecErrors
+from merganser.models import configure
+from merganser.models import probes as canaries
+from merganser.models.address import Address, parse_address, resolve_address
+from merganser.models.chat import ChatOptions, collect, request_body, stream_chat, whole_chat
+from merganser.models.connection import Connection
+from merganser.models.embeddings import request_embeddings
+from merganser.models.names import canonical, is_hugging_face, names_same_model
+from merganser.models.pull import PULL_RETRY, pull_model
+from merganser.models.rerank import looks_like_logits, normalise_scores, request_rerank
+from merganser.models.retry import RetryPolicy
+from merganser.models.server_errors import model_not_found
+from merganser.models.wire import (
+    DiskUsage,
+    RemovedModel,
+    RunnerStatus,
+    ServedModel,
+    Timeouts,
+    as_list,
+    as_mapping,
+    as_text,
+    openai_ids,
+    parse_model,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping, Sequence
+
+    import httpx
+
+    from merganser.config.definitions import ModelRef
+    from merganser.models.chat import ChatAnswer, ChatDelta, JsonObject
+    from merganser.models.configure import Configuration, ConfigureRequest
+    from merganser.models.embeddings import EncodingFormat
+    from merganser.models.pull import ProgressCallback
+    from merganser.models.rerank import ScoreNormalisation
+    from merganser.models.wire import EmbeddingBatch, Mode, RerankScore, RunningModel
+
+_DEFAULT_OPTIONS = ChatOptions()
+_DEFAULT_TIMEOUTS = Timeouts()
+_DEFAULT_RETRY = RetryPolicy()
+# How servers of other kinds say that they have no such call; 429 is about load, not about calls.
+_NOT_THERE = frozenset({*range(400, 500), 501}) - {429}
+
+
+class ModelRunner:
+    """A client of one model server; an async context manager.
+
+    Args:
+        address: From ``resolve_address``, or a URL.
+        timeouts: How long each kind of call may take.
+        retry: What each call does by itself about transient failures; ``NO_RETRY`` leaves all of
+            them to the caller.
+        pull_retry: The same for pulls.
+        token: Sent as ``Authorization: Bearer``, for servers that want one.
+        env: Where ``HF_TOKEN`` is looked up; the process's environment by default.
+    """
+
+    def __init__(
+        self,
+        address: Address | str,
+        *,
+        timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+        retry: RetryPolicy = _DEFAULT_RETRY,
+        pull_retry: RetryPolicy = PULL_RETRY,
+        token: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.address = parse_address(address) if isinstance(address, str) else address
+        self.connection = Connection(self.address, timeouts=timeouts, retry=retry, token=token)
+        self._pull_retry = pull_retry
+        self._env = os.environ if env is None else env
+        self._managed: bool | None = None
+        self._plain_floats: set[str] = set()
+        self._logit_models: set[str] = set()
+        self._abilities: dict[tuple[str, str], bool] = {}
+        self._asking_abilities = asyncio.Lock()  # whoever asks next waits and finds the answer
+
+    @classmethod
+    async def connect(
+        cls, model: ModelRef | None = None, *, env: Mapping[str, str] | None = None
+    ) -> Self:
+        """Find the server of a model (or the default one) and make its client.
+
+        Raises:
+            RunnerUnreachableError: None answers; lists every address asked.
+        """
+        env = os.environ if env is None else env
+        address = await resolve_address(base_url=model.base_url if model else None, env=env)
+        return cls(address, token=token_of(model, env=env), env=env)
+
+    async def __aenter__(self) -> Self:
+        await self.connection.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.connection.__aexit__(*exc)
+
+    @property
+    def http_client(self) -> httpx.AsyncClient:
+        """The open HTTP client, for an OpenAI client that shares its settings."""
+        return self.connection.client
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """What each call does by itself about transient failures."""
+        return self.connection.retry
+
+    async def managed(self) -> bool:
+        """Tell whether the server manages models, as Docker Model Runner does."""
+        if self._managed is None:
+            response = await self.connection.request("GET", "/models", expected=_NOT_THERE)
+            # OpenAI servers whose API has no /v1 answer here too, with an object.
+            self._managed = response.is_success and _is_array(response)
+        return self._managed
+
+    async def version(self) -> str | None:
+        """Give the server's version, or None when it is older than v1.0.30 or of another kind."""
+        response = await self.connection.request("GET", "/version", expected=_NOT_THERE)
+        if not response.is_success:
+            return None
+        try:
+            return as_text(as_mapping(response.json()).get("version"))
+        except ValueError:
+            return None
+
+    async def status(self) -> RunnerStatus:
+        """Give what ``docker model status`` shows."""
+        running = await self.managed()
+        engines: dict[str, object] = {}
+        if running:
+            engines = as_mapping(await self.connection.json("GET", "/engines/status"))
+        return RunnerStatus(
+            running, await self.version(), tuple((k, str(v)) for k, v in engines.items())
+        )
+
+    async def list_models(self) -> tuple[ServedModel, ...]:
+        """List the local models, as ``docker model list`` does."""
+        if not await self.managed():
+            return tuple(self._unmanaged(name) for name in await self._openai_models() or ())
+        rows = as_list(await self.connection.json("GET", "/models"))
+        return tuple(parse_model(as_mapping(row)) for row in rows)
+
+    async def model(self, ref: str) -> ServedModel | None:
+        """Look a model up; None when it is not local.
+
+        A server that manages no models and does not list any is believed to have it.
+        """
+        if not await self.managed():
+            return await self._model_elsewhere(ref)
+        path = f"/models/{canonical(ref)}"
+        response = await self.connection.request("GET", path, model=ref, expected={404})
+        if not response.is_success:
+            return None
+        found = parse_model(as_mapping(self.connection.decode(response, path=path)), ref=ref)
+        # The server falls back to any model of that bare name, which inference does not.
+        return found if names_same_model(ref, model_id=found.id, tags=found.tags) else None
+
+    async def remote_model(self, ref: str) -> ServedModel | None:
+        """Ask the registry for a model; None when it has none or cannot be asked."""
+        if not await self.managed():
+            return None
+        path = f"/models/{canonical(ref)}"
+        response = await self.connection.request(
+            "GET", path, params={"remote": "true"}, model=ref, expected={401, 404, 500}
+        )
+        if not response.is_success:
+            return None
+        return parse_model(as_mapping(self.connection.decode(response, path=path)), ref=ref)
+
+    async def pull(
+        self, ref: str, *, token: str | None = None, on_progress: ProgressCallback | None = None
+    ) -> None:
+        """Pull a model, and look whether it is there afterwards.
+
+        Args:
+            ref: The model.
+            token: Sent as ``bearer-token``; for Hugging Face ``HF_TOKEN`` by default.
+            on_progress: Told after every line of the stream.
+
+        Raises:
+            PullError: The pull failed for good.
+            PullInterruptedError: It broke off for a reason that may pass.
+            RequestRejectedError: The server manages no models.
+        """
+        await self._require_management("pull models")
+        if token is None and is_hugging_face(ref):
+            token = self._env.get("HF_TOKEN") or None
+        await pull_model(
+            self.connection, ref, token=token, on_progress=on_progress, retry=self._pull_retry
+        )
+
+    async def remove(self, ref: str, *, force: bool = False) -> RemovedModel:
+        """Remove a model's name, with the last one the model, after stopping its idle engines.
+
+        Args:
+            ref: The model.
+            force: Also remove a model by id that has several names.
+
+        Raises:
+            ModelNotFoundError: It is not local.
+            RequestRejectedError: It has several names, or the server manages no models.
+        """
+        await self._require_management("remove models")
+        if await self.model(ref) is None:  # a bare name must not remove another organisation's
+            raise model_not_found(ref, where=self.address.shown, reason="nothing was removed")
+        stopped = await self.unload(ref)
+        rows = await self.connection.json(
+            "DELETE",
+            f"/models/{canonical(ref)}",
+            params={"force": "true"} if force else None,
+            model=ref,
+        )
+        actions = [action for row in as_list(rows) for action in as_mapping(row).items()]
+        untagged, deleted = (
+            tuple(str(name) for kind, name in actions if kind == wanted)
+            for wanted in ("Untagged", "Deleted")
+        )
+        return RemovedModel(untagged, deleted, stopped)
+
+    async def configure(self, ref: str, request: ConfigureRequest) -> bool:
+        """Configure one mode of a model; False when it was so already.
+
+        Raises:
+            RunnerUnavailableError: The model stayed busy.
+            RequestRejectedError: A flag is not allowed, or the server manages no models.
+        """
+        await self._require_management("configure models")
+        return await configure.configure(self.connection, ref, request)
+
+    async def configuration(self, ref: str) -> tuple[Configuration, ...] | None:
+        """Read the configurations of a model, or None when the server cannot say."""
+        if not await self.managed():
+            return None
+        return await configure.read_configurations(self.connection, ref)
+
+    async def preload(self, ref: str, mode: Mode) -> None:
+        """Load a model in one mode and wait for it, for up to six minutes.
+
+        Raises:
+            ModelNotFoundError: It is not local.
+            RequestRejectedError: It cannot be loaded.
+        """
+        if await self.managed():
+            await configure.load_for(self.connection, ref, mode)
+        elif mode != "reranking":
+            await configure.preload(self.connection, ref, mode, name=ref)
+
+    async def unload(self, *refs: str, everything: bool = False, backend: str = "") -> int:
+        """Stop idle engines; with ``everything`` all of them, and forget all configurations."""
+        await self._require_management("unload models")
+        return await configure.unload(self.connection, refs, everything=everything, backend=backend)
+
+    async def ps(self) -> tuple[RunningModel, ...]:
+        """List the engines that run; none on a server that cannot say."""
+        return await configure.running(self.connection) if await self.managed() else ()
+
+    async def df(self) -> DiskUsage | None:
+        """Give the disk usage, or None when the server cannot say."""
+        if not await self.managed():
+            return None
+        response = await self.connection.request("GET", "/engines/df", expected={404, 500})
+        if not response.is_success:
+            return None
+        sizes = as_mapping(self.connection.decode(response, path="/engines/df"))
+        models, engine = sizes.get("models_disk_usage"), sizes.get("default_backend_disk_usage")
+        return DiskUsage(
+            models if isinstance(models, int) else 0, engine if isinstance(engine, int) else 0
+        )
+
+    async def logs(self) -> str | None:
+        """Give the server's log, or None when it is older than v1.1.29 or keeps none."""
+        response = await self.connection.request("GET", "/logs", expected=_NOT_THERE)
+        return response.text if response.is_success else None
+
+    async def embed(
+        self,
+        ref: str,
+        texts: Sequence[str],
+        *,
+        encoding_format: EncodingFormat = "base64",
+        retry: RetryPolicy | None = None,
+    ) -> EmbeddingBatch:
+        """Embed texts in one request.
+
+        Args:
+            ref: The model.
+            texts: At least one.
+            encoding_format: What to ask for; a server that refuses base64 is asked for floats.
+            retry: Instead of the client's own policy.
+
+        Raises:
+            InputTooLongError: A text exceeds the engine's batch or context.
+            ProtocolError: The answer has the wrong count, order, dimensions or values.
+        """
+        name = await self._name(ref)
+        if ref in self._plain_floats:
+            encoding_format = "float"
+        try:
+            return await request_embeddings(
+                self.connection, ref, texts, name=name, encoding_format=encoding_format, retry=retry
+            )
+        except RequestRejectedError as error:
+            if encoding_format == "float" or "encoding_format" not in str(error):
+                raise
+            self._plain_floats.add(ref)
+        return await self.embed(ref, texts, encoding_format="float", retry=retry)
+
+    async def rerank(
+        self, ref: str, query: str, documents: Sequence[str], *, top_n: int | None = None
+    ) -> list[RerankScore]:
+        """Score documents against a query; raw scores, best first.
+
+        Raises:
+            InputTooLongError: A document with the query exceeds the engine's batch.
+            ProtocolError: Scores are missing, doubled or no numbers.
+            RequestRejectedError: The server cannot rerank.
+        """
+        scores = await request_rerank(
+            self.connection,
+            ref,
+            query,
+            documents,
+            name=await self._name(ref),
+            managed=await self.managed(),
+            top_n=top_n,
+        )
+        self._learn_scale(ref, [one.score for one in scores])
+        return scores
+
+    def normalise(self, ref: str, raw: Sequence[float], mode: ScoreNormalisation) -> list[float]:
+        """Normalise scores of a model, remembering what its scale has been seen to be."""
+        self._learn_scale(ref, raw)
+        return normalise_scores(raw, mode, known_logits=canonical(ref) in self._logit_models)
+
+    async def chat_stream(
+        self,
+        ref: str,
+        messages: Sequence[JsonObject],
+        options: ChatOptions = _DEFAULT_OPTIONS,
+    ) -> AsyncGenerator[ChatDelta]:
+        """Answer piece by piece.
+
+        Args:
+            ref: The model.
+            messages: In OpenAI's form.
+            options: How to answer.
+
+        Raises:
+            ModelRunnerError: The typed error of a refusal, also of one inside the stream.
+        """
+        name = await self._name(ref)
+        body = request_body(name, messages, options, stream=True)
+        async with aclosing(stream_chat(self.connection, ref, body, name=name)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def chat(
+        self,
+        ref: str,
+        messages: Sequence[JsonObject],
+        options: ChatOptions = _DEFAULT_OPTIONS,
+        *,
+        stream: bool = True,
+    ) -> ChatAnswer:
+        """Answer in one piece.
+
+        Args:
+            ref: The model.
+            messages: In OpenAI's form.
+            options: How to answer.
+            stream: Fetch it piece by piece, so that a slow answer is told from a dead server.
+
+        Raises:
+            ModelRunnerError: The typed error of a refusal.
+        """
+        if stream:
+            return await collect(self.chat_stream(ref, messages, options))
+        name = await self._name(ref)
+        body = request_body(name, messages, options, stream=False)
+        return await whole_chat(self.connection, ref, body, name=name)
+
+    async def embedding_canary(self, ref: str) -> canaries.EmbeddingCanary:
+        """Embed the eight canary texts; see ``canaries``."""
+        return await canaries.embedding_canary(self, ref)
+
+    async def rerank_canary(self, ref: str) -> canaries.RerankCanary:
+        """See whether a model reranks; see ``canaries``."""
+        return await canaries.rerank_canary(self, ref)
+
+    async def tool_canary(self, ref: str) -> bool:
+        """See whether a model calls tools, once a client; see ``canaries``."""
+        async with self._asking_abilities:
+            if (ref, "tool") not in self._abilities:
+                self._abilities[ref, "tool"] = await canaries.tool_canary(self, ref)
+        return self._abilities[ref, "tool"]
+
+    async def citation_canary(self, ref: str) -> bool:
+        """See whether a model cites its sources, once a client; see ``canaries``."""
+        async with self._asking_abilities:
+            if (ref, "citation") not in self._abilities:
+                self._abilities[ref, "citation"] = await canaries.citation_canary(self, ref)
+        return self._abilities[ref, "citation"]
+
+    def _learn_scale(self, ref: str, raw: Sequence[float]) -> None:
+        if looks_like_logits(raw):
+            self._logit_models.add(canonical(ref))
+
+    async def _name(self, ref: str) -> str:
+        """Give the name that the server knows a model by."""
+        return canonical(ref) if await self.managed() else ref
+
+    async def _require_management(self, what: str) -> None:
+        if not await self.managed():
+            where = self.address.shown
+            raise RequestRejectedError(
+                f"{where} is no Docker Model Runner and cannot {what}: use its own means",
+                url=where,
+            )
+
+    async def _openai_models(self) -> Sequence[str] | None:
+        path = f"{self.address.openai_prefix}/models"
+        response = await self.connection.request("GET", path, expected={404, 405, 501})
+        if not response.is_success:
+            return None
+        return openai_ids(self.connection.decode(response, path=path))
+
+    async def _model_elsewhere(self, ref: str) -> ServedModel | None:
+        listed = await self._openai_models()
+        if listed is None or ref in listed:
+            return self._unmanaged(ref)
+        wanted = canonical(ref)
+        name = next((name for name in listed if canonical(name) == wanted), None)
+        return self._unmanaged(name, ref=ref) if name is not None else None
+
+    def _unmanaged(self, name: str, *, ref: str = "") -> ServedModel:
+        note = f"{self.address.shown} manages no models: nothing is pulled or configured there"
+        return ServedModel(ref or name, name, name, tags=(name,), managed=False, note=note)
+
+
+def token_of(model: ModelRef | None, *, env: Mapping[str, str] | None = None) -> str | None:
+    """Read the token that a model's server wants from the variable that its config names.
+
+    Raises:
+        SpecErrors: The variable is not set or empty; with the place where it is named.
+    """
+    if model is None or model.token_env is None:
+        return None
+    if token := (os.environ if env is None else env).get(model.token_env):
+        return token
+    name = model.token_env
+    raise SpecErrors(
+        [
+            SpecError(
+                f"the environment variable {name!r} is not set, and model {model.name!r} needs it",
+                position=model.token_position,
+                key="token_key",
+                fix=f"export {name}=... before the command, or leave token_key out where the "
+                "server wants no token",
+            )
+        ]
+    )
+
+
+def _is_array(response: httpx.Response) -> bool:
+    try:
+        return isinstance(response.json(), list)
+    except ValueError:
+        return False

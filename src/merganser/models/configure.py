@@ -1,0 +1,336 @@
+"""Configure how the server runs a model, once per mode, and load it in the mode that is wanted.
+
+A configuration is keyed by model and mode and replaced whole: an embedding request does not see
+what was set for completion. It lives in the server's memory only, so it is compared and applied
+again before each job. Applying one makes the server preload the model in completion mode, whatever
+mode was configured; ``load_for`` clears that stray engine away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from http import HTTPStatus
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from merganser.errors import RunnerUnavailableError
+from merganser.models.names import canonical
+from merganser.models.wire import Mode, as_list, as_mapping, as_text, parse_running
+
+if TYPE_CHECKING:
+    from merganser.config.definitions import DraftModel, ModelRef, ModelUse
+    from merganser.models.connection import Connection
+    from merganser.models.wire import RunningModel, ServedModel
+
+# llama.cpp processes a text for embedding or reranking in one physical batch, 512 tokens by
+# default, and rejects longer ones. Chunks are up to 4,000 characters, about 1,300 tokens of code;
+# a larger batch costs CPU time and memory for nothing.
+DEFAULT_BATCH_TOKENS = 2048
+_LARGEST_BATCH_TOKENS = 8192
+_BATCH_FLAGS = frozenset({"-b", "--batch-size", "-ub", "--ubatch-size"})
+# The completion preload after a configuration ends by itself after 60 s.
+_STRAY_SECONDS = 65.0
+_POLL_SECONDS = 0.5
+_MODES: dict[str, Mode] = {
+    "chat": "completion",
+    "embedding": "embedding",
+    "reranking": "reranking",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigureRequest:
+    """What one model gets in one mode.
+
+    Attributes:
+        mode: The mode; the server keeps one configuration per mode.
+        context_size: Tokens, or None for what the model was packaged with.
+        runtime_flags: llama.cpp flags; the server has a list of those it allows.
+        draft: The draft model of speculative decoding, or None.
+        keep_alive: A Go duration such as ``10m``, ``0`` or ``-1``, or None for 5 minutes.
+    """
+
+    mode: Mode
+    context_size: int | None = None
+    runtime_flags: tuple[str, ...] = ()
+    draft: DraftModel | None = None
+    keep_alive: str | None = None
+
+    def body(self, ref: str) -> dict[str, Any]:
+        """Give the JSON of ``POST /engines/_configure``; its keys mix hyphens and underscores."""
+        body: dict[str, Any] = {"model": canonical(ref), "mode": self.mode}
+        if self.context_size is not None:
+            body["context-size"] = self.context_size
+        if self.runtime_flags:
+            body["runtime-flags"] = list(self.runtime_flags)
+        if self.draft is not None:
+            body["speculative"] = {
+                "draft_model": canonical(self.draft.model),
+                "num_tokens": self.draft.num_tokens,
+                "min_acceptance_rate": self.draft.acceptance_rate,
+            }
+        if self.keep_alive is not None:
+            body["keep_alive"] = self.keep_alive
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """One entry of ``GET /engines/_configure``."""
+
+    backend: str
+    model: str
+    model_id: str
+    mode: str
+    config: dict[str, Any]
+
+
+def mode_of(use: ModelUse) -> Mode | None:
+    """Give the mode that a use runs in; None for a draft, which runs inside its target."""
+    return _MODES.get(use.role)
+
+
+def configure_request(use: ModelUse, served: ServedModel | None = None) -> ConfigureRequest | None:
+    """Work out what a use needs to be configured.
+
+    Args:
+        use: The model and what it is for.
+        served: What the server says about it, for the size of its context.
+
+    Returns:
+        None when the server's defaults are what is wanted.
+    """
+    mode = mode_of(use)
+    if mode is None:
+        return None
+    model = use.model
+    flags = model.runtime_flags
+    if mode != "completion":
+        flags += _batch_flags(model, served)
+    request = ConfigureRequest(
+        mode=mode,
+        context_size=model.context_size,
+        runtime_flags=flags,
+        draft=model.draft if mode == "completion" else None,
+        keep_alive=model.keep_alive,
+    )
+    return None if request == ConfigureRequest(mode=mode) else request
+
+
+def _batch_flags(model: ModelRef, served: ServedModel | None) -> tuple[str, ...]:
+    """Give the flags that let one input fill the context; the user's own flags win."""
+    if any(flag.partition("=")[0] in _BATCH_FLAGS for flag in model.runtime_flags):
+        return ()
+    if model.context_size is not None:
+        tokens = min(model.context_size, _LARGEST_BATCH_TOKENS)
+    else:
+        packaged = served.context_size if served is not None else None
+        tokens = min(packaged or DEFAULT_BATCH_TOKENS, DEFAULT_BATCH_TOKENS)
+    return ("--batch-size", str(tokens), "--ubatch-size", str(tokens))
+
+
+async def read_configurations(connection: Connection, ref: str) -> tuple[Configuration, ...] | None:
+    """Read what is configured for a model.
+
+    Returns:
+        One entry per mode, or None when the server is older than v1.0.10 and cannot say.
+    """
+    response = await connection.request(
+        "GET",
+        "/engines/_configure",
+        params={"model": canonical(ref)},
+        expected={HTTPStatus.NOT_FOUND},
+    )
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        return None
+    rows = as_list(connection.decode(response, path="/engines/_configure"))
+    return tuple(
+        Configuration(
+            backend=as_text(row.get("Backend")) or "",
+            model=as_text(row.get("Model")) or "",
+            model_id=as_text(row.get("ModelID")) or "",
+            mode=as_text(row.get("Mode")) or "",
+            config=as_mapping(row.get("Config")),
+        )
+        for row in map(as_mapping, rows)
+    )
+
+
+async def configure(connection: Connection, ref: str, request: ConfigureRequest) -> bool:
+    """Apply a configuration unless it stands already.
+
+    Args:
+        connection: To a server that manages models.
+        ref: A model that is local; for an unknown one the server would keep an orphan.
+        request: The whole configuration of one mode.
+
+    Returns:
+        False when the server had it already.
+
+    Raises:
+        RunnerUnavailableError: The model stayed busy for longer than the limit.
+        RequestRejectedError: A flag is not allowed, or the server knows no such mode.
+    """
+    present = await read_configurations(connection, ref)
+    wanted = request.body(ref)
+    mine = [c for c in present or () if c.mode == request.mode]
+    if any(_settings(c.config) == _settings(wanted) for c in mine):
+        return False
+    if any(_settings(c.config).get("speculative") != wanted.get("speculative") for c in mine):
+        # Another draft model makes another engine beside the old one, which would stay in memory.
+        await unload(connection, (ref,))
+    deadline = monotonic() + connection.timeouts.busy
+    while True:
+        response = await connection.request(
+            "POST", "/engines/_configure", body=wanted, model=ref, expected={HTTPStatus.CONFLICT}
+        )
+        if response.status_code != HTTPStatus.CONFLICT:
+            return True
+        await _wait_idle(connection, ref, deadline)
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Give what a configuration really sets, in one spelling, to compare two of them."""
+    keys = ("context-size", "runtime-flags", "speculative", "keep_alive")
+    kept = {key: config.get(key) for key in keys if config.get(key)}
+    if isinstance(alive := kept.get("keep_alive"), str):
+        kept["keep_alive"] = _duration_seconds(alive)
+    if speculative := as_mapping(kept.get("speculative")):
+        draft = as_text(speculative.get("draft_model")) or ""
+        kept["speculative"] = {**speculative, "draft_model": canonical(draft)}
+    return kept
+
+
+def _duration_seconds(text: str) -> float | str:
+    """Read a Go duration, as ``10m`` is echoed as ``10m0s``; the text itself when it is none."""
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
+    if text.startswith("-"):
+        return -1.0
+    total, digits = 0.0, ""
+    for character in text:
+        if character.isdigit() or character == ".":
+            digits += character
+        elif character in units and digits:
+            total += float(digits) * units[character]
+            digits = ""
+        else:
+            return text
+    return text if digits and float(digits) else total
+
+
+async def _wait_idle(connection: Connection, ref: str, deadline: float) -> None:
+    while True:
+        await asyncio.sleep(_POLL_SECONDS)
+        engines = await engines_of(connection, ref)
+        if not any(engine.in_use for engine in engines):
+            return
+        if monotonic() > deadline:
+            where = connection.address.shown
+            message = (
+                f"{canonical(ref)!r} at {where} is serving others and cannot be reconfigured; "
+                "`docker model ps` shows them"
+            )
+            raise RunnerUnavailableError(message, status=HTTPStatus.CONFLICT, url=where)
+
+
+async def running(connection: Connection) -> tuple[RunningModel, ...]:
+    """List the engines that run."""
+    return parse_running(await connection.json("GET", "/engines/ps"))
+
+
+async def engines_of(connection: Connection, ref: str) -> tuple[RunningModel, ...]:
+    """List the engines of one model; the server names it as its first requester did."""
+    name = canonical(ref)
+    return tuple(engine for engine in await running(connection) if canonical(engine.model) == name)
+
+
+async def unload(
+    connection: Connection,
+    refs: tuple[str, ...] = (),
+    *,
+    everything: bool = False,
+    backend: str = "",
+) -> int:
+    """Stop idle engines.
+
+    Args:
+        connection: To a server that manages models.
+        refs: The models, in all their modes; busy engines stay.
+        everything: All models; this also clears every configuration.
+        backend: Empty for engines of every backend; naming one also clears the configuration.
+
+    Returns:
+        How many engines stopped.
+    """
+    body = {"all": everything, "backend": backend, "models": [canonical(ref) for ref in refs]}
+    answer = as_mapping(await connection.json("POST", "/engines/unload", body=body))
+    connection.forget_answers()
+    count = answer.get("unloaded_runners")
+    return count if isinstance(count, int) else 0
+
+
+async def preload(connection: Connection, ref: str, mode: Mode, *, name: str) -> None:
+    """Load a model in a mode, through the real endpoint of that mode.
+
+    Servers that do not know ``X-Preload-Only`` answer the small request itself, to the same end.
+
+    Args:
+        connection: To any server.
+        ref: The model, for errors.
+        mode: What it will be used for.
+        name: The name that the server knows it by.
+
+    Raises:
+        ModelNotFoundError: It is not local.
+        RequestRejectedError: It cannot be loaded: the engine crashed or there is no memory.
+    """
+    body: dict[str, Any] = {"model": name}
+    api = connection.address.openai_prefix
+    match mode:
+        case "embedding":
+            path = f"{api}/embeddings"
+            body["input"] = ["warm up"]
+        case "reranking":
+            path = "/engines/rerank"
+            body |= {"query": "warm up", "documents": ["warm up"]}
+        case "completion":
+            path = f"{api}/chat/completions"
+            body |= {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    await connection.request(
+        "POST",
+        path,
+        body=body,
+        headers={"X-Preload-Only": "true"},
+        model=ref,
+        read_seconds=connection.timeouts.load,
+    )
+    connection.note_answer(name, mode)
+
+
+async def load_for(connection: Connection, ref: str, mode: Mode) -> None:
+    """Load a model in a mode and clear away the completion engine that configuring it started.
+
+    Args:
+        connection: To a server that manages models.
+        ref: The model, just configured for this mode.
+        mode: What it will be used for.
+    """
+    name = canonical(ref)
+    await preload(connection, ref, mode, name=name)
+    if mode == "completion":
+        return
+    deadline = monotonic() + _STRAY_SECONDS
+    while monotonic() < deadline:
+        strays = [e for e in await engines_of(connection, ref) if e.mode == "completion"]
+        if not strays:
+            return
+        if any(stray.loading for stray in strays):
+            await asyncio.sleep(_POLL_SECONDS)
+            continue
+        if any(stray.in_use for stray in strays):
+            return  # someone chats with it
+        # There is no unload per mode: stop both, which keeps the configuration, and load the one.
+        await unload(connection, (ref,))
+        await preload(connection, ref, mode, name=name)
+        return

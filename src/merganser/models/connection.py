@@ -1,0 +1,253 @@
+"""One HTTP connection to a model server: time limits, retries and errors of every call.
+
+All requests of the client go through here, so that each failure becomes a typed error and each
+call waits as long as its kind may take.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+import orjson
+
+from merganser.errors import ModelRunnerError, ProtocolError
+from merganser.models.address import open_client
+from merganser.models.retry import RetryPolicy, with_retries
+from merganser.models.server_errors import error_for, error_for_exception, read_message
+from merganser.telemetry import Span, span
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Collection, Mapping
+
+    from merganser.models.address import Address
+    from merganser.models.wire import Timeouts
+    from merganser.telemetry import Attributes
+
+# Long enough to cover a batch, short enough that the server's idle eviction (5 minutes, or the
+# slots of a small machine taken by another model) rarely falls between.
+_WARM_SECONDS = 60.0
+
+_IS_JSON = {"Content-Type": "application/json"}
+
+PROVIDER = "merganser"
+"""Of every model in spans, whatever serves it; Pydantic AI's say the same of agents' models."""
+
+
+class Connection:
+    """An open connection to one address.
+
+    Args:
+        address: Where.
+        timeouts: How long each kind of call may take.
+        retry: What a call does by itself about transient failures.
+        token: Sent as ``Authorization: Bearer``, for servers that want one.
+    """
+
+    def __init__(
+        self, address: Address, *, timeouts: Timeouts, retry: RetryPolicy, token: str | None = None
+    ) -> None:
+        self.address = address
+        self.timeouts = timeouts
+        self.retry = retry
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.client = open_client(address, timeout=self._limit(timeouts.admin), headers=headers)
+        self._answered: dict[tuple[str, str], float] = {}
+
+    async def __aenter__(self) -> Self:
+        await self.client.__aenter__()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.client.aclose()
+
+    def shown(self, path: str) -> str:
+        """Give the address of a call for messages."""
+        return self.address.shown + path
+
+    def span(self, operation: str, model: str, attributes: Attributes | None = None) -> Span:
+        """Give the span of a call to a model, by the GenAI semantic conventions.
+
+        Args:
+            operation: ``embeddings``, ``chat`` or ``rerank``.
+            model: The name that the server knows it by.
+            attributes: More of the request.
+        """
+        where = urlsplit(self.address.shown)
+        common: Attributes = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": PROVIDER,
+            "gen_ai.request.model": model,
+            "server.address": where.hostname or self.address.shown,
+            **({"server.port": where.port} if where.port else {}),
+        }
+        return span(f"{operation} {model}", {**common, **(attributes or {})}, is_request=True)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        model: str | None = None,
+        read_seconds: float | None = None,
+        expected: Collection[int] = (),
+        retry: RetryPolicy | None = None,
+    ) -> httpx.Response:
+        """Send one request and read the whole answer.
+
+        Args:
+            method: The HTTP method.
+            path: Below the address's root.
+            body: Sent as JSON.
+            params: The query.
+            headers: More headers.
+            model: The model that the request is about, for the error.
+            read_seconds: How long to wait for the answer; the admin limit by default.
+            expected: Statuses besides 2xx that the caller handles itself.
+            retry: Instead of the connection's own policy.
+
+        Raises:
+            ModelRunnerError: The typed error of what went wrong; see ``faults``.
+        """
+        limit = self._limit(read_seconds if read_seconds is not None else self.timeouts.admin)
+        # Encoded once for all tries; httpx would use the standard library, ten times slower.
+        content = None if body is None else orjson.dumps(body)
+        sent = {**(headers or {}), **({} if body is None else _IS_JSON)}
+
+        async def attempt() -> httpx.Response:
+            try:
+                response = await self.client.request(
+                    method,
+                    self.address.root + path,
+                    content=content,
+                    params=params,
+                    headers=sent,
+                    timeout=limit,
+                )
+            except httpx.HTTPError as exc:
+                # Whatever was loaded may be gone, so the next request waits for a load again.
+                self.forget_answers()
+                raise error_for_exception(exc, url=self.shown(path)) from exc
+            if not response.is_success and response.status_code not in expected:
+                raise self.error(response, response.text, path=path, model=model)
+            return response
+
+        return await with_retries(attempt, self.retry if retry is None else retry)
+
+    async def json(self, method: str, path: str, **options: Any) -> Any:
+        """Send one request and decode the JSON of its answer.
+
+        Raises:
+            ProtocolError: The answer is no JSON.
+            ModelRunnerError: As for ``request``.
+        """
+        response = await self.request(method, path, **options)
+        return self.decode(response, path=path)
+
+    def decode(self, response: httpx.Response, *, path: str) -> Any:
+        """Decode an answer's JSON.
+
+        Raises:
+            ProtocolError: The answer is no JSON.
+        """
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(response.content)
+        # What is not strict JSON: NaN, which the caller refuses with better words, or UTF-16.
+        try:
+            return response.json()
+        except ValueError as exc:
+            url = self.shown(path)
+            message = f"{url} answered {response.status_code} without JSON: {response.text[:200]!r}"
+            raise ProtocolError(message, status=response.status_code, url=url) from exc
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        path: str,
+        *,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str] | None = None,
+        model: str | None = None,
+        read_seconds: float | None,
+        retry: RetryPolicy | None = None,
+    ) -> AsyncGenerator[httpx.Response, None]:
+        """POST and give the answer before its body; a failed status raises.
+
+        Only what fails before the answer's first byte is retried, so nothing is done twice.
+
+        Args:
+            path: Below the address's root.
+            body: Sent as JSON.
+            headers: More headers.
+            model: The model that the request is about, for the error.
+            read_seconds: The longest silence; None waits for ever.
+            retry: Instead of the connection's own policy.
+
+        Raises:
+            ModelRunnerError: The typed error of what went wrong, also while the body is read.
+        """
+        limit = self._limit(read_seconds)
+
+        async def attempt() -> httpx.Response:
+            request = self.client.build_request(
+                "POST", self.address.root + path, json=body, headers=headers, timeout=limit
+            )
+            try:
+                response = await self.client.send(request, stream=True)
+                if not response.is_success:
+                    text = (await response.aread()).decode(errors="replace")
+                    await response.aclose()
+                    raise self.error(response, text, path=path, model=model)
+            except httpx.HTTPError as exc:
+                raise error_for_exception(exc, url=self.shown(path)) from exc
+            return response
+
+        response = await with_retries(attempt, self.retry if retry is None else retry)
+        try:
+            yield response
+        except httpx.HTTPError as exc:
+            raise error_for_exception(exc, url=self.shown(path)) from exc
+        finally:
+            await response.aclose()
+
+    def error(
+        self, response: httpx.Response, text: str, *, path: str, model: str | None
+    ) -> ModelRunnerError:
+        """Give the typed error of a failed answer."""
+        return error_for(
+            response.status_code,
+            read_message(text),
+            url=self.shown(path),
+            model=model,
+            retry_after=response.headers.get("Retry-After"),
+        )
+
+    def patience(self, model: str, mode: str) -> float:
+        """Give the read limit for an inference: the load may come first, unless it just answered.
+
+        Returns:
+            Seconds.
+        """
+        last = self._answered.get((model, mode))
+        warm = last is not None and monotonic() - last < _WARM_SECONDS
+        return self.timeouts.inference if warm else self.timeouts.load
+
+    def note_answer(self, model: str, mode: str) -> None:
+        """Remember that a model is loaded in a mode."""
+        self._answered[model, mode] = monotonic()
+
+    def forget_answers(self) -> None:
+        """Forget which models are loaded: after an unload, or after a failure."""
+        self._answered.clear()
+
+    def _limit(self, read_seconds: float | None) -> httpx.Timeout:
+        # No pool limit: waiting for a free connection is waiting for our own other requests.
+        return httpx.Timeout(
+            connect=self.timeouts.connect, read=read_seconds, write=60.0, pool=None
+        )

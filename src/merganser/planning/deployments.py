@@ -1,0 +1,303 @@
+"""What deploying a config comes to, as data: one deployment for each flow, and what would change.
+
+Nothing here knows Prefect. ``merganser.deployment.apply`` reads what a server has and applies the
+changes; ``merganser deploy`` shows them first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from merganser.config.definitions import AskFlow
+from merganser.config.resolve import resolve_flows
+from merganser.errors import PlanError
+from merganser.planning.plan import build_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from merganser.config.definitions import FlowDefinition, Schedule
+    from merganser.config.load import Config
+
+DEFAULT_POOL = "merganser"
+TAG = "merganser"
+"""On every deployment of ours, so that they are found among others."""
+
+FACTS_VARIABLE = "MERGANSER_DEPLOYMENT"
+"""Environment variable of a deployed run: what was deployed, as ``Facts.to_json`` writes it."""
+
+DEPLOYED_AT_VARIABLE = "MERGANSER_DEPLOYED_AT"
+"""Another one: when, as ISO 8601. Prefect's own ``updated`` moves whenever a worker polls."""
+
+Action = Literal["create", "update", "unchanged", "retire"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What tells one deployment from another; equal facts need no new deployment.
+
+    They travel with the deployment, so that a later ``deploy`` can compare and a worker can find
+    the config and see that it is the one that was deployed.
+
+    Attributes:
+        config: Absolute path of the YAML.
+        flow: Its flow.
+        spec: Fingerprint of what the config means.
+        plan: Fingerprint of the flow's plan.
+        program: Version of merganser; another one may have other parameters.
+        schedule: For people, or "".
+        after: Flows whose success starts this one.
+        pool: Work pool.
+        tags: In order.
+        parameters: Defaults that differ from the flow's own.
+        models: Models that were replaced, wanted name to used name.
+    """
+
+    config: str
+    flow: str
+    spec: str
+    plan: str
+    program: str
+    schedule: str
+    after: tuple[str, ...]
+    pool: str
+    tags: tuple[str, ...]
+    parameters: tuple[tuple[str, str], ...] = ()
+    models: tuple[tuple[str, str], ...] = ()
+
+    def to_json(self) -> str:
+        """Write them as one line of JSON."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Facts | None:
+        """Read what ``to_json`` wrote; None for anything else, for example of another version."""
+        try:
+            value: dict[str, Any] = json.loads(text)
+            return cls(**{name: _freeze(part) for name, part in value.items()})
+        except (ValueError, TypeError, AttributeError):
+            return None
+
+    def differences(self, other: Facts) -> tuple[str, ...]:
+        """Name what is not as in ``other``, with both values where people can read them."""
+        found = list[str]()
+        for name in self.__slots__:
+            new, old = getattr(self, name), getattr(other, name)
+            if new != old:
+                shown = name not in {"spec", "plan"}
+                found.append(f"{name}: {_show(old)} -> {_show(new)}" if shown else name)
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentDefinition:
+    """One flow as it should be deployed.
+
+    Attributes:
+        flow: The flow.
+        label: Name of the Prefect flow, ``<config>.<flow>``.
+        name: Name of the deployment.
+        schedule: When it runs by itself, or None.
+        upstream: Full names of the deployments whose success starts it.
+        exclusive: One run at a time, and a crashed run is started again. Asking is neither: people
+            ask at the same time, and a question is not repeated by itself.
+        queue: Work queue in the pool, one a config, so that ``serve`` runs its own configs only.
+        facts: What to compare.
+    """
+
+    flow: FlowDefinition
+    label: str
+    name: str
+    schedule: Schedule | None
+    upstream: tuple[str, ...]
+    exclusive: bool
+    queue: str
+    facts: Facts
+
+    @property
+    def full_name(self) -> str:
+        """As Prefect writes it."""
+        return f"{self.label}/{self.name}"
+
+    @property
+    def watches(self) -> bool:
+        """Whether changed files start it."""
+        return self.schedule is not None and self.schedule.watch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """A deployment that a server has.
+
+    Attributes:
+        id: On that server.
+        full_name: ``<flow>/<name>``.
+        facts: What was deployed; None for a deployment that merganser did not make.
+        whole: Whether the automation that belongs to it is there too.
+    """
+
+    id: str
+    full_name: str
+    facts: Facts | None
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What becomes of one deployment.
+
+    Attributes:
+        action: Retiring deletes the deployment; its runs stay in the history.
+        full_name: ``<flow>/<name>``.
+        reasons: What differs, for people.
+        definition: What is wanted; None when it retires.
+        deployed: What is there; None when it is created.
+    """
+
+    action: Action
+    full_name: str
+    reasons: tuple[str, ...] = ()
+    definition: DeploymentDefinition | None = field(default=None, repr=False)
+    deployed: Deployed | None = None
+
+
+def flow_label(config: Config, flow: FlowDefinition) -> str:
+    """Give the name of a flow in Prefect."""
+    return f"{config.path.stem}.{flow.name}"
+
+
+def define_deployments(
+    config: Config,
+    *,
+    name: str | None = None,
+    pool: str = DEFAULT_POOL,
+    parameters: Mapping[str, str] | None = None,
+    models: Mapping[str, str] | None = None,
+) -> tuple[DeploymentDefinition, ...]:
+    """Give the deployments of a config, in the order of its flows; pure and deterministic.
+
+    Args:
+        config: The loaded config.
+        name: Of the deployments and their queue; the config's own name when left out.
+        pool: Work pool that runs them.
+        parameters: Defaults that differ from the flows' own.
+        models: Models that were replaced when the config was loaded.
+    """
+    name = name or config.path.stem
+    return tuple(
+        _define(config, flow, name, pool=pool, parameters=parameters or {}, models=models or {})
+        for flow in resolve_flows(config)
+    )
+
+
+def _define(
+    config: Config,
+    flow: FlowDefinition,
+    name: str,
+    *,
+    pool: str,
+    parameters: Mapping[str, str],
+    models: Mapping[str, str],
+) -> DeploymentDefinition:
+    asked = isinstance(flow, AskFlow)
+    schedule = None if asked else flow.schedule
+    after = () if asked else flow.after
+    tags = (TAG, f"config:{name}", *config.spec.metadata.tags)
+    return DeploymentDefinition(
+        flow=flow,
+        label=flow_label(config, flow),
+        name=name,
+        schedule=schedule,
+        upstream=tuple(f"{config.path.stem}.{one}/{name}" for one in after),
+        exclusive=not asked,
+        queue=re.sub(r"[/%]", "-", name),
+        facts=Facts(
+            config=os.path.normpath(config.path),
+            flow=flow.name,
+            spec=config.fingerprint,
+            plan=build_plan(config, flow).fingerprint,
+            program=version("merganser"),
+            schedule=str(schedule or ""),
+            after=after,
+            pool=pool,
+            tags=tuple(dict.fromkeys(tags)),
+            parameters=tuple(sorted(parameters.items())),
+            models=tuple(sorted(models.items())),
+        ),
+    )
+
+
+def compare(
+    wanted: Iterable[DeploymentDefinition], deployed: Iterable[Deployed]
+) -> tuple[Change, ...]:
+    """Say what to do so that a server has what is wanted: the wanted ones first, in their order.
+
+    A deployment retires when it was made from one of the wanted configs, under the same name, and
+    is not wanted any more.
+
+    Args:
+        wanted: Of one config or several.
+        deployed: What the server has, of these configs and of others.
+
+    Raises:
+        PlanError: A name is taken by another config, or by a deployment of somebody else.
+    """
+    wanted = tuple(wanted)
+    there = {one.full_name: one for one in deployed}
+    changes = [_compare_one(one, there.get(one.full_name)) for one in wanted]
+    owners = {(one.facts.config, one.name) for one in wanted}
+    names = {one.full_name for one in wanted}
+    for one in there.values():
+        if one.facts is None or one.full_name in names:
+            continue
+        if (one.facts.config, one.full_name.rpartition("/")[2]) in owners:
+            reason = (f"{one.facts.config} has no flow {one.facts.flow!r} any more",)
+            changes.append(
+                Change(action="retire", full_name=one.full_name, reasons=reason, deployed=one)
+            )
+    return tuple(changes)
+
+
+def _compare_one(wanted: DeploymentDefinition, deployed: Deployed | None) -> Change:
+    name = wanted.full_name
+    if deployed is None:
+        return Change(action="create", full_name=name, definition=wanted)
+    if deployed.facts is None:
+        raise PlanError(
+            f"the deployment {name!r} was not made by this version of merganser; delete it, or"
+            " deploy under another name: --name NAME"
+        )
+    other = deployed.facts.config
+    if other != wanted.facts.config and Path(other).exists():
+        raise PlanError(
+            f"the deployment {name!r} belongs to {other}; rename one of the configs, or deploy"
+            " this one under another name: --name NAME"
+        )
+    reasons = wanted.facts.differences(deployed.facts)
+    if not deployed.whole:
+        reasons += ("its automation is missing",)
+    return Change(
+        action="update" if reasons else "unchanged",
+        full_name=name,
+        reasons=reasons,
+        definition=wanted,
+        deployed=deployed,
+    )
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(_freeze(part) for part in value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownVariableType] - JSON
+
+
+def _show(value: Any) -> str:
+    if not isinstance(value, tuple):
+        return str(value) or "none"
+    parts = cast("tuple[str | tuple[str, str], ...]", value)
+    words = (part if isinstance(part, str) else "=".join(part) for part in parts)
+    return ", ".join(words) or "none"

@@ -1,0 +1,1 @@
+"""Shards that are embedded in other processes and on other machines."""

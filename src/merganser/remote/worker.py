@@ -1,0 +1,170 @@
+"""Embed shards in another process than the one that began their run.
+
+A ``Desk`` stands in for the run's workspace: it has the same means, in a temporary folder, and
+sends what comes of them to the shared folder. A process keeps one for the run it is working for,
+with the model's connection and what was learnt of its pace.
+"""
+
+from __future__ import annotations
+
+import atexit
+import socket
+import tempfile
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merganser.indexing.shard_progress import ShardProgress
+from merganser.indexing.shards import FileOutcome, Shard, ShardResult, embed_shard, save_result
+from merganser.remote.shared_folder import SharedFolder
+from merganser.remote.sharing import ShardReceipt, read_known, send_shard
+from merganser.store.database import connect_writer
+from merganser.store.embedding_store import EmbeddingStore
+from merganser.store.folder import IndexFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from merganser.documents import Document
+    from merganser.embedding import EmbedService
+    from merganser.remote.sharing import SharedRun
+
+
+async def embed_shard_elsewhere(
+    run: SharedRun, shard: Shard, start: Callable[[], EmbedService] | None
+) -> tuple[ShardReceipt, ShardResult]:
+    """Read, cut and embed the files of a shard; leave the outcome in the shared folder.
+
+    Args:
+        run: What the publisher said.
+        shard: The files.
+        start: Starts the run's embedder of this process, or None when the run has no model.
+
+    Returns:
+        The names of the files, and what became of the shard.
+
+    Raises:
+        ModelRunnerError: The server failed for a reason that is not one file's.
+        PlanError: The config expects vectors of another length.
+        ProtocolError: The model gave unusable vectors.
+        StoreError: The shared folder cannot be reached, read or written.
+    """
+    with _desk(run) as desk:
+        here = [document for document in shard.documents if _stands_here(document)]
+        embedder = desk.service(start) if start else None
+        result = await embed_shard(desk, Shard(shard.number, tuple(here)), embedder)
+        absent = [_absent(document) for document in shard.documents if document not in here]
+        if absent:
+            result = replace(result, files=(*result.files, *absent))
+            save_result(desk, result)
+        parcel = send_shard(desk, run, shard.number)
+        journals = desk.journals(shard.number)
+        return ShardReceipt(shard.number, result.chunks, parcel, journals), result
+
+
+class Desk:
+    """The means of a run in another process; see ``merganser.indexing.shards.ShardWork``."""
+
+    def __init__(self, run: SharedRun) -> None:
+        self.run_id = run.run_id
+        self.definition = run.definition
+        self.dimensions = run.dimensions
+        self.progress = ShardProgress(run.definition.name, {}, embeds=bool(run.fingerprint))
+        self.cutting = threading.Lock()
+        self.users = 0
+        self._run = run
+        self._guard = threading.Lock()
+        self._temporary = tempfile.TemporaryDirectory(prefix="merganser-")
+        self.path = Path(self._temporary.name)
+        self._store: EmbeddingStore | None = None
+        self._service: EmbedService | None = None
+        self._sent: list[str] = []
+
+    @property
+    def folder(self) -> Path:
+        """Where it works, for messages."""
+        return self.path
+
+    def embeddings(self) -> EmbeddingStore:
+        """Give a store that knows which texts have vectors, and sends those that get some.
+
+        Raises:
+            StoreError: The run is over, or its folder cannot be reached from here.
+        """
+        with self._guard:
+            if self._store is None:
+                known, canaries = read_known(self._run)
+                folder, fingerprint = IndexFolder(self.path), self._run.fingerprint
+                # It has no segments here, so it opens none.
+                connect = partial(connect_writer, self.path / "spill")
+                store = EmbeddingStore(folder, fingerprint, (), connect=connect, canaries=canaries)
+                store.assume(known)
+                store.on_commit = self._send
+                self._store = store
+            return self._store
+
+    def service(self, start: Callable[[], EmbedService]) -> EmbedService:
+        """Give this process's embedder of the run; the first call starts it."""
+        with self._guard:
+            if self._service is None:
+                self._service = start()
+            return self._service
+
+    def journals(self, number: int) -> tuple[str, ...]:
+        """Give the names of the journals that a shard has left."""
+        return tuple(n for n in self._sent if n.startswith(f"{self.run_id}-{number:05d}-"))
+
+    def close(self) -> None:
+        """End the embedder and remove the folder."""
+        if self._service is not None:
+            self._service.close()
+        self._temporary.cleanup()
+
+    def _send(self, path: Path) -> None:
+        self._sent.append(SharedFolder(self._run.journals).put(path.stem, path.read_bytes()))
+        path.unlink()  # the publisher has it; here it would only fill the disk
+
+
+_desks: dict[str, Desk] = {}
+_desks_guard = threading.Lock()
+
+
+@contextmanager
+def _desk(run: SharedRun) -> Generator[Desk]:
+    """Give the process's desk for a run; those of runs that nobody works for any more go."""
+    with _desks_guard:
+        for folder, other in list(_desks.items()):
+            if folder != run.folder and not other.users:
+                _desks.pop(folder).close()
+        desk = _desks.get(run.folder)
+        if desk is None:
+            desk = _desks[run.folder] = Desk(run)
+        desk.users += 1
+    try:
+        yield desk
+    finally:
+        with _desks_guard:
+            desk.users -= 1
+
+
+@atexit.register
+def _close_desks() -> None:
+    for desk in _desks.values():
+        desk.close()
+
+
+def _stands_here(document: Document) -> bool:
+    """Tell whether the file is the one that the publisher surveyed."""
+    try:
+        status = document.absolute.stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (document.size_bytes, document.mtime_ns)
+
+
+def _absent(document: Document) -> FileOutcome:
+    detail = f"{socket.gethostname()} has no {document.absolute}, or another version of it"
+    return FileOutcome(document.path, "failed", reason="elsewhere", detail=detail)

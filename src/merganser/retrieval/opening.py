@@ -1,0 +1,133 @@
+"""Open what an agent searches: the served snapshots of its rags, with the models they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from merganser.config.resolve import resolve_rag
+from merganser.embedding import Embedder
+from merganser.errors import ModelNotFoundError
+from merganser.models import ModelRunner, canonical, pull_command, token_of
+from merganser.retrieval import Retriever
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable
+
+    from merganser.config.definitions import EmbeddingDefinition, IndexDefinition, ModelRef, Role
+    from merganser.config.load import Config
+    from merganser.models import Address, ServedModel
+    from merganser.store import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlace:
+    """A model that is ready.
+
+    Attributes:
+        address: Its server.
+        served: What the server has.
+    """
+
+    address: Address
+    served: ServedModel
+
+
+FindModel: TypeAlias = Callable[["Role", "ModelRef"], "ModelPlace | None"]
+"""Gives the place of a model in a role, or None when the run goes without it."""
+
+
+@asynccontextmanager
+async def open_retrievers(
+    config: Config,
+    rags: Iterable[str],
+    find_model: FindModel,
+    *,
+    resident: bool = False,
+    open_index: Callable[[IndexDefinition], Snapshot] | None = None,
+) -> AsyncGenerator[dict[str, Retriever]]:
+    """Open rags for searching within one event loop.
+
+    A reranker or an embedding model that cannot be found does not stop the others: the hits come
+    without it, and every result says so.
+
+    Args:
+        config: With the rags.
+        rags: Their names.
+        find_model: Where models are.
+        resident: Keep vectors in memory, for more than about ten searches.
+        open_index: Opens the snapshot of an index; the served one when left out.
+
+    Yields:
+        A retriever for each rag, by its name.
+
+    Raises:
+        NoSnapshotError: A rag has not been indexed yet.
+        StoreError: An index cannot be read.
+    """
+    async with AsyncExitStack() as stack:
+        servers = _Servers(stack)
+        retrievers: dict[str, Retriever] = {}
+        for name in dict.fromkeys(rags):
+            definition = resolve_rag(config, name)
+            place = definition.rerank and find_model("reranking", definition.rerank.model)
+            retrievers[name] = stack.enter_context(
+                Retriever.open(
+                    definition,
+                    runner=(
+                        await servers.client(place.address, definition.rerank.model)
+                        if place and definition.rerank
+                        else None
+                    ),
+                    embedder_for=_Embedders(servers, find_model),
+                    resident=resident,
+                    open_index=open_index,
+                )
+            )
+        yield retrievers
+
+
+class _Servers:
+    """One client a server and token, open as long as the stack."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._clients: dict[tuple[Address, str | None], ModelRunner] = {}
+
+    async def client(self, address: Address, model: ModelRef) -> ModelRunner:
+        key = address, token_of(model)
+        if key not in self._clients:
+            runner = ModelRunner(address, token=token_of(model))
+            self._clients[key] = await self._stack.enter_async_context(runner)
+        return self._clients[key]
+
+
+class _Embedders:
+    """One embedder a model, made when a search first asks for it."""
+
+    def __init__(self, servers: _Servers, find_model: FindModel) -> None:
+        self._servers = servers
+        self._find = find_model
+        self._made: dict[EmbeddingDefinition, Embedder] = {}
+
+    async def __call__(self, definition: EmbeddingDefinition) -> Embedder:
+        if definition not in self._made:
+            ref = definition.model
+            place = self._find("embedding", ref)
+            if place is None:
+                raise ModelNotFoundError(
+                    f"the embedding model {canonical(ref.model)!r} is not ready; pull it with "
+                    f"`{pull_command(ref.model)}`"
+                )
+            client = await self._servers.client(place.address, ref)
+            self._made[definition] = Embedder(
+                client,
+                ref,
+                place.served,
+                dimensions=definition.dimensions,
+                batch_size=definition.batch_size,
+                concurrency=definition.concurrency,
+            )
+        return self._made[definition]

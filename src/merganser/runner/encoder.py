@@ -1,0 +1,208 @@
+"""Sentence encoding on the CPU: an ONNX session, and workers that share it fairly.
+
+Every text is encoded by itself. Int8 arithmetic scales the activations of a whole batch by their
+extremes, so that a text's vector would depend on its neighbours (cos 0.989 to itself alone); alone
+it is the same every time, and nothing is lost to padding. On chunks of code (166 tokens) batches
+of 512 tokens were 0 to 5 % faster, on texts of 8 tokens 1.6 times. One worker a core beats one
+text on all cores by 20 %. Waiting never spins, so two engines on one machine do not fight.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from merganser.runner.libraries import load_library
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    Vector = np.ndarray[Any, np.dtype[np.float32]]
+    Vectors = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class OnnxEncoder:
+    """One loaded model: text to tokens, tokens to vectors.
+
+    Accepts our own converted graphs and plain exports of sentence encoders: int32 or int64 inputs,
+    with or without token types, a pooled output or one vector a token (then averaged and
+    normalised here).
+
+    Args:
+        model: The ONNX file.
+        tokenizer: Its ``tokenizer.json``.
+        max_tokens: The longest input the model has positions for.
+    """
+
+    def __init__(self, model: Path, tokenizer: Path, *, max_tokens: int) -> None:
+        runtime = load_library("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3  # errors; the fused graph draws harmless warnings
+        self._session = runtime.InferenceSession(
+            str(model), options, providers=["CPUExecutionProvider"]
+        )
+        self._inputs = {
+            entry.name: np.dtype(np.int64 if "int64" in entry.type else np.int32)
+            for entry in self._session.get_inputs()
+        }
+        output = self._session.get_outputs()[0]
+        self.dimensions = int(output.shape[-1])
+        self.max_tokens = max_tokens
+        # Our workers are the parallelism; the tokeniser's own pool would fight them.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self._tokenizer = load_library("tokenizers").Tokenizer.from_file(str(tokenizer))
+        self._tokenizer.no_truncation()  # a cut text is a wrong vector: too long is an error
+        self._tokenizer.no_padding()
+        self._vocabulary_size = int(self._tokenizer.get_vocab_size())
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Give the token ids of each text, the special tokens included, never cut."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def knows(self, ids: Sequence[int]) -> bool:
+        """Tell whether every id is in the vocabulary."""
+        return not ids or (min(ids) >= 0 and max(ids) < self._vocabulary_size)
+
+    def encode(self, ids: Sequence[int]) -> Vector:
+        """Encode one text.
+
+        Args:
+            ids: Its tokens, at least one and at most ``max_tokens``.
+
+        Returns:
+            (dim,) float32, L2-normalised.
+        """
+        row = np.asarray([ids], np.int64)
+        arrays = {
+            "input_ids": row,
+            "attention_mask": np.ones_like(row),
+            "token_type_ids": np.zeros_like(row),
+        }
+        feed = {name: arrays[name].astype(kind) for name, kind in self._inputs.items()}
+        result: Vector = self._session.run(None, feed)[0][0]
+        return result if result.ndim == 1 else _mean(result)
+
+
+def _mean(states: Vector) -> Vector:
+    mean: Vector = states.mean(axis=0)
+    return (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+
+
+class _Job:
+    """One request's texts and its vectors as they come."""
+
+    def __init__(self, tokens: Sequence[Sequence[int]], dimensions: int) -> None:
+        self.tokens = tokens
+        self.vectors: Vectors = np.zeros((len(tokens), dimensions), np.float32)
+        # The longest first, so that the workers end at about the same time.
+        self.waiting = deque(sorted(range(len(tokens)), key=lambda i: -len(tokens[i])))
+        self.missing = len(self.waiting)
+        self.done: Future[Vectors] = Future()
+
+    def fail(self, error: Exception) -> None:
+        with suppress(InvalidStateError):  # cancelled, or failed by another text
+            self.done.set_exception(error)
+
+
+class EncoderPool:
+    """Worker threads that encode the texts of all requests in turn.
+
+    Each worker takes one text of the request that has waited longest since its last one, so a
+    single query waits for at most one text of a large request, never for all of it.
+
+    Args:
+        encode: Encodes the token ids of one text.
+        dimensions: Length of a vector.
+        workers: Threads; None means one a core.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Sequence[int]], Vector],
+        dimensions: int,
+        *,
+        workers: int | None = None,
+    ) -> None:
+        self._encode = encode
+        self._dimensions = dimensions
+        self._jobs = deque[_Job]()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"merganser-encoder-{number}", daemon=True)
+            for number in range(workers or os.cpu_count() or 1)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, tokens: Sequence[Sequence[int]]) -> Future[Vectors]:
+        """Queue texts; the future gives (n_texts, dim) float32 in the given order.
+
+        Cancelling the future drops the texts that have not begun.
+        """
+        job = _Job(tokens, self._dimensions)
+        if not job.missing:
+            job.done.set_result(job.vectors)
+            return job.done
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the encoder is closed")
+            self._jobs.append(job)
+            self._changed.notify_all()
+        return job.done
+
+    def close(self) -> None:
+        """Finish what has begun, fail what waits, and end the workers."""
+        with self._changed:
+            self._closed = True
+            waiting, self._jobs = self._jobs, deque[_Job]()
+            self._changed.notify_all()
+        for job in waiting:
+            job.waiting.clear()
+            job.fail(RuntimeError("the encoder was closed"))
+        for thread in self._threads:
+            thread.join()
+
+    def _take(self) -> tuple[_Job, int] | None:
+        """Wait for a text; None when closed."""
+        with self._changed:
+            while True:
+                while self._jobs and self._jobs[0].done.cancelled():
+                    self._jobs.popleft()
+                if self._jobs:
+                    job = self._jobs.popleft()
+                    text = job.waiting.popleft()
+                    if job.waiting:
+                        self._jobs.append(job)
+                    return job, text
+                if self._closed:
+                    return None
+                self._changed.wait()
+
+    def _work(self) -> None:
+        while (taken := self._take()) is not None:
+            job, text = taken
+            try:
+                job.vectors[text] = self._encode(job.tokens[text])
+            except Exception as error:  # noqa: BLE001 - handed to the one who waits for it
+                with self._changed:
+                    if job in self._jobs:
+                        self._jobs.remove(job)
+                job.fail(error)
+                continue
+            with self._changed:
+                job.missing -= 1
+                complete = not job.missing
+            if complete:
+                with suppress(InvalidStateError):  # cancelled while its last text ran
+                    job.done.set_result(job.vectors)

@@ -1,0 +1,337 @@
+"""Pulling a model: what it stands for, and the progress stream (section 1.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from merganser.errors import MerganserError
+from merganser.runner.artifacts import Artifact, format_size, prepare
+from merganser.runner.known_models import CatalogueModel, WeightFile, catalogue_model, default_alias
+from merganser.runner.model_names import shorten
+from merganser.runner.replies import TextError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from merganser.runner.faults import Faults
+    from merganser.runner.model_store import ModelStore
+    from merganser.runner.weights import WeightStore
+
+MAX_CONCURRENT_PULLS = 2
+REPORT_BYTES = 1 << 20
+REPORT_SECONDS = 0.1
+"""A layer reports at most this often."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RawText:
+    """A line that is no JSON, as upstream appends to a stream that has begun."""
+
+    text: str
+
+
+Line = dict[str, Any] | RawText
+
+
+@dataclass(frozen=True, slots=True)
+class PullTarget:
+    """What a reference is served by.
+
+    Attributes:
+        model: The packaged model.
+        alias_of: Its name when it only stands in for the reference, else "".
+    """
+
+    model: CatalogueModel
+    alias_of: str
+
+
+def progress_line(kind: str, message: str, *, total: int = 0, **layer: Any) -> dict[str, Any]:
+    """Give one line of the stream."""
+    return {
+        "type": kind,
+        "message": message,
+        "total": total,
+        "layer": {"size": 0, "current": 0, **layer},
+        "mode": "pull",
+    }
+
+
+class Puller:
+    """Makes models available.
+
+    Args:
+        store: Gets the pulled models.
+        weights: Finds their files.
+        faults: May spoil a pull.
+        aliases: Reference to packaged or stored model; asked before the default ones.
+        default_aliases: Let packaged models stand in for well-known ones.
+    """
+
+    def __init__(
+        self,
+        store: ModelStore,
+        weights: WeightStore,
+        faults: Faults,
+        *,
+        aliases: Mapping[str, str],
+        default_aliases: bool = True,
+    ) -> None:
+        self._store = store
+        self._weights = weights
+        self._faults = faults
+        self._aliases = {shorten(name): target for name, target in aliases.items()}
+        self._default_aliases = default_aliases
+        self._places = asyncio.Semaphore(MAX_CONCURRENT_PULLS)
+        self._announced = set[str]()
+
+    def resolve(self, reference: str) -> PullTarget | None:
+        """Find what can serve a reference, by itself or as a stand-in."""
+        if model := catalogue_model(reference):
+            return PullTarget(model, "")
+        alias = self._alias(reference)
+        model = catalogue_model(alias) if alias else None
+        return PullTarget(model, model.reference) if model else None
+
+    async def pull(self, reference: str, token: str | None) -> AsyncIterator[Line]:
+        """Make a model available and give its progress.
+
+        The first line is given only when the pull has begun, so that errors before it can still
+        be answered with a status.
+
+        Raises:
+            TextError: Refused before the first line.
+        """
+        self._raise_early_fault(reference)
+        if artifact := self._adopt_stored(reference):
+            yield _cached_line(artifact)
+            return
+        target = self.resolve(reference)
+        if target is None:
+            raise TextError(404, "Model not found")
+        self._announce(reference, target)
+        async with self._places:
+            if fault := self._faults.take(*_STREAM_FAULTS, route="pull", model=reference):
+                async for line in self._faulty(fault.kind, fault.seconds, reference, target, token):
+                    yield line
+            else:
+                async for line in self._stream(reference, target, token):
+                    yield line
+
+    async def make_available(self, reference: str) -> None:
+        """Pull without a requester; for models that must be there from the start.
+
+        Raises:
+            MerganserError: It cannot be had.
+        """
+        try:
+            async for line in self.pull(reference, None):
+                if isinstance(line, dict) and line["type"] == "error":
+                    raise MerganserError(str(line["message"]))
+        except TextError as error:
+            raise MerganserError(f"cannot pull {reference!r}: {error.message}") from error
+
+    def _alias(self, reference: str) -> str | None:
+        if explicit := self._aliases.get(shorten(reference)):
+            return explicit
+        return default_alias(reference) if self._default_aliases else None
+
+    def _adopt_stored(self, reference: str) -> Artifact | None:
+        """Serve a reference by a model that is here; None when it has to be fetched."""
+        if model := self._store.find(reference):
+            return model.artifact
+        alias = self._aliases.get(shorten(reference))
+        if alias is None or catalogue_model(alias) or not (model := self._store.find(alias)):
+            return None
+        self._store.add(model.artifact, reference, alias_of=alias)
+        return model.artifact
+
+    def _announce(self, reference: str, target: PullTarget) -> None:
+        if target.alias_of and shorten(reference) not in self._announced:
+            self._announced.add(shorten(reference))
+            logger.warning("%s", _stand_in_message(reference, target))
+
+    async def _stream(
+        self, reference: str, target: PullTarget, token: str | None
+    ) -> AsyncIterator[Line]:
+        if target.alias_of:
+            yield progress_line("warning", _stand_in_message(reference, target))
+        work = _Preparation(target.model, self._weights, token)
+        try:
+            async for line in work.lines():
+                yield line
+            artifact = await work.result()
+        except MerganserError as error:
+            yield progress_line("error", f"Error: {error}")
+            yield RawText(f"error while pulling model: {error}")
+            return
+        finally:
+            work.cancel()
+        self._store.add(artifact, reference, alias_of=target.alias_of)
+        yield progress_line("success", "Model pulled successfully")
+
+    def _raise_early_fault(self, reference: str) -> None:
+        fault = self._faults.take(*_EARLY_FAULTS, route="pull", model=reference)
+        if fault is None:
+            return
+        status, message = _EARLY_FAULTS[fault.kind]
+        raise TextError(status, fault.message or message)
+
+    async def _faulty(
+        self, kind: str, seconds: float, reference: str, target: PullTarget, token: str | None
+    ) -> AsyncIterator[Line]:
+        file = target.model.files[0]
+        begun = _layer_line(target.model, file, file.size_bytes // 3)
+        match kind:
+            case "pull-error-line":
+                yield begun
+                yield progress_line("error", "Error: unexpected EOF")
+                yield RawText(f'error while pulling model: failed to pull "{reference}"')
+            case "pull-stream-unauthorized" | "pull-stream-not-found":
+                yield progress_line("progress", "Fetching file list...")
+                yield RawText("Unauthorized" if "unauthorized" in kind else "Model not found")
+            case "pull-cut":
+                yield begun
+                raise ConnectionAbortedError
+            case "pull-stall":
+                yield begun
+                await asyncio.sleep(seconds or 3600.0)
+                raise ConnectionAbortedError
+            case "pull-doubled":
+                async for line in self._doubled(reference, target, token):
+                    yield line
+            case "pull-slow":
+                yield begun
+                await asyncio.sleep(seconds)
+                async for line in self._stream(reference, target, token):
+                    yield line
+            case _:  # pull-cached does the work, quietly
+                async for _line in self._stream(reference, target, token):
+                    pass
+                if artifact := self._adopt_stored(reference):
+                    yield _cached_line(artifact)
+
+    async def _doubled(
+        self, reference: str, target: PullTarget, token: str | None
+    ) -> AsyncIterator[Line]:
+        """Report every byte twice under different ids, as pulls from the model hub do."""
+        files = target.model.files
+        total = target.model.size_bytes
+        yield progress_line("progress", "Fetching file list...")
+        found = f"Found {len(files)} files ({total / 1e6:.2f} MB total)"
+        yield progress_line("progress", found, total=total)
+        for prefix, note in (("path", ""), ("blob", "Building model artifact...")):
+            if note:
+                yield progress_line("progress", note)
+            for file in files:
+                for share in (0.5, 1.0):
+                    done = int(file.size_bytes * share)
+                    layer = {"id": f"sha256:{prefix}-{file.sha256}", "size": file.size_bytes}
+                    yield progress_line("progress", "", total=total, current=done, **layer)
+        async for line in self._stream(reference, target, token):
+            if isinstance(line, RawText) or line["type"] != "progress":
+                yield line
+
+
+_EARLY_FAULTS: dict[Any, tuple[int, str]] = {
+    "pull-not-found": (404, "Model not found"),
+    "pull-unauthorized": (401, "Unauthorized"),
+    "pull-unsupported": (422, "error while pulling model: unsupported config media type"),
+    "pull-failed": (500, "error while pulling model: registry unreachable"),
+}
+_STREAM_FAULTS: tuple[Any, ...] = (
+    "pull-error-line",
+    "pull-stream-unauthorized",
+    "pull-stream-not-found",
+    "pull-cut",
+    "pull-stall",
+    "pull-doubled",
+    "pull-cached",
+    "pull-slow",
+)
+
+
+def _stand_in_message(reference: str, target: PullTarget) -> str:
+    wanted = shorten(reference).removesuffix(":latest")
+    return (
+        f"{wanted} is not available here; {target.alias_of} stands in for it. "
+        f"Results are those of {target.alias_of}."
+    )
+
+
+def _cached_line(artifact: Artifact) -> dict[str, Any]:
+    return progress_line("success", f"Using cached model: {format_size(artifact.size_bytes)}")
+
+
+def _layer_line(model: CatalogueModel, file: WeightFile, done: int) -> dict[str, Any]:
+    return progress_line(
+        "progress",
+        f"Downloaded: {done / 1e6:.2f} MB",
+        total=model.size_bytes,
+        id=f"sha256:{file.sha256}",
+        size=file.size_bytes,
+        current=done,
+    )
+
+
+class _CancelledPreparation(Exception):  # noqa: N818 - ends a thread, nobody sees it
+    """The requester has gone."""
+
+
+class _Preparation:
+    """Prepares a model in a thread and hands its progress to the event loop."""
+
+    def __init__(self, model: CatalogueModel, weights: WeightStore, token: str | None) -> None:
+        self._model = model
+        self._loop = asyncio.get_running_loop()
+        self._queue = asyncio.Queue[dict[str, Any] | None]()
+        self._cancelled = threading.Event()
+        self._reported = dict[str, tuple[int, float]]()
+        self._done = self._loop.run_in_executor(None, self._run, weights, token)
+        # Marks the error as seen: when the requester has gone, nobody else asks for it.
+        self._done.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def lines(self) -> AsyncIterator[dict[str, Any]]:
+        """Give progress until the work ends, well or not."""
+        while (line := await self._queue.get()) is not None:
+            yield line
+
+    async def result(self) -> Artifact:
+        """Give the model.
+
+        Raises:
+            MerganserError: It could not be prepared.
+        """
+        return await self._done
+
+    def cancel(self) -> None:
+        """Stop at the next report; what was downloaded is kept for the next attempt."""
+        self._cancelled.set()
+
+    def _run(self, weights: WeightStore, token: str | None) -> Artifact:
+        try:
+            return prepare(self._model, weights, self._report, token=token)
+        finally:
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, None)
+
+    def _report(self, file: WeightFile, done_bytes: int) -> None:
+        if self._cancelled.is_set():
+            raise _CancelledPreparation
+        now = time.monotonic()
+        last_bytes, last_time = self._reported.get(file.name, (0, 0.0))
+        whole = done_bytes >= file.size_bytes
+        far = done_bytes - last_bytes >= REPORT_BYTES or now - last_time >= REPORT_SECONDS
+        if whole or (far and now - last_time >= REPORT_SECONDS / 4):
+            self._reported[file.name] = (done_bytes, now)
+            line = _layer_line(self._model, file, done_bytes)
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, line)
+            if whole and file is self._model.files[-1]:
+                note = progress_line("progress", "Building model artifact...")
+                self._loop.call_soon_threadsafe(self._queue.put_nowait, note)

@@ -1,0 +1,1 @@
+"""Background services on this machine: one Prefect server, one embedded runner."""

@@ -1,0 +1,245 @@
+"""Where run history goes: find, start or reuse a Prefect server, without importing Prefect.
+
+The order: ``PREFECT_API_URL`` when the user set it (any server, or Cloud); an ephemeral server only
+when asked for; else one local server of ours, started on demand and reused by every command.
+Settings of our own server are in ``deployments/server.env``, measured, one place for all.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from merganser.services.supervisor import (
+    Service,
+    ServiceError,
+    ensure_service,
+    merganser_home,
+    running_service,
+    stop_service,
+)
+from merganser.urls import without_credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFERRED_PORT = 4200
+"""Prefect's own default, so that the address people know works."""
+
+SERVICE = "prefect"
+
+AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
+"""Prefect's own: ``user:password`` that the server asks for. Never an option: options are seen."""
+
+_DRIVERS = {
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Where the runs of this command are recorded.
+
+    Attributes:
+        api_url: What Prefect's client talks to; None for an ephemeral server.
+        ui_url: What a browser opens; None when there is no UI that stays.
+        origin: Where the choice came from, for people.
+    """
+
+    api_url: str | None
+    ui_url: str | None
+    origin: str
+
+
+def server_settings() -> dict[str, str]:
+    """Read ``deployments/server.env``: one ``NAME=value`` a line, ``#`` starts a comment."""
+    text = files("merganser.deployments").joinpath("server.env").read_text(encoding="utf-8")
+    pairs = (line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def connect_history(*, ephemeral: bool = False) -> History:
+    """Choose the server and set this process's environment for it; call before importing Prefect.
+
+    Args:
+        ephemeral: Use a server that lives and dies with this process.
+
+    Raises:
+        ServiceError: The local server did not come up.
+    """
+    set_client_environment()
+    if ephemeral:
+        os.environ.pop("PREFECT_API_URL", None)
+        os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
+        return History(None, None, "ephemeral")
+    if url := os.environ.get("PREFECT_API_URL"):
+        ui_url = without_credentials(url).removesuffix("/").removesuffix("/api")
+        return History(url, ui_url, "PREFECT_API_URL")
+    service = ensure_server()
+    os.environ["PREFECT_API_URL"] = f"{service.url}/api"
+    return History(os.environ["PREFECT_API_URL"], service.url, "local server")
+
+
+def set_client_environment() -> None:
+    """Set what every Prefect client of ours needs, leaving alone what the user has set."""
+    defaults = {
+        **server_settings(),
+        "PREFECT_HOME": str(merganser_home() / "prefect"),
+        # Whoever may start the local server with a password may talk to it.
+        "PREFECT_API_AUTH_STRING": os.environ.get(AUTH_VARIABLE, ""),
+        # A command shows its own progress; the run's log is in the UI.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        # 503 is how a locked SQLite database surfaces.
+        "PREFECT_CLIENT_MAX_RETRIES": "10",
+        # A dead run is told by missing heartbeats; every 3 minutes is too seldom.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # A due run waits for the next look; one look costs milliseconds.
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
+    }
+    with suppress(OSError):  # Prefect makes its folder, not the one that it is in
+        merganser_home().mkdir(parents=True, exist_ok=True)
+        if os.environ.get("PREFECT_API_URL", "http://127.0.0.1").startswith("http://127.0.0.1"):
+            defaults["PREFECT_API_SSL_CERT_FILE"] = str(_short_bundle())
+    for name, value in defaults.items():
+        if value:
+            os.environ.setdefault(name, value)
+
+
+def ensure_server(
+    *, port: int = PREFERRED_PORT, host: str = "127.0.0.1", database_url: str | None = None
+) -> Service:
+    """Start or reuse the local Prefect server.
+
+    Args:
+        port: On this machine; another one when it is taken.
+        host: Address to listen at.
+        database_url: Where the history is kept, for a new server; SQLite in our folder when None.
+
+    Raises:
+        ServiceError: It did not come up; the message shows the end of its log.
+    """
+    return ensure_service(
+        SERVICE,
+        command=lambda port: _server_command(port, host),
+        healthy=server_healthy,
+        env=_server_environment(database_url),
+        preferred_port=port,
+        busy=f"{__name__}:schedules_active",
+    )
+
+
+def running_server() -> Service | None:
+    """Give the local Prefect server if it is up."""
+    return running_service(SERVICE, server_healthy)
+
+
+def stop_server() -> bool:
+    """End the local Prefect server; False when none was running."""
+    return stop_service(SERVICE)
+
+
+def server_healthy(url: str) -> bool:
+    """Tell whether a Prefect server answers at this root address within two seconds."""
+    import httpx  # noqa: PLC0415 - `check` starts without it
+
+    # The server is plain http on this machine: no authority has to be read, which takes 20 ms.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        answer = httpx.get(f"{url}/api/health", timeout=2.0, trust_env=False, verify=context)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == 200 and answer.json() is True
+
+
+def schedules_active(url: str) -> bool:
+    """Tell whether the server has a deployment that is to run by itself, and so must stay."""
+    import httpx  # noqa: PLC0415 - `check` starts without it
+
+    name, _, password = os.environ.get(AUTH_VARIABLE, "").partition(":")
+    asked = {"deployments": {"tags": {"all_": ["merganser"]}}, "limit": 200}
+    try:
+        answer = httpx.post(
+            f"{url}/api/deployments/filter",
+            json=asked,
+            timeout=30.0,
+            trust_env=False,
+            auth=(name, password) if name else None,
+        )
+        deployments: list[dict[str, Any]] = answer.raise_for_status().json()
+    except httpx.HTTPError:
+        return False
+    return any(
+        schedule["active"]
+        for one in deployments
+        if not one["paused"]
+        for schedule in one["schedules"]
+    )
+
+
+def async_database_url(url: str) -> str:
+    """Spell a database's address as Prefect's driver needs it.
+
+    Raises:
+        ServiceError: It is neither PostgreSQL nor SQLite; its password is not repeated.
+    """
+    scheme, separator, rest = url.partition("://")
+    driver = _DRIVERS.get(scheme.partition("+")[0])
+    if not separator or driver is None:
+        raise ServiceError(
+            "the database's address must begin with postgresql:// or sqlite:///, for example"
+            " postgresql://user:password@host/prefect"
+        )
+    return f"{driver}://{rest}"
+
+
+def shown_database(url: str | None) -> str:
+    """Name a database for people: no user, no password, no options."""
+    if url is None:
+        return "SQLite"
+    parts = urlsplit(url)
+    where = parts.hostname or ""
+    return f"{parts.scheme.partition('+')[0]} {where}{parts.path}".strip()
+
+
+def _short_bundle() -> Path:
+    """Give a file with one certificate authority, for clients that will not need any.
+
+    Each of a command's four Prefect clients reads a whole bundle, 20 ms of CPU, whatever the
+    scheme of its address; turning verification off does not spare it.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path = merganser_home() / "one-authority.pem"
+    if not path.exists() or not path.stat().st_size:  # a power cut may leave it empty
+        import certifi  # noqa: PLC0415 - once
+
+        authorities = Path(certifi.where()).read_text(encoding="utf-8")
+        first, end, _ = authorities.partition("-----END CERTIFICATE-----\n")
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        draft.write_text(first + end, encoding="utf-8")
+        draft.replace(path)
+    return path
+
+
+def _server_command(port: int, host: str) -> list[str]:
+    options = ["--host", host, "--port", str(port)]
+    return [sys.executable, "-m", "prefect", "server", "start", *options]
+
+
+def _server_environment(database_url: str | None) -> Mapping[str, str]:
+    home = merganser_home() / "prefect"
+    chosen = {**server_settings(), "PREFECT_HOME": str(home)}
+    if database_url:
+        # In the environment, where other users' process lists do not show it.
+        chosen["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = async_database_url(database_url)
+    return chosen

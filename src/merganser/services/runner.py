@@ -1,0 +1,96 @@
+"""The embedded runner as a background service that commands share."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import httpx
+
+from merganser.errors import ModelRunnerError
+from merganser.services.supervisor import (
+    ensure_service,
+    process_alive,
+    recorded_service,
+    running_service,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from merganser.services.supervisor import Service
+
+SERVICE = "runner"
+
+PREFERRED_PORT = 12436
+"""Beside Docker Model Runner's 12434 and Docker Cloud's 12435, so that both may run."""
+
+NEEDED = ("onnxruntime", "onnx", "tokenizers", "safetensors", "uvicorn", "starlette")
+
+
+def ensure_runner(*, aliases: Mapping[str, str] | None = None) -> Service:
+    """Start or reuse the embedded runner of this machine.
+
+    Args:
+        aliases: Names to serve by another model; only for one that is started now.
+
+    Raises:
+        ModelRunnerError: The extra is not installed; the message says both ways out.
+        ServiceError: It did not come up; the message shows the end of its log.
+    """
+    require_extra()
+    words = [f"--alias={name}={target}" for name, target in (aliases or {}).items()]
+    return ensure_service(
+        SERVICE,
+        command=lambda port: [
+            *(sys.executable, "-m", "merganser", "runner", "--port", str(port)),
+            *words,
+        ],
+        healthy=runner_healthy,
+        preferred_port=PREFERRED_PORT,
+    )
+
+
+def revive_runner() -> str | None:
+    """Start the runner again if it died; one that was stopped on purpose is left alone.
+
+    Returns:
+        Where it is; None while it is stopped.
+
+    Raises:
+        ServiceError: It did not come up; the message shows the end of its log.
+    """
+    last = recorded_service(SERVICE)
+    if last is None or process_alive(last.pid):
+        return last.url if last else None
+    return ensure_runner().url
+
+
+def running_runner() -> Service | None:
+    """Give the embedded runner that commands share, or None."""
+    return running_service(SERVICE, runner_healthy)
+
+
+def require_extra() -> None:
+    """Check that the engines are installed.
+
+    Raises:
+        ModelRunnerError: They are not; the message says both ways out.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ModelRunnerError(
+            f"the embedded runner needs {', '.join(missing)}: install merganser[embedded] (with "
+            "chat: [embedded-chat]), or start Docker Model Runner and leave out --embedded "
+            "(`docker model status` shows it)"
+        )
+
+
+def runner_healthy(url: str) -> bool:
+    """Tell whether an embedded runner answers at this root address within two seconds."""
+    try:
+        answer = httpx.get(f"{url}/version", timeout=2.0, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == 200 and "merganser-embedded" in answer.text

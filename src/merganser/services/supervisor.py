@@ -1,0 +1,263 @@
+"""Background services on this machine: one Prefect server, one embedded runner.
+
+A service belongs to ``merganser_home()`` and is described by ``<name>.json`` there. Whoever needs
+it calls ``ensure_service``: a live one is reused, else one is started under a file lock, so two
+commands never start two. Every user leaves a lease (a file named by its process id); the service's
+supervisor ends it when no lease holder has lived for ``idle_seconds``.
+
+The supervisor is this module run as ``python -m merganser.services.supervisor``; it starts the
+program, waits, and never writes to a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merganser.errors import MerganserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+IDLE_SECONDS = 1800.0
+"""Half an hour: long enough to look at a finished run, short enough not to be forgotten."""
+
+_POLL_SECONDS = 0.1
+_END_SECONDS = 10.0
+
+
+class ServiceError(MerganserError):
+    """A background service did not come up; the message names its log file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One running background service.
+
+    Attributes:
+        name: ``prefect`` or ``runner``.
+        url: Its root address.
+        pid: Process id of the supervisor, which ends the program when it is ended.
+        log: Where its output goes.
+        started: True when this call started it.
+    """
+
+    name: str
+    url: str
+    pid: int
+    log: str
+    started: bool = False
+
+
+def merganser_home() -> Path:
+    """Give the folder for state of no config: ``MERGANSER_HOME``, else the user's data folder."""
+    if chosen := os.environ.get("MERGANSER_HOME"):
+        return Path(chosen).expanduser()
+    from platformdirs import user_data_path  # noqa: PLC0415 - `check` starts without it
+
+    return user_data_path("merganser", appauthor=False)
+
+
+def free_port(preferred: int = 0) -> int:
+    """Give ``preferred`` when it is free on loopback, else any free port."""
+    for port in (preferred, 0):
+        with socket.socket() as probe, suppress(OSError):
+            # As servers do: connections that ended within the last minute do not hold the port, so
+            # a server that is started again keeps its address. A listener still does.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise ServiceError("no free port on 127.0.0.1")
+
+
+def process_alive(pid: int) -> bool:
+    """Tell whether a process of this machine is running (a zombie is not)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return True
+
+
+def running_service(name: str, healthy: Callable[[str], bool]) -> Service | None:
+    """Give the service if its supervisor lives and it answers, else None."""
+    service = recorded_service(name)
+    if service is not None and process_alive(service.pid) and healthy(service.url):
+        return service
+    return None
+
+
+def recorded_service(name: str) -> Service | None:
+    """Give the service that was started last, dead or alive; None after it was stopped."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        state = json.loads(_state_file(name).read_text())
+        return Service(name, str(state["url"]), int(state["pid"]), str(state["log"]))
+    return None
+
+
+def ensure_service(
+    name: str,
+    *,
+    command: Callable[[int], Sequence[str]],
+    healthy: Callable[[str], bool],
+    env: Mapping[str, str] | None = None,
+    preferred_port: int = 0,
+    timeout_seconds: float = 180.0,
+    idle_seconds: float = IDLE_SECONDS,
+    busy: str = "",
+) -> Service:
+    """Reuse the service or start it, and leave this process's lease.
+
+    Args:
+        name: Names the state, lock and log files.
+        command: Gives the program's arguments for a port.
+        healthy: Tells whether the address answers as it should.
+        env: Added to this process's environment.
+        preferred_port: Taken when free, for an address that people can remember.
+        timeout_seconds: How long a start may take.
+        idle_seconds: How long it lives after its last user.
+        busy: ``module:function`` that tells, for the address, whether it must stay although nobody
+            uses it; asked before it ends.
+
+    Raises:
+        ServiceError: It ended or did not answer in time; the message shows the end of its log.
+    """
+    from filelock import FileLock  # noqa: PLC0415 - only commands that need a service pay for it
+
+    home = merganser_home()
+    _leases(name).mkdir(parents=True, exist_ok=True)
+    (_leases(name) / str(os.getpid())).touch()
+    with FileLock(home / f"{name}.lock"):
+        if service := running_service(name, healthy):
+            return service
+        port = free_port(preferred_port)
+        log = home / f"{name}.log"
+        url = f"http://127.0.0.1:{port}"
+        options = [name, str(idle_seconds), busy, url]
+        process = _start_supervisor(options, command(port), env or {}, log)
+        service = Service(name, url, process.pid, str(log), started=True)
+        try:
+            _await_health(service, process, healthy, timeout_seconds)
+            _state_file(name).write_text(json.dumps(asdict(service)))
+        except BaseException:  # a Ctrl-C too: nobody could find or stop what is not written down
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_END_SECONDS)
+            raise
+    return service
+
+
+def stop_service(name: str) -> bool:
+    """End the service of that name; False when none was running."""
+    with suppress(OSError, ValueError, KeyError):
+        pid = int(json.loads(_state_file(name).read_text())["pid"])
+        _state_file(name).unlink()
+        if process_alive(pid):
+            os.kill(pid, signal.SIGTERM)
+            return True
+    return False
+
+
+def _state_file(name: str) -> Path:
+    return merganser_home() / f"{name}.json"
+
+
+def _leases(name: str) -> Path:
+    return merganser_home() / "leases" / name
+
+
+def _start_supervisor(
+    options: Sequence[str], program: Sequence[str], env: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-m", "merganser.services.supervisor", *options, *program]
+    with log.open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 - our own module with an argument list
+            arguments,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _await_health(
+    service: Service,
+    process: subprocess.Popen[bytes],
+    healthy: Callable[[str], bool],
+    timeout_seconds: float,
+) -> None:
+    deadline = time.monotonic() + timeout_seconds
+    while not healthy(service.url):
+        ended = process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            what = "ended while starting" if ended else f"did not answer in {timeout_seconds:.0f} s"
+            tail = "\n".join(Path(service.log).read_text(errors="replace").splitlines()[-15:])
+            raise ServiceError(f"{service.name} {what}; the end of {service.log}:\n{tail}")
+        time.sleep(_POLL_SECONDS)
+    process.returncode = 0  # It outlives us on purpose; spare the interpreter's warning.
+
+
+def _supervise(
+    name: str, idle_seconds: float, busy: Callable[[], bool], program: Sequence[str]
+) -> int:
+    """Run the program until it ends, a signal comes, or nobody has used it for a while."""
+    child = subprocess.Popen(program)  # noqa: S603 - the command line that ensure_service built
+
+    def end(signum: int, frame: object) -> None:
+        del signum, frame
+        child.terminate()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    last_used = time.monotonic()
+    while child.poll() is None:
+        if _used(name):
+            last_used = time.monotonic()
+        if time.monotonic() - last_used > idle_seconds:
+            if busy():
+                last_used = time.monotonic()
+            else:
+                child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=min(10.0, idle_seconds / 4))
+    return child.returncode
+
+
+def _used(name: str) -> bool:
+    """Tell whether any lease holder lives, and forget those that do not."""
+    living = False
+    for lease in _leases(name).iterdir():
+        if lease.name.isdigit() and process_alive(int(lease.name)):
+            living = True
+        else:
+            lease.unlink(missing_ok=True)
+    return living
+
+
+def _asker(function: str, url: str) -> Callable[[], bool]:
+    """Give a function that asks ``module:function`` about the address; without one, never busy."""
+    if not function:
+        return lambda: False
+    module, _, name = function.partition(":")
+    ask = getattr(import_module(module), name)
+    return lambda: bool(ask(url))
+
+
+if __name__ == "__main__":
+    _name, _idle, _busy, _url, *_program = sys.argv[1:]
+    sys.exit(_supervise(_name, float(_idle), _asker(_busy, _url), _program))

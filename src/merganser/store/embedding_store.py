@@ -1,0 +1,452 @@
+"""Embeddings by content: a text that was ever embedded by the same model is not embedded again.
+
+The key is the 16-byte BLAKE2b of the exact text together with the model's fingerprint. Vectors
+live in the segments of the kept snapshots; those that are paid for but not in a segment yet lie in
+journals, one file a shard, written beside and renamed, so that a dead run loses at most the shards
+that were under way. A journal goes when a published snapshot holds its vectors.
+
+Beside the journals of a model lie its canaries, by which a later run sees whether its model is
+still the same: a run that died left no snapshot that has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+import zipfile
+from concurrent.futures import Future
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from merganser.store import arrow
+from merganser.store.catalogue import Canaries
+from merganser.store.database import attach
+from merganser.store.folder import replace_file, sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    import duckdb
+    from numpy.typing import NDArray
+
+    from merganser.store.folder import IndexFolder
+
+KEEP_JOURNALS_SECONDS = 30 * 86_400
+"""Age at which a journal is dropped although no snapshot holds its vectors."""
+
+_RECENT_BLOCKS = 32
+# Lookups search this many small sorted blocks before they are merged into the large one: merging
+# at every commit would sort everything once a shard.
+
+_CANARIES = "canaries"
+
+
+def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
+    """Hash texts.
+
+    Returns:
+        (n_texts, 2) uint64: the halves of each 16-byte BLAKE2b of the text's UTF-8.
+    """
+    blake2b = hashlib.blake2b
+    digests = [blake2b(t.encode("utf-8", "surrogatepass"), digest_size=16).digest() for t in texts]
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def keys_of(hashes: NDArray[np.uint64]) -> list[bytes]:
+    """Give each text's 16 bytes, for dicts: (n, 2) uint64 in, n keys out."""
+    keys: list[bytes] = np.ascontiguousarray(hashes).view("V16").reshape(-1).tolist()
+    return keys
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """Where texts' vectors are, sorted by the low half of the hash."""
+
+    high: NDArray[np.uint64]
+    low: NDArray[np.uint64]
+    source: NDArray[np.int32]
+    row: NDArray[np.int32]
+
+    @classmethod
+    def make(
+        cls, hashes: NDArray[np.uint64], source: NDArray[np.int32], row: NDArray[np.int32]
+    ) -> _Block:
+        order = np.argsort(hashes[:, 1], kind="stable")
+        return cls(hashes[order, 0], hashes[order, 1], source[order], row[order])
+
+    def locate(
+        self, hashes: NDArray[np.uint64], source: NDArray[np.int32], row: NDArray[np.int32]
+    ) -> None:
+        """Fill in the places of the texts that are here."""
+        if len(self.low) == 0:
+            return
+        at = np.minimum(np.searchsorted(self.low, hashes[:, 1]), len(self.low) - 1)
+        hit = (self.low[at] == hashes[:, 1]) & (self.high[at] == hashes[:, 0])
+        source[hit] = self.source[at[hit]]
+        row[hit] = self.row[at[hit]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reservation:
+    """What has to be done for some texts.
+
+    Attributes:
+        mine: Positions of the texts that the caller now has to embed, and to ``release``.
+        elsewhere: Positions of the texts that another shard of this process is embedding.
+        waits: Done when those shards are through, well or badly.
+    """
+
+    mine: NDArray[np.intp]
+    elsewhere: NDArray[np.intp]
+    waits: tuple[Future[None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSource:
+    """A segment whose vectors may be reused."""
+
+    path: Path
+    dimensions: int
+
+
+class EmbeddingStore:
+    """All vectors of one model that an index has; shared by the threads of one run.
+
+    Attributes:
+        dimensions: Length of the vectors, or None while there are none.
+        on_commit: Told of every journal that was written here, or None.
+    """
+
+    def __init__(
+        self,
+        folder: IndexFolder,
+        fingerprint: str,
+        segments: Iterable[SegmentSource],
+        *,
+        connect: Callable[[], duckdb.DuckDBPyConnection],
+        canaries: Canaries | None = None,
+    ) -> None:
+        """Look at what is there.
+
+        Args:
+            folder: The index.
+            fingerprint: Of the model.
+            segments: The segments of the kept snapshots that this model embedded.
+            connect: Gives the one database to which the segments are attached, at each call;
+                not called where there are none, as making one costs 20 ms of CPU.
+            canaries: Of the model, for who commits.
+        """
+        self.dimensions: int | None = None
+        self._fingerprint = fingerprint
+        self._canaries = canaries
+        self.journal_folder = journal_folder(folder, fingerprint)
+        self._lock = threading.Lock()
+        self._claims: dict[bytes, Future[None]] = {}
+        self._sources: list[Path] = []
+        self._recent: list[_Block] = []
+        self.on_commit: Callable[[Path], None] | None = None
+        self._main = _Block.make(_NO_HASHES, _NO_ROWS, _NO_ROWS)
+        self._connect = connect
+        self._attached: set[int] = set()
+        for segment in segments:
+            self._add_segment(segment)
+        if read_canaries(self.journal_folder / _CANARIES) is not None:
+            for path in sorted(self.journal_folder.glob("*.npz")):
+                self._add_journal(path)
+        self._merge()
+
+    def reserve(self, hashes: NDArray[np.uint64]) -> Reservation:
+        """Find out which texts have no vector yet, and claim those nobody else is embedding.
+
+        Args:
+            hashes: (n, 2) uint64, without repetitions.
+        """
+        mine: list[int] = []
+        elsewhere: list[int] = []
+        waits: set[Future[None]] = set()
+        own = Future[None]()
+        with self._lock:
+            source, _ = self._locate(hashes)
+            missing = np.flatnonzero(source < 0)
+            for position, key in zip(missing.tolist(), keys_of(hashes[missing]), strict=True):
+                claim = self._claims.setdefault(key, own)
+                if claim is own:
+                    mine.append(position)
+                else:
+                    elsewhere.append(position)
+                    waits.add(claim)
+        return Reservation(
+            np.array(mine, dtype=np.intp), np.array(elsewhere, dtype=np.intp), tuple(waits)
+        )
+
+    def release(self, hashes: NDArray[np.uint64]) -> None:
+        """Give up the claims on the texts of one reservation, committed or not."""
+        with self._lock:
+            claims = {self._claims.pop(key, None) for key in keys_of(hashes)}
+        for claim in claims:
+            if claim is not None and not claim.done():
+                claim.set_result(None)
+
+    def has(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Tell of each text whether it has a vector."""
+        with self._lock:
+            return self._locate(hashes)[0] >= 0
+
+    def commit(self, name: str, hashes: NDArray[np.uint64], vectors: NDArray[np.float32]) -> Path:
+        """Store vectors for good; after this returns, no crash loses them.
+
+        Args:
+            name: Of the journal, unique in the run.
+            hashes: (n, 2) uint64.
+            vectors: (n, dimensions) float32.
+
+        Returns:
+            The journal.
+        """
+        path = self.journal_folder / f"{name}.npz"
+        self.name_model()
+        _save(path, hashes=hashes, vectors=vectors)
+        sync_folder(path.parent)
+        with self._lock:
+            self.dimensions = vectors.shape[1]
+            self._add_block(path, hashes)
+        if self.on_commit is not None:
+            self.on_commit(path)
+        return path
+
+    def adopt(self, name: str, content: bytes) -> None:
+        """Take in a journal that another process wrote.
+
+        Args:
+            name: Of the file, without suffix; one that is here already is not written again.
+            content: Of the file.
+        """
+        path = self.journal_folder / f"{name}.npz"
+        self.name_model()
+        with self._lock:
+            if path in self._sources:
+                return
+            replace_file(path, content)
+            self._add_journal(path)
+
+    def assume(self, hashes: NDArray[np.uint64]) -> None:
+        """Take texts for embedded whose vectors another process has; they cannot be fetched.
+
+        Args:
+            hashes: (n, 2) uint64.
+        """
+        with self._lock:
+            self._add_block(self.journal_folder, hashes)
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """Give the texts that have vectors, (n, 2) uint64."""
+        with self._lock:
+            self._merge()
+            return np.stack([self._main.high, self._main.low], axis=1)
+
+    def name_model(self) -> Path:
+        """Leave the canaries before the first journal; journals without any are of nobody.
+
+        Returns:
+            The file with them.
+        """
+        assert self._canaries is not None, "who commits knows the model"
+        path = self.journal_folder / _CANARIES
+        with self._lock:
+            if read_canaries(path) is not None:
+                return path
+            self.journal_folder.mkdir(parents=True, exist_ok=True)
+            for journal in self.journal_folder.glob("*.npz"):
+                journal.unlink()
+            _save(
+                path,
+                fingerprint=np.array(self._fingerprint),
+                texts=np.array(self._canaries.texts),
+                vectors=self._canaries.vectors,
+            )
+        return path
+
+    def fetch(self, hashes: NDArray[np.uint64]) -> NDArray[np.float32]:
+        """Give the vectors of texts, all of which must be there.
+
+        Args:
+            hashes: (n, 2) uint64, repetitions allowed.
+
+        Returns:
+            (n, dimensions) float32.
+
+        Raises:
+            KeyError: A text has no vector.
+        """
+        with self._lock:
+            source, row = self._locate(hashes)
+        if (source < 0).any():
+            raise KeyError(hashes[source < 0][0].tobytes().hex())
+        vectors = np.empty((len(hashes), self.dimensions or 0), dtype=np.float32)
+        for number in np.unique(source).tolist():
+            wanted = np.flatnonzero(source == number)
+            vectors[wanted] = self._read(number, row[wanted])
+        return vectors
+
+    def _locate(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        source = np.full(len(hashes), -1, dtype=np.int32)
+        row = np.zeros(len(hashes), dtype=np.int32)
+        for block in (self._main, *self._recent):
+            block.locate(hashes, source, row)
+        return source, row
+
+    def _add_block(self, path: Path, hashes: NDArray[np.uint64]) -> None:
+        number = len(self._sources)
+        self._sources.append(path)
+        source = np.full(len(hashes), number, dtype=np.int32)
+        self._recent.append(_Block.make(hashes, source, np.arange(len(hashes), dtype=np.int32)))
+        if len(self._recent) > _RECENT_BLOCKS:
+            self._merge()
+
+    def _merge(self) -> None:
+        blocks = [self._main, *self._recent]
+        low = np.concatenate([block.low for block in blocks])
+        hashes = np.stack([np.concatenate([block.high for block in blocks]), low], axis=1)
+        source = np.concatenate([block.source for block in blocks])
+        self._main = _Block.make(hashes, source, np.concatenate([b.row for b in blocks]))
+        self._recent = []
+
+    def _add_segment(self, segment: SegmentSource) -> None:
+        number = len(self._sources)
+        connection = self._connect()
+        attach(connection, segment.path, f"e{number}")
+        columns = arrow.fetch_columns(
+            connection.cursor(),
+            f"SELECT hash_high, hash_low FROM e{number}.chunks ORDER BY row",  # noqa: S608 - a number of our own
+        )
+        self._attached.add(number)
+        self.dimensions = segment.dimensions
+        self._add_block(segment.path, np.stack([columns["hash_high"], columns["hash_low"]], axis=1))
+
+    def _add_journal(self, path: Path) -> None:
+        try:
+            with np.load(path) as file:
+                hashes = cast("NDArray[np.uint64]", file["hashes"])
+                dimensions = int(file["vectors"].shape[1])
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            path.unlink(missing_ok=True)  # its texts are embedded again
+            return
+        if self.dimensions in {None, dimensions}:
+            self.dimensions = dimensions
+            self._add_block(path, hashes)
+
+    def _read(self, number: int, rows: NDArray[np.int32]) -> NDArray[np.float32]:
+        if number not in self._attached:
+            with np.load(self._sources[number]) as file:
+                return file["vectors"][rows]
+        distinct, position = np.unique(rows, return_inverse=True)
+        cursor = self._connect().cursor()
+        cursor.register("wanted", arrow.make_table({"row": distinct}))
+        found = arrow.fetch_vectors(
+            cursor,
+            f"SELECT v FROM e{number}.vectors JOIN wanted USING (row) ORDER BY row",  # noqa: S608 - a number of our own
+            self.dimensions or 0,
+        )
+        cursor.unregister("wanted")
+        return found[position]
+
+
+def drop_journals(
+    journals: Path, *, own: str | None = None, served: NDArray[np.uint64] | None = None
+) -> None:
+    """Remove the journals of one model that are not needed any more.
+
+    Args:
+        journals: Their folder.
+        own: The run whose journals the published snapshot took in, or None.
+        served: (n, 2) uint64, hashes of the texts in the snapshot; a journal of another run goes
+            when all of its texts are among them. None keeps those until they are old.
+    """
+    known = None
+    if served is not None:
+        nowhere = np.zeros(len(served), dtype=np.int32)
+        known = _Block.make(served, nowhere, nowhere)
+    for path in list(journals.glob("*.npz")):
+        is_own = own is not None and path.name.startswith(own)
+        if is_own or _is_old(path) or _is_covered(path, known):
+            path.unlink(missing_ok=True)
+    for path in journals.glob("*.tmp"):
+        path.unlink(missing_ok=True)
+    if not any(journals.glob("*.npz")):
+        (journals / _CANARIES).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        journals.rmdir()
+
+
+def journal_models(folder: IndexFolder) -> Iterator[tuple[str, Canaries]]:
+    """Give the models whose vectors lie in journals, by fingerprint, with their canaries."""
+    for journals in sorted(folder.embeddings.glob("*")):
+        if (found := read_canaries(journals / _CANARIES)) is not None:
+            yield found
+
+
+def journal_folder(folder: IndexFolder, fingerprint: str) -> Path:
+    """Give the folder of one model's journals."""
+    name, _, drift = fingerprint.partition("+")
+    return folder.embeddings / (f"{name[:32]}+{drift}" if drift else name[:32])
+
+
+def read_canaries(source: Path | BytesIO) -> tuple[str, Canaries] | None:
+    """Read which model journals are of, or None when nothing says it.
+
+    Args:
+        source: What ``EmbeddingStore.name_model`` left.
+
+    Returns:
+        Its fingerprint and its canaries.
+    """
+    try:
+        with np.load(source) as file:
+            texts = cast("list[str]", file["texts"].tolist())
+            return str(file["fingerprint"]), Canaries(tuple(texts), file["vectors"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _save(path: Path, **arrays: Any) -> None:
+    """Write arrays so that they are there as a whole or not at all.
+
+    Put together in memory: every piece that is written by itself is a place where this thread waits
+    for the one that cuts the next shard.
+    """
+    content = BytesIO()
+    np.savez(content, **arrays)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(content.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > KEEP_JOURNALS_SECONDS
+
+
+def _is_covered(path: Path, known: _Block | None) -> bool:
+    if known is None:
+        return False
+    try:
+        with np.load(path) as file:
+            hashes = cast("NDArray[np.uint64]", file["hashes"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return True
+    source = np.full(len(hashes), -1, dtype=np.int32)
+    known.locate(hashes, source, source.copy())
+    return bool((source >= 0).all())
+
+
+_NO_HASHES = np.zeros((0, 2), dtype=np.uint64)
+_NO_ROWS = np.zeros(0, dtype=np.int32)

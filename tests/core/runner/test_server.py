@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from merganser.runner import EmbeddedRunner
+
+
+@pytest.fixture
+def client(runner: EmbeddedRunner) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=runner.url, trust_env=False, timeout=60) as opened:
+        yield opened
+
+
+def _embed(client: httpx.Client, texts: list[str], **options: Any) -> np.ndarray[Any, Any]:
+    answer = client.post(
+        "/engines/v1/embeddings", json={"model": "ai/all-minilm", "input": texts, **options}
+    )
+    answer.raise_for_status()
+    return np.array([entry["embedding"] for entry in answer.json()["data"]])
+
+
+def test_says_what_it_is(client: httpx.Client) -> None:
+    answer = client.get("/version")
+
+    assert answer.json()["version"].startswith("merganser-embedded/")
+    assert answer.headers["server"] == "merganser-embedded"
+
+
+def test_paraphrases_are_nearer_than_other_texts(client: httpx.Client) -> None:
+    vectors = _embed(
+        client, ["How do I bake bread?", "A recipe for a loaf", "The stock market fell today"]
+    )
+
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3)
+
+
+def test_base64_and_float_are_the_same_vectors(client: httpx.Client) -> None:
+    floats = _embed(client, ["one", "two words"])
+    answer = client.post(
+        "/v1/embeddings",
+        json={
+            "model": "ai/all-minilm",
+            "input": ["one", "two words"],
+            "encoding_format": "base64",
+        },
+    )
+    rows = [
+        np.frombuffer(base64.b64decode(entry["embedding"]), "<f4")
+        for entry in answer.json()["data"]
+    ]
+
+    np.testing.assert_allclose(floats, rows, atol=1e-6)
+
+
+def test_chat_answers_with_a_real_model(client: httpx.Client) -> None:
+    answer = client.post(
+        "/v1/chat/completions",
+        json={
+            "model": "ai/smollm2",
+            "messages": [{"role": "user", "content": "Say hello."}],
+            "max_tokens": 8,
+        },
+    )
+    document = answer.json()
+
+    assert document["choices"][0]["message"]["content"]
+    assert document["usage"]["completion_tokens"] <= 8
+    assert document["model"].startswith("ai/smollm2")
+
+
+def test_counts_embedded_texts(client: httpx.Client, runner: EmbeddedRunner) -> None:
+    runner.counters.reset()
+    _embed(client, ["a", "b", "a"])
+
+    assert runner.counters.texts_embedded == 3
+    assert runner.counters.distinct_texts == 2
+    assert runner.counters.route("embeddings") == 1
