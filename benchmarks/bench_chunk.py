@@ -18,7 +18,7 @@ import time
 import warnings
 from pathlib import Path
 
-from merganser.chunking import Chunk, ChunkingOptions, split_document
+from merganser.chunking import Chunk, ChunkingOptions, chunk_document
 from merganser.chunking.grammars import GRAMMARS, parse
 from merganser.documents import DocumentText, read_document, scan_documents
 from merganser.errors import SkipDocument
@@ -33,7 +33,7 @@ def main() -> None:
         size=arguments.size, overlap=arguments.overlap, code_aware=not arguments.plain
     )
     docs = [f"{arguments.tree}/{arguments.glob}"]
-    chunk_document("x = 1\n", "python", options)  # the grammar is imported once
+    _chunk("x = 1\n", "python", options)  # the grammar is imported once
     cpu: list[float] = []
     parsing: list[float] = []
     read: Read = []
@@ -42,7 +42,7 @@ def main() -> None:
         gc.collect()
         start = time.process_time()
         read = _read(docs)
-        chunks = [chunk_document(text.text, language, options) for language, text in read]
+        chunks = [_chunk(text.text, language, options) for language, text in read]
         cpu.append(time.process_time() - start)
         parsing.append(_parse_only(read))
     _report(read, chunks, min(cpu), min(parsing))
@@ -61,9 +61,9 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chunk_document(text: str, language: str | None, options: ChunkingOptions) -> list[Chunk]:
-    """Split one document with the benchmark's options."""
-    return split_document(text, language=language, options=options)
+def _chunk(text: str, language: str | None, options: ChunkingOptions) -> list[Chunk]:
+    """Chunk one document with the benchmark's options."""
+    return chunk_document(text, language=language, options=options)
 
 
 def _read(docs: list[str]) -> Read:
@@ -77,7 +77,7 @@ def _read(docs: list[str]) -> Read:
 
 
 def _parse_only(read: Read) -> float:
-    """Measure what the parser alone takes: the floor of code-aware splitting."""
+    """Measure what the parser alone takes: the floor of code-aware chunking."""
     start = time.process_time()
     for language, text in read:
         if language in GRAMMARS:

@@ -35,7 +35,7 @@ import httpx
 from free_runner import MODEL, FreeEmbeddings, read_body, serve, served
 from measuring import default_tree
 
-from merganser.chunking import ChunkingOptions, split_document
+from merganser.chunking import ChunkingOptions, chunk_document
 from merganser.config.definitions import ModelRef
 from merganser.documents import read_document, scan_documents
 from merganser.embedding import Embedder, EmbedService
@@ -166,7 +166,7 @@ def read_texts(tree: Path, most: int) -> list[str]:
             read = read_document(document)
         except SkipDocument:
             continue
-        chunks = split_document(
+        chunks = chunk_document(
             read.text, language=document.language, options=options, headings=read.headings
         )
         texts += (chunk.text for chunk in chunks)

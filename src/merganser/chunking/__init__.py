@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from merganser.chunking.chunks import CHUNKER_VERSION, Chunk, ChunkingOptions, split_document
+from merganser.chunking.chunks import CHUNKER_VERSION, Chunk, ChunkingOptions, chunk_document
 
-__all__ = ["CHUNKER_VERSION", "Chunk", "ChunkingOptions", "split_document"]
+__all__ = ["CHUNKER_VERSION", "Chunk", "ChunkingOptions", "chunk_document"]

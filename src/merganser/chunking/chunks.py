@@ -38,11 +38,11 @@ import re
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from merganser.chunking.code import split_code
+from merganser.chunking.code import chunk_code
 from merganser.chunking.grammars import GRAMMARS, grammar_versions
-from merganser.chunking.markdown import split_markdown
-from merganser.chunking.outline import split_sections
-from merganser.chunking.text import Limits, Piece, absorb_blanks, cut_text, safe_cut
+from merganser.chunking.markdown import chunk_markdown
+from merganser.chunking.outline import chunk_sections
+from merganser.chunking.text import Limits, Piece, absorb_blanks, chunk_text, safe_break
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -129,7 +129,7 @@ class Chunk(NamedTuple):
     kind: str
 
 
-def split_document(
+def chunk_document(
     text: str,
     *,
     language: str | None,
@@ -156,13 +156,13 @@ def split_document(
     )
     parsed = language if options.code_aware and len(text) <= _MAX_PARSED else None
     if headings is not None:
-        pieces = split_sections(text, headings, limits)
+        pieces = chunk_sections(text, headings, limits)
     elif is_structured:
-        pieces = split_markdown(text, limits)
+        pieces = chunk_markdown(text, limits)
     elif parsed is not None and parsed in GRAMMARS:
-        pieces = split_code(text, parsed, limits)
+        pieces = chunk_code(text, parsed, limits)
     else:
-        pieces = cut_text(text, 0, len(text), limits)
+        pieces = chunk_text(text, 0, len(text), limits)
     chunks = _to_chunks(text, absorb_blanks(text, pieces, limits), overlap, limits)
     return chunks if headings is None else _without_blank_edges(chunks)
 
@@ -220,6 +220,6 @@ def _overlap_start(text: str, earliest: int, start: int, limits: Limits) -> int:
         for at in range(earliest, start):
             if text[at].isspace() and not text.startswith("\r\n", at):
                 return at + 1
-    while earliest < start and safe_cut(text, 0, earliest) != earliest:
+    while earliest < start and safe_break(text, 0, earliest) != earliest:
         earliest += 1
     return earliest

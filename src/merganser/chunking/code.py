@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.chunking.grammars import GRAMMARS, Grammar, parse
 from merganser.chunking.packing import Unit, pack
-from merganser.chunking.text import Limits, Piece, cut_text
+from merganser.chunking.text import Limits, Piece, chunk_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ class Scope:
 _TOP = Scope("", "module", opaque=False)
 
 
-def split_code(text: str, language: str, limits: Limits) -> list[Piece]:
+def chunk_code(text: str, language: str, limits: Limits) -> list[Piece]:
     """Tile the text with pieces along its syntax tree.
 
     Args:
@@ -97,10 +97,10 @@ def split_code(text: str, language: str, limits: Limits) -> list[Piece]:
         language: A key of ``merganser.chunking.grammars.GRAMMARS``.
         limits: Length of pieces; ``structure`` is taken as set.
     """
-    return _CodeSplitter(text, GRAMMARS[language], limits).split(language)
+    return _CodeChunker(text, GRAMMARS[language], limits).split(language)
 
 
-class _CodeSplitter:
+class _CodeChunker:
     """The state of splitting one file."""
 
     def __init__(self, text: str, grammar: Grammar, limits: Limits) -> None:
@@ -118,7 +118,7 @@ class _CodeSplitter:
         plain = text if text.isascii() else _NON_ASCII.sub("x", text)
         tree = parse(plain.encode("ascii"), language)
         if tree is None:
-            return cut_text(text, 0, len(text), self._limits)
+            return chunk_text(text, 0, len(text), self._limits)
         return self._split_node(tree.root_node, (0, len(text)), _TOP, self._limits.whole)
 
     def _split_node(
@@ -151,7 +151,7 @@ class _CodeSplitter:
         inside = limit if members or transparent else self._limits.part
         if node is None or depth >= _MAX_DEPTH or not node.child_count:
             narrow = Limits(inside, inside, structure=True, words=self._limits.words)
-            return cut_text(
+            return chunk_text(
                 self._text, part.start, part.end, narrow, symbol=inner.symbol, kind=inner.kind
             )
         pieces = self._split_node(node, part[:2], inner, inside, depth=depth + 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from merganser.chunking.outline import Heading, split_sections
+from merganser.chunking.outline import Heading, chunk_sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +31,9 @@ _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(?:.*\r?\n)*?(?:---|\.\.\.)[ \t]*(?
 _NOT_A_TITLE = re.compile(r"^(?: {4}|\t|\s*$| {0,3}(?:[-*+>#|]|\d+[.)]\s))")
 
 
-def split_markdown(text: str, limits: Limits) -> list[Piece]:
+def chunk_markdown(text: str, limits: Limits) -> list[Piece]:
     """Tile the text with pieces along its headings."""
-    return split_sections(text, _headings(text), limits)
+    return chunk_sections(text, _headings(text), limits)
 
 
 def _headings(text: str) -> Iterator[Heading]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.chunking.packing import Unit, pack
-from merganser.chunking.text import Limits, Piece, cut_text
+from merganser.chunking.text import Limits, Piece, chunk_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,7 @@ class _Section:
     children: list[_Section] = field(default_factory=list["_Section"])
 
 
-def split_sections(text: str, headings: Iterable[Heading], limits: Limits) -> list[Piece]:
+def chunk_sections(text: str, headings: Iterable[Heading], limits: Limits) -> list[Piece]:
     """Tile the text with pieces along its headings.
 
     Args:
@@ -68,7 +68,7 @@ def _split_section(text: str, section: _Section, path: str, limits: Limits) -> l
     kind = "section" if path else "text"
     items: list[Unit | Group] = []
     if first - section.start > limits.whole:
-        items.append(cut_text(text, section.start, first, limits, symbol=path, kind=kind))
+        items.append(chunk_text(text, section.start, first, limits, symbol=path, kind=kind))
     elif first > section.start:
         items.append(Unit(section.start, first, path, kind, opens=False))
     for child in section.children:

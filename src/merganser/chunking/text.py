@@ -55,7 +55,7 @@ class Limits:
     words: bool
 
 
-def cut_text(
+def chunk_text(
     text: str, start: int, end: int, limits: Limits, *, symbol: str = "", kind: str = "text"
 ) -> list[Piece]:
     """Tile ``text[start:end]`` with pieces of at most the limits' length, in order.
@@ -65,7 +65,7 @@ def cut_text(
     pieces: list[Piece] = []
     limit = limits.whole
     while end - start > limit:
-        cut = _best_cut(text, start, _window_end(start, end, limit, limits), limits)
+        cut = _best_break(text, start, _window_end(start, end, limit, limits), limits)
         pieces.append(Piece(start, cut, symbol, kind, bool(pieces)))
         start, limit = cut, limits.part
     if start < end:
@@ -103,7 +103,7 @@ def _join_or_shift(text: str, left: Piece, right: Piece, limits: Limits) -> list
         return [Piece(left.start, right.end, seen.symbol, seen.kind, left.continues)]
     if _is_blank(text, right):
         visible = len(text[left.start : left.end].rstrip())
-        cut = safe_cut(text, left.start, left.start + visible - 1) if visible > 1 else left.end
+        cut = safe_break(text, left.start, left.start + visible - 1) if visible > 1 else left.end
         seen = left
     else:
         start = (
@@ -112,7 +112,7 @@ def _join_or_shift(text: str, left: Piece, right: Piece, limits: Limits) -> list
             - len(text[right.start : right.end].lstrip())
         )
         line = text.find("\n", start, right.end) + 1
-        cut = line if 0 < line - left.start <= limit else _next_cut(text, start + 1)
+        cut = line if 0 < line - left.start <= limit else _next_break(text, start + 1)
         seen = right
     first = Piece(left.start, cut, seen.symbol, seen.kind, left.continues)
     second = Piece(cut, right.end, seen.symbol, seen.kind, continues=True)
@@ -122,7 +122,7 @@ def _join_or_shift(text: str, left: Piece, right: Piece, limits: Limits) -> list
     return [left, right]
 
 
-def _next_cut(text: str, cut: int) -> int:
+def _next_break(text: str, cut: int) -> int:
     """Move a cut forward to where it parts nothing that is shown as one."""
     while cut < len(text) and _joins(text, cut):
         cut += 1
@@ -136,7 +136,7 @@ def _window_end(start: int, end: int, limit: int, limits: Limits) -> int:
     return start + limit
 
 
-def _best_cut(text: str, start: int, stop: int, limits: Limits) -> int:
+def _best_break(text: str, start: int, stop: int, limits: Limits) -> int:
     """Find a cut in ``(start, stop]``: paragraph, line, word, and else between two characters."""
     if limits.structure:
         half, quarter = start + (stop - start) // 2, start + (stop - start) // 4
@@ -149,14 +149,14 @@ def _best_cut(text: str, start: int, stop: int, limits: Limits) -> int:
     if limits.words:
         half = start + (stop - start) // 2
         if text[stop : stop + 1].isspace():
-            return safe_cut(text, start, stop)
+            return safe_break(text, start, stop)
         for cut in range(stop, half, -1):
             if text[cut - 1].isspace():
-                return safe_cut(text, start, cut)
-    return safe_cut(text, start, stop)
+                return safe_break(text, start, cut)
+    return safe_break(text, start, stop)
 
 
-def safe_cut(text: str, start: int, cut: int) -> int:
+def safe_break(text: str, start: int, cut: int) -> int:
     """Move a cut back so that it does not part a line end or the marks of one visible character.
 
     Args:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from merganser.chunking import split_document
+from merganser.chunking import chunk_document
 from merganser.documents import read_document
 from merganser.errors import SkipDocument, StoreError
 from merganser.indexing.chunk_files import CHUNK_NUMBERS, write_chunks
@@ -334,7 +334,7 @@ def _read_files(work: ShardWork, shard: Shard) -> _Read:
 def _read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcome, list[Chunk]]:
     try:
         read = read_document(document)
-        chunks = split_document(
+        chunks = chunk_document(
             read.text, language=document.language, options=options, headings=read.headings
         )
     except SkipDocument as skip:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from merganser.chunking import split_document
+from merganser.chunking import chunk_document
 from merganser.documents import read_document
 from merganser.errors import SkipDocument
 from merganser.indexing.workspace import segments_of
@@ -65,7 +65,7 @@ def _texts(document: Document, chunking: ChunkingOptions) -> Iterator[str]:
         read = read_document(document)
     except (SkipDocument, OSError):
         return
-    for chunk in split_document(
+    for chunk in chunk_document(
         read.text, language=document.language, options=chunking, headings=read.headings
     ):
         yield chunk.text

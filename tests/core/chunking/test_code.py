@@ -8,13 +8,13 @@ from itertools import pairwise
 
 import pytest
 
-from merganser.chunking import Chunk, ChunkingOptions, split_document
+from merganser.chunking import Chunk, ChunkingOptions, chunk_document
 from merganser.chunking.grammars import GRAMMARS, parse
 
 
 def split(text: str, language: str, *, size: int, overlap: int = 0) -> list[Chunk]:
     options = ChunkingOptions(size=size, overlap=overlap, code_aware=True)
-    return split_document(text, language=language, options=options)
+    return chunk_document(text, language=language, options=options)
 
 
 def outline(text: str, language: str, *, size: int) -> list[tuple[str, str, int, int]]:

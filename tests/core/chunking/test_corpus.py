@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.chunking import ChunkingOptions, split_document
+from merganser.chunking import ChunkingOptions, chunk_document
 from merganser.documents import DocumentText, read_document, scan_documents
 from merganser.errors import SkipDocument
 
@@ -46,7 +46,7 @@ def test_the_joined_chunks_are_the_bytes_of_every_text_file(
     for document, read in corpus:
         if read.headings is not None:
             continue  # of HTML the text is read out
-        chunks = split_document(read.text, language=document.language, options=OPTIONS)
+        chunks = chunk_document(read.text, language=document.language, options=OPTIONS)
 
         joined = "".join(chunk.text for chunk in chunks)
         assert document.absolute.read_bytes() == read.bom + joined.encode(read.encoding)
@@ -58,7 +58,7 @@ def test_line_numbers_point_at_the_text_of_every_chunk(
     options = ChunkingOptions(size=1000, overlap=75, code_aware=True)
     for document, read in corpus:
         lines = read.text.split("\n")
-        for chunk in split_document(read.text, language=document.language, options=options):
+        for chunk in chunk_document(read.text, language=document.language, options=options):
             assert len(chunk.text) <= options.size
             shown = "\n".join(lines[chunk.start_line - 1 : chunk.end_line]) + "\n"
             assert chunk.text in shown
@@ -75,8 +75,8 @@ def test_one_inserted_line_changes_few_chunks(corpus: list[tuple[Document, Docum
         at = draw.randrange(len(lines))
         indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())].rstrip("\n")
         edited = "".join([*lines[:at], f"{indent}inserted = 1\n", *lines[at:]])
-        before = split_document(read.text, language=document.language, options=OPTIONS)
-        after = split_document(edited, language=document.language, options=OPTIONS)
+        before = chunk_document(read.text, language=document.language, options=OPTIONS)
+        after = chunk_document(edited, language=document.language, options=OPTIONS)
         changed += len({c.text for c in after} - {c.text for c in before})
 
     assert changed / edits <= 1.6

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from merganser.chunking import Chunk, ChunkingOptions, split_document
+from merganser.chunking import Chunk, ChunkingOptions, chunk_document
 from merganser.chunking.grammars import GRAMMARS
 
 LANGUAGES = [*GRAMMARS, "markdown", "yaml", None]
@@ -56,7 +56,7 @@ def _is_roomy(options: ChunkingOptions) -> bool:
 def test_without_overlap_the_joined_chunks_are_the_text(
     text: str, language: str | None, options: ChunkingOptions
 ):
-    chunks = split_document(text, language=language, options=options)
+    chunks = chunk_document(text, language=language, options=options)
 
     assert text == "".join(chunk.text for chunk in chunks)
 
@@ -66,7 +66,7 @@ def test_without_overlap_the_joined_chunks_are_the_text(
 def test_spans_cover_the_text_in_order_and_hold_what_they_say(
     text: str, language: str | None, options: ChunkingOptions
 ):
-    chunks = split_document(text, language=language, options=options)
+    chunks = chunk_document(text, language=language, options=options)
 
     assert [text[c.start_char : c.end_char] for c in chunks] == [c.text for c in chunks]
     assert list(range(len(chunks))) == [c.ord for c in chunks]
@@ -81,7 +81,7 @@ def test_spans_cover_the_text_in_order_and_hold_what_they_say(
 def test_no_chunk_is_empty_or_longer_than_the_size(
     text: str, language: str | None, options: ChunkingOptions
 ):
-    chunks = split_document(text, language=language, options=options)
+    chunks = chunk_document(text, language=language, options=options)
 
     assert all(1 <= len(chunk.text) <= options.size for chunk in chunks)
 
@@ -89,7 +89,7 @@ def test_no_chunk_is_empty_or_longer_than_the_size(
 @settings(max_examples=400, deadline=None)
 @given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=OPTIONS)
 def test_lines_are_those_an_editor_shows(text: str, language: str | None, options: ChunkingOptions):
-    chunks = split_document(text, language=language, options=options)
+    chunks = chunk_document(text, language=language, options=options)
 
     for chunk in chunks:
         assert _line_of(text, chunk.start_char) == chunk.start_line
@@ -104,7 +104,7 @@ def _line_of(text: str, position: int) -> int:
 @settings(max_examples=400, deadline=None)
 @given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=OPTIONS)
 def test_no_cut_parts_a_line_end(text: str, language: str | None, options: ChunkingOptions):
-    chunks = split_document(text, language=language, options=options)
+    chunks = chunk_document(text, language=language, options=options)
 
     for cut in {c.start_char for c in chunks} | {c.end_char for c in chunks}:
         assert text[max(cut - 1, 0) : cut + 1] != "\r\n" or cut == 0
@@ -115,7 +115,7 @@ def test_no_cut_parts_a_line_end(text: str, language: str | None, options: Chunk
 def test_a_blank_chunk_stands_only_in_more_white_space_than_fits(
     text: str, language: str | None, options: ChunkingOptions
 ):
-    chunks = split_document(text, language=language, options=options)
+    chunks = chunk_document(text, language=language, options=options)
 
     for chunk in chunks:
         if chunk.text.isspace():
@@ -136,15 +136,15 @@ def _blank_run(text: str, chunk: Chunk) -> int:
 def test_the_same_text_gives_the_same_chunks(
     text: str, language: str | None, options: ChunkingOptions
 ):
-    first = split_document(text, language=language, options=options)
-    second = split_document(text, language=language, options=options)
+    first = chunk_document(text, language=language, options=options)
+    second = chunk_document(text, language=language, options=options)
 
     assert first == second
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_an_empty_text_has_no_chunks(language: str | None):
-    chunks = split_document("", language=language, options=ChunkingOptions(code_aware=True))
+    chunks = chunk_document("", language=language, options=ChunkingOptions(code_aware=True))
 
     assert chunks == []
 
@@ -169,7 +169,7 @@ def test_an_empty_text_has_no_chunks(language: str | None):
 def test_deep_nesting_and_endless_lines_are_split_like_any_text(language: str | None, text: str):
     options = ChunkingOptions(size=500, overlap=0, code_aware=True)
 
-    chunks = split_document(text, language=language, options=options)
+    chunks = chunk_document(text, language=language, options=options)
 
     assert text == "".join(chunk.text for chunk in chunks)
     assert max(len(chunk.text) for chunk in chunks) <= 500

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from merganser.chunking import Chunk, ChunkingOptions, split_document
+from merganser.chunking import Chunk, ChunkingOptions, chunk_document
 
 
 def split(text: str, *, size: int = 60, code_aware: bool = False) -> list[Chunk]:
     options = ChunkingOptions(size=size, overlap=0, code_aware=code_aware)
-    return split_document(text, language="markdown", options=options)
+    return chunk_document(text, language="markdown", options=options)
 
 
 MANUAL = """Some words before any heading, enough for a chunk.

@@ -6,14 +6,14 @@ from itertools import pairwise
 
 import pytest
 
-from merganser.chunking import Chunk, ChunkingOptions, split_document
+from merganser.chunking import Chunk, ChunkingOptions, chunk_document
 from merganser.chunking import chunks as split_module
 
 PROSE = "The quick brown fox jumps over the lazy dog. Nobody minded.\n\n" * 20
 
 
 def split(text: str = PROSE, language: str | None = "text", **options: int) -> list[Chunk]:
-    return split_document(text, language=language, options=ChunkingOptions(**options))  # pyright: ignore[reportArgumentType] - bool is an int here
+    return chunk_document(text, language=language, options=ChunkingOptions(**options))  # pyright: ignore[reportArgumentType] - bool is an int here
 
 
 def test_size_is_the_length_of_every_chunk_but_the_last():
@@ -92,8 +92,8 @@ VARIANTS = [
 
 @pytest.mark.parametrize("changed", VARIANTS, ids=["size", "overlap", "words", "code"])
 def test_every_option_changes_the_chunks_and_the_fingerprint(changed: ChunkingOptions):
-    before = split_document(PROSE, language="text", options=BASE)
-    after = split_document(PROSE, language="text", options=changed)
+    before = chunk_document(PROSE, language="text", options=BASE)
+    after = chunk_document(PROSE, language="text", options=changed)
 
     assert before != after
     assert BASE.fingerprint() != changed.fingerprint()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merganser.chunking import Chunk, ChunkingOptions, split_document
+from merganser.chunking import Chunk, ChunkingOptions, chunk_document
 from merganser.documents import read_document, scan_documents
 from merganser.documents.html_text import read_html
 from merganser.errors import SkipDocument
@@ -48,7 +48,7 @@ def chunks_of(folder: Path, source: str | bytes, size: int = 60) -> list[Chunk]:
     (document,) = scan_documents(["page.html"], base=folder).documents
     read = read_document(document)
     options = ChunkingOptions(size=size, overlap=0)
-    return split_document(
+    return chunk_document(
         read.text, language=document.language, options=options, headings=read.headings
     )
 
@@ -132,7 +132,7 @@ def test_whatever_is_shown_stands_on_its_line(parts: list[str], size: int, overl
 
     text, headings = read_html(source)
     options = ChunkingOptions(size=size, overlap=overlap)
-    chunks = split_document(text, language="html", options=options, headings=headings)
+    chunks = chunk_document(text, language="html", options=options, headings=headings)
 
     assert text.count("\n") == source.count("\n")
     assert {m[0]: text.count("\n", 0, m.start()) + 1 for m in WORD.finditer(text)}.items() <= (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.chunking import ChunkingOptions, split_document
+from merganser.chunking import ChunkingOptions, chunk_document
 from merganser.documents import Document, read_document, scan_documents
 from merganser.documents import scanning as documents
 from merganser.errors import SkipDocument
@@ -54,7 +54,7 @@ def test_the_lines_of_a_pdf_are_its_pages(tmp_path: Path):
     document = scan_one(tmp_path, make_pdf([["Ducks", "dive."], [], words, ["The end."]]))
 
     read = read_document(document)
-    chunks = split_document(
+    chunks = chunk_document(
         read.text,
         language=document.language,
         options=ChunkingOptions(size=46, overlap=0),

@@ -308,7 +308,7 @@ def test_too_many_failures_publish_nothing(small: Corpus, monkeypatch: pytest.Mo
     def split(*_: object, **__: object) -> None:
         raise ValueError("a chunker's defect")
 
-    monkeypatch.setattr("merganser.indexing.shards.split_document", split)
+    monkeypatch.setattr("merganser.indexing.shards.chunk_document", split)
 
     with pytest.raises(StoreError, match=r"4 of 12 files failed.*a chunker's defect"):
         small.index()
