@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from merganser.errors import ModelNotFoundError, ModelRunnerError, PlanError
 from merganser.flows.submission import submit
 from merganser.models import PullPolicy, canonical, pull_command
-from merganser.prompt import consents
+from merganser.prompt import confirm
 from merganser.tasks.models import ModelStatus, ReadyModel, check_model, configure_model, pull_model
 
 if TYPE_CHECKING:
@@ -162,6 +162,6 @@ def _must_pull(status: ModelStatus, policy: PullPolicy) -> bool:
     where = f"{name!r} is not local at {status.address.shown} (wanted by {status.use.used_by})"
     if policy == "never":
         raise ModelNotFoundError(f"{where} and --pull is never; pull it: {pull_command(name)}")
-    if policy == "ask" and not consents(f"{name}: {QUESTION}", default=True):
+    if policy == "ask" and not confirm(f"{name}: {QUESTION}", default=True):
         raise ModelNotFoundError(f"{where} and the pull was declined; later: {pull_command(name)}")
     return True

@@ -1,10 +1,15 @@
-"""Figures as people read them."""
+"""Sizes, ages, tables and URLs as people read them."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 def show_bytes(count: int) -> str:
-    """Write a size in the unit that suits it: ``4.2 kB``."""
+    """Return a number of bytes in the unit that suits it, such as ``4.2 kB``."""
     for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= factor:
             return f"{count / factor:,.1f} {unit}"
@@ -12,8 +17,28 @@ def show_bytes(count: int) -> str:
 
 
 def show_age(seconds: float) -> str:
-    """Say how long ago something was, in the largest unit that fits twice."""
+    """Return a duration in the largest unit that fits at least twice, such as ``3 hours``."""
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{max(seconds, 0.0):.0f} seconds"
+
+
+def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines whose columns are aligned, two spaces apart.
+
+    A column that is empty in every row is left out.
+    """
+    columns = [column for column in zip(*rows, strict=True) if any(column)]
+    widths = [max(map(len, column)) for column in columns]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL, with or without scheme, without ``user:password@``."""
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    host, slash, path = rest.partition("/")
+    return scheme + separator + host.rpartition("@")[2] + slash + path

@@ -1,7 +1,7 @@
 """Questions to the user, from deep inside a run to whoever sits at the terminal.
 
-Only the command line knows whether somebody is there to answer; it installs its way of asking with
-``asking``. Without one nobody is asked, and the caller takes its default.
+Only the command line knows whether somebody is there to answer; it sets its way of asking with
+``prompting``. Without one, ``confirm`` returns its default.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-_asker: ContextVar[Callable[[str], bool] | None] = ContextVar("_asker", default=None)
+_ask: ContextVar[Callable[[str], bool] | None] = ContextVar("_ask", default=None)
 
 
-def consents(question: str, *, default: bool) -> bool:
-    """Ask a yes-or-no question; give the default when nobody is there."""
-    asker = _asker.get()
-    return default if asker is None else asker(question)
+def confirm(question: str, *, default: bool) -> bool:
+    """Return the answer to a yes-or-no question, or the default when there is no terminal."""
+    ask = _ask.get()
+    return default if ask is None else ask(question)
 
 
 @contextmanager
-def asking(asker: Callable[[str], bool]) -> Generator[None]:
-    """Put the questions of the block to the asker."""
-    token = _asker.set(asker)
+def prompting(ask: Callable[[str], bool]) -> Generator[None]:
+    """Let ``ask`` answer the questions of the block."""
+    token = _ask.set(ask)
     try:
         yield
     finally:
-        _asker.reset(token)
+        _ask.reset(token)

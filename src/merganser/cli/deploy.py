@@ -94,9 +94,9 @@ def plan_changes(
     Raises:
         MerganserError: The config is wrong, there is no server, or a name is taken.
     """
+    from merganser.humanize import without_credentials
     from merganser.planning.deployments import compare, define_deployments
     from merganser.services.prefect_server import connect_history
-    from merganser.urls import without_credentials
 
     if base_url and without_credentials(base_url) != base_url:
         raise click.UsageError(

@@ -11,7 +11,7 @@ import click
 from merganser.cli.options import Reach, exit_cleanly
 from merganser.cli.progress import shown_progress
 from merganser.errors import PlanError
-from merganser.prompt import asking
+from merganser.prompt import prompting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,8 +84,8 @@ def run_flow(
     on_event: EventSink | None = None,
 ) -> Outcome:
     """Run one flow and give its outcome."""
+    from merganser.humanize import without_credentials
     from merganser.services.prefect_server import connect_history
-    from merganser.urls import without_credentials
 
     base_url = reach.address()
     history = connect_history(ephemeral=reach.ephemeral)
@@ -105,7 +105,7 @@ def run_flow(
     event_sink.set(on_event)
     private_address.set(base_url)
     shown = without_credentials(base_url) if base_url else None
-    with exit_cleanly(), shown_progress(quiet=quiet), asking(ask_yes_no):
+    with exit_cleanly(), shown_progress(quiet=quiet), prompting(ask_yes_no):
         # The type checker does not see through the overloads of Prefect's call.
         return run(**parameters, pull=pull, base_url=shown)
 

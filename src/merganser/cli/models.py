@@ -13,6 +13,7 @@ from merganser.cli import EXIT_DEGRADED, EXIT_FAILED
 from merganser.cli.options import exit_cleanly, json_option, print_json, runner_options
 from merganser.cli.progress import shown_progress
 from merganser.errors import ModelRunnerError
+from merganser.humanize import align_columns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
@@ -41,7 +42,7 @@ def list_models(*, base_url: str | None, embedded: bool, as_json: bool) -> int:
     if as_json:
         print_json([asdict(model) for model in found])
         return 0
-    for line in _table([_row(model) for model in found]):
+    for line in align_columns([_row(model) for model in found]):
         click.echo(line)
     if not found:
         click.echo("no models; `merganser models pull MODEL` gets one", err=True)
@@ -204,13 +205,3 @@ def _row(model: ServedModel) -> tuple[str, ...]:
 
 def _short_id(model: ServedModel) -> str:
     return model.id.removeprefix("sha256:")[:12] if model.managed else model.id
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Align columns, without those that say nothing."""
-    columns = [column for column in zip(*rows, strict=True) if any(column)]
-    widths = [max(map(len, column)) for column in columns]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in zip(*columns, strict=True)
-    ]

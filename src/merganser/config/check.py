@@ -19,6 +19,7 @@ from merganser.config.resolve import (
     resolve_rag,
 )
 from merganser.globs import fixed_part
+from merganser.humanize import align_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -173,10 +174,7 @@ def _table(title: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
     if not rows:
         return
     yield f"{title}:"
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield f"  {cells}".rstrip()
+    yield from (f"  {line}" for line in align_columns(rows))
 
 
 def _count(number: int, noun: str) -> str:

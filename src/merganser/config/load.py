@@ -22,7 +22,7 @@ from merganser.config.spec_root import Spec
 from merganser.config.template import fill_templates
 from merganser.config.yaml_source import Positions, Source, excerpt, read_source
 from merganser.errors import SourcePosition, SpecError, SpecErrors
-from merganser.urls import without_credentials
+from merganser.humanize import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from merganser.doctor.servers import Check
+from merganser.humanize import without_credentials
 from merganser.services.prefect_server import AUTH_VARIABLE, running_server
-from merganser.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

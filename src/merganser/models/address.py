@@ -21,9 +21,9 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from merganser.errors import RunnerUnreachableError
+from merganser.humanize import without_credentials
 from merganser.models.transport import ParallelTransport
 from merganser.models.wire import as_mapping
-from merganser.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from merganser.humanize import without_credentials
 from merganser.services.supervisor import (
     Service,
     ServiceError,
@@ -25,7 +26,6 @@ from merganser.services.supervisor import (
     running_service,
     stop_service,
 )
-from merganser.urls import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

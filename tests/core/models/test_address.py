@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from merganser.errors import RunnerUnreachableError
+from merganser.humanize import without_credentials
 from merganser.models import ModelRunner, parse_address, resolve_address
 from merganser.models.address import candidate_addresses, first_answering, probe_all
-from merganser.urls import without_credentials
 
 if TYPE_CHECKING:
     from tests.core.models.conftest import Double
