@@ -59,7 +59,7 @@ def test_a_missing_sdk_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch):
 
 def test_off_a_span_is_the_same_nothing_for_all():
     with span("one", {"a": 1}) as first, span("two", is_request=True) as second:
-        first.note({"b": 2})
+        first.set_attributes({"b": 2})
 
     assert first is second
     assert not telemetry.is_recording()
@@ -85,7 +85,7 @@ def test_a_stage_is_the_parent_of_what_happens_in_it_and_a_request_is_none(
     finished: Callable[[], dict[str, ReadableSpan]],
 ):
     with span("stage") as stage, span("request", {"a": 1}, is_request=True), span("inner"):
-        stage.note({"b": 2})
+        stage.set_attributes({"b": 2})
 
     spans = finished()
     parents = {name: one.parent.span_id if one.parent else None for name, one in spans.items()}

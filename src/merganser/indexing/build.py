@@ -88,7 +88,9 @@ def build_snapshot(workspace: Workspace) -> BuiltSnapshot:
     try:
         with span("build", {"merganser.index": name}) as building:
             built = _Build(workspace).run()
-            building.note({"merganser.files": built.files, "merganser.chunks": built.chunks})
+            building.set_attributes(
+                {"merganser.files": built.files, "merganser.chunks": built.chunks}
+            )
             return built
     except (OSError, duckdb.Error) as error:
         raise StoreError(

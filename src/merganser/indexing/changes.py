@@ -119,7 +119,7 @@ def survey(definition: IndexDefinition, *, fingerprint: str, full: bool = False)
     """
     with span("scan", {"merganser.index": definition.name}) as scanning:
         found = _survey(definition, fingerprint=fingerprint, full=full)
-        scanning.note(
+        scanning.set_attributes(
             {
                 "merganser.files": found.scanned,
                 "merganser.files.added": len(found.added),

@@ -71,7 +71,7 @@ def publish(
     name = workspace.plan.survey.definition.name
     with span("publish", {"merganser.index": name}) as publishing:
         published = _publish(workspace, built, keep_snapshots)
-        publishing.note({"merganser.snapshot": published.generation or 0})
+        publishing.set_attributes({"merganser.snapshot": published.generation or 0})
     return published
 
 

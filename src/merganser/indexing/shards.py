@@ -208,14 +208,16 @@ async def embed_shard(
     about = {"merganser.index": work.definition.name, "merganser.shard": shard.number}
     with work.cutting, span("chunk", about) as chunking:
         read = _read_files(work, shard)
-        chunking.note({"merganser.files": len(read.outcomes), "merganser.texts": len(read.texts)})
+        chunking.set_attributes(
+            {"merganser.files": len(read.outcomes), "merganser.texts": len(read.texts)}
+        )
     work.progress.was_cut(shard.number, len(read.texts))
     embedded = reused = 0
     try:
         if embedder is not None and read.texts:
             with span("embed", about) as embedding:
                 counts = await embed_missing(work, shard.number, embedder, read.as_texts())
-                embedding.note(
+                embedding.set_attributes(
                     {
                         "merganser.texts.embedded": counts.embedded,
                         "merganser.texts.reused": counts.reused,

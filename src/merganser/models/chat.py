@@ -212,7 +212,7 @@ async def stream_chat(
     with connection.span("chat", name, {"gen_ai.request.stream": True}) as span:
         async with aclosing(_stream_chat(connection, ref, body, name)) as deltas:
             async for delta in deltas:
-                span.note(_counted(delta))
+                span.set_attributes(_counted(delta))
                 yield delta
 
 
@@ -389,7 +389,7 @@ async def whole_chat(
         )
         connection.note_answer(name, "completion")
         whole = _whole_as_delta(connection, document, path)
-        span.note(_counted(whole))
+        span.set_attributes(_counted(whole))
 
     async def one() -> AsyncIterator[ChatDelta]:
         yield whole

@@ -18,14 +18,15 @@ from merganser.errors import ModelRunnerError, ProtocolError
 from merganser.models.address import open_client
 from merganser.models.retry import RetryPolicy, with_retries
 from merganser.models.server_errors import error_for, error_for_exception, read_message
-from merganser.telemetry import Span, span
+from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping
+    from contextlib import AbstractContextManager
 
     from merganser.models.address import Address
     from merganser.models.wire import Timeouts
-    from merganser.telemetry import Attributes
+    from merganser.telemetry import Attributes, Span
 
 # Long enough to cover a batch, short enough that the server's idle eviction (5 minutes, or the
 # slots of a small machine taken by another model) rarely falls between.
@@ -68,8 +69,10 @@ class Connection:
         """Give the address of a call for messages."""
         return self.address.shown + path
 
-    def span(self, operation: str, model: str, attributes: Attributes | None = None) -> Span:
-        """Give the span of a call to a model, by the GenAI semantic conventions.
+    def span(
+        self, operation: str, model: str, attributes: Attributes | None = None
+    ) -> AbstractContextManager[Span]:
+        """Return the span of a call to a model, by the GenAI semantic conventions.
 
         Args:
             operation: ``embeddings``, ``chat`` or ``rerank``.

@@ -57,7 +57,7 @@ async def request_embeddings(
         )
         connection.note_answer(name, "embedding")
         batch = parse_embeddings(document, expected=len(texts), url=connection.shown(path))
-        span.note(
+        span.set_attributes(
             {
                 "gen_ai.usage.input_tokens": batch.prompt_tokens,
                 "gen_ai.embeddings.dimension.count": batch.vectors.shape[1],

@@ -110,7 +110,7 @@ async def order_passages(
     """
     with span("fuse", {"merganser.legs": len(legs)}) as fusing:
         ordering = _fuse(definition, legs)
-        fusing.note({"merganser.candidates": len(ordering.passages)})
+        fusing.set_attributes({"merganser.candidates": len(ordering.passages)})
     if reranker is not None:
         ordering = await _rerank(ordering, query, reranker)
     if definition.per_file is not None:

@@ -106,7 +106,7 @@ class Reranker:
             return Reranked(order=(), status="skipped (nothing was found)")
         with span("rerank", {"merganser.candidates": len(texts)}) as reranking:
             reranked = await self._rerank(query, texts)
-            reranking.note(
+            reranking.set_attributes(
                 {
                     "merganser.rerank": reranked.status.partition(" ")[0],
                     "merganser.scored": len(reranked.scores),

@@ -149,7 +149,7 @@ class Retriever:
         }
         with span(f"retrieval {name}", about) as searching:
             found = await self._search(query, wanted, where or None, explain=explain, strict=strict)
-            searching.note({"merganser.hits": len(found.hits)})
+            searching.set_attributes({"merganser.hits": len(found.hits)})
         return found
 
     async def _search(

@@ -167,7 +167,7 @@ async def run_leg(
                 found = await asyncio.to_thread(_run_bm25, strategy, index, query, where)
             else:
                 found = await _run_dense(strategy, index, query, embedder_for, where)
-            leg.note({"merganser.candidates": len(found.candidates)})
+            leg.set_attributes({"merganser.candidates": len(found.candidates)})
             return found
     except MerganserError as error:
         return LegFailure(strategy, index, error)
