@@ -1,11 +1,15 @@
-"""Sizes, ages, tables and URLs as people read them."""
+"""Sizes, ages, durations, tables and URLs as people read and write them."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)")
 
 
 def show_bytes(count: int) -> str:
@@ -42,3 +46,14 @@ def without_credentials(url: str) -> str:
     scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
     host, slash, path = rest.partition("/")
     return scheme + separator + host.rpartition("@")[2] + slash + path
+
+
+def parse_duration(text: str) -> float | None:
+    """Return the seconds of a duration in Go's form, for example ``90s``, ``1h30m`` or ``0``.
+
+    None for any other text; negative durations are none.
+    """
+    parts = _DURATION_PART.findall(text)
+    if "".join(number + unit for number, unit in parts) != text or not parts:
+        return 0.0 if text == "0" else None
+    return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
+from merganser.humanize import parse_duration
+
 if TYPE_CHECKING:
     from merganser.config.yaml_source import Location
 
-_UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_MOST_SECONDS = 1e10  # 300 years
 
 CUSTOM = "merganser"
 """The type of pydantic errors whose message, fix and inner location are ours."""
@@ -41,7 +42,7 @@ def fault(problem: str, *, fix: str = "", at: Location = ()) -> PydanticCustomEr
     return PydanticCustomError(CUSTOM, "{problem}", {"problem": problem, "fix": fix, "at": at})
 
 
-def parse_duration(value: object) -> timedelta:
+def read_duration(value: object) -> timedelta:
     """Read ``90``, ``"90s"`` or ``"1h30m"``; a bare number counts seconds.
 
     Raises:
@@ -49,16 +50,13 @@ def parse_duration(value: object) -> timedelta:
     """
     if isinstance(value, timedelta):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e10:
-        return timedelta(seconds=value)
-    if isinstance(value, str):
-        parts = _DURATION_PART.findall(value)
-        if parts and "".join(number + unit for number, unit in parts) == value:
-            seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
-            if seconds < 1e10:
-                return timedelta(seconds=seconds)
-        if value == "0":
-            return timedelta(0)
+    seconds = parse_duration(value) if isinstance(value, str) else value
+    if (
+        isinstance(seconds, int | float)
+        and not isinstance(seconds, bool)
+        and 0 <= seconds < _MOST_SECONDS
+    ):
+        return timedelta(seconds=seconds)
     raise fault(
         f"must be a duration, got {value!r}", fix="write seconds, or text like 15m or 1h30m"
     )
@@ -95,7 +93,7 @@ Unit = Annotated[float, Strict(), Field(ge=0, le=1)]
 FlowName = Annotated[str, AfterValidator(_check_name)]
 ToolName = Annotated[str, AfterValidator(_check_tool_name)]
 Duration = Annotated[
-    timedelta, BeforeValidator(parse_duration, json_schema_input_type=int | float | str)
+    timedelta, BeforeValidator(read_duration, json_schema_input_type=int | float | str)
 ]
 Names = Annotated[
     tuple[Text, ...],

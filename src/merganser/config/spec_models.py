@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
-from merganser.config.spec_base import Count, Number, StrictModel, Text, Unit, fault, parse_duration
+from merganser.config.spec_base import Count, Number, StrictModel, Text, Unit, fault, read_duration
 
 LOCAL_PROVIDER = "dmr"
 """Docker Model Runner; any other provider needs a ``base_url``."""
@@ -54,7 +54,7 @@ def _check_keep_alive(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if value <= 0 else f"{value}s"
     if value != "-1":
-        parse_duration(value.removeprefix("-") if isinstance(value, str) else value)
+        read_duration(value.removeprefix("-") if isinstance(value, str) else value)
     return value
 
 

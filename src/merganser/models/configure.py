@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from merganser.errors import RunnerUnavailableError
+from merganser.humanize import parse_duration
 from merganser.models.names import canonical
 from merganser.models.wire import Mode, as_list, as_mapping, as_text, parse_running
 
@@ -203,20 +204,11 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _duration_seconds(text: str) -> float | str:
-    """Read a Go duration, as ``10m`` is echoed as ``10m0s``; the text itself when it is none."""
-    units = {"h": 3600.0, "m": 60.0, "s": 1.0}
+    """Return the seconds of ``10m`` or ``10m0s``; -1 for never, the text itself for any other."""
     if text.startswith("-"):
         return -1.0
-    total, digits = 0.0, ""
-    for character in text:
-        if character.isdigit() or character == ".":
-            digits += character
-        elif character in units and digits:
-            total += float(digits) * units[character]
-            digits = ""
-        else:
-            return text
-    return text if digits and float(digits) else total
+    seconds = parse_duration(text)
+    return text if seconds is None else seconds
 
 
 async def _wait_idle(connection: Connection, ref: str, deadline: float) -> None:

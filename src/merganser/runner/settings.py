@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, cast, get_args
 
+from merganser.humanize import parse_duration
 from merganser.runner.engines import Mode
 
 DEFAULT_BATCH = 2048
@@ -30,8 +30,6 @@ _LONG = {
     "-t": "--threads",
     "-ub": "--ubatch-size",
 }
-_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?)(ns|us|µs|ms|s|m|h)")
-_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class InvalidRequestError(ValueError):
@@ -180,12 +178,10 @@ def _parse_keep_alive(text: str) -> float | None:
         return None
     if text.startswith("-"):
         return float("inf")
-    if text == "0":
-        return 0.0
-    parts = _DURATION_PART.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    seconds = parse_duration(text)
+    if seconds is None:
         raise InvalidRequestError
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    return seconds
 
 
 def format_keep_alive(seconds: float) -> str:
