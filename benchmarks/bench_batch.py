@@ -51,7 +51,8 @@ from merganser.batch.questions import read_questions
 from merganser.batch.session import BatchJob, open_session
 from merganser.batch.snapshots import snapshots_of
 from merganser.load import load_config
-from merganser.models import ModelRunner, resolve_address
+from merganser.models.address import resolve_address
+from merganser.models.client import ModelRunner
 from merganser.resolve import DataTable, batch_places, resolve_flow
 config = load_config("batch.yaml")
 flow = replace(resolve_flow(config, "faq"), output=DataTable(Path("core.jsonl").absolute()))

@@ -36,13 +36,14 @@ from free_runner import MODEL, FreeEmbeddings, read_body, serve, served
 from measuring import default_tree
 
 from merganser.chunking import ChunkingOptions, chunk_document
-from merganser.config.definitions import ModelRef
 from merganser.documents import read_document, scan_documents
-from merganser.embedding import Embedder, EmbedService
-from merganser.embedding.embedder import count_words
+from merganser.embedding.embedder import Embedder, count_words
 from merganser.embedding.pace import forget_paces
+from merganser.embedding.service import EmbedService
 from merganser.errors import SkipDocument
-from merganser.models import ModelRunner, ServedModel
+from merganser.models.client import ModelRunner
+from merganser.models.ref import ModelRef
+from merganser.models.wire import ServedModel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence

@@ -42,7 +42,7 @@ rag:
 
 CORE = """\
 import asyncio, sys
-from merganser.embedding import Embedder
+from merganser.embedding.embedder import Embedder
 from merganser.index import index_once_async
 from merganser.load import load_config
 from merganser.models import ModelRunner, resolve_address

@@ -34,11 +34,11 @@ from merganser.config.definitions import EmbeddingDefinition, FusionDefinition, 
 from merganser.config.load import load_config
 from merganser.config.metric import Metric
 from merganser.config.resolve import resolve_rag
-from merganser.embedding import Embedder
+from merganser.embedding.embedder import Embedder
 from merganser.evaluation.queries import read_queries
 from merganser.evaluation.rag_evaluation import evaluate
 from merganser.indexing import index_once_async
-from merganser.models import ModelRunner
+from merganser.models.client import ModelRunner
 from merganser.retrieval import Retriever
 from merganser.runner import EmbeddedRunner
 

@@ -147,10 +147,10 @@ def open_retriever(folder: Path, size: int, kind: str, *, resident: bool) -> Ret
         EmbeddingDefinition,
         FusionDefinition,
         IndexDefinition,
-        ModelRef,
         RagDefinition,
         StrategyDefinition,
     )
+    from merganser.models.ref import ModelRef  # noqa: PLC0415 - the parent needs none of it
     from merganser.retrieval import Retriever  # noqa: PLC0415 - the parent needs none of it
 
     model = ModelRef(name="synthetic", provider="dmr", model="ai/synthetic")

@@ -9,7 +9,7 @@ from merganser.agent.agent_definition import describe_agent
 from merganser.agent.resume import index_folders, keep_turn, prune_turns
 from merganser.agent.turn import take_turn
 from merganser.flows.submission import submit
-from merganser.models import ModelRunner
+from merganser.models.client import ModelRunner
 from merganser.retrieval.opening import open_retrievers
 from merganser.tasks.indexing import artifact_key
 from merganser.tasks.turns import durable_hooks, publish_answer

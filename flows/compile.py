@@ -24,7 +24,6 @@ from merganser.flows.lifecycle import registered_run
 from merganser.flows.models import ModelPolicy
 from merganser.flows.task_batches import DEFAULT_WORKERS
 from merganser.humanize import without_credentials
-from merganser.models import PullPolicy  # noqa: TC001 - Prefect reads the annotation
 from merganser.planning.deployments import flow_label
 from merganser.planning.explain import describe_plan
 from merganser.planning.plan import build_plan
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from merganser.agent.events import EventSink
     from merganser.config.definitions import FlowDefinition
     from merganser.config.load import Config
+    from merganser.models.ensure import PullPolicy
     from merganser.planning.plan import Plan
 
 MODULE = "merganser.flows.pipelines"

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from merganser.errors import ModelNotFoundError, ModelRunnerError, PlanError
 from merganser.flows.submission import submit
-from merganser.models import PullPolicy, canonical, pull_command
+from merganser.models.names import canonical, pull_command
 from merganser.prompt import confirm
 from merganser.tasks.models import ModelStatus, ReadyModel, check_model, configure_model, pull_model
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
-    from merganser.config.definitions import ModelRef, ModelUse, Role
+    from merganser.models.ensure import PullPolicy
+    from merganser.models.ref import ModelRef, ModelUse, Role
     from merganser.retrieval.opening import ModelPlace
 
 QUESTION = "Model not found locally. Do you want to pull it now?"

@@ -18,8 +18,8 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from merganser.agent.resume import prune_turns
-from merganser.embedding import EmbedService
 from merganser.embedding.drift import recognise_model
+from merganser.embedding.service import EmbedService
 from merganser.indexing import (
     BuiltSnapshot,
     IndexReport,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from merganser.config.definitions import IndexDefinition
-    from merganser.embedding import Embedder
+    from merganser.embedding.embedder import Embedder
     from merganser.indexing import ShardResult
     from merganser.tasks.models import ReadyModel
 

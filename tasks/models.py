@@ -10,26 +10,21 @@ from typing import TYPE_CHECKING, Any, cast
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from merganser.embedding import Embedder
-from merganser.models import (
-    NO_RETRY,
-    Address,
-    ModelRunner,
-    PullProgress,
-    ServedModel,
-    configure_request,
-    ensure_model,
-    mode_of,
-    report_pull,
-    resolve_address,
-    token_of,
-)
+from merganser.embedding.embedder import Embedder
+from merganser.models.address import Address, resolve_address
+from merganser.models.client import ModelRunner, token_of
+from merganser.models.configure import configure_request, mode_of
+from merganser.models.ensure import ensure_model
+from merganser.models.pull import PullProgress, report_pull
+from merganser.models.retry import NO_RETRY
 from merganser.tasks.options import CHECK_TASK, MODEL_TASK
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from merganser.config.definitions import EmbeddingDefinition, ModelRef, ModelUse
+    from merganser.config.definitions import EmbeddingDefinition
+    from merganser.models.ref import ModelRef, ModelUse
+    from merganser.models.wire import ServedModel
 
 _ARTIFACT_SECONDS = 2.0
 """Each update of a progress artifact is a request to the Prefect server."""

@@ -20,7 +20,7 @@ from merganser.agent.answer import describe_source
 from merganser.agent.attempt import Hooks
 from merganser.agent.model import ChatOptions
 from merganser.errors import TransientError
-from merganser.models import NO_RETRY
+from merganser.models.retry import NO_RETRY
 from merganser.tasks.artifacts import harmless, quoted
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK, TaskOptions
 

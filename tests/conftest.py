@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.models import ModelRunner
+from merganser.models.client import ModelRunner
 from merganser.runner import EmbeddedRunner
 from merganser.services.prefect_server import ensure_server, stop_server
 from merganser.services.supervisor import merganser_home

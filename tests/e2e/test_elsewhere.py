@@ -13,10 +13,11 @@ import pytest
 from merganser.config.definitions import ShardRunner
 from merganser.config.load import load_config
 from merganser.config.resolve import resolve_rag
-from merganser.embedding import Embedder
+from merganser.embedding.embedder import Embedder
 from merganser.errors import PlanError
 from merganser.indexing import index_once_async
-from merganser.models import ModelRunner, resolve_address
+from merganser.models.address import resolve_address
+from merganser.models.client import ModelRunner
 
 from .test_kills import rows_of
 

@@ -13,12 +13,12 @@ from uuid import uuid4
 import pytest
 
 from merganser.agent.turn import take_turn
-from merganser.config.definitions import ModelRef, Role
 from merganser.config.load import Config, load_config
 from merganser.config.resolve import resolve_rag
 from merganser.errors import ModelRunnerError
 from merganser.indexing import index_once_async
-from merganser.models import ModelRunner
+from merganser.models.client import ModelRunner
+from merganser.models.ref import ModelRef, Role
 from merganser.retrieval.opening import open_retrievers
 from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 

@@ -18,7 +18,7 @@ from merganser.agent.resume import keep_turn
 from merganser.agent.turn import take_turn
 from merganser.config.load import Config, load_config
 from merganser.errors import RequestRejectedError
-from merganser.models import ModelRunner
+from merganser.models.client import ModelRunner
 from merganser.retrieval.hits import Hit, SearchResult
 from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 from merganser.tasks.options import MODEL_TASK

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from merganser.config.resolve import resolve_model, resolve_rag
 from merganser.config.spec_agents import FilesystemToolset, RagToolset
 from merganser.errors import PlanError
-from merganser.models import token_of
+from merganser.models.client import token_of
 
 if TYPE_CHECKING:
-    from merganser.config.definitions import ModelRef, RagDefinition
+    from merganser.config.definitions import RagDefinition
     from merganser.config.load import Config
+    from merganser.models.ref import ModelRef
 
 RequestedMode: TypeAlias = Literal["auto", "tool", "context"]
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pydantic_ai.settings import ModelSettings
 
     from merganser.agent.events import EventSink
-    from merganser.config.definitions import ModelRef
     from merganser.models.address import Address
+    from merganser.models.ref import ModelRef
 
 MAX_IDENTICAL_CALLS = 5
 """Consecutive identical tool calls after which a turn is stopped, as in the reference."""

@@ -18,7 +18,7 @@ from merganser.agent.turn import take_turn
 from merganser.batch.judge import Judged, judge_answer, require_judge
 from merganser.batch.selection import ANSWERED
 from merganser.batch.shard import run_batch_shard
-from merganser.models import ModelRunner, token_of
+from merganser.models.client import ModelRunner, token_of
 from merganser.retrieval.opening import open_retrievers
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from merganser.batch.questions import Question
     from merganser.batch.selection import BatchShard
     from merganser.batch.shard import ShardReport
-    from merganser.config.definitions import ModelRef
     from merganser.config.load import Config
+    from merganser.models.ref import ModelRef
     from merganser.retrieval import Retriever
     from merganser.retrieval.hits import SearchResult
     from merganser.retrieval.opening import FindModel, ModelPlace

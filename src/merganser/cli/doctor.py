@@ -116,7 +116,8 @@ def _show(check: Check) -> None:
 
 async def _server_log(base_url: str | None) -> str:
     from merganser.errors import ModelRunnerError
-    from merganser.models import ModelRunner, resolve_address
+    from merganser.models.address import resolve_address
+    from merganser.models.client import ModelRunner
 
     try:
         async with ModelRunner(await resolve_address(base_url=base_url)) as runner:

@@ -18,7 +18,8 @@ from merganser.humanize import align_columns
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
-    from merganser.models import DiskUsage, ModelRunner, RunningModel, ServedModel
+    from merganser.models.client import ModelRunner
+    from merganser.models.wire import DiskUsage, RunningModel, ServedModel
 
 _NAMES = click.argument("names", metavar="MODEL...", nargs=-1, required=True)
 
@@ -59,7 +60,7 @@ def pull_models(
     names: tuple[str, ...], *, base_url: str | None, embedded: bool, as_json: bool
 ) -> int:
     """Pull models to the server. One that is there is brought up to date."""
-    from merganser.models import report_pull
+    from merganser.models.pull import report_pull
 
     async def pull(runner: ModelRunner, name: str) -> dict[str, Any]:
         await runner.pull(name, on_progress=report_pull(name))
@@ -186,7 +187,8 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 
 @asynccontextmanager
 async def _open(base_url: str | None, *, embedded: bool) -> AsyncGenerator[ModelRunner]:
-    from merganser.models import ModelRunner, resolve_address
+    from merganser.models.address import resolve_address
+    from merganser.models.client import ModelRunner
 
     if embedded and not base_url:
         from merganser.services.runner import ensure_runner

@@ -14,7 +14,6 @@ from merganser.config.definitions import (
     AskFlow,
     BatchFlow,
     DataTable,
-    DraftModel,
     EmbeddingDefinition,
     EvaluateFlow,
     FlowDefinition,
@@ -22,12 +21,9 @@ from merganser.config.definitions import (
     Gate,
     IndexDefinition,
     IndexFlow,
-    ModelRef,
-    ModelUse,
     RagDefinition,
     RerankDefinition,
     Retries,
-    Role,
     Schedule,
     ShardRunner,
     StrategyDefinition,
@@ -47,6 +43,7 @@ from merganser.config.spec_models import (
 )
 from merganser.config.spec_rag import Bm25Spec, ChunkedEmbeddingsSpec, safe_name
 from merganser.errors import PlanError
+from merganser.models.ref import DraftModel, ModelRef, ModelUse, Role
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -61,7 +58,6 @@ __all__ = [
     "AskFlow",
     "BatchFlow",
     "DataTable",
-    "DraftModel",
     "EmbeddingDefinition",
     "EvaluateFlow",
     "FlowDefinition",
@@ -69,12 +65,9 @@ __all__ = [
     "Gate",
     "IndexDefinition",
     "IndexFlow",
-    "ModelRef",
-    "ModelUse",
     "RagDefinition",
     "RerankDefinition",
     "Retries",
-    "Role",
     "Schedule",
     "ShardRunner",
     "StrategyDefinition",

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, Strict, model_validator
 
 from merganser.config.spec_base import Count, Flag, Number, StrictModel, Text, ToolName, Unit, fault
+from merganser.models.ref import ScoreNormalization
 
 Similarity = Literal["cosine_similarity", "euclidean", "dot_product"]
-ScoreNormalization = Literal["auto", "sigmoid", "none"]
 
 CHUNK_SIZE = 1500
 """Characters; cagent's effective default for text."""

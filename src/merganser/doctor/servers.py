@@ -11,21 +11,17 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from merganser.errors import InputTooLongError, ModelRunnerError, SpecErrors
-from merganser.models import (
-    ModelRunner,
-    candidate_addresses,
-    configure_request,
-    probe_all,
-    pull_command,
-    token_of,
-)
-from merganser.models.address import NEXT_STEPS
+from merganser.models.address import NEXT_STEPS, candidate_addresses, probe_all
+from merganser.models.client import ModelRunner, token_of
+from merganser.models.configure import configure_request
+from merganser.models.names import pull_command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from merganser.config.definitions import ModelRef, ModelUse
-    from merganser.models import Address, DiskUsage, Probe, RunningModel, ServedModel
+    from merganser.models.address import Address, Probe
+    from merganser.models.ref import ModelRef, ModelUse
+    from merganser.models.wire import DiskUsage, RunningModel, ServedModel
 
 Level: TypeAlias = Literal["ok", "note", "problem"]
 

@@ -51,7 +51,7 @@ CANARY_TEXTS = (
 
 
 class EmbedsDocuments(Protocol):
-    """What the engine needs of an embedder; ``merganser.embedding.Embedder`` is one."""
+    """What the engine needs of an embedder; ``merganser.embedding.embedder.Embedder`` is one."""
 
     @property
     def fingerprint(self) -> str:

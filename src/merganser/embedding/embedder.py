@@ -22,16 +22,17 @@ from merganser.embedding.pace import Pace
 from merganser.embedding.prefixes import Prompts, prompts_of
 from merganser.embedding.text_queue import EmbedQueue
 from merganser.errors import InputTooLongError, ProtocolError, RequestRejectedError
-from merganser.models import NO_RETRY, with_retries
+from merganser.models.retry import NO_RETRY, with_retries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from merganser.config.definitions import ModelRef
     from merganser.errors import TransientError
-    from merganser.models import EmbeddingBatch, ModelRunner, ServedModel
+    from merganser.models.client import ModelRunner
+    from merganser.models.ref import ModelRef
+    from merganser.models.wire import EmbeddingBatch, ServedModel
 
 # Pieces are cut a tenth below the limit, as tokens are not spread evenly over a text.
 _PIECE_FILL = 0.9

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from merganser.models import ServedModel
+    from merganser.models.wire import ServedModel
 
 
 @dataclass(frozen=True, slots=True)

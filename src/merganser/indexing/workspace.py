@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     import duckdb
 
     from merganser.config.definitions import IndexDefinition
-    from merganser.embedding import EmbedService
     from merganser.embedding.drift import SnapshotModel
+    from merganser.embedding.service import EmbedService
     from merganser.indexing.changes import Survey
 
 _RESERVE_BYTES = 64 << 20

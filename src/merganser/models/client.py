@@ -41,12 +41,11 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from merganser.config.definitions import ModelRef
     from merganser.models.chat import ChatAnswer, ChatDelta, JsonObject
     from merganser.models.configure import Configuration, ConfigureRequest
     from merganser.models.embeddings import EncodingFormat
     from merganser.models.pull import ProgressCallback
-    from merganser.models.rerank import ScoreNormalisation
+    from merganser.models.ref import ModelRef, ScoreNormalization
     from merganser.models.wire import EmbeddingBatch, Mode, RerankScore, RunningModel
 
 _DEFAULT_OPTIONS = ChatOptions()
@@ -341,7 +340,7 @@ class ModelRunner:
         self._learn_scale(ref, [one.score for one in scores])
         return scores
 
-    def normalise(self, ref: str, raw: Sequence[float], mode: ScoreNormalisation) -> list[float]:
+    def normalise(self, ref: str, raw: Sequence[float], mode: ScoreNormalization) -> list[float]:
         """Normalise scores of a model, remembering what its scale has been seen to be."""
         self._learn_scale(ref, raw)
         return normalise_scores(raw, mode, known_logits=canonical(ref) in self._logit_models)

@@ -20,8 +20,8 @@ from merganser.models.names import canonical
 from merganser.models.wire import Mode, as_list, as_mapping, as_text, parse_running
 
 if TYPE_CHECKING:
-    from merganser.config.definitions import DraftModel, ModelRef, ModelUse
     from merganser.models.connection import Connection
+    from merganser.models.ref import DraftModel, ModelRef, ModelUse
     from merganser.models.wire import RunningModel, ServedModel
 
 # llama.cpp processes a text for embedding or reranking in one physical batch, 512 tokens by

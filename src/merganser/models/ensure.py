@@ -12,9 +12,9 @@ from merganser.models.server_errors import model_not_found
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from merganser.config.definitions import ModelUse
     from merganser.models.client import ModelRunner
     from merganser.models.pull import ProgressCallback
+    from merganser.models.ref import ModelUse
     from merganser.models.wire import ServedModel
 
 PullPolicy: TypeAlias = Literal["always", "missing", "never", "ask"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from merganser.errors import ProtocolError, RequestRejectedError
 from merganser.models.server_errors import error_for, read_message
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import httpx
 
     from merganser.models.connection import Connection
+    from merganser.models.ref import ScoreNormalization
 
-ScoreNormalisation: TypeAlias = Literal["auto", "sigmoid", "none"]
 
 # Docker Model Runner answers below /engines on every address, also behind Docker Desktop's socket;
 # vLLM and others have the other two. /v1/rerank does not exist at Docker Model Runner.
@@ -138,7 +138,7 @@ def looks_like_logits(raw: Sequence[float]) -> bool:
 
 
 def normalise_scores(
-    raw: Sequence[float], mode: ScoreNormalisation, *, known_logits: bool = False
+    raw: Sequence[float], mode: ScoreNormalization, *, known_logits: bool = False
 ) -> list[float]:
     """Bring raw rerank scores to [0, 1] where that is possible; the order never changes.
 

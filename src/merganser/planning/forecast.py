@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from merganser.embedding import Embedder
 from merganser.embedding.drift import recognise_model
+from merganser.embedding.embedder import Embedder
 from merganser.errors import MerganserError, ModelRunnerError, RunnerUnreachableError, SpecErrors
 from merganser.indexing import survey
-from merganser.models import ModelRunner, canonical, resolve_address, token_of
+from merganser.models.address import resolve_address
+from merganser.models.client import ModelRunner, token_of
+from merganser.models.names import canonical
 from merganser.planning.explain import IndexWork, World, work_of
 from merganser.planning.index_forecast import forecast
 from merganser.planning.plan import CheckModel, SurveySources
@@ -18,8 +20,9 @@ from merganser.store import IndexFolder
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from merganser.config.definitions import EmbeddingDefinition, IndexDefinition, ModelRef
-    from merganser.models import ServedModel
+    from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
+    from merganser.models.ref import ModelRef
+    from merganser.models.wire import ServedModel
     from merganser.planning.plan import Plan
 
 

@@ -22,7 +22,6 @@ from merganser.config.definitions import (
     Gate,
     IndexDefinition,
     IndexFlow,
-    ModelUse,
     ShardRunner,
 )
 from merganser.config.resolve import models_of_flow, rags_of_flow, resolve_rag
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from merganser.config.load import Config
+    from merganser.models.ref import ModelUse
 
 
 @dataclass(frozen=True, slots=True)

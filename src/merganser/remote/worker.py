@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from merganser.documents import Document
-    from merganser.embedding import EmbedService
+    from merganser.embedding.service import EmbedService
     from merganser.remote.sharing import SharedRun
 
 

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from merganser.config.resolve import resolve_rag
 from merganser.errors import ModelRunnerError
-from merganser.models import ModelRunner, canonical, resolve_address, token_of
+from merganser.models.address import resolve_address
+from merganser.models.client import ModelRunner, token_of
+from merganser.models.names import canonical
 from merganser.retrieval.opening import ModelPlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from merganser.config.definitions import ModelRef, Role
     from merganser.config.load import Config
+    from merganser.models.ref import ModelRef, Role
     from merganser.retrieval.opening import FindModel
 
 

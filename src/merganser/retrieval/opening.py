@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from merganser.config.resolve import resolve_rag
-from merganser.embedding import Embedder
+from merganser.embedding.embedder import Embedder
 from merganser.errors import ModelNotFoundError
-from merganser.models import ModelRunner, canonical, pull_command, token_of
+from merganser.models.client import ModelRunner, token_of
+from merganser.models.names import canonical, pull_command
 from merganser.retrieval import Retriever
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
-    from merganser.config.definitions import EmbeddingDefinition, IndexDefinition, ModelRef, Role
+    from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
     from merganser.config.load import Config
-    from merganser.models import Address, ServedModel
+    from merganser.models.address import Address
+    from merganser.models.ref import ModelRef, Role
+    from merganser.models.wire import ServedModel
     from merganser.store import Snapshot
 
 

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from merganser.errors import InputTooLongError, MerganserError, TransientError
-from merganser.models import pull_command
+from merganser.models.names import pull_command
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from merganser.config.definitions import RerankDefinition
-    from merganser.models import RerankCanary, RerankScore, ScoreNormalisation, ServedModel
+    from merganser.models.probes import RerankCanary
+    from merganser.models.ref import ScoreNormalization
+    from merganser.models.wire import RerankScore, ServedModel
 
 # A query and a passage must fit the engine's batch together, and the server does not tell its size
 # beforehand. Halving four times brings the largest default chunk (4000 characters) to 250.
@@ -25,7 +27,7 @@ _MOST_HALVINGS = 4
 
 
 class RerankRunner(Protocol):
-    """What reranking needs of a model server; ``merganser.models.ModelRunner`` is one."""
+    """What reranking needs of a model server; ``merganser.models.client.ModelRunner`` is one."""
 
     async def model(self, ref: str) -> ServedModel | None:
         """Look a model up; None when it is not local."""
@@ -41,7 +43,7 @@ class RerankRunner(Protocol):
         """Score documents against a query."""
         ...
 
-    def normalise(self, ref: str, raw: Sequence[float], mode: ScoreNormalisation) -> list[float]:
+    def normalise(self, ref: str, raw: Sequence[float], mode: ScoreNormalization) -> list[float]:
         """Bring raw scores of a model to [0, 1] where that is possible."""
         ...
 

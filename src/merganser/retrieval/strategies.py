@@ -40,7 +40,7 @@ than this many are cut by key: a query that thousands of chunks answer alike ask
 
 
 class QueryEmbedder(Protocol):
-    """Embeds queries; ``merganser.embedding.Embedder`` is one."""
+    """Embeds queries; ``merganser.embedding.embedder.Embedder`` is one."""
 
     @property
     def fingerprint(self) -> str:

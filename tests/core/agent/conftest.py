@@ -9,7 +9,7 @@ import pytest
 from merganser.agent.answer import Answer
 from merganser.agent.turn import take_turn
 from merganser.config.load import Config, load_config
-from merganser.models import ModelRunner
+from merganser.models.client import ModelRunner
 from merganser.retrieval.hits import Hit, SearchResult
 from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 

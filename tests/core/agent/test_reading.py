@@ -8,7 +8,7 @@ from merganser.agent.events import Reading, TextDelta, TurnEvent
 from merganser.agent.reading import support
 from merganser.agent.turn import take_turn
 from merganser.config.load import Config
-from merganser.models import ModelRunner
+from merganser.models.client import ModelRunner
 from merganser.runner import EmbeddedRunner
 
 WriteConfig = Callable[..., Config]

@@ -19,7 +19,8 @@ from merganser.errors import (
     RequestRejectedError,
     RunnerUnavailableError,
 )
-from merganser.models import NO_RETRY, ModelRunner
+from merganser.models.client import ModelRunner
+from merganser.models.retry import NO_RETRY
 from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import pytest
 
 from merganser.batch.judge import EXAMPLES, Judged, judge_answer, require_judge
 from merganser.errors import PlanError
-from merganser.models import ModelRunner
+from merganser.models.client import ModelRunner
 from merganser.runner import EmbeddedRunner
 
 RIGHT = [json.dumps({"verdict": "yes" if example.verdict else "no"}) for example in EXAMPLES]

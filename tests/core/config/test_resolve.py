@@ -14,7 +14,6 @@ from merganser.config.definitions import (
     AskFlow,
     BatchFlow,
     DataTable,
-    DraftModel,
     IndexFlow,
     Retries,
     Schedule,
@@ -31,6 +30,7 @@ from merganser.config.resolve import (
     resolve_rag,
 )
 from merganser.errors import PlanError
+from merganser.models.ref import DraftModel
 from merganser.planning.explain import describe_plan
 from merganser.planning.plan import EmbedShards, build_plan
 

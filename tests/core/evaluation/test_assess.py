@@ -26,7 +26,7 @@ from merganser.store import IndexFolder, list_evaluations
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from merganser.config.definitions import ModelRef, Role
+    from merganser.models.ref import ModelRef, Role
 
     from .conftest import Shop
 

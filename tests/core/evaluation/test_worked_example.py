@@ -14,7 +14,8 @@ from merganser.evaluation.present import assessment_lines, failure_lines
 from merganser.indexing import index_once_async
 
 if TYPE_CHECKING:
-    from merganser.config.definitions import ModelRef, Role, Threshold
+    from merganser.config.definitions import Threshold
+    from merganser.models.ref import ModelRef, Role
 
 PAGE = Path(__file__).parents[3] / "docs" / "evaluation.md"
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from merganser.chunking import ChunkingOptions
-from merganser.config.definitions import EmbeddingDefinition, IndexDefinition, ModelRef
+from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
 from merganser.embedding.drift import CANARY_TEXTS
 from merganser.indexing import IndexReport, index_once
+from merganser.models.ref import ModelRef
 from merganser.store import Snapshot, open_snapshot
 from merganser.store.resident import ResidentTables
 

@@ -27,10 +27,11 @@ import numpy as np
 
 import merganser.indexing.workspace as workspaces
 from merganser.chunking import ChunkingOptions
-from merganser.config.definitions import EmbeddingDefinition, IndexDefinition, ModelRef
+from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
 from merganser.embedding.drift import CANARY_TEXTS
 from merganser.indexing import begin_run, index_once, publishing, shards
 from merganser.indexing import run as once
+from merganser.models.ref import ModelRef
 from merganser.store import (
     database as schema,
 )

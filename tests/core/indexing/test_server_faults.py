@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.embedding import Embedder
 from merganser.embedding.drift import CANARY_TEXTS
+from merganser.embedding.embedder import Embedder
 from merganser.errors import MerganserError
 from merganser.indexing import IndexReport, index_once_async
-from merganser.models import NO_RETRY, ModelRunner, Timeouts
+from merganser.models.client import ModelRunner
+from merganser.models.retry import NO_RETRY
+from merganser.models.wire import Timeouts
 from merganser.runner.faults import Fault
 from merganser.store import IndexFolder, list_runs
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from merganser.embedding import EmbedService
 from merganser.embedding.drift import recognise_model
+from merganser.embedding.service import EmbedService
 from merganser.errors import StoreError
 from merganser.indexing import begin_run, build_snapshot, embed_shard, plan_shards, publish, survey
 from merganser.indexing.shards import MOST_SHARDS
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from pathlib import Path
 
-    from merganser.embedding import Embedder
+    from merganser.embedding.embedder import Embedder
     from merganser.indexing import IndexReport, Workspace
     from tests.core.indexing.conftest import Corpus, HashEmbedder
 

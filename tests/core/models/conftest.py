@@ -24,7 +24,10 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from merganser.models import ModelRunner, RetryPolicy, Timeouts, canonical
+from merganser.models.client import ModelRunner
+from merganser.models.names import canonical
+from merganser.models.retry import RetryPolicy
+from merganser.models.wire import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

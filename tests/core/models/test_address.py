@@ -6,8 +6,14 @@ import pytest
 
 from merganser.errors import RunnerUnreachableError
 from merganser.humanize import without_credentials
-from merganser.models import ModelRunner, parse_address, resolve_address
-from merganser.models.address import candidate_addresses, first_answering, probe_all
+from merganser.models.address import (
+    candidate_addresses,
+    first_answering,
+    parse_address,
+    probe_all,
+    resolve_address,
+)
+from merganser.models.client import ModelRunner
 
 if TYPE_CHECKING:
     from tests.core.models.conftest import Double

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from merganser.config.definitions import ModelRef, ModelUse
 from merganser.doctor.servers import diagnose
-from merganser.embedding import Embedder
+from merganser.embedding.embedder import Embedder
 from merganser.errors import InputTooLongError, ModelNotFoundError
-from merganser.models import ChatOptions, ModelRunner, prepare_model, resolve_address
+from merganser.models.address import resolve_address
+from merganser.models.chat import ChatOptions
+from merganser.models.client import ModelRunner
+from merganser.models.ensure import prepare_model
+from merganser.models.ref import ModelRef, ModelUse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from merganser.config.definitions import Role
+    from merganser.models.ref import Role
     from merganser.runner import EmbeddedRunner
 
 EMBEDDER = "ai/all-minilm"

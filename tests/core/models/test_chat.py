@@ -12,11 +12,12 @@ from merganser.errors import (
     ProtocolError,
     RunnerUnavailableError,
 )
-from merganser.models import ChatOptions, ModelRunner, ToolCall, Usage, merge_messages, plain_tools
+from merganser.models.chat import ChatOptions, ToolCall, Usage, merge_messages, plain_tools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from merganser.models.client import ModelRunner
     from tests.core.models.conftest import Double
 
 MODEL = "ai/qwen3"

@@ -14,14 +14,11 @@ from merganser.errors import (
     RunnerUnavailableError,
     RunnerUnreachableError,
 )
-from merganser.models import (
-    CANARY_TEXTS,
-    DiskUsage,
-    ModelRunner,
-    RetryPolicy,
-    Timeouts,
-    normalise_scores,
-)
+from merganser.models.client import ModelRunner
+from merganser.models.probes import CANARY_TEXTS
+from merganser.models.rerank import normalise_scores
+from merganser.models.retry import RetryPolicy
+from merganser.models.wire import DiskUsage, Timeouts
 
 if TYPE_CHECKING:
     from tests.core.models.conftest import Double

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.config.definitions import ModelRef, ModelUse
 from merganser.doctor.servers import Check, Diagnosis, diagnose
+from merganser.models.ref import ModelRef, ModelUse
 
 if TYPE_CHECKING:
-    from merganser.config.definitions import Role
+    from merganser.models.ref import Role
     from tests.core.models.conftest import Double
 
 EMBEDDER = "ai/embeddinggemma"

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merganser.config.definitions import ModelRef
 from merganser.embedding.embedder import Embedder, pieces_needed, split_pieces
 from merganser.embedding.pace import Pace
 from merganser.embedding.prefixes import Prompts, prompts_of
@@ -19,9 +18,11 @@ from merganser.errors import (
     RequestRejectedError,
     RunnerUnavailableError,
 )
-from merganser.models import ModelRunner, ServedModel
+from merganser.models.ref import ModelRef
+from merganser.models.wire import ServedModel
 
 if TYPE_CHECKING:
+    from merganser.models.client import ModelRunner
     from tests.core.models.conftest import Double
 
 EMBEDDER = "ai/all-minilm"

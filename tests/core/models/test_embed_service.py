@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from merganser.config.definitions import ModelRef
-from merganser.embedding import Embedder, EmbedService
+from merganser.embedding.embedder import Embedder
+from merganser.embedding.service import EmbedService
 from merganser.errors import ProtocolError
-from merganser.models import ModelRunner, ServedModel
+from merganser.models.client import ModelRunner
+from merganser.models.ref import ModelRef
+from merganser.models.wire import ServedModel
 from merganser.progress import Progress, Remark, listening
 from merganser.progress import report as report_progress
 

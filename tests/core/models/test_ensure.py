@@ -5,25 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.config.definitions import DraftModel, ModelRef, ModelUse
 from merganser.errors import (
     ModelNotFoundError,
     PullError,
     RequestRejectedError,
     RunnerUnavailableError,
 )
-from merganser.models import (
-    ConfigureRequest,
-    ModelRunner,
-    PullPolicy,
-    ServedModel,
-    configure_request,
-    ensure_model,
-    prepare_model,
-)
+from merganser.models.client import ModelRunner
+from merganser.models.configure import ConfigureRequest, configure_request
+from merganser.models.ensure import PullPolicy, ensure_model, prepare_model
+from merganser.models.ref import DraftModel, ModelRef, ModelUse
+from merganser.models.wire import ServedModel
 
 if TYPE_CHECKING:
-    from merganser.config.definitions import Role
+    from merganser.models.ref import Role
     from tests.core.models.conftest import Double
 
 SUCCESS = json.dumps({"type": "success", "message": "Model pulled successfully"})

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from merganser.errors import PullError, RequestRejectedError, TransientError
-from merganser.models import ModelRunner, PullInterruptedError, PullProgress
-from merganser.models.pull import PullTracker, decode_line
+from merganser.models.client import ModelRunner
+from merganser.models.pull import PullInterruptedError, PullProgress, PullTracker, decode_line
 
 if TYPE_CHECKING:
     from tests.core.models.conftest import Double

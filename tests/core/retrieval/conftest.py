@@ -16,12 +16,12 @@ from merganser.config.definitions import (
     EmbeddingDefinition,
     FusionDefinition,
     IndexDefinition,
-    ModelRef,
     RagDefinition,
     RerankDefinition,
     StrategyDefinition,
 )
 from merganser.indexing.run import index_once_async
+from merganser.models.ref import ModelRef
 from merganser.retrieval import Retriever
 from merganser.store.tokens import query_terms
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from merganser.chunking import ChunkingOptions
-from merganser.config.definitions import EmbeddingDefinition, IndexDefinition, ModelRef
+from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
 from merganser.doctor.indexes import diagnose_index
 from merganser.indexing import IndexReport, index_once
 from merganser.indexing import build_ann as approximate
+from merganser.models.ref import ModelRef
 from merganser.retrieval.dense import DenseIndex
 from merganser.store import Filter, list_snapshots, open_snapshot
 from merganser.store.ann import ApproximateVectors, approximate_path, read_approximate

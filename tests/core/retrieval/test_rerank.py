@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.config.definitions import ModelRef, RerankDefinition
+from merganser.config.definitions import RerankDefinition
 from merganser.errors import InputTooLongError, ModelRunnerError, RunnerUnavailableError
-from merganser.models import ModelRunner, RerankCanary, RerankScore, ServedModel
+from merganser.models.client import ModelRunner
+from merganser.models.probes import RerankCanary
+from merganser.models.ref import ModelRef
 from merganser.models.rerank import normalise_scores
+from merganser.models.wire import RerankScore, ServedModel
 from merganser.retrieval.rerank import Reranker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from merganser.models import ScoreNormalisation
+    from merganser.models.ref import ScoreNormalization
     from merganser.runner import EmbeddedRunner
 
 SERVED = ServedModel(ref="ai/reranker", canonical="ai/reranker:latest", id="sha256:1", tags=())
@@ -62,7 +65,7 @@ class ScoringRunner:
         ranked = [RerankScore(index, score) for index, score in enumerate(scores)]
         return sorted(ranked, key=lambda one: -one.score)
 
-    def normalise(self, ref: str, raw: Sequence[float], mode: ScoreNormalisation) -> list[float]:
+    def normalise(self, ref: str, raw: Sequence[float], mode: ScoreNormalization) -> list[float]:
         logits = isinstance(self.canary, RerankCanary) and self.canary.scale == "logit"
         return normalise_scores(raw, mode, known_logits=logits)
 

@@ -10,8 +10,8 @@ import duckdb
 import pytest
 
 from merganser.chunking import ChunkingOptions
-from merganser.config.definitions import EmbeddingDefinition, FusionDefinition, ModelRef
-from merganser.embedding import Embedder
+from merganser.config.definitions import EmbeddingDefinition, FusionDefinition
+from merganser.embedding.embedder import Embedder
 from merganser.errors import (
     NoSnapshotError,
     PlanError,
@@ -19,7 +19,8 @@ from merganser.errors import (
     SnapshotMismatchError,
 )
 from merganser.indexing.run import index_once_async
-from merganser.models import ModelRunner
+from merganser.models.client import ModelRunner
+from merganser.models.ref import ModelRef
 from merganser.retrieval import Retriever
 from merganser.store.reader import Filter
 
