@@ -16,9 +16,9 @@ import pytest
 
 from merganser.config.load import load_config
 from merganser.config.resolve import resolve_rag
-from merganser.embedding import Embedder
+from merganser.embedding.embedder import Embedder
 from merganser.indexing.run import index_once_async
-from merganser.models import ModelRunner
+from merganser.models.client import ModelRunner
 from merganser.retrieval import Retriever
 from merganser.store import (
     IndexFolder,
