@@ -6,13 +6,16 @@ the Prefect UI shows; its module and name are where any process finds it again, 
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import nullcontext
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, assert_never, cast
 from uuid import uuid4
 
 from prefect import Flow
+from prefect.context import FlowRunContext
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -20,16 +23,17 @@ from merganser.batch.selection import SHARD_QUESTIONS, Selection
 from merganser.config.definitions import AskFlow, BatchFlow, EvaluateFlow, IndexFlow
 from merganser.config.resolve import batch_places
 from merganser.flows.execute import Execution, Outcome, Question
-from merganser.flows.lifecycle import registered_run
 from merganser.flows.models import ModelPolicy
 from merganser.flows.task_batches import DEFAULT_WORKERS
 from merganser.humanize import without_credentials
 from merganser.planning.deployments import flow_label
 from merganser.planning.explain import describe_plan
 from merganser.planning.plan import build_plan
+from merganser.services.supervisor import marked_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from merganser.agent.events import EventSink
     from merganser.config.definitions import FlowDefinition
@@ -37,8 +41,9 @@ if TYPE_CHECKING:
     from merganser.models.ensure import PullPolicy
     from merganser.planning.plan import Plan
 
-MODULE = "merganser.flows.pipelines"
+    Run = Callable[..., Outcome]
 
+MODULE = "merganser.flows.pipelines"
 
 event_sink: ContextVar[EventSink | None] = ContextVar("event_sink", default=None)
 """Who is told what happens during a turn in this process; a flow's parameters are only data."""
@@ -49,12 +54,12 @@ and shown, so they hold the address without."""
 
 
 class CompiledFlow(Flow[..., Outcome]):
-    """A Prefect flow whose parameters are text, numbers and nothing else, as all of ours are."""
+    """A Prefect flow whose parameters are JSON values, as those of all our flows are."""
 
     def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Give the parameters as they are: they are JSON already.
+        """Return the parameters as they are.
 
-        Prefect's own would import FastAPI for it, a quarter of a CPU second of every command.
+        Prefect's own method imports FastAPI, which costs every command a quarter of a CPU second.
         """
         return parameters
 
@@ -90,7 +95,7 @@ def compile_flow(config: Config, definition: FlowDefinition) -> Flow[..., Outcom
 
 
 def attribute_name(config: str, flow: str) -> str:
-    """Give the name under which ``pipelines`` finds a flow of a config."""
+    """Return the name under which ``pipelines`` finds a flow of a config."""
     return f"{spell(config)}__{spell(flow)}"
 
 
@@ -100,11 +105,12 @@ def spell(name: str) -> str:
 
 
 def _workers(config: Config, definition: FlowDefinition) -> int:
+    """Return how many tasks of a flow run at a time."""
     match definition:
         case IndexFlow():
             return definition.concurrency or DEFAULT_WORKERS
         case BatchFlow():
-            # Enough shards that no place for a question is empty while one comes to its end.
+            # So many shards that questions are left to ask while one of them comes to its end.
             return batch_places(config, definition) // SHARD_QUESTIONS + 2
         case AskFlow() | EvaluateFlow():
             return DEFAULT_WORKERS
@@ -112,21 +118,28 @@ def _workers(config: Config, definition: FlowDefinition) -> int:
             assert_never(definition)
 
 
-def _body(config: Config, plan: Plan) -> Callable[..., Outcome]:
+def _body(config: Config, plan: Plan) -> Run:
+    """Return the function that Prefect runs; its signature and docstring make the UI's form."""
+
+    def run(pull: PullPolicy, base_url: str | None, **inputs: Any) -> Outcome:
+        policy = ModelPolicy(_with_credentials(base_url), pull)
+        with _marked():
+            return _named(Execution(config, policy, **inputs).run(plan))
+
     match plan.flow:
         case IndexFlow():
-            return _index_body(config, plan)
+            return _index_body(run)
         case AskFlow():
-            return _ask_body(config, plan)
+            return _ask_body(run)
         case BatchFlow():
-            return _batch_body(config, plan)
+            return _batch_body(run)
         case EvaluateFlow():
-            return _evaluate_body(config, plan)
+            return _evaluate_body(run)
         case _:
             assert_never(plan.flow)
 
 
-def _index_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
+def _index_body(run: Run) -> Run:
     def index(
         full: bool = False,  # noqa: FBT001, FBT002 - a field of the UI's form
         pull: PullPolicy = "missing",
@@ -139,13 +152,12 @@ def _index_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
             pull: What to do about models that are not local.
             base_url: Address of the model server; empty looks for one.
         """
-        with registered_run():
-            return _settled(Execution(config, _policy(base_url, pull), full=full).run(plan))
+        return run(pull, base_url, full=full)
 
     return index
 
 
-def _ask_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
+def _ask_body(run: Run) -> Run:
     def ask(
         question: str,
         turn_id: str | None = None,
@@ -163,13 +175,12 @@ def _ask_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
             base_url: Address of the model server; empty looks for one.
         """
         asked = Question(question, turn_id or uuid4().hex, rag_mode, event_sink.get())
-        with registered_run():
-            return Execution(config, _policy(base_url, pull), question=asked).run(plan)
+        return run(pull, base_url, question=asked)
 
     return ask
 
 
-def _batch_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
+def _batch_body(run: Run) -> Run:
     def batch(
         limit: int | None = None,
         sample: int | None = None,
@@ -182,18 +193,16 @@ def _batch_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
         Args:
             limit: Ask only the first so many; empty asks all.
             sample: Ask only so many of them, taken at random; empty asks all.
-            seed: Of the sample.
+            seed: The same seed takes the same sample.
             pull: What to do about models that are not local.
             base_url: Address of the model server; empty looks for one.
         """
-        policy, selection = _policy(base_url, pull), Selection(limit, sample, seed)
-        with registered_run():
-            return _settled(Execution(config, policy, selection=selection).run(plan))
+        return run(pull, base_url, selection=Selection(limit, sample, seed))
 
     return batch
 
 
-def _evaluate_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
+def _evaluate_body(run: Run) -> Run:
     def evaluate(
         snapshot: int | None = None, pull: PullPolicy = "missing", base_url: str | None = None
     ) -> Outcome:
@@ -204,21 +213,28 @@ def _evaluate_body(config: Config, plan: Plan) -> Callable[..., Outcome]:
             pull: What to do about models that are not local.
             base_url: Address of the model server; empty looks for one.
         """
-        with registered_run():
-            return Execution(config, _policy(base_url, pull), generation=snapshot).run(plan)
+        return run(pull, base_url, generation=snapshot)
 
     return evaluate
 
 
-def _policy(base_url: str | None, pull: PullPolicy) -> ModelPolicy:
-    """Say how models are had, with the credentials that the parameter must not have."""
+def _with_credentials(base_url: str | None) -> str | None:
+    """Return the model server's address with the credentials that the parameter must not have."""
     private = private_address.get()
     is_same = private is not None and without_credentials(private) == base_url
-    return ModelPolicy(private if is_same else base_url, pull)
+    return private if is_same else base_url
 
 
-def _settled(outcome: Outcome) -> Outcome:
-    """Name the end of a run in which parts failed ``Degraded``, so that nobody takes it for whole.
+def _marked() -> AbstractContextManager[None]:
+    """Mark the current flow run as alive in this process."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return nullcontext()
+    return marked_run(context.flow_run.id, os.environ.get("PREFECT_API_URL", ""))
+
+
+def _named(outcome: Outcome) -> Outcome:
+    """Name the end of a run in which parts failed ``Degraded``, so that it is not taken for whole.
 
     The type of the state stays Completed: what comes ``after`` goes on with the parts that are.
     """

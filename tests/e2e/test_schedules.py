@@ -188,7 +188,7 @@ def test_schedules_fire_chains_follow_and_a_killed_worker_holds_no_slot(
 
     killed = datetime.now(UTC)
     with running(command_environment, tmp_path, "serve", file):
-        # The two firings that come next, beside the restart of the dead run.
+        # The two scheduled runs that come next, beside the restart of the dead run.
         assert wait_until(lambda: len(fired_since(api, "alive.often", killed)) >= 2, 120), log(
             tmp_path
         )

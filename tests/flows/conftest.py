@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-from merganser.deployment.deployed import read_tagged
+from merganser.deployment.runs import our_deployments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,6 @@ def client(request: pytest.FixtureRequest) -> Iterator[SyncPrefectClient]:
     pool: str = request.node.getparent(pytest.Module).obj.POOL
     with get_client(sync_client=True) as client:
         yield client
-        for deployment in read_tagged(client):
+        for deployment in our_deployments(client):
             if deployment.work_pool_name == pool:
                 client.delete_deployment(deployment.id)

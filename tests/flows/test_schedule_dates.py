@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 BERLIN = "Europe/Berlin"
 
 
-async def firings(schedule: Schedule, start: datetime, count: int) -> list[datetime]:
-    """Give the next firings, by the server's own computation."""
+async def dates(schedule: Schedule, start: datetime, count: int) -> list[datetime]:
+    """Return the next dates, by the server's own computation."""
     made = prefect_schedule(schedule)
     assert made is not None
     if made.cron:
@@ -50,8 +50,8 @@ def berlin(times: Sequence[datetime]) -> list[str]:
 
 
 async def test_a_daily_cron_keeps_its_hour_when_the_clocks_change() -> None:
-    spring = await firings(cron("0 3 * * *", BERLIN), datetime(2026, 3, 28, 0, tzinfo=UTC), 3)
-    autumn = await firings(cron("0 4 * * *", BERLIN), datetime(2026, 10, 24, 0, tzinfo=UTC), 3)
+    spring = await dates(cron("0 3 * * *", BERLIN), datetime(2026, 3, 28, 0, tzinfo=UTC), 3)
+    autumn = await dates(cron("0 4 * * *", BERLIN), datetime(2026, 10, 24, 0, tzinfo=UTC), 3)
 
     assert berlin(spring) == ["03-28 03:00 CET", "03-29 03:00 CEST", "03-30 03:00 CEST"]
     assert berlin(autumn) == ["10-24 04:00 CEST", "10-25 04:00 CET", "10-26 04:00 CET"]
@@ -59,14 +59,14 @@ async def test_a_daily_cron_keeps_its_hour_when_the_clocks_change() -> None:
 
 async def test_an_hour_that_does_not_exist_fires_once_and_not_on_another_day() -> None:
     # 2026-03-29 has no 02:30 in Berlin.
-    spring = await firings(cron("30 2 * * *", BERLIN), datetime(2026, 3, 28, 12, tzinfo=UTC), 2)
+    spring = await dates(cron("30 2 * * *", BERLIN), datetime(2026, 3, 28, 12, tzinfo=UTC), 2)
 
     assert [text[:5] for text in berlin(spring)] == ["03-29", "03-30"]
 
 
 async def test_an_hour_that_comes_twice_fires_once() -> None:
     # 2026-10-25 has 02:30 twice in Berlin.
-    autumn = await firings(cron("30 2 * * *", BERLIN), datetime(2026, 10, 24, 12, tzinfo=UTC), 2)
+    autumn = await dates(cron("30 2 * * *", BERLIN), datetime(2026, 10, 24, 12, tzinfo=UTC), 2)
 
     assert [text[:5] for text in berlin(autumn)] == ["10-25", "10-26"]
 
@@ -76,21 +76,21 @@ async def test_an_interval_does_not_know_of_clock_changes(month: int) -> None:
     start = datetime(2026, month, 24, 12, tzinfo=UTC)
     every = Schedule(cron=None, timezone="UTC", interval=timedelta(hours=6))
 
-    found = await firings(every, start, 20)
+    found = await dates(every, start, 20)
 
     assert {after - before for before, after in pairwise(found)} == {timedelta(hours=6)}
 
 
 async def test_a_leap_day_comes_in_leap_years_only() -> None:
-    found = await firings(cron("0 0 29 2 *"), datetime(2026, 1, 1, tzinfo=UTC), 2)
+    found = await dates(cron("0 0 29 2 *"), datetime(2026, 1, 1, tzinfo=UTC), 2)
 
     assert [when.date().isoformat() for when in found] == ["2028-02-29", "2032-02-29"]
 
 
 async def test_day_of_month_and_weekday_are_either_or_as_in_cron() -> None:
     # The 13th, and every Friday: 2026-02-06 is a Friday, so is the 13th.
-    found = await firings(cron("0 0 13 * fri"), datetime(2026, 2, 1, tzinfo=UTC), 5)
-    march = await firings(cron("0 0 13 * mon"), datetime(2026, 2, 1, tzinfo=UTC), 4)
+    found = await dates(cron("0 0 13 * fri"), datetime(2026, 2, 1, tzinfo=UTC), 5)
+    march = await dates(cron("0 0 13 * mon"), datetime(2026, 2, 1, tzinfo=UTC), 4)
 
     assert [when.day for when in found] == [6, 13, 20, 27, 6]
     assert [when.day for when in march] == [2, 9, 13, 16]
@@ -112,7 +112,7 @@ async def test_what_our_check_accepts_prefect_fires(fields: tuple[str, ...]) -> 
     start = datetime(2026, 1, 1, tzinfo=UTC)
 
     if find_cron_problem(expression) is None:
-        found = await firings(cron(expression), start, 3)
+        found = await dates(cron(expression), start, 3)
         assert found == sorted(set(found))
         assert len(found) == 3
         assert all(when > start - timedelta(minutes=1) for when in found)

@@ -93,9 +93,9 @@ def _look_at_deployments(
     if not os.environ.get("PREFECT_API_URL") and running_server() is None:
         return ()
     connect_history()
-    from merganser.deployment.scheduled_runs import read_firings
+    from merganser.deployment.runs import read_scheduled_runs
 
-    return judge_deployments(config, read_firings(config.path), indexes, models=models)
+    return judge_deployments(config, read_scheduled_runs(config.path), indexes, models=models)
 
 
 def _show_server(report: ServerReport) -> None:

@@ -89,8 +89,8 @@ def run_flow(
 
     base_url = reach.address()
     history = connect_history(ephemeral=reach.ephemeral)
+    from merganser.deployment.runs import settle_dead_runs
     from merganser.flows.compile import compile_flow, event_sink, private_address
-    from merganser.flows.lifecycle import settle_dead_runs
 
     if settled := settle_dead_runs():
         click.echo(f"note: {settled} earlier runs died and are marked Crashed", err=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from merganser.deployment.worker import Watched
 
 _PATIENCE_SECONDS = 8.0
-"""The server lays out the firings of a new deployment every 5 s."""
+"""The server creates the scheduled runs of a new deployment every 5 s."""
 
 
 @click.command()
@@ -50,7 +50,7 @@ def command(
     """Deploy FILES and run them here when they are due, until Ctrl-C; watch their files.
 
     Runs of other configs in the pool are left to others. The schedules stay active after the end:
-    the next start runs the newest missed firing.
+    the next start runs the newest missed run.
     """
     from merganser.services.prefect_server import connect_history
 
@@ -59,11 +59,11 @@ def command(
         history = connect_history()
         _say(f"watch it at {history.ui_url}")
         watched, scheduled, queues = _deploy(files, pool, model_map)
-        from merganser.deployment.worker import work
+        from merganser.deployment.worker import run_worker
 
-        _show_firings(scheduled)
+        _show_scheduled_runs(scheduled)
         keep = keep_models if embedded and not base_url else None
-        asyncio.run(work(pool, queues=queues, watched=watched, keep=keep, say=_say))
+        asyncio.run(run_worker(pool, queues=queues, watched=watched, keep_models=keep, say=_say))
     click.echo("stopped; the schedules stay active on the server", err=True)
     return 0
 
@@ -100,15 +100,15 @@ def _deploy(
     return watched, scheduled, list(queues)
 
 
-def _show_firings(scheduled: Mapping[str, str]) -> None:
-    from merganser.deployment.worker import next_firings
+def _show_scheduled_runs(scheduled: Mapping[str, str]) -> None:
+    from merganser.deployment.runs import next_scheduled_runs
 
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    firings = next_firings(scheduled)
-    while len(firings) < len(scheduled) and time.monotonic() < deadline:
+    due = next_scheduled_runs(scheduled)
+    while len(due) < len(scheduled) and time.monotonic() < deadline:
         time.sleep(0.5)
-        firings = next_firings(scheduled)
-    for name, when in sorted(firings.items(), key=lambda firing: firing[1]):
+        due = next_scheduled_runs(scheduled)
+    for name, when in sorted(due.items(), key=lambda run: run[1]):
         click.echo(f"next: {when}  {name}")
 
 

@@ -30,12 +30,12 @@ def command(
         reach_models(base_url, embedded=embedded)
         history = connect_history()
         from merganser.deployment.apply import ensure_pool
-        from merganser.deployment.worker import work
+        from merganser.deployment.worker import run_worker
 
         ensure_pool(pool)
         click.echo(f"working for {pool}; watch it at {history.ui_url}", err=True)
         keep = keep_models if embedded and not base_url else None
-        asyncio.run(work(pool, queues=queues, limit=limit, keep=keep, say=_say))
+        asyncio.run(run_worker(pool, queues=queues, limit=limit, keep_models=keep, say=_say))
     click.echo("stopped", err=True)
     return 0
 

@@ -1,1 +1,1 @@
-"""Deployments on a Prefect server: apply them, run them, keep their history true."""
+"""Deployments: what a config puts on a Prefect server, and the workers that run it."""

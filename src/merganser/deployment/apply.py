@@ -25,7 +25,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.schedules import Cron, Interval
 from prefect.types.entrypoint import EntrypointType
 
-from merganser.deployment.deployed import read_facts, read_tagged
+from merganser.deployment.runs import our_deployments, read_facts
 from merganser.flows.compile import compile_flow
 from merganser.planning.deployments import DEPLOYED_AT_VARIABLE, FACTS_VARIABLE, TAG, Deployed
 
@@ -51,9 +51,9 @@ ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def read_deployed() -> tuple[Deployed, ...]:
-    """Give the deployments of the server that merganser made, and any of the same tag."""
+    """Return the deployments that merganser made, and any others with its tag."""
     with get_client(sync_client=True) as client:
-        return tuple(_deployed(client, one) for one in read_tagged(client))
+        return tuple(_deployed(client, one) for one in our_deployments(client))
 
 
 def ensure_pool(name: str) -> None:

@@ -1,220 +1,220 @@
-"""What a worker does beside running flows: settle, restart, skip, and start what comes after."""
+"""What a worker does for the runs of its pool, beside running flows.
+
+It marks runs whose process is gone, starts crashed runs again, skips scheduled runs that were
+missed, and starts the deployments that come ``after`` a run that completed.
+
+Prefect's automations could do part of this, and one does: it marks runs whose heartbeats stop (see
+``apply``). The rest is done here because an automation acts on an event. One that misses its event,
+for example because the server was restarted just then, starts nothing and says nothing, and none
+can look whether the schedule has gone on meanwhile. A worker looks at the runs themselves, every
+few seconds, and what several workers do at once is done once, by idempotency keys.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import groupby, product
 from textwrap import shorten
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterTags,
-    FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterEndTime,
-    FlowRunFilterNextScheduledStartTime,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterWorkQueueName,
-    WorkPoolFilter,
-    WorkPoolFilterName,
-)
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed, Failed
 
-from merganser.deployment.deployed import PAGE
-from merganser.deployment.downstream import read_chains
-from merganser.flows.lifecycle import settle_dead_runs
-from merganser.planning.deployments import TAG
+from merganser.deployment.runs import (
+    MISSED,
+    our_deployments,
+    read_facts,
+    read_runs,
+    run_environment,
+    settle_dead_runs,
+)
+from merganser.planning.deployments import DEPLOYED_AT_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, State
-    from prefect.types import DateTime
 
 MAX_RESTARTS = 3
 """After so many crashes in a row trying again does not help."""
 
 RESTART_TAG = "restart:"
-LOOK_BACK = timedelta(hours=1)
-"""Older crashes are history: the schedule has gone on since."""
 
-CHAIN_LOOK_BACK = timedelta(days=1)
+CRASH_LOOK_BACK = timedelta(hours=1)
+"""A run that crashed before is not started again: the schedule has gone on since."""
+
+DOWNSTREAM_LOOK_BACK = timedelta(days=1)
 """A worker that returns within it still starts what comes after runs that completed meanwhile."""
-
-TEND_SECONDS = 5.0
-
-MISSED = "Missed: no worker was there when it was due."
-"""Of a firing that is skipped, because a newer one stands for it."""
-
-_EXCEPTION = "Flow run encountered an exception: "
-"""How Prefect begins the message of a run that an error ended."""
 
 NEVER_BEGAN = timedelta(seconds=90)
 """Importing takes seconds; a run that was handed out so long ago lost its worker."""
 
+_EXCEPTION = "Flow run encountered an exception: "
+"""How Prefect begins the message of a run that an error ended."""
 
-class Steward:
-    """Keeps the runs of a work pool true.
 
-    Every worker has one; what two do at once is done once, by idempotency keys.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownstreamTrigger:
+    """One flow of a config that runs after another one.
+
+    Attributes:
+        upstream: Deployment whose completed runs start the other.
+        downstream: Deployment that is started.
+        since: When it was deployed; runs that ended before start nothing.
+    """
+
+    upstream: UUID
+    downstream: UUID
+    since: datetime
+
+    def applies(self, run: FlowRun) -> bool:
+        """Whether a run starts the downstream deployment; one that is Degraded has completed."""
+        return (
+            run.deployment_id == self.upstream
+            and run.state is not None
+            and run.state.is_completed()
+            and run.end_time is not None
+            and run.end_time > self.since
+        )
+
+    def key(self, run: FlowRun) -> str:
+        """Return the key by which the server creates one run only, whichever worker asks for it."""
+        return f"after-{run.id}-{self.downstream}"
+
+
+class Reconciler:
+    """Brings the runs of a work pool in line with what is deployed; every worker has one.
 
     Args:
         pool: The work pool.
-        queues: Its queues that this worker runs; empty for all.
+        queues: Its queues that this worker runs; all when empty.
     """
 
     def __init__(self, pool: str, queues: Sequence[str] = ()) -> None:
-        self._pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
-        self._queue = FlowRunFilterWorkQueueName(any_=list(queues)) if queues else None
+        self._read = partial(read_runs, pool=pool, queues=queues)
         self._began = datetime.now(UTC)
-        self._done = set[tuple[UUID, StateType]]()
-        self._chained = set[str]()
+        self._seen = set[tuple[UUID, StateType]]()
+        self._triggered = set[str]()
         """Spares asking the server, which keeps the keys, again and again."""
 
-    def begin(self) -> int:
-        """Settle what died and skip firings that nobody was there for, but for the newest.
+    def skip_missed(self) -> int:
+        """Mark dead runs, and cancel the scheduled runs that were missed, except the newest.
 
         Returns:
-            How many firings were skipped.
+            How many scheduled runs were cancelled.
         """
         settle_dead_runs()
-        now = cast("DateTime", datetime.now(UTC))
-        due = FlowRunFilterNextScheduledStartTime(before_=now)
         with get_client(sync_client=True) as client:
-            late = [
-                run
-                for run in self._read(client, StateType.SCHEDULED, due=due)
-                if run.auto_scheduled
-            ]
-            missed = _all_but_newest(late)
+            due = self._read(client, StateType.SCHEDULED, due_before=datetime.now(UTC))
+            missed = _all_but_newest([run for run in due if run.auto_scheduled])
             for run in missed:
                 client.set_flow_run_state(run.id, Cancelled(message=MISSED))
         return len(missed)
 
-    def tend(self) -> list[str]:
-        """Settle runs whose process is gone or never was, and start crashed ones again.
-
-        Then start what comes after runs that completed.
+    def reconcile_once(self) -> list[str]:
+        """Mark dead runs, start crashed ones again, then start what comes after completed ones.
 
         Returns:
             Runs that have failed or crashed since the last time, each with its reason.
         """
-        troubles: list[str] = []
         settle_dead_runs()
-        now = cast("DateTime", datetime.now(UTC))
-        ended = FlowRunFilterEndTime(after_=now - LOOK_BACK)
         with get_client(sync_client=True) as client:
-            for run in self._read(client, StateType.PENDING):
-                if run.state is not None and run.state.timestamp < now - NEVER_BEGAN:
-                    text = "Handed to a worker, and never began: the worker is gone."
-                    client.set_flow_run_state(run.id, Crashed(message=text), force=True)
-            for run in self._read(client, StateType.CRASHED, StateType.FAILED, ended=ended):
-                if run.state is None or (run.id, run.state.type) in self._done:
-                    continue
-                self._done.add((run.id, run.state.type))
-                if run.state.timestamp > self._began:
-                    troubles.append(_describe_trouble(run.name, run.state))
-                if run.state.is_crashed():
-                    self._answer_crash(client, run)
-            self._start_downstream(client, now - CHAIN_LOOK_BACK)
+            self._crash_what_never_began(client)
+            troubles = self._answer_failures(client)
+            self._start_downstream(client)
         return troubles
 
-    def _read(
-        self,
-        client: SyncPrefectClient,
-        *states: StateType,
-        due: FlowRunFilterNextScheduledStartTime | None = None,
-        ended: FlowRunFilterEndTime | None = None,
-        of: FlowRunFilterDeploymentId | None = None,
-        sort: FlowRunSort = FlowRunSort.EXPECTED_START_TIME_ASC,
-    ) -> list[FlowRun]:
-        return client.read_flow_runs(
-            deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])),
-            work_pool_filter=self._pool,
-            flow_run_filter=FlowRunFilter(
-                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))),
-                next_scheduled_start_time=due,
-                end_time=ended,
-                deployment_id=of,
-                work_queue_name=self._queue,
-            ),
-            sort=sort,
-            limit=PAGE,
-        )
+    def _crash_what_never_began(self, client: SyncPrefectClient) -> None:
+        for run in self._read(client, StateType.PENDING):
+            if run.state is not None and run.state.timestamp < datetime.now(UTC) - NEVER_BEGAN:
+                text = "Handed to a worker, and never began: the worker is gone."
+                client.set_flow_run_state(run.id, Crashed(message=text), force=True)
 
-    def _start_downstream(self, client: SyncPrefectClient, after: DateTime) -> None:
+    def _answer_failures(self, client: SyncPrefectClient) -> list[str]:
+        troubles: list[str] = []
+        since = datetime.now(UTC) - CRASH_LOOK_BACK
+        for run in self._read(client, StateType.CRASHED, StateType.FAILED, ended_after=since):
+            if run.state is None or (run.id, run.state.type) in self._seen:
+                continue
+            self._seen.add((run.id, run.state.type))
+            if run.state.timestamp > self._began:
+                troubles.append(_describe_trouble(run.name, run.state))
+            if run.state.is_crashed():
+                _restart(client, run)
+        return troubles
+
+    def _start_downstream(self, client: SyncPrefectClient) -> None:
         """Start each deployment that comes after a completed run, once for each such run."""
-        chains = read_chains(client)
-        if not chains:
+        triggers = read_triggers(client)
+        if not triggers:
             return
         completed = self._read(
             client,
             StateType.COMPLETED,
-            ended=FlowRunFilterEndTime(after_=after),
-            of=FlowRunFilterDeploymentId(any_=list({chain.upstream for chain in chains})),
+            ended_after=datetime.now(UTC) - DOWNSTREAM_LOOK_BACK,
+            deployments=list({trigger.upstream for trigger in triggers}),
             sort=FlowRunSort.END_TIME_DESC,
         )
-        for run, chain in product(reversed(completed), chains):
-            key = chain.key(run)
-            if key not in self._chained and chain.follows(run):
+        for run, trigger in product(reversed(completed), triggers):
+            key = trigger.key(run)
+            if key not in self._triggered and trigger.applies(run):
                 client.create_flow_run_from_deployment(
-                    chain.downstream, tags=["after"], idempotency_key=key
+                    trigger.downstream, tags=["after"], idempotency_key=key
                 )
-                self._chained.add(key)
+                self._triggered.add(key)
 
-    def _answer_crash(self, client: SyncPrefectClient, run: FlowRun) -> None:
-        """Start a crashed run again, or fail it for good; nothing if the schedule went on since."""
-        if run.deployment_id is None:
-            return
-        deployment = client.read_deployment(run.deployment_id)
-        if deployment.concurrency_options is None or _went_on(client, run):
-            return
-        restarts = _restarts(run)
-        if restarts >= MAX_RESTARTS:
-            text = f"Crashed {restarts + 1} times in a row, not started again: see its log."
-            client.set_flow_run_state(run.id, Failed(message=text), force=True)
-            return
-        client.create_flow_run_from_deployment(
-            run.deployment_id,
-            parameters=run.parameters,
-            tags=[
-                *(tag for tag in run.tags if not tag.startswith(RESTART_TAG)),
-                f"{RESTART_TAG}{restarts + 1}",
-            ],
-            idempotency_key=f"restart-{run.id}",
+
+def read_triggers(client: SyncPrefectClient) -> list[DownstreamTrigger]:
+    """Return what ``after`` has deployed."""
+    ours = [(one, facts) for one in our_deployments(client) if (facts := read_facts(one))]
+    ids = {(facts.config, one.name, facts.flow): one.id for one, facts in ours}
+    return [
+        DownstreamTrigger(
+            upstream=ids[upstream], downstream=one.id, since=datetime.fromisoformat(since)
         )
+        for one, facts in ours
+        if (since := run_environment(one).get(DEPLOYED_AT_VARIABLE))
+        for flow in facts.after
+        if (upstream := (facts.config, one.name, flow)) in ids
+    ]
 
 
-def _describe_trouble(name: str, state: State) -> str:
-    """Say in a line what became of a run; the rest is in its log."""
-    message = " ".join((state.message or "").removeprefix(_EXCEPTION).split())
-    return f"{name}: {state.name}: {shorten(message, 240, placeholder=' ...') or 'no reason given'}"
+def _restart(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Start a crashed run again, or fail it for good; nothing if the schedule went on since."""
+    if run.deployment_id is None:
+        return
+    deployment = client.read_deployment(run.deployment_id)
+    if deployment.concurrency_options is None or _is_superseded(client, run, run.deployment_id):
+        return
+    tags = [tag for tag in run.tags if not tag.startswith(RESTART_TAG)]
+    numbers = [tag.removeprefix(RESTART_TAG) for tag in run.tags if tag not in tags]
+    restarts = max((int(number) for number in numbers if number.isdecimal()), default=0)
+    if restarts >= MAX_RESTARTS:
+        text = f"Crashed {restarts + 1} times in a row, not started again: see its log."
+        client.set_flow_run_state(run.id, Failed(message=text), force=True)
+        return
+    client.create_flow_run_from_deployment(
+        run.deployment_id,
+        parameters=run.parameters,
+        tags=[*tags, f"{RESTART_TAG}{restarts + 1}"],
+        idempotency_key=f"restart-{run.id}",
+    )
 
 
-def _restarts(run: FlowRun) -> int:
-    """How often what this run does had been started again before."""
-    numbers = [tag.removeprefix(RESTART_TAG) for tag in run.tags if tag.startswith(RESTART_TAG)]
-    return max((int(number) for number in numbers if number.isdecimal()), default=0)
-
-
-def _went_on(client: SyncPrefectClient, crashed: FlowRun) -> bool:
-    """Whether the deployment has a run that began later and is under way or completed."""
-    later = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(
-            deployment_id=FlowRunFilterDeploymentId(any_=[crashed.deployment_id or crashed.id]),
-            state=FlowRunFilterState(
-                type=FlowRunFilterStateType(
-                    any_=[StateType.PENDING, StateType.RUNNING, StateType.COMPLETED]
-                )
-            ),
-        ),
+def _is_superseded(client: SyncPrefectClient, crashed: FlowRun, deployment: UUID) -> bool:
+    """Whether a later run of the deployment is under way or has completed."""
+    latest = read_runs(
+        client,
+        StateType.PENDING,
+        StateType.RUNNING,
+        StateType.COMPLETED,
+        deployments=[deployment],
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=1,
     )
@@ -223,11 +223,18 @@ def _went_on(client: SyncPrefectClient, crashed: FlowRun) -> bool:
         run.expected_start_time is not None
         and began is not None
         and run.expected_start_time > began
-        for run in later
+        for run in latest
     )
 
 
+def _describe_trouble(name: str, state: State) -> str:
+    """Say in a line what became of a run; the rest is in its log."""
+    message = " ".join((state.message or "").removeprefix(_EXCEPTION).split())
+    return f"{name}: {state.name}: {shorten(message, 240, placeholder=' ...') or 'no reason given'}"
+
+
 def _all_but_newest(runs: Sequence[FlowRun]) -> list[FlowRun]:
+    """Leave out the newest run of each deployment."""
     ordered = sorted(runs, key=lambda run: (str(run.deployment_id), str(run.expected_start_time)))
     groups = groupby(ordered, key=lambda run: run.deployment_id)
     return [run for _, group in groups for run in list(group)[:-1]]

@@ -1,4 +1,4 @@
-"""A worker in this process: it runs what is deployed, watches files, and keeps the history true."""
+"""A worker in this process: it runs what is deployed, watches documents and reconciles runs."""
 
 from __future__ import annotations
 
@@ -6,43 +6,35 @@ import asyncio
 import signal
 import socket
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterDeploymentId,
-    FlowRunFilterNextScheduledStartTime,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import StateType
-from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import PrefectException
 from prefect.utilities.processutils import command_to_string
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
-from merganser.deployment.reconcile import TEND_SECONDS, Steward
+from merganser.deployment.reconcile import Reconciler
 from merganser.deployment.watch import watch_documents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from prefect.types import DateTime
+    from collections.abc import Callable, Generator, Sequence
 
     from merganser.config.definitions import IndexDefinition
 
-AGAIN_SECONDS = 5.0
+RETRY_SECONDS = 5.0
 """Pause before a worker that lost its server tries again."""
 
-STOP_SECONDS = 20.0
-"""How long runs under way may take to end when the worker is told to."""
+RECONCILE_SECONDS = 5.0
+"""Time between two looks at the runs and at the models."""
 
-_TROUBLE = (httpx.HTTPError, PrefectException, RuntimeError)
+STOP_SECONDS = 20.0
+"""How long runs under way may take to end when the worker is told to stop."""
+
+_SERVER_ERRORS = (httpx.HTTPError, PrefectException, RuntimeError)
 """What a server that is away looks like; Prefect's own worker would end."""
 
 
@@ -52,8 +44,8 @@ class Watched:
 
     Attributes:
         deployment_id: On the server.
-        label: For people.
-        indexes: Whose documents.
+        label: Name for messages.
+        indexes: Whose documents are watched.
     """
 
     deployment_id: str
@@ -61,80 +53,65 @@ class Watched:
     indexes: tuple[IndexDefinition, ...]
 
 
-async def work(
+async def run_worker(
     pool: str,
     *,
     queues: Sequence[str] = (),
     watched: Sequence[Watched] = (),
     limit: int | None = None,
-    keep: Callable[[], str] | None = None,
+    keep_models: Callable[[], str] | None = None,
     say: Callable[[str], None],
 ) -> None:
     """Run what is due in a pool until SIGINT or SIGTERM; runs under way are ended as Crashed.
 
     Args:
-        pool: The work pool, which is there.
+        pool: The work pool, which exists.
         queues: Only these of its queues; all when empty.
         watched: What to run when documents change.
-        limit: Runs at a time; any number when None.
-        keep: Called every few seconds to keep up what runs need; gives what to say of it.
-        say: Told what people should know.
+        limit: Most runs at a time; any number when None.
+        keep_models: Called every few seconds to keep the model server up; returns what the user
+            should know, or "".
+        say: Called with what the user should know.
+    """
+    with _stop_signal() as stop:
+        reconciler = Reconciler(pool, queues)
+        if missed := await asyncio.to_thread(reconciler.skip_missed):
+            was = "scheduled run was" if missed == 1 else "scheduled runs were"
+            say(f"{missed} {was} missed while no worker was there; the newest one due runs now")
+        jobs = [
+            _run_due(pool, queues, limit, say),
+            _reconcile(reconciler, say),
+            *([_keep_models(keep_models, say)] if keep_models else ()),
+            *(watch_documents(one.indexes, _Trigger(one, say).run, say=say) for one in watched),
+        ]
+        tasks = [asyncio.create_task(job) for job in jobs]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()
+        finally:
+            for task in (stopping, *tasks):
+                task.cancel()
+            await asyncio.wait([stopping, *tasks], timeout=STOP_SECONDS)
+
+
+@contextmanager
+def _stop_signal() -> Generator[asyncio.Event]:
+    """Yield an event that SIGINT and SIGTERM set.
+
+    A second signal changes nothing: ending the runs takes a moment.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
         loop.add_signal_handler(number, stop.set)
-    steward = Steward(pool, queues)
-    if missed := await asyncio.to_thread(steward.begin):
-        was = "firing was" if missed == 1 else "firings were"
-        say(f"{missed} {was} missed while no worker was there; the newest one due runs now")
-    jobs = [
-        _poll(pool, queues, limit, say),
-        _tend(steward, say),
-        *([_keep(keep, say)] if keep else ()),
-        *(watch_documents(one.indexes, _Trigger(one, say).run, say=say) for one in watched),
-    ]
-    tasks = [asyncio.create_task(job) for job in jobs]
-    stopping = asyncio.create_task(stop.wait())
     try:
-        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {stopping}:
-            task.result()
+        yield stop
     finally:
-        for task in (stopping, *tasks):
-            task.cancel()
-        # Another signal meanwhile says nothing new: ending the runs takes a moment.
-        await asyncio.wait([stopping, *tasks], timeout=STOP_SECONDS)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)
-
-
-def next_firings(deployments: Mapping[str, str]) -> dict[str, str]:
-    """Give when each deployment is due next, local time, for those that are.
-
-    Args:
-        deployments: Name by id.
-    """
-    found = dict[str, str]()
-    with get_client(sync_client=True) as client:
-        for deployment_id, name in deployments.items():
-            runs = client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(
-                    deployment_id=FlowRunFilterDeploymentId(any_=[UUID(deployment_id)]),
-                    state=FlowRunFilterState(
-                        type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])
-                    ),
-                    next_scheduled_start_time=FlowRunFilterNextScheduledStartTime(
-                        after_=cast("DateTime", datetime.now(UTC))
-                    ),
-                ),
-                sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC,
-                limit=1,
-            )
-            if runs and runs[0].next_scheduled_start_time:
-                due = runs[0].next_scheduled_start_time.astimezone()
-                found[name] = f"{due:%Y-%m-%d %H:%M:%S}"
-    return found
 
 
 class _Configuration(ProcessJobConfiguration):
@@ -153,11 +130,11 @@ class _Worker(ProcessWorker):
 
     @classmethod
     def __dispatch_key__(cls) -> str:
-        """Leave Prefect's registry of worker types its own process worker."""
+        """Return a name of its own, so that Prefect's registry keeps its process worker."""
         return "merganser-process"
 
 
-async def _poll(
+async def _run_due(
     pool: str, queues: Sequence[str], limit: int | None, say: Callable[[str], None]
 ) -> None:
     """Run a worker, and another one when it gave up because the server was away too long."""
@@ -172,34 +149,37 @@ async def _poll(
         )
         try:
             await worker.start(printer=lambda *_, **__: None)
-        except* _TROUBLE as errors:
-            say(f"the Prefect server is away ({errors.exceptions[0]}); again in {AGAIN_SECONDS} s")
-        await asyncio.sleep(AGAIN_SECONDS)
+        except* _SERVER_ERRORS as errors:
+            say(f"the Prefect server is away ({errors.exceptions[0]}); again in {RETRY_SECONDS} s")
+        await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _tend(steward: Steward, say: Callable[[str], None]) -> None:
+async def _reconcile(reconciler: Reconciler, say: Callable[[str], None]) -> None:
+    """Reconcile every few seconds; a trouble of the server is said once, until it is over."""
     said = ""
     while True:
+        trouble = ""
         try:
-            for trouble in await asyncio.to_thread(steward.tend):
-                say(trouble)
-            said = ""
-        except _TROUBLE as error:
-            text = f"cannot look after runs: {type(error).__name__}: {error}"
-            if text != said:
-                say(text)
-            said = text
-        await asyncio.sleep(TEND_SECONDS)
+            for line in await asyncio.to_thread(reconciler.reconcile_once):
+                say(line)
+        except _SERVER_ERRORS as error:
+            trouble = f"cannot look after runs: {type(error).__name__}: {error}"
+        said = _say_once(trouble, said, say)
+        await asyncio.sleep(RECONCILE_SECONDS)
 
 
-async def _keep(keep: Callable[[], str], say: Callable[[str], None]) -> None:
+async def _keep_models(keep_models: Callable[[], str], say: Callable[[str], None]) -> None:
     said = ""
     while True:
-        text = await asyncio.to_thread(keep)
-        if text and text != said:
-            say(text)
-        said = text
-        await asyncio.sleep(TEND_SECONDS)
+        said = _say_once(await asyncio.to_thread(keep_models), said, say)
+        await asyncio.sleep(RECONCILE_SECONDS)
+
+
+def _say_once(text: str, said: str, say: Callable[[str], None]) -> str:
+    """Say a text that is new and not empty; return it."""
+    if text and text != said:
+        say(text)
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,19 +190,20 @@ class _Trigger:
     say: Callable[[str], None]
 
     async def run(self) -> bool:
-        """Give whether the run completed."""
+        """Return whether the run completed."""
+        label = self.watched.label
         try:
             async with get_client() as client:
                 run = await client.create_flow_run_from_deployment(
                     UUID(self.watched.deployment_id), tags=["watch"]
                 )
-                self.say(f"{self.watched.label}: documents to look at, run {run.name}")
+                self.say(f"{label}: documents to look at, run {run.name}")
                 while run.state is None or not run.state.is_final():
                     await asyncio.sleep(1.0)
                     run = await client.read_flow_run(run.id)
-        except _TROUBLE as error:
-            self.say(f"{self.watched.label}: {type(error).__name__}: {error}")
+        except _SERVER_ERRORS as error:
+            self.say(f"{label}: {type(error).__name__}: {error}")
             return False
         if not run.state.is_completed():
-            self.say(f"{self.watched.label}: {run.state.name}: {run.state.message or ''}")
+            self.say(f"{label}: {run.state.name}: {run.state.message or ''}")
         return run.state.is_completed()

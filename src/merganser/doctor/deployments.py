@@ -1,6 +1,6 @@
-"""Judge the deployments of a config: whether they are up to date, and whether firings were skipped.
+"""Judge the deployments of a config: whether they are up to date, and whether runs were skipped.
 
-What a server knows of them is data here; ``merganser.deployment.scheduled_runs`` reads it.
+What a server knows of them is data here; ``merganser.deployment.runs`` reads it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Firings:
-    """What became of a deployment's firings.
+class ScheduledRuns:
+    """What became of a deployment's scheduled runs.
 
     Attributes:
         deployment: Its full name.
@@ -34,7 +34,7 @@ class Firings:
         active_since: When the run that is under way began, or None.
         skipped: Runs since ``completed`` that were cancelled because one was under way.
         missed: Runs since then that no worker was there for.
-        late: Firings that are due for a while and that nobody takes.
+        late: Runs that have been due for a while and that no worker takes.
         is_capped: There may be more of both than were counted.
     """
 
@@ -51,7 +51,7 @@ class Firings:
 
 def judge_deployments(
     config: Config,
-    found: Iterable[Firings],
+    found: Iterable[ScheduledRuns],
     indexes: Sequence[IndexDiagnosis],
     *,
     models: Mapping[str, str],
@@ -74,7 +74,7 @@ def judge_deployments(
 
 
 def _judge(
-    one: Firings, config: Config, now: datetime, index_age: str, *, models: Mapping[str, str]
+    one: ScheduledRuns, config: Config, now: datetime, index_age: str, *, models: Mapping[str, str]
 ) -> Check:
     title = f"deployment {one.deployment}"
     if dict(one.facts.models) == dict(models) and one.facts.spec != config.fingerprint:
@@ -87,22 +87,22 @@ def _judge(
         fixes.append("resume its schedule in the UI")
     more = " or more" if one.is_capped else ""
     if one.skipped:
-        parts.append(f"{one.skipped}{more} firings skipped since, as a run was under way")
-        fixes.append("look at that run, or put the firings further apart than a run takes")
+        parts.append(f"{one.skipped}{more} scheduled runs skipped since, as a run was under way")
+        fixes.append("look at that run, or schedule the runs further apart than one takes")
     if one.missed:
-        parts.append(f"{one.missed}{more} firings missed since, as no worker was there")
+        parts.append(f"{one.missed}{more} scheduled runs missed since, as no worker was there")
         fixes.append(f"keep one running: merganser worker --pool {one.facts.pool}")
     if index_age:
         parts.append(index_age)
     if one.late:
-        counted = "1 firing is" if one.late == 1 else f"{one.late} firings are"
+        counted = "1 scheduled run is" if one.late == 1 else f"{one.late} scheduled runs are"
         parts.insert(1, f"{counted} due, and no worker is there to begin")
         start = f"merganser serve {one.facts.config}, or merganser worker --pool {one.facts.pool}"
         return Check(title, "problem", "; ".join(parts), fix="; ".join((start, *fixes)))
     return Check(title, "note" if fixes else "ok", "; ".join(parts), fix="; ".join(fixes))
 
 
-def _last(one: Firings, now: datetime) -> str:
+def _last(one: ScheduledRuns, now: datetime) -> str:
     last = "never completed"
     if one.completed is not None:
         last = f"completed {show_age((now - one.completed).total_seconds())} ago"

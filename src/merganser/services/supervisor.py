@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from merganser.errors import MerganserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
 IDLE_SECONDS = 1800.0
 """Half an hour: long enough to look at a finished run, short enough not to be forgotten."""
@@ -170,6 +170,43 @@ def stop_service(name: str) -> bool:
             os.kill(pid, signal.SIGTERM)
             return True
     return False
+
+
+@contextmanager
+def marked_run(run_id: object, server: str) -> Generator[None]:
+    """Leave a file while a flow run lives in this process, so that a killed one is found.
+
+    Args:
+        run_id: Id of the run on the server.
+        server: The server's address.
+    """
+    file = _runs() / f"{run_id}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"pid": os.getpid(), **_place(server)}))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def dead_runs(server: str) -> list[Path]:
+    """Return the files of this machine's runs on a server whose processes are gone."""
+    place = _place(server).items()
+    found: list[Path] = []
+    for file in sorted(_runs().glob("*.json")):
+        with suppress(OSError, ValueError, KeyError):
+            mark = json.loads(file.read_text())
+            if place <= mark.items() and not process_alive(int(mark["pid"])):
+                found.append(file)
+    return found
+
+
+def _runs() -> Path:
+    return merganser_home() / "runs"
+
+
+def _place(server: str) -> dict[str, str]:
+    return {"host": socket.gethostname(), "server": server}
 
 
 def _state_file(name: str) -> Path:

@@ -13,8 +13,7 @@ from prefect.states import Cancelled, Completed, Pending, Scheduled
 from merganser.config.load import Config, load_config
 from merganser.config.resolve import resolve_rag
 from merganser.deployment.apply import apply_changes, read_deployed
-from merganser.deployment.reconcile import MISSED
-from merganser.deployment.scheduled_runs import read_firings
+from merganser.deployment.runs import MISSED, read_scheduled_runs
 from merganser.doctor.deployments import judge_deployments
 from merganser.doctor.indexes import diagnose_index
 from merganser.indexing import index_once
@@ -34,7 +33,7 @@ rag: {code: {docs: [./src], strategies: [{type: bm25}]}}
 flows:
   nightly: {type: index, schedule: {cron: "0 3 1 1 *"}}
 """
-POOL = "firings"
+POOL = "scheduled-runs"
 
 
 @pytest.fixture
@@ -53,14 +52,14 @@ def deploy(config: Config) -> UUID:
 def look(config: Config) -> Check:
     (check,) = judge_deployments(
         config,
-        read_firings(config.path),
+        read_scheduled_runs(config.path),
         [diagnose_index(one) for one in resolve_rag(config, "code").indexes],
         models={},
     )
     return check
 
 
-def test_firings_that_were_skipped_and_missed_show_with_the_age_of_the_index(
+def test_scheduled_runs_that_were_skipped_and_missed_show_with_the_age_of_the_index(
     client: SyncPrefectClient, config: Config
 ) -> None:
     deployment = deploy(config)
@@ -81,8 +80,8 @@ def test_firings_that_were_skipped_and_missed_show_with_the_age_of_the_index(
     skipped = look(config)
     assert skipped.level == "note"
     assert "under way for" in skipped.detail
-    assert "1 firings skipped" in skipped.detail
-    assert "1 firings missed" in skipped.detail
+    assert "1 scheduled runs skipped" in skipped.detail
+    assert "1 scheduled runs missed" in skipped.detail
     assert re.search(r"code is \d+ seconds old", skipped.detail)
     assert f"merganser worker --pool {POOL}" in skipped.fix
 
@@ -91,7 +90,7 @@ def test_firings_that_were_skipped_and_missed_show_with_the_age_of_the_index(
     waits = client.create_flow_run_from_deployment(deployment, state=due)
     late = look(config)
     assert late.level == "problem"
-    assert "1 firing is due, and no worker is there" in late.detail
+    assert "1 scheduled run is due, and no worker is there" in late.detail
     assert late.fix.startswith(f"merganser serve {config.path}")
     client.delete_flow_run(waits.id)
 
@@ -121,4 +120,4 @@ def test_deployments_of_other_configs_are_not_looked_at(
     assert client is not None
     deploy(config)
 
-    assert read_firings(tmp_path / "other.yaml") == ()
+    assert read_scheduled_runs(tmp_path / "other.yaml") == ()

@@ -22,7 +22,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Runni
 
 from merganser.config.load import Config, load_config
 from merganser.deployment.apply import apply_changes, read_deployed
-from merganser.deployment.reconcile import Steward
+from merganser.deployment.reconcile import Reconciler
 from merganser.planning.deployments import compare, define_deployments
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def test_only_a_completed_run_starts_what_comes_after_and_once_whoever_looks(
     }
     assert len(completed) == 2
 
-    workers = Steward(POOL), Steward(POOL), Steward(POOL, ["chained"])
+    workers = Reconciler(POOL), Reconciler(POOL), Reconciler(POOL, ["chained"])
     for worker in workers:
-        worker.tend()
-        worker.tend()
+        worker.reconcile_once()
+        worker.reconcile_once()
 
     keys = [run.idempotency_key for run in runs_of(client, then)]
     assert sorted(map(str, keys)) == sorted(f"after-{one}-{then}" for one in completed)
@@ -94,11 +94,11 @@ def test_a_worker_of_other_queues_or_pools_starts_nothing(
     end_a_run(client, often, Completed())
     before = len(runs_of(client, then))
 
-    Steward(POOL, ["another"]).tend()
-    Steward("another").tend()
+    Reconciler(POOL, ["another"]).reconcile_once()
+    Reconciler("another").reconcile_once()
     assert len(runs_of(client, then)) == before
 
-    Steward(POOL).tend()
+    Reconciler(POOL).reconcile_once()
     assert len(runs_of(client, then)) == before + 1
 
 
@@ -109,15 +109,15 @@ def test_runs_that_ended_before_the_chain_was_deployed_start_nothing(
     often, then = deploy(unchained)
     end_a_run(client, often, Completed())
     before = len(runs_of(client, then))
-    Steward(POOL).tend()
+    Reconciler(POOL).reconcile_once()
     assert len(runs_of(client, then)) == before
 
     deploy(rewrite(CONFIG))
-    Steward(POOL).tend()
+    Reconciler(POOL).reconcile_once()
     assert len(runs_of(client, then)) == before
 
     end_a_run(client, often, Completed())
-    Steward(POOL).tend()
+    Reconciler(POOL).reconcile_once()
     assert len(runs_of(client, then)) == before + 1
 
 
@@ -140,12 +140,12 @@ def test_a_run_that_never_began_frees_its_slot_and_is_started_again(
     client.set_flow_run_state(first, Pending())
     client.set_flow_run_state(second, Pending())
     assert types_of(client, first, second) == [StateType.PENDING, StateType.CANCELLED]
-    Steward(POOL).tend()
+    Reconciler(POOL).reconcile_once()
     assert types_of(client, first) == [StateType.PENDING], "it may still be importing"
 
     monkeypatch.setattr("merganser.deployment.reconcile.NEVER_BEGAN", timedelta(0))
-    Steward(POOL).tend()
-    Steward(POOL).tend()
+    Reconciler(POOL).reconcile_once()
+    Reconciler(POOL).reconcile_once()
 
     assert types_of(client, first) == [StateType.CRASHED]
     (again,) = (run for run in runs_of(client, often) if "restart:1" in run.tags)
@@ -181,7 +181,7 @@ def test_a_crash_that_comes_again_and_again_fails_in_the_end(
     often, _ = deploy(config)
     end_a_run(client, often, Crashed())
     for _ in range(5):
-        Steward(POOL).tend()
+        Reconciler(POOL).reconcile_once()
         for run in runs_of(client, often):
             if run.state is not None and run.state.is_scheduled():
                 client.set_flow_run_state(run.id, Crashed(), force=True)
@@ -197,17 +197,17 @@ def test_runs_that_fail_are_told_once_each_with_the_reason(
 ) -> None:
     often, _ = deploy(config)
     end_a_run(client, often, Failed(message="before this worker"))
-    worker = Steward(POOL)
+    worker = Reconciler(POOL)
     message = "Flow run encountered an exception: StoreError: no room\nleft"
     end_a_run(client, often, Failed(message=message))
 
-    told, again = worker.tend(), worker.tend()
+    told, again = worker.reconcile_once(), worker.reconcile_once()
 
     assert [line.partition(": ")[2] for line in told] == ["Failed: StoreError: no room left"]
     assert again == []
 
 
-def test_of_the_firings_that_nobody_was_there_for_only_the_newest_runs(
+def test_of_the_scheduled_runs_that_nobody_was_there_for_only_the_newest_runs(
     client: SyncPrefectClient, rewrite: Callable[[str], Config]
 ) -> None:
     often, _ = deploy(rewrite(CONFIG.replace("often: {", "often: {schedule: {interval: 1s}, ")))
@@ -216,7 +216,7 @@ def test_of_the_firings_that_nobody_was_there_for_only_the_newest_runs(
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
-    missed = Steward(POOL).begin()
+    missed = Reconciler(POOL).skip_missed()
 
     left = due_runs(client, often)
     ended = types_of(client, *(run.id for run in late[:2]))
