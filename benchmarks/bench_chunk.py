@@ -20,7 +20,8 @@ from pathlib import Path
 
 from merganser.chunking import Chunk, ChunkingOptions, chunk_document
 from merganser.chunking.grammars import GRAMMARS, parse
-from merganser.documents import DocumentText, read_document, scan_documents
+from merganser.documents.reading import DocumentText, read_document
+from merganser.documents.scanning import scan_documents
 from merganser.errors import SkipDocument
 
 Read = list[tuple[str | None, DocumentText]]
@@ -81,7 +82,7 @@ def _parse_only(read: Read) -> float:
     start = time.process_time()
     for language, text in read:
         if language in GRAMMARS:
-            parse(text.text.encode(text.encoding, "replace"), str(language))
+            parse(text.text.encode("utf-8", "replace"), str(language))
     return time.process_time() - start
 
 

@@ -36,7 +36,8 @@ from free_runner import MODEL, FreeEmbeddings, read_body, serve, served
 from measuring import default_tree
 
 from merganser.chunking import ChunkingOptions, chunk_document
-from merganser.documents import read_document, scan_documents
+from merganser.documents.reading import read_document
+from merganser.documents.scanning import scan_documents
 from merganser.embedding.embedder import Embedder, count_words
 from merganser.embedding.pace import forget_paces
 from merganser.embedding.service import EmbedService

@@ -1,7 +1,7 @@
 r"""Split a document into chunks.
 
 Owns options, chunks and the laws; where to cut is the business of ``merganser.chunking.code`` (a
-syntax tree), ``merganser.chunking.markdown`` and ``merganser.chunking.outline`` (headings), and
+syntax tree), ``merganser.chunking.markdown`` and ``merganser.chunking.sections`` (headings), and
 ``merganser.chunking.text`` (running text).
 
 The laws, for every text whatsoever:
@@ -40,14 +40,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.chunking.code import chunk_code
 from merganser.chunking.grammars import GRAMMARS, grammar_versions
-from merganser.chunking.markdown import chunk_markdown
-from merganser.chunking.outline import chunk_sections
+from merganser.chunking.sections import chunk_markdown, chunk_sections
 from merganser.chunking.text import Limits, Piece, absorb_blanks, chunk_text, safe_break
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from merganser.chunking.outline import Heading
+    from merganser.chunking.sections import Heading
 
 CHUNKER_VERSION = 2
 """Part of the fingerprint; goes up whenever the same text and options give other chunks."""

@@ -11,6 +11,7 @@ from merganser.chunking import ChunkingOptions
 from merganser.config.definitions import IndexDefinition
 from merganser.config.spec_rag import safe_name
 from merganser.config.yaml_source import Location
+from merganser.documents.file_types import INDEX_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from merganser.config.definitions import EmbeddingDefinition
     from merganser.config.load import Config
     from merganser.config.spec_rag import RagSpec, StrategySpec
-
-INDEX_FOLDER = ".merganser"
-"""Folder beside the config that holds the indexes whose rag names no ``database``."""
 
 
 @dataclass(frozen=True, slots=True)

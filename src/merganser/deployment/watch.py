@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merganser.documents import scan_documents
+from merganser.documents.scanning import scan_documents
 from merganser.globs import GlobEntry, is_glob
 
 if TYPE_CHECKING:

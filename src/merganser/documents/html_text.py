@@ -14,7 +14,8 @@ import re
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
-from merganser.chunking.outline import Heading
+from merganser.chunking.sections import Heading
+from merganser.documents.encoding import decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,15 +45,22 @@ _LEVELS = {f"h{level}": level for level in range(1, 7)}
 _PERMALINK = re.compile(r"\s*[¶#§]+\s*$")  # what documentation generators put behind a heading
 
 
-def read_html(source: str) -> tuple[str, tuple[Heading, ...]]:
-    """Give the text of a page with its headings.
+def read_html(data: bytes) -> tuple[str, tuple[Heading, ...]]:
+    r"""Return the text of a page with its headings.
 
     Args:
-        source: The decoded file.
+        data: The file.
 
     Returns:
         A text with as many line ends as the file has, and the headings with their places in it.
+
+    Raises:
+        SkipDocument: As ``decode``.
+
+    >>> read_html(b"<h1>Ducks</h1>\n<p>They <b>dive</b>.\n<script>no()</script>")
+    ('Ducks\nThey dive.\n', (Heading(level=1, title='Ducks', start=0),))
     """
+    source = decode(data, is_html=True).text
     page = _Page()
     page.feed(source)
     page.close()

@@ -15,11 +15,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from merganser.chunking.outline import Heading
+from merganser.chunking.sections import Heading
 from merganser.errors import SkipDocument
-
-MISSING = "PDF files need an extra: pip install 'merganser[pdf]'"
-"""Why PDF files are skipped where the extra is missing."""
 
 # pdfium keeps global state and must not be entered by two threads.
 _PDFIUM = threading.Lock()
@@ -30,9 +27,11 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\uffff\ud800-\udfff]")
 
 
 @cache
-def can_read_pdf() -> bool:
-    """Tell whether the extra ``pdf`` is installed, without importing it."""
-    return find_spec("pypdfium2") is not None
+def missing_pdf_extra() -> str:
+    """Say how to install what PDF files are read with; empty when it is there. Imports nothing."""
+    if find_spec("pypdfium2") is None:
+        return "PDF files need an extra: pip install 'merganser[pdf]'"
+    return ""
 
 
 def read_pdf(data: bytes) -> tuple[str, tuple[Heading, ...]]:
@@ -48,8 +47,8 @@ def read_pdf(data: bytes) -> tuple[str, tuple[Heading, ...]]:
         SkipDocument: ``extra`` without pdfium; ``encoding`` when it is damaged or needs a password;
             ``empty`` when no page holds text, as in scans.
     """
-    if not can_read_pdf():
-        raise SkipDocument("extra", MISSING)
+    if missing := missing_pdf_extra():
+        raise SkipDocument("extra", missing)
     pages = [_one_line(page) for page in _read_pages(data)]
     if not any(pages):
         count = f"{len(pages)} pages hold" if len(pages) != 1 else "only page holds"

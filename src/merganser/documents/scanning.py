@@ -1,65 +1,28 @@
-"""Find the documents of an index and read them.
+"""Find the documents of an index.
 
-``scan_documents`` looks at names and at what the file system says of them; it opens nothing, so a
-run in which nothing changed costs one listing. ``read_document`` opens one file and refuses what
-cannot be indexed. Whatever is left out is listed with its reason.
-
-Text files are kept as they are, to the last byte. Of HTML and PDF files the text is read out
-(``html_text``, ``pdf_text``), so their bytes cannot be had back; what stays is that line k of the
-text is line k of the HTML file or page k of the PDF file.
-
-Whether a document changed is for ``merganser.indexing`` to find out, from size, time and inode
-first.
+A scan looks at names and at what the file system says of them and opens nothing, so a run in which
+nothing changed costs one listing. Whatever is left out is listed with its reason.
+``merganser.documents.reading`` reads what was found; whether a document changed since the last run
+is decided by ``merganser.indexing.changes``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from merganser.documents.encoding import decode
-from merganser.documents.html_text import read_html
+from merganser.documents.file_types import INDEX_FOLDER, language_of, refuse_by_name
 from merganser.documents.ignore import VCS_FOLDERS, list_files
-from merganser.documents.languages import language_of
-from merganser.documents.pdf_text import MISSING, can_read_pdf, read_pdf
-from merganser.documents.unindexable import name_reason, text_reason
-from merganser.errors import SkipDocument
+from merganser.documents.reading import FORMATS, TEXT
 from merganser.globs import GlobEntry, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from merganser.chunking.outline import Heading
     from merganser.documents.ignore import Listed
-
-MAX_BYTES = 2 * 1024 * 1024
-"""Larger files are data, logs or bundles; the largest hand-written source seen is below 1 MB."""
-
-MAX_PDF_BYTES = 64 * 1024 * 1024
-"""Of a PDF file, which is mostly pictures and fonts; it is held in memory while it is read."""
-
-INDEX_FOLDER = ".merganser"
-"""Folders of this name are indexes; they are never part of one."""
-
-Reason = Literal[
-    "binary",
-    "duplicate",
-    "empty",
-    "encoding",
-    "extra",
-    "generated",
-    "ignored",
-    "link",
-    "minified",
-    "name",
-    "not a file",
-    "too large",
-    "unreadable",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +52,14 @@ class Skipped:
 
     Attributes:
         path: As in ``Document``; a folder left out as a whole ends in ``/``.
-        reason: A short stable word.
+        reason: A short stable word: ``binary``, ``duplicate``, ``empty``, ``encoding``, ``extra``,
+            ``generated``, ``ignored``, ``link``, ``minified``, ``name``, ``not a file``,
+            ``too large`` or ``unreadable``.
         detail: What was seen; may be empty.
     """
 
     path: str
-    reason: Reason
+    reason: str
     detail: str = ""
 
 
@@ -113,73 +78,12 @@ class Scan:
     missing: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentText:
-    """What a document holds; ``bom + text.encode(encoding)`` are the bytes of a text file.
-
-    Attributes:
-        text: Line ends as they are, without a byte order mark; what was read out of HTML and PDF.
-        encoding: Name of a Python codec; empty for PDF.
-        content_hash: BLAKE2b of the file's bytes, 16 bytes.
-        size_bytes: Length of the file's bytes.
-        bom: The byte order mark; mostly empty.
-        headings: As the file's own structure has them, for HTML and PDF; None for text files, whose
-            structure is in their text.
-    """
-
-    text: str
-    encoding: str
-    content_hash: bytes
-    size_bytes: int
-    bom: bytes = b""
-    headings: tuple[Heading, ...] | None = None
-
-
-def read_document(document: Document) -> DocumentText:
-    """Read and decode one document.
-
-    Raises:
-        SkipDocument: It is gone, unreadable, binary, in no known encoding, blank, minified or
-            generated; a PDF file without text, or without the extra that reads it.
-    """
-    try:
-        data = document.absolute.read_bytes()
-    except OSError as error:
-        raise SkipDocument("unreadable", error.strerror or str(error)) from error
-    if len(data) > max(MAX_BYTES, document.size_bytes):
-        raise SkipDocument("too large", f"it grew to {len(data):,} bytes")
-    text, encoding, bom, headings = _read_text(data, document.language)
-    if reason := text_reason(text, document.language):
-        raise SkipDocument(*reason)
-    return DocumentText(text, encoding, content_hash(data), len(data), bom, headings)
-
-
-def _read_text(
-    data: bytes, language: str | None
-) -> tuple[str, str, bytes, tuple[Heading, ...] | None]:
-    """Give text, encoding, byte order mark and headings."""
-    if language == "pdf":
-        text, headings = read_pdf(data)
-        return text, "", b"", headings
-    decoded = decode(data, is_html=language == "html")
-    if language == "html":
-        text, headings = read_html(decoded.text)
-        return text, decoded.encoding, decoded.bom, headings
-    return decoded.text, decoded.encoding, decoded.bom, None
-
-
-def content_hash(data: bytes) -> bytes:
-    """Give the 16 bytes that stand for a file's content; equal files have equal ones."""
-    return hashlib.blake2b(data, digest_size=16).digest()
-
-
 def scan_documents(
     docs: Sequence[str],
     *,
     base: Path,
     respect_vcs: bool = True,
     exclude: Sequence[Path] = (),
-    max_bytes: int = MAX_BYTES,
 ) -> Scan:
     """Find the files that the entries of ``docs`` name.
 
@@ -190,11 +94,10 @@ def scan_documents(
         respect_vcs: Whether files that git would ignore are left out. A path named in ``docs`` is
             scanned even where a repository around it ignores it.
         exclude: Folders that are left out wherever they are met, such as the index itself.
-        max_bytes: Larger files are skipped; PDF files have a limit of their own.
     """
     # Path.resolve() would follow the links that users see in their paths.
     absolute = Path(os.path.abspath(base))  # noqa: PTH100 - links stay as the user wrote them
-    scanner = _Scanner(absolute, respect_vcs=respect_vcs, exclude=exclude, max_bytes=max_bytes)
+    scanner = _Scanner(absolute, respect_vcs=respect_vcs, exclude=exclude)
     missing = tuple(entry for entry in docs if not scanner.add(entry))
     return scanner.result(missing)
 
@@ -202,18 +105,10 @@ def scan_documents(
 class _Scanner:
     """The state of one scan."""
 
-    def __init__(
-        self,
-        base: Path,
-        *,
-        respect_vcs: bool,
-        exclude: Sequence[Path],
-        max_bytes: int,
-    ) -> None:
+    def __init__(self, base: Path, *, respect_vcs: bool, exclude: Sequence[Path]) -> None:
         self._base = base
         self._respect_vcs = respect_vcs
         self._exclude = frozenset(os.path.realpath(path) for path in exclude)
-        self._max_bytes = max_bytes
         self._prefixes: dict[str, str] = {}
         self._documents: dict[str, Document] = {}
         self._skipped: dict[str, Skipped] = {}
@@ -307,26 +202,21 @@ class _Scanner:
             self._add_directory(root)
 
     def _admit(self, absolute: str, path: str, status: os.stat_result) -> None:
-        """Make a document of a file unless its name, type or size speaks against it."""
-        size = status.st_size
+        """Make a document of a file unless its name, type, size or format speaks against it."""
+        name, size = path.rpartition("/")[2], status.st_size
+        language = language_of(name)
+        format_ = FORMATS.get(language, TEXT)
         if not stat.S_ISREG(status.st_mode):
             self._skip(path, "not a file")
         elif size == 0:
             self._skip(path, "empty")
-        elif reason := name_reason(path.rpartition("/")[2]):
+        elif reason := refuse_by_name(name):
             self._skip(path, *reason)
-        else:
-            self._admit_language(absolute, path, status)
-
-    def _admit_language(self, absolute: str, path: str, status: os.stat_result) -> None:
-        """Make a document of a file of a known language and size."""
-        language, size = language_of(path.rpartition("/")[2]), status.st_size
-        limit = max(self._max_bytes, MAX_PDF_BYTES) if language == "pdf" else self._max_bytes
-        if language == "pdf" and not can_read_pdf():
+        elif missing := format_.missing():
             # Said here and not at reading, which is remembered even once the extra is there.
-            self._skip(path, "extra", MISSING)
-        elif size > limit:
-            self._skip(path, "too large", f"{size:,} bytes, the limit is {limit:,}")
+            self._skip(path, "extra", missing)
+        elif size > format_.max_bytes:
+            self._skip(path, "too large", f"{size:,} bytes, the limit is {format_.max_bytes:,}")
         else:
             self._documents[path] = Document(
                 path, Path(absolute), size, status.st_mtime_ns, status.st_ino, language
@@ -352,7 +242,7 @@ class _Scanner:
             return True
         return False
 
-    def _skip(self, path: str, reason: Reason, detail: str = "") -> None:
+    def _skip(self, path: str, reason: str, detail: str = "") -> None:
         self._skipped[path] = Skipped(path, reason, detail)
 
     def result(self, missing: tuple[str, ...]) -> Scan:

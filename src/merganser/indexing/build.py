@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
 
-from merganser.documents import Skipped
+from merganser.documents.scanning import Skipped
 from merganser.errors import PlanError, StoreError
 from merganser.indexing.changes import describe_empty
 from merganser.indexing.chunk_files import CHUNK_NUMBERS, join_chunks, read_chunks
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from merganser.documents import Document, Reason
+    from merganser.documents.scanning import Document
     from merganser.indexing.workspace import Workspace
     from merganser.store.segments import Placed
 
@@ -345,7 +345,7 @@ class _Build:
 
     def _skipped_documents(self) -> tuple[Skipped, ...]:
         found = (
-            Skipped(o.path, cast("Reason", o.reason), o.detail)
+            Skipped(o.path, o.reason, o.detail)
             for o in self.outcomes.values()
             if o.status == "skipped"
         )

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from merganser.documents import Skipped, scan_documents
+from merganser.documents.scanning import Skipped, scan_documents
 from merganser.embedding.drift import is_served_by
 from merganser.errors import PlanError, SpecError, SpecErrors
 from merganser.indexing.scan_cache import Observed, load_observed, save_observed
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from merganser.config.definitions import IndexDefinition
-    from merganser.documents import Document, Reason, Scan
+    from merganser.documents.scanning import Document, Scan
     from merganser.store.catalogue import Catalogue, FileRow
 
 _SECOND_NS = 1_000_000_000
@@ -217,7 +217,7 @@ class _Comparison:
 
     def _take_unknown(self, document: Document, seen: Observed | None) -> None:
         if seen is not None and seen.reason:
-            self.skipped.append(Skipped(document.path, cast("Reason", seen.reason), seen.detail))
+            self.skipped.append(Skipped(document.path, seen.reason, seen.detail))
         else:
             self.added.append(document)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from merganser.chunking import chunk_document
-from merganser.documents import read_document
+from merganser.documents.reading import read_document
 from merganser.errors import SkipDocument, StoreError
 from merganser.indexing.chunk_files import CHUNK_NUMBERS, write_chunks
 from merganser.indexing.embed_shard import ShardTexts, embed_missing
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from merganser.chunking import Chunk, ChunkingOptions
     from merganser.config.definitions import IndexDefinition
-    from merganser.documents import Document
+    from merganser.documents.scanning import Document
     from merganser.embedding.drift import EmbedsDocuments
     from merganser.indexing.changes import Survey
     from merganser.indexing.shard_progress import ShardProgress

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from merganser.chunking import chunk_document
-from merganser.documents import read_document
+from merganser.documents.reading import read_document
 from merganser.errors import SkipDocument
 from merganser.indexing.workspace import segments_of
 from merganser.store import IndexFolder, list_runs
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from merganser.chunking import ChunkingOptions
-    from merganser.documents import Document
+    from merganser.documents.scanning import Document
     from merganser.indexing.changes import Survey
 
 

@@ -28,7 +28,7 @@ from merganser.store.folder import IndexFolder
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from merganser.documents import Document
+    from merganser.documents.scanning import Document
     from merganser.embedding.service import EmbedService
     from merganser.remote.sharing import SharedRun
 

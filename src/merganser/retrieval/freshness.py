@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from merganser.documents import Document, content_hash, read_document
+from merganser.documents.reading import content_hash, read_document
+from merganser.documents.scanning import Document
 from merganser.errors import SkipDocument
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merganser.chunking import Chunk, ChunkingOptions, chunk_document
-from merganser.documents import read_document, scan_documents
 from merganser.documents.html_text import read_html
+from merganser.documents.reading import read_document
+from merganser.documents.scanning import scan_documents
 from merganser.errors import SkipDocument
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def chunks_of(folder: Path, source: str | bytes, size: int = 60) -> list[Chunk]:
 
 
 def test_each_line_holds_what_is_shown_of_it():
-    text, headings = read_html(PAGE)
+    text, headings = read_html(PAGE.encode())
 
     shown = {number: line for number, line in enumerate(text.split("\n"), 1) if line}
     assert shown == {
@@ -130,7 +131,7 @@ def test_whatever_is_shown_stands_on_its_line(parts: list[str], size: int, overl
     source = "".join(f"w{n}w" if part == "WORD" else part for n, part in enumerate(parts))
     lines = {m[0]: source.count("\n", 0, m.start()) + 1 for m in WORD.finditer(source)}
 
-    text, headings = read_html(source)
+    text, headings = read_html(source.encode())
     options = ChunkingOptions(size=size, overlap=overlap)
     chunks = chunk_document(text, language="html", options=options, headings=headings)
 

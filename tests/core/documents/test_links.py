@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.documents import scan_documents
+from merganser.documents.scanning import scan_documents
 
 if TYPE_CHECKING:
     from pathlib import Path

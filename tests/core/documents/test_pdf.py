@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from merganser.chunking import ChunkingOptions, chunk_document
-from merganser.documents import Document, read_document, scan_documents
-from merganser.documents import scanning as documents
+from merganser.documents import pdf_text
+from merganser.documents.reading import read_document
+from merganser.documents.scanning import Document, scan_documents
 from merganser.errors import SkipDocument
 
 if TYPE_CHECKING:
@@ -88,11 +89,17 @@ def test_a_pdf_without_text_is_skipped_with_the_reason(
     assert detail in caught.value.detail
 
 
+def no_module(name: str) -> None:
+    """Find no module, as ``find_spec`` does where nothing is installed."""
+
+
 def test_without_the_extra_a_pdf_is_skipped_and_the_extra_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ):
     # What is not installed cannot be had for real in an environment that tests it too.
-    monkeypatch.setattr(documents, "can_read_pdf", lambda: False)
+    monkeypatch.setattr(pdf_text, "find_spec", no_module)
+    pdf_text.missing_pdf_extra.cache_clear()
+    request.addfinalizer(pdf_text.missing_pdf_extra.cache_clear)
     (tmp_path / "manual.pdf").write_bytes(make_pdf([["Ducks"]]))
 
     scan = scan_documents(["."], base=tmp_path)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merganser.documents import Document, DocumentText, read_document
 from merganser.documents.encoding import decode
-from merganser.documents.languages import language_of
+from merganser.documents.file_types import language_of
+from merganser.documents.reading import DocumentText, read_document
+from merganser.documents.scanning import Document
 from merganser.errors import SkipDocument
 
 if TYPE_CHECKING:
@@ -59,10 +60,10 @@ def refusal(folder: Path, data: bytes, name: str = "a.txt") -> str:
 def test_text_is_decoded_and_gives_its_bytes_back(
     tmp_path: Path, data: bytes, text: str, encoding: str
 ):
-    found = read(tmp_path, data)
+    found, decoded = read(tmp_path, data), decode(data)
 
-    assert (found.text, found.encoding) == (text, encoding)
-    assert found.bom + found.text.encode(found.encoding) == data
+    assert (found.text, decoded.text, decoded.encoding) == (text, text, encoding)
+    assert decoded.bom + found.text.encode(decoded.encoding) == data
     assert found.size_bytes == len(data)
     assert found.content_hash == hashlib.blake2b(data, digest_size=16).digest()
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.documents import ignore, scan_documents
+from merganser.documents import ignore
+from merganser.documents.scanning import scan_documents
 
 if TYPE_CHECKING:
-    from merganser.documents import Scan
+    from merganser.documents.scanning import Scan
 
 
 @pytest.fixture
@@ -152,9 +153,9 @@ def test_a_file_that_several_entries_name_is_one_document(tree: Path):
 def test_files_that_cannot_be_documents_are_skipped_with_a_reason(tree: Path):
     write(tree, "empty.py", text="")
     write(tree, "logo.png", "module.pyc", "uv.lock", "app.min.js")
-    write(tree, "big.txt", text="x" * 101)
+    write(tree, "big.txt", text="x" * (2 * 1024 * 1024 + 1))
     os.mkfifo(tree / "pipe")
-    scan = scan_documents(["."], base=tree, max_bytes=100)
+    scan = scan_documents(["."], base=tree)
 
     assert paths(scan) == []
     assert reasons(scan) == {

@@ -13,14 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from merganser.chunking import ChunkingOptions
-from merganser.documents import read_document
+from merganser.documents.reading import read_document
 from merganser.errors import PlanError, SourcePosition, SpecErrors, StoreError
 from merganser.indexing import survey
 from merganser.store import IndexFolder, list_runs
 from merganser.store.tokens import query_terms
 
 if TYPE_CHECKING:
-    from merganser.documents import Document, DocumentText
+    from merganser.documents.reading import DocumentText
+    from merganser.documents.scanning import Document
     from tests.core.indexing.conftest import Corpus, HashEmbedder
 
 

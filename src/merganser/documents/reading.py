@@ -1,0 +1,169 @@
+"""Read the text of documents, each by the reader of its format.
+
+Text files are kept as they are, to the last byte. The text of HTML and PDF files is extracted
+(``html_text``, ``pdf_text``), so their bytes cannot be restored from it; instead line k of the text
+is line k of the HTML file or page k of the PDF file.
+
+To add a kind of document, write its reader in a module of its own, list it in ``FORMATS``, and name
+its suffixes in ``file_types``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from merganser.documents.encoding import decode
+from merganser.documents.file_types import PROSE
+from merganser.documents.html_text import read_html
+from merganser.documents.pdf_text import missing_pdf_extra, read_pdf
+from merganser.errors import SkipDocument
+
+if TYPE_CHECKING:
+    from merganser.chunking.sections import Heading
+    from merganser.documents.scanning import Document
+
+Reader = Callable[[bytes], tuple[str, "tuple[Heading, ...] | None"]]
+"""Returns the text of a file's bytes, and its headings if the format itself has them.
+
+Raises ``SkipDocument`` when the bytes cannot be read. Line k of the text must be a place that a
+user can open, since chunks and citations count its lines.
+
+>>> def read_subtitles(data: bytes):
+...     lines = data.decode().split("\\n")
+...     return "\\n".join("" if "-->" in line or line.isdigit() else line for line in lines), None
+>>> read_subtitles(b"1\\n00:01 --> 00:02\\nDucks dive.")
+('\\n\\nDucks dive.', None)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFormat:
+    """How files of one language are read.
+
+    Attributes:
+        read: Extracts the text.
+        max_bytes: Larger files are skipped. The limit of text is 2 MB: larger files are data, logs
+            or bundles; the largest hand-written source seen is below 1 MB.
+        missing: Says what must be installed before files of this format can be read; empty when
+            nothing is missing.
+    """
+
+    read: Reader
+    max_bytes: int = 2 * 1024 * 1024
+    missing: Callable[[], str] = str
+
+
+TEXT = DocumentFormat(lambda data: (decode(data).text, None))
+"""What is read as it is: every language that has no format of its own."""
+
+FORMATS: Mapping[str | None, DocumentFormat] = {
+    "html": DocumentFormat(read_html),
+    # A PDF file is mostly pictures and fonts; it is held in memory while it is read.
+    "pdf": DocumentFormat(read_pdf, 64 * 1024 * 1024, missing_pdf_extra),
+}
+"""The formats whose text is extracted, by ``Document.language``."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentText:
+    """The text of a document.
+
+    Attributes:
+        text: Line ends as they are, without a byte order mark.
+        headings: The headings that the file's own structure marks, for HTML and PDF; None for text
+            files, whose structure is in their text.
+        content_hash: BLAKE2b of the file's bytes, 16 bytes.
+        size_bytes: Length of the file's bytes.
+    """
+
+    text: str
+    headings: tuple[Heading, ...] | None
+    content_hash: bytes
+    size_bytes: int
+
+
+def read_document(document: Document) -> DocumentText:
+    """Read and decode one document.
+
+    Raises:
+        SkipDocument: It is gone, unreadable, binary, in no known encoding, blank, minified or
+            generated; a PDF file without text, or without the extra that reads it.
+    """
+    try:
+        data = document.absolute.read_bytes()
+    except OSError as error:
+        raise SkipDocument("unreadable", error.strerror or str(error)) from error
+    if len(data) > max(TEXT.max_bytes, document.size_bytes):
+        raise SkipDocument("too large", f"it grew to {len(data):,} bytes")
+    text, headings = FORMATS.get(document.language, TEXT).read(data)
+    _refuse_useless(text, document.language)
+    return DocumentText(text, headings, content_hash(data), len(data))
+
+
+def content_hash(data: bytes) -> bytes:
+    """Return the 16 bytes that identify a file's content; equal files have equal ones.
+
+    >>> content_hash(b"duck").hex()
+    'bba9398e621269acd8b30c7f260006a0'
+    """
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+# -- text that is not worth indexing --------------------------------------------------------------
+# When in doubt a file is indexed: a missing document costs more than a useless one.
+
+# Markers count in comments near the top; prose may say anything.
+_HEAD_CHARACTERS = 2000
+_HEAD_LINES = 20
+_COMMENT = re.compile(r"\s*(?:#|//|/\*|\*|--|;|%|<!--|\"\"\"|''')")
+_MARKERS = re.compile(
+    r"(?<![`\w])@"
+    r"generated\b|(?<![`\"'\w])DO NOT "
+    r"(?:EDIT|MODIFY)\b"
+    r"|(?i:\bgenerated\b.*\bdo not (?:edit|modify|change)\b)"
+)
+# Lines of hand-written code are 30 to 40 characters on average, of data tables some 200. Bundlers
+# put all on one line or break at 500 (esbuild, uglify: 32,000).
+_MEAN_LINE = 400
+_MIN_MINIFIED = 5_000
+# What has hardly any white space is no prose either: base64, hex, one long list.
+_MEAN_PROSE_LINE = 5_000
+_MIN_SPACES = 0.04
+
+
+def _refuse_useless(text: str, language: str | None) -> None:
+    """Raise ``SkipDocument`` for a text that is blank, generated or minified."""
+    if not text or text.isspace():
+        raise SkipDocument("empty", "only white space")
+    if language not in PROSE and (line := _generated_line(text[:_HEAD_CHARACTERS])):
+        raise SkipDocument("generated", line)
+    if seen := _minified(text, language):
+        raise SkipDocument("minified", seen)
+
+
+def _generated_line(head: str) -> str:
+    """Return the comment that says a program wrote the file; empty when there is none."""
+    lowered = head.lower()  # two searches for words cost a tenth of one for the expression
+    if "generated" in lowered or "do not" in lowered:
+        for line in head.split("\n", _HEAD_LINES)[:_HEAD_LINES]:
+            if _MARKERS.search(line) and _COMMENT.match(line):
+                return line.strip()[:100]
+    return ""
+
+
+def _minified(text: str, language: str | None) -> str:
+    """Say how long the lines are when they are too long to be hand-written, else nothing."""
+    mean = len(text) / (text.count("\n") + 1)
+    if len(text) < _MIN_MINIFIED or mean <= _MEAN_LINE:
+        return ""
+    seen = f"{mean:,.0f} characters a line"
+    if language not in PROSE:
+        return seen
+    spaces = text.count(" ") / len(text)
+    if mean > _MEAN_PROSE_LINE and spaces < _MIN_SPACES and text.isascii():
+        return f"{seen}, hardly any space"
+    return ""
