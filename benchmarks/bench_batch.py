@@ -44,7 +44,7 @@ import asyncio, sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from merganser.agent.retrievers import ModelPlace
+from merganser.retrieval.opening import ModelPlace
 from merganser.batch.journal import AnswerJournal, earlier_rows
 from merganser.batch.plan import SHARD_QUESTIONS, plan_batch
 from merganser.batch.questions import read_questions

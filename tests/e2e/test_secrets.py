@@ -179,8 +179,8 @@ def assert_spans_tell_what_happened(spans: list[Span]) -> None:
         (index, "embed 0", "embed", embed),
         (index, "build code", "build"),
         (index, "publish code", "publish"),
-        (ask, "search code", "retrieval code", "leg bm25"),
-        (ask, "search code", "retrieval code", "leg chunked-embeddings", embed),
+        (ask, "search code", "retrieval code", "strategy bm25"),
+        (ask, "search code", "retrieval code", "strategy chunked-embeddings", embed),
         (ask, "search code", "retrieval code", "fuse"),
         (ask, "invoke_agent root", chat),
     } <= chains

@@ -103,8 +103,7 @@ async def _search(
     explain: bool,
     why_not: str | None,
 ) -> tuple[dict[str, SearchResult], dict[str, list[str]]]:
-    from merganser.retrieval.locate import locate_models
-    from merganser.retrieval.opening import open_retrievers
+    from merganser.retrieval.opening import locate_models, open_retrievers
 
     find, notes = await locate_models(config, names, base_url=base_url)
     for note in notes:

@@ -1,7 +1,7 @@
-"""Retrieval: scoring, fusion, reranking and the search that puts them together.
+"""Retrieval: scoring, fusion, reranking, and the search that combines them.
 
-Reading the index is ``merganser.store``'s; what is done with the hits is the agent's and the
-command line's.
+Reading the index belongs to ``merganser.store``; what is done with the hits, to the agent and the
+command line.
 """
 
 from merganser.retrieval.explain import Missing, Standing

@@ -7,18 +7,18 @@ Relevance Framework: BM25 and Beyond", 2009), with an idf that cannot be negativ
     score(q, d) = Σ idf(t) · tf · (k1 + 1) / (tf + k1 · (1 - b + b · |d| / avgdl))
 
 summed over the *distinct* terms of the query. ``N``, ``df`` and ``avgdl`` count the live chunks of
-the snapshot that is read, whatever a filter leaves of them, so that a filter takes hits away and
-never changes a score. A chunk without any term of the query is no hit.
+the snapshot that is read, with or without a filter, so that a filter removes hits and never changes
+a score. A chunk without any term of the query is no hit.
 
-Scores are raw: 0 < score, without an upper bound, growing with the number of the query's terms. A
-strategy's ``threshold`` is compared with this raw score.
+Scores are raw: more than 0, without an upper bound, growing with the number of the query's terms.
+A strategy's ``threshold`` is compared with this raw score.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
     from merganser.store.rows import Postings
 
+FloatT = TypeVar("FloatT", np.float32, np.float64)
+
 DEFAULT_K1 = 1.5
-"""Saturation of a term's repetition, the reference language's default; sensible in 1.2 to 2."""
+"""Saturation of a term's repetition, the default of docker-agent; 1.2 to 2 is usual."""
 
 DEFAULT_B = 0.75
 """Weight of a chunk's length, 0 (none) to 1."""
@@ -49,13 +51,13 @@ class Ranking:
     scores: NDArray[np.float64]
 
     def __len__(self) -> int:
-        """Give the number of scored chunks."""
+        """Return the number of scored chunks."""
         return len(self.keys)
 
     def head(self, limit: int) -> Ranking:
-        """Keep the best, and all that are exactly as good as the last of them.
+        """Return the best, and all that are exactly as good as the last of them.
 
-        Which of the equals are kept is decided where their paths are known.
+        The caller, who knows their paths, decides which of the equals are kept.
         """
         if len(self) <= limit:
             return self
@@ -69,30 +71,14 @@ def rank(keys: NDArray[np.int64], scores: NDArray[np.float64]) -> Ranking:
     return Ranking(keys[order], scores[order])
 
 
-def inverse_document_frequency(
-    chunk_count: int, document_frequency: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Weigh terms by their rarity.
-
-    Args:
-        chunk_count: Live chunks.
-        document_frequency: (n_terms,) live chunks that hold each term.
-
-    Returns:
-        (n_terms,) float64, more than 0 for every term.
-    """
-    df = document_frequency.astype(np.float64)
-    return np.log((chunk_count - df + 0.5) / (df + 0.5) + 1.0)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class TermList:
     """Where one term of a query occurs.
 
     Attributes:
-        position: (n,) integers, ascending, which chunks hold it; of the filtered ones only.
-        tf: (n,) uint8, how often.
-        frequency: How many live chunks of the snapshot hold it, the term's df.
+        position: (n,) integers, ascending: which chunks hold it, without those a filter removed.
+        tf: (n,) uint8, how often each of them holds it.
+        frequency: How many live chunks of the snapshot hold it, filtered or not: the term's df.
     """
 
     position: NDArray[np.int32]
@@ -106,7 +92,7 @@ class TermLists:
 
     Attributes:
         keys: (n_chunks,) int64, the chunk at each position, ascending.
-        lengths: (n_chunks,) int32, its terms with repetitions.
+        lengths: (n_chunks,) int32, how many terms it holds, repetitions counted.
         lists: One per distinct term of the query.
     """
 
@@ -115,10 +101,10 @@ class TermLists:
     lists: tuple[TermList, ...]
 
     def keep(self, mask: NDArray[np.bool_]) -> TermLists:
-        """Leave chunks out, without changing how frequent a term is.
+        """Keep only some chunks, without changing how frequent a term is.
 
         Args:
-            mask: (n_chunks,) by position.
+            mask: (n_chunks,) by position, True for chunks to keep.
         """
         lists = (
             TermList(one.position[inside], one.tf[inside], one.frequency)
@@ -130,13 +116,13 @@ class TermLists:
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """What scores depend on beside the postings.
+    """What scores depend on besides the postings.
 
     Attributes:
         chunk_count: Live chunks, N.
         total_terms: Sum of their lengths, N · avgdl.
         k1: Saturation, at least 0.
-        b: Length normalisation, 0 to 1.
+        b: Length normalization, 0 to 1.
     """
 
     chunk_count: int
@@ -145,12 +131,16 @@ class Weighing:
     b: float = DEFAULT_B
 
     def idf(self, lists: Sequence[TermList]) -> NDArray[np.float64]:
-        """Give each term's weight."""
-        frequency = np.array([one.frequency for one in lists], dtype=np.int64)
-        return inverse_document_frequency(self.chunk_count, frequency)
+        """Weigh terms by their rarity.
+
+        Returns:
+            (n_terms,) float64, more than 0 for every term.
+        """
+        df = np.array([one.frequency for one in lists], dtype=np.float64)
+        return np.log((self.chunk_count - df + 0.5) / (df + 0.5) + 1.0)
 
     def weigh(self, tf: NDArray[np.uint8], lengths: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Give what each posting of a term adds to its chunk's score, per unit of idf.
+        """Return what each posting of a term adds to its chunk's score, per unit of idf.
 
         Returns:
             (n,) float64, from 0 to k1 + 1.
@@ -167,7 +157,7 @@ class Weighing:
 
 
 def split_postings(postings: Postings, terms: int) -> TermLists:
-    """Arrange postings by term.
+    """Group postings by term.
 
     Args:
         postings: Live postings of a query's distinct terms.
@@ -185,16 +175,16 @@ def split_postings(postings: Postings, terms: int) -> TermLists:
 def score_chunks(found: TermLists, weighing: Weighing, *, limit: int | None = None) -> Ranking:
     """Rank the chunks that hold a term of the query.
 
-    With a limit, frequent terms are looked up only in chunks that can still reach it (Turtle and
-    Flood, "Query evaluation: strategies and optimizations", 1995): terms are taken from the rarest
-    on, and once the terms that are left cannot lift a chunk without any of the former ones to the
-    limit, nothing but the chunks near it is looked at, and fewer of them after every term. The
-    scores are the same ones to the last digit, because the terms are added up in the same order.
+    With a limit, frequent terms are looked up only in chunks that can still be among the best
+    (Turtle and Flood, "Query evaluation: strategies and optimizations", 1995). Terms are added from
+    the rarest on. Once the remaining terms cannot lift a chunk that holds none of the earlier ones
+    into the best, only the chunks near the best are looked at, fewer after every term. The scores
+    are the same to the last digit, because terms are added in the same order.
 
     Args:
         found: Where the terms occur.
         weighing: What scores depend on.
-        limit: How many are wanted; None for all.
+        limit: How many chunks are wanted; None for all.
 
     Returns:
         The best ``limit`` and all that are exactly as good as the last of them; empty when no
@@ -214,10 +204,10 @@ def score_chunks(found: TermLists, weighing: Weighing, *, limit: int | None = No
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Term:
-    """A term of the query that occurs.
+    """A term of the query that occurs in the snapshot.
 
     Attributes:
-        found: Where.
+        found: Where it occurs.
         idf: Its weight.
         left: The most that all terms after it can add to a score.
     """
@@ -229,13 +219,13 @@ class _Term:
     def score(
         self, weighing: Weighing, tf: NDArray[np.uint8], lengths: NDArray[np.int32]
     ) -> NDArray[np.float64]:
-        """Give what the term adds to the scores of chunks."""
+        """Return what the term adds to the scores of chunks."""
         return weighing.weigh(tf, lengths) * self.idf
 
     def look_up(
         self, chosen: NDArray[np.int64], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Find those of some positions, ascending, that hold the term; give its tf in them."""
+        """Return which of some ascending positions hold the term, and its tf in them."""
         position, tf = self.found.position, self.found.tf
         if len(position) < _CHEAP_TABLE * len(chosen):
             table = np.zeros(count, dtype=np.uint8)
@@ -248,8 +238,8 @@ class _Term:
         return there, tf[at[there]]
 
 
-_CHEAP_TABLE = 8  # times the chosen: spreading so many postings costs less than finding each chunk
-_ROUNDING = 1e-9  # of a score: far above what sums are off by, far below what tells scores apart
+_CHEAP_TABLE = 8  # times the chosen: writing so many postings to a table beats searching each
+_ROUNDING = 1e-9  # of a score: far above the error of sums, far below real differences
 
 
 def _rarest_first(lists: Sequence[TermList], weighing: Weighing) -> list[_Term]:
@@ -272,7 +262,7 @@ def _score_until_sure(
         Positions, ascending, their scores so far, and how many terms were looked at.
     """
     scores = np.zeros(len(found.keys))
-    # Chunks of the rarest terms, which are those with the best scores, as many as are wanted.
+    # Chunks of the rarest terms, as many as are wanted: the best scores are likely among them.
     sample: NDArray[Any] = np.zeros(0, dtype=np.int64)
     for looked_at, term in enumerate(terms, start=1):
         position = term.found.position
@@ -280,7 +270,7 @@ def _score_until_sure(
         if len(sample) < wanted:
             sample = np.union1d(sample, position)
         if 0 < wanted <= len(sample):
-            least = _nth_best(scores[sample], wanted) * (1.0 - _ROUNDING) - term.left
+            least = nth_best(scores[sample], wanted) * (1.0 - _ROUNDING) - term.left
             if least > 0.0:
                 chosen = np.flatnonzero(scores >= least)
                 return chosen, scores[chosen], looked_at
@@ -291,25 +281,26 @@ def _score_until_sure(
 def _near_the_best(
     scores: NDArray[np.float64], wanted: int, left: float
 ) -> NDArray[np.int64] | slice:
-    """Give where the best are, and what may become as good as they with what is left."""
+    """Return the positions of the best, and of those that ``left`` more could make as good."""
     if wanted >= len(scores):
         return slice(None)
     if wanted == 0:
         return slice(0)
-    least = _nth_best(scores, wanted)
+    least = nth_best(scores, wanted)
     if left:
         least = least * (1.0 - _ROUNDING) - left
     return np.flatnonzero(scores >= least)
 
 
-def _nth_best(scores: NDArray[np.float64], number: int) -> np.float64:
+def nth_best(scores: NDArray[FloatT], number: int) -> FloatT:
+    """Return the score of rank ``number``, from 1."""
     return np.partition(scores, len(scores) - number)[len(scores) - number]
 
 
 def explain_chunk(
     found: TermLists, key: int, *, terms: Sequence[str], weighing: Weighing
 ) -> Mapping[str, float]:
-    """Give what each term of the query adds to one chunk's score, the largest first."""
+    """Return what each term of the query adds to one chunk's score, the largest first."""
     position = int(np.searchsorted(found.keys, key))
     idf = weighing.idf(found.lists)
     parts: dict[str, float] = {}

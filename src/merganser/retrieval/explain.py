@@ -1,9 +1,9 @@
-"""Why an expected file is not among the hits: where it stood at every step, and what cut it."""
+"""Why an expected file is not among the hits: its rank at every step, and what removed it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from merganser.retrieval.bm25 import Ranking
-    from merganser.retrieval.ranking import Ordering
-    from merganser.retrieval.strategies import LegResult, OpenIndex
+    from merganser.retrieval.ranking import PassageRanking
+    from merganser.retrieval.strategies import OpenIndex, StrategyResult
     from merganser.store.reader import Filter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where the file's best chunk stands in one strategy.
+    """The rank of a file's best chunk in one strategy.
 
     Attributes:
         rank: Among all chunks, from 1; None when the strategy does not find the file at all.
-        score: The strategy's score, or None.
-        lines: ``start-end`` of that chunk, or empty.
-        verdict: What became of it, in words.
-        kept: It was among the strategy's candidates.
+        score: The strategy's score; None when the file is not found.
+        lines: ``start-end`` of that chunk; empty when the file is not found.
+        verdict: ``kept``, or why it is not among the strategy's candidates.
+        kept: Whether it was among the strategy's candidates.
     """
 
     rank: int | None
@@ -39,13 +39,13 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """The way of one file through a search.
+    """What happened to one file in a search.
 
     Attributes:
         path: As indexed, or as asked for when no such file is indexed.
-        rank: Its best place in the answer without a limit, from 1, or None.
-        found: It is among the hits after all.
-        legs: Per strategy.
+        rank: Its best rank before the limit is applied, from 1; None when it has none.
+        found: Whether it is among the hits after all.
+        legs: Its rank in each strategy, by the strategy's name.
         reasons: What kept it out, in the order of the steps; empty when found.
         notes: Of the search.
     """
@@ -57,31 +57,11 @@ class Missing:
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
-        """Give it as JSON values."""
-        return {
-            "path": self.path,
-            "found": self.found,
-            "rank": self.rank,
-            "legs": {
-                name: {
-                    "rank": leg.rank,
-                    "score": leg.score,
-                    "lines": leg.lines,
-                    "verdict": leg.verdict,
-                    "kept": leg.kept,
-                }
-                for name, leg in self.legs.items()
-            },
-            "reasons": list(self.reasons),
-            "notes": list(self.notes),
-        }
-
 
 def explain_missing(
     path: str,
-    legs: Sequence[LegResult],
-    ordering: Ordering,
+    results: Sequence[StrategyResult],
+    ranking: PassageRanking,
     *,
     limit: int,
     where: Filter | None,
@@ -91,44 +71,43 @@ def explain_missing(
 
     Args:
         path: As indexed, or the end of such a path.
-        legs: The strategies' results.
-        ordering: What became of them.
+        results: Of the strategies.
+        ranking: What was made of them.
         limit: Most hits.
         where: The filter of the search.
         notes: Of the search.
     """
-    indexed = _indexed_path(path, [leg.index for leg in legs])
+    indexed = _indexed_path(path, [result.index for result in results])
     if indexed is None:
-        return Missing(
-            path=path, rank=None, found=False, reasons=_not_indexed(path, legs), notes=tuple(notes)
-        )
-    standings = {leg.strategy.name: _stand(leg, indexed, where) for leg in legs}
-    places = (
-        place
-        for place, one in enumerate(ordering.passages, start=1)
+        reasons = _not_indexed(path, results)
+        return Missing(path=path, rank=None, found=False, reasons=reasons, notes=tuple(notes))
+    standings = {result.strategy.name: _stand(result, indexed, where) for result in results}
+    ranks = (
+        rank
+        for rank, one in enumerate(ranking.passages, start=1)
         if one.candidate.chunk.path == indexed
     )
-    rank = next(places, None)
+    rank = next(ranks, None)
     found = rank is not None and rank <= limit
-    reasons = () if found else _reasons(indexed, rank, standings, ordering, limit)
+    reasons = () if found else _reasons(indexed, rank, standings, ranking, limit)
     return Missing(
         path=indexed, rank=rank, found=found, legs=standings, reasons=reasons, notes=tuple(notes)
     )
 
 
 def _indexed_path(path: str, indexes: Sequence[OpenIndex]) -> str | None:
-    """Find the file: the very path, or else the first one that ends with it."""
+    """Return the path itself if it is indexed, or else the first indexed path that ends with it."""
     paths = sorted({file.path for index in indexes for file in index.snapshot.files()})
     if path in paths:
         return path
     return next((one for one in paths if one.endswith(f"/{path}")), None)
 
 
-def _not_indexed(path: str, legs: Sequence[LegResult]) -> tuple[str, ...]:
+def _not_indexed(path: str, results: Sequence[StrategyResult]) -> tuple[str, ...]:
     skipped = {
         one.path: f"{one.reason}: {one.detail}" if one.detail else one.reason
-        for leg in legs
-        for one in leg.index.snapshot.skipped()
+        for result in results
+        for one in result.index.snapshot.skipped()
     }
     for name, why in sorted(skipped.items()):
         if name == path or name.endswith(f"/{path}"):
@@ -136,8 +115,8 @@ def _not_indexed(path: str, legs: Sequence[LegResult]) -> tuple[str, ...]:
     return (f"{path} is not in the index: see `docs`, and `merganser plan` for what is left out",)
 
 
-def _stand(leg: LegResult, path: str, where: Filter | None) -> Standing:
-    snapshot = leg.index.snapshot
+def _stand(result: StrategyResult, path: str, where: Filter | None) -> Standing:
+    snapshot = result.index.snapshot
     keys = np.array([chunk.key for chunk in snapshot.file_chunks(path)], dtype=np.int64)
     if not len(keys):
         return _absent("its chunking gives the file no chunk, or it is not in this index")
@@ -145,20 +124,20 @@ def _stand(leg: LegResult, path: str, where: Filter | None) -> Standing:
         keys = keys[np.isin(keys, snapshot.allowed(where))]
         if not len(keys):
             return _absent("left out by the filter")
-    ranking = _full_ranking(leg, where)
+    ranking = _full_ranking(result, where)
     at = np.flatnonzero(np.isin(ranking.keys, keys))
     if not len(at):
-        asked = ", ".join(leg.matches.terms) if leg.matches else ""
+        asked = ", ".join(result.matches.terms) if result.matches else ""
         return _absent(f"holds none of the query's words ({asked})" if asked else "has no vector")
-    return _place(leg, ranking, int(at[0]), keys)
+    return _place(result, ranking, int(at[0]), keys)
 
 
-def _place(leg: LegResult, ranking: Ranking, at: int, keys: NDArray[np.int64]) -> Standing:
-    strategy = leg.strategy
+def _place(result: StrategyResult, ranking: Ranking, at: int, keys: NDArray[np.int64]) -> Standing:
+    strategy = result.strategy
     score = float(ranking.scores[at])
-    [chunk] = leg.index.snapshot.chunks([int(ranking.keys[at])])
-    # Equal scores share a place in the full ranking; the strategy's own list tells who is in.
-    kept = any(candidate.chunk.key in set(keys.tolist()) for candidate, _ in leg.candidates)
+    [chunk] = result.index.snapshot.chunks([int(ranking.keys[at])])
+    # Equal scores have no order in the full ranking; the strategy's own list says which are kept.
+    kept = any(candidate.chunk.key in set(keys.tolist()) for candidate, _ in result.candidates)
     if kept:
         verdict = "kept"
     elif strategy.threshold is not None and score < strategy.threshold:
@@ -178,15 +157,15 @@ def _absent(verdict: str) -> Standing:
     return Standing(rank=None, score=None, lines="", verdict=verdict, kept=False)
 
 
-def _full_ranking(leg: LegResult, where: Filter | None) -> Ranking:
-    if leg.matches is not None:
-        return leg.matches.rank()
-    embedding = leg.index.definition.embedding
-    assert leg.vector is not None, "a dense result has its query's vector"
+def _full_ranking(result: StrategyResult, where: Filter | None) -> Ranking:
+    if result.matches is not None:
+        return result.matches.rank()
+    embedding = result.index.definition.embedding
+    assert result.vector is not None, "a dense result has its query's vector"
     assert embedding is not None, "a dense strategy has an embedding"
-    everything = max(leg.index.snapshot.chunk_count, 1)
-    return leg.index.dense.nearest(
-        leg.vector, everything, similarity=embedding.similarity, where=where, exact=True
+    everything = max(result.index.snapshot.chunk_count, 1)
+    return result.index.dense.nearest(
+        result.vector, everything, similarity=embedding.similarity, where=where, exact=True
     )
 
 
@@ -194,14 +173,14 @@ def _reasons(
     path: str,
     rank: int | None,
     standings: Mapping[str, Standing],
-    ordering: Ordering,
+    ranking: PassageRanking,
     limit: int,
 ) -> tuple[str, ...]:
     if not any(one.kept for one in standings.values()):
         return tuple(f"{name}: {one.verdict}" for name, one in standings.items())
-    reasons = [why for dropped, why in ordering.dropped if dropped == path]
+    reasons = [why for dropped, why in ranking.dropped if dropped == path]
     if rank is not None:
-        first = next(one for one in ordering.passages if one.candidate.chunk.path == path)
+        first = next(one for one in ranking.passages if one.candidate.chunk.path == path)
         reranked = first.rerank_score is not None and first.fused_rank != rank
         moved = f" (rank {first.fused_rank} before reranking)" if reranked else ""
         reasons.append(f"rank {rank}{moved} is below the limit of {limit}")

@@ -1,7 +1,7 @@
-"""What became of the hits' files since they were indexed.
+"""Whether the files of hits are still what was indexed.
 
 Only the files of hits are looked at, and only those are read whose size or time changed, so the
-check costs microseconds where nothing happened.
+check costs microseconds where nothing changed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from merganser.documents.scanning import Document
 from merganser.errors import SkipDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from merganser.retrieval.strategies import Candidate, OpenIndex
 
@@ -27,8 +27,8 @@ class FileCheck:
 
     Attributes:
         path: As indexed.
-        state: Against what was indexed.
-        text: All of it, when it was asked for and is what was indexed; otherwise None.
+        state: Compared with what was indexed.
+        text: The whole file, when it was asked for and is what was indexed; otherwise None.
     """
 
     path: str
@@ -39,7 +39,7 @@ class FileCheck:
 def check_files(
     candidates: Sequence[Candidate], *, with_text: bool
 ) -> dict[tuple[str, str], FileCheck]:
-    """Look at the files of some candidates.
+    """Check the files of some candidates.
 
     Args:
         candidates: Any number of each file.
@@ -51,6 +51,23 @@ def check_files(
     by_file = {(one.index.definition.name, one.chunk.path): one for one in candidates}
     hashes = _Hashes()
     return {key: _check(one, hashes, with_text=with_text) for key, one in by_file.items()}
+
+
+def file_notes(checks: Iterable[FileCheck], *, whole: bool) -> list[str]:
+    """Say which files are not what was indexed.
+
+    Args:
+        checks: Of the files of hits.
+        whole: Whole files were asked for, so the note says that the hit is the passage alone.
+    """
+    notes: list[str] = []
+    for check in checks:
+        if check.state == "same":
+            continue
+        became = "was removed" if check.state == "gone" else "changed"
+        instead = ", so the passage is given and not the file" if whole else ""
+        notes.append(f"{check.path} {became} since it was indexed{instead}: run `merganser index`")
+    return notes
 
 
 class _Hashes:

@@ -1,8 +1,8 @@
 """Fusion: several strategies' ranked lists made into one.
 
-Every function takes, per strategy, a list of (item, score) with the best first and gives one list
-sorted by descending score. Equal scores are ordered by a key of the item, never by chance. An item
-is whatever its caller takes for the same passage; ``retrieve.hits.PassageKey`` is path and span.
+Every function takes, per strategy, a list of (item, score) with the best first, and returns one
+list sorted by descending score. Equal scores are ordered by the items, never by chance. An item is
+whatever the caller takes for the same passage; searches use ``hits.PassageKey``.
 
 Strategies take part with a weight, 1 unless given.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Sortable(Protocol):
-    """An item that has a fixed order among its like and can stand in a dict."""
+    """An item that can be sorted among its kind and be a key of a dict."""
 
     def __lt__(self, other: Any, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -36,7 +36,7 @@ class Fused(Generic[ItemT]):
 
     Attributes:
         item: What was ranked.
-        score: Fused, higher is better; its scale is that of the method.
+        score: Higher is better; its scale depends on the method.
         terms: What each strategy that found the item added (for ``max``: offered).
     """
 
@@ -51,15 +51,19 @@ def reciprocal_rank_fusion(
     k: float = RRF_K,
     weights: Mapping[str, float] | None = None,
 ) -> list[Fused[ItemT]]:
-    """Add up ``weight / (k + rank)``, ranks from 1; scores are not looked at.
+    """Add up ``weight / (k + rank)``, ranks from 1; the strategies' scores do not count.
 
     Args:
         lists: Per strategy, best first.
-        k: Damps the top ranks' lead, at least 0.
+        k: Damps the lead of the top ranks, at least 0.
         weights: Per strategy.
 
     Returns:
         The union of the lists.
+
+    >>> lists = {"bm25": [("a.py", 7.1), ("b.py", 5.0)], "dense": [("b.py", 0.8), ("c.py", 0.7)]}
+    >>> [one.item for one in reciprocal_rank_fusion(lists)]
+    ['b.py', 'a.py', 'c.py']
     """
     return _combine(lists, weights, lambda weight, rank, _: weight / (k + rank), sum)
 
@@ -69,7 +73,7 @@ def weighted_fusion(
     *,
     weights: Mapping[str, float] | None = None,
 ) -> list[Fused[ItemT]]:
-    """Add up ``weight * score``; the scores must be of comparable scales.
+    """Add up ``weight * score``; the scores must be on comparable scales.
 
     Args:
         lists: Per strategy, best first.
@@ -77,6 +81,10 @@ def weighted_fusion(
 
     Returns:
         The union of the lists.
+
+    >>> lists = {"bm25": [("a.py", 1.0), ("b.py", 0.5)], "dense": [("b.py", 0.75)]}
+    >>> [(one.item, one.score) for one in weighted_fusion(lists, weights={"dense": 2})]
+    [('b.py', 2.0), ('a.py', 1.0)]
     """
     return _combine(lists, weights, lambda weight, _, score: weight * score, sum)
 
@@ -86,7 +94,7 @@ def max_fusion(
     *,
     weights: Mapping[str, float] | None = None,
 ) -> list[Fused[ItemT]]:
-    """Take the largest ``weight * score``; the scores must be of comparable scales.
+    """Take the largest ``weight * score``; the scores must be on comparable scales.
 
     Args:
         lists: Per strategy, best first.
@@ -94,6 +102,10 @@ def max_fusion(
 
     Returns:
         The union of the lists.
+
+    >>> lists = {"bm25": [("a.py", 1.0), ("b.py", 0.5)], "dense": [("b.py", 0.75)]}
+    >>> [(one.item, one.score) for one in max_fusion(lists)]
+    [('a.py', 1.0), ('b.py', 0.75)]
     """
     return _combine(lists, weights, lambda weight, _, score: weight * score, max)
 

@@ -1,19 +1,19 @@
-"""What a search gives back: hits with their place and their scores, and what the reader must know.
+"""What a search returns: hits with their place and scores, and what the reader must know.
 
 All values are plain data that survive JSON.
 """
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PassageKey: TypeAlias = tuple[str, int, int, tuple[int, int]]
-"""Path, first line, last line and digest of the text: what makes two strategies' chunks the same
-passage, also where the strategies cut the files in different ways. It orders ties, too."""
+"""Path, first line, last line and digest of the text: what makes the chunks of two strategies the
+same passage, also where the strategies chunk files differently. It orders ties, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HitExplanation:
-    """Why a hit stands where it stands.
+    """Why a hit has its rank.
 
     Attributes:
         fused_rank: Its place after fusion, from 1.
         fused_score: Its score after fusion.
-        fused_terms: What each strategy put into that score.
+        fused_terms: What each strategy added to that score.
         bm25_terms: Per BM25 strategy, what each term of the query added to its score.
         rerank_delta: Places won (positive) or lost by reranking; None when not reranked.
-        file_score: What put its file where it is; None where files take no turns.
+        file_score: The score of its file, by which hits are diversified; None where they are not.
     """
 
     fused_rank: int
@@ -63,13 +63,13 @@ class Hit:
         text: The passage, or the whole file where ``return_full_content`` asks for it.
         score: Higher is better; the rerank score where there is one, otherwise the fused one.
             Only hits that both have a rerank score, or both have none, can be compared by it;
-            where files take turns (``results.per_file``) it orders the hits of one file alone.
+            where hits are diversified by file (``results.per_file``), only hits of one file.
         symbol: For example ``Flow.run`` or ``Install > Linux``; may be empty.
         language: Of the file, or None.
-        legs: Per strategy that found it.
-        rerank_score: Of the reranker, after normalisation; None when not reranked.
-        stale: The file changed or went away since it was indexed, so the lines may be off.
-        explanation: Given when the search was asked to explain.
+        legs: The rank and score that each strategy gave it, by the strategy's name.
+        rerank_score: Of the reranker, after normalization; None when not reranked.
+        stale: The file changed or was removed since it was indexed, so the lines may be off.
+        explanation: Present when the search was asked to explain.
     """
 
     path: str
@@ -91,10 +91,10 @@ class Hit:
         return f"{self.path}:{self.start_line}-{self.end_line}"
 
     def as_json(self, *, scores: bool = True) -> dict[str, Any]:
-        """Give the hit as JSON values.
+        """Return the hit as JSON values.
 
         Args:
-            scores: With the score, its legs and the reranker's.
+            scores: With its score, those of the strategies, and the reranker's.
         """
         value: dict[str, Any] = {
             "source": self.source,
@@ -108,20 +108,10 @@ class Hit:
         }
         if scores:
             value["score"] = self.score
-            value["legs"] = {
-                name: {"rank": leg.rank, "score": leg.score} for name, leg in self.legs.items()
-            }
+            value["legs"] = {name: asdict(leg) for name, leg in self.legs.items()}
             value["rerank_score"] = self.rerank_score
         if self.explanation is not None:
-            why = self.explanation
-            value["explanation"] = {
-                "fused_rank": why.fused_rank,
-                "fused_score": why.fused_score,
-                "fused_terms": dict(why.fused_terms),
-                "bm25_terms": {name: dict(terms) for name, terms in why.bm25_terms.items()},
-                "rerank_delta": why.rerank_delta,
-                "file_score": why.file_score,
-            }
+            value["explanation"] = asdict(self.explanation)
         return value
 
 
@@ -139,7 +129,7 @@ class SearchResult:
         snapshots: The generation that was read, per index.
         rerank: ``applied``, ``skipped (<reason>)``, or empty where none is configured.
         methods: Per dense strategy, whether its answer is exact or approximate, with the recall.
-        include_score: The config wants scores shown.
+        include_score: Whether the config wants scores shown.
     """
 
     query: str
@@ -152,11 +142,11 @@ class SearchResult:
     include_score: bool = False
 
     def as_json(self, *, scores: bool | None = None) -> dict[str, Any]:
-        """Give the result as JSON values.
+        """Return the result as JSON values.
 
         Args:
-            scores: With scores or without; left out, as the config's ``include_score`` says, and
-                always with them when hits are explained.
+            scores: With scores or without; None as the config's ``include_score`` says, and always
+                with them when hits are explained.
         """
         explained = any(hit.explanation is not None for hit in self.hits)
         with_scores = (self.include_score or explained) if scores is None else scores

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from merganser.store.resident import ResidentTables
 
 # Words that make a sentence a question and say nothing of its subject. In code they are rare, so
-# idf would weigh "how does" above everything that was asked for. Words that are also operators
+# idf would weigh "how does" above the words of the subject. Words that are also operators
 # (if, in, not, for, with, ...) stay. nDCG@10 with the postings of this package: CoSQA dev 0.371 ->
 # 0.374 (recall@10 0.530 -> 0.546), Cranfield 0.351 -> 0.362. The list was chosen on these same two
 # sets out of three tried (none, this, a longer one), so the gain elsewhere may be smaller.
@@ -44,7 +44,7 @@ _QUESTION_WORDS = frozenset(query_terms(_QUESTION_WORDS_TEXT))
 
 
 def subject_terms(query: str) -> tuple[str, ...]:
-    """Give a query's distinct terms without question words, or all when nothing else is left."""
+    """Return a query's distinct terms without question words, or all when nothing else is left."""
     terms = query_terms(query)
     return tuple(term for term in terms if term not in _QUESTION_WORDS) or tuple(terms)
 
@@ -54,8 +54,8 @@ class LexicalMatches:
     """What a query's terms found in a snapshot.
 
     Attributes:
-        terms: The query's distinct terms, see ``subject_terms``; none for a query without words.
-        found: Where they occur, in chunks that the filter lets through.
+        terms: The query's distinct terms, see ``subject_terms``; empty for a query without words.
+        found: Where they occur, without the chunks that the filter removed.
         weighing: What scores depend on.
     """
 
@@ -64,11 +64,11 @@ class LexicalMatches:
     weighing: Weighing
 
     def rank(self, limit: int | None = None) -> Ranking:
-        """Give the best chunks, and all that are as good as the last; without a limit, all."""
+        """Rank the best chunks, and all that are as good as the last; without a limit, all."""
         return score_chunks(self.found, self.weighing, limit=limit)
 
     def explain(self, key: int) -> Mapping[str, float]:
-        """Give what each term added to a chunk's score, the largest first."""
+        """Return what each term added to a chunk's score, the largest first."""
         return explain_chunk(self.found, key, terms=self.terms, weighing=self.weighing)
 
 
@@ -77,7 +77,8 @@ class LexicalIndex:
 
     Args:
         snapshot: Open.
-        tables: Of the snapshot, for a process that answers many queries; None to read by SQL.
+        tables: The snapshot's tables in memory, for a process that answers many queries; None to
+            read by SQL.
     """
 
     def __init__(self, snapshot: Snapshot, tables: ResidentTables | None) -> None:
@@ -87,13 +88,13 @@ class LexicalIndex:
     def match(
         self, query: str, *, k1: float, b: float, where: Filter | None = None
     ) -> LexicalMatches:
-        """Find the chunks that hold a word of the query.
+        """Find the chunks that hold a term of the query.
 
         Args:
             query: The question.
             k1: Saturation, at least 0.
-            b: Length normalisation, 0 to 1.
-            where: Takes chunks away and leaves the scores of the others as they are.
+            b: Length normalization, 0 to 1.
+            where: Removes chunks and leaves the scores of the others as they are.
         """
         terms = subject_terms(query)
         weighing = Weighing(self._snapshot.chunk_count, self._snapshot.total_terms, k1, b)

@@ -1,4 +1,4 @@
-"""Open what an agent searches: the served snapshots of its rags, with the models they need."""
+"""Open rags for searching: find their models, open their snapshots, connect to the servers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from merganser.config.resolve import resolve_rag
 from merganser.embedding.embedder import Embedder
-from merganser.errors import ModelNotFoundError
+from merganser.errors import ModelNotFoundError, ModelRunnerError
+from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner, token_of
 from merganser.models.names import canonical, pull_command
-from merganser.retrieval import Retriever
+from merganser.retrieval.search import Retriever
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
@@ -30,8 +31,8 @@ class ModelPlace:
     """A model that is ready.
 
     Attributes:
-        address: Its server.
-        served: What the server has.
+        address: Its server's address.
+        served: The model as the server has it.
     """
 
     address: Address
@@ -39,7 +40,50 @@ class ModelPlace:
 
 
 FindModel: TypeAlias = Callable[["Role", "ModelRef"], "ModelPlace | None"]
-"""Gives the place of a model in a role, or None when the run goes without it."""
+"""Returns the place of a model in a role, or None when the search goes on without it."""
+
+
+async def locate_models(
+    config: Config, rags: Iterable[str], *, base_url: str | None
+) -> tuple[FindModel, tuple[str, ...]]:
+    """Find where the models of rags are served, without pulling any.
+
+    Args:
+        config: With the rags.
+        rags: Their names.
+        base_url: A model server's address, or None to look for one.
+
+    Returns:
+        A function that finds a model in a role, and a note for each model that is not there.
+    """
+    places: dict[tuple[Role, str], ModelPlace] = {}
+    notes: list[str] = []
+    for role, model in _models(config, rags):
+        try:
+            address = await resolve_address(base_url=model.base_url or base_url)
+            async with ModelRunner(address, token=token_of(model)) as runner:
+                served = await runner.model(model.model)
+        except ModelRunnerError as error:
+            notes.append(f"{role} model {model.model!r}: {error}")
+            continue
+        if served is None:
+            notes.append(f"{role} model {model.model!r} is not local at {address.shown}")
+            continue
+        if served.note:
+            notes.append(served.note)
+        places[role, canonical(model.model)] = ModelPlace(address, served)
+    return lambda role, model: places.get((role, canonical(model.model))), tuple(notes)
+
+
+def _models(config: Config, rags: Iterable[str]) -> list[tuple[Role, ModelRef]]:
+    found: list[tuple[Role, ModelRef]] = []
+    for name in rags:
+        rag = resolve_rag(config, name)
+        embeddings = (index.embedding for index in rag.indexes)
+        found.extend(("embedding", embedding.model) for embedding in embeddings if embedding)
+        if rag.rerank is not None:
+            found.append(("reranking", rag.rerank.model))
+    return list(dict.fromkeys(found))
 
 
 @asynccontextmanager
@@ -53,15 +97,15 @@ async def open_retrievers(
 ) -> AsyncGenerator[dict[str, Retriever]]:
     """Open rags for searching within one event loop.
 
-    A reranker or an embedding model that cannot be found does not stop the others: the hits come
-    without it, and every result says so.
+    Where a reranker or an embedding model cannot be found, searches go on without it, and every
+    result says so.
 
     Args:
         config: With the rags.
         rags: Their names.
-        find_model: Where models are.
+        find_model: Finds the models.
         resident: Keep vectors in memory, for more than about ten searches.
-        open_index: Opens the snapshot of an index; the served one when left out.
+        open_index: Opens the snapshot of an index; None for the served one.
 
     Yields:
         A retriever for each rag, by its name.
@@ -93,7 +137,7 @@ async def open_retrievers(
 
 
 class _Servers:
-    """One client a server and token, open as long as the stack."""
+    """One client per server and token, open as long as the stack."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
@@ -108,7 +152,7 @@ class _Servers:
 
 
 class _Embedders:
-    """One embedder a model, made when a search first asks for it."""
+    """One embedder per model, made when a search first asks for it."""
 
     def __init__(self, servers: _Servers, find_model: FindModel) -> None:
         self._servers = servers

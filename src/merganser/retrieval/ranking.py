@@ -1,15 +1,15 @@
-"""From the strategies' lists to one: fusion, equal texts given once, reranking, files' turns.
+"""Make one ranking of the strategies' lists: fuse, deduplicate, rerank, diversify by document.
 
-The limit is not applied here, so that an explanation can say where a passage below it stands.
+The limit is not applied here, so that an explanation can say at what rank a passage below it is.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from merganser.retrieval.diversify import score_files, take_turns
 from merganser.retrieval.fusion import Fused, max_fusion, reciprocal_rank_fusion, weighted_fusion
 from merganser.retrieval.hits import Leg
 from merganser.telemetry import span
@@ -20,22 +20,23 @@ if TYPE_CHECKING:
     from merganser.config.definitions import RagDefinition
     from merganser.retrieval.hits import PassageKey
     from merganser.retrieval.rerank import Reranked, Reranker
-    from merganser.retrieval.strategies import Candidate, LegResult
+    from merganser.retrieval.strategies import Candidate, StrategyResult
     from merganser.store.rows import StoredChunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ordered:
-    """A passage with all that was said of it.
+class RankedPassage:
+    """A passage with its ranks and scores.
 
     Attributes:
         candidate: The chunk.
-        legs: Per strategy that found it.
+        legs: The rank and score that each strategy gave it, by the strategy's name.
         fused: Its score after fusion.
         fused_rank: Its place after fusion, from 1, passages with the same text counted once.
         rank: Its place after reranking, from 1; ``fused_rank`` where nothing was reranked.
-        rerank_score: Or None.
-        file_score: What all of its file's passages add up to, or None where files take no turns.
+        rerank_score: None when not reranked.
+        file_score: The score of its document, see ``score_files``; None where passages are not
+            diversified.
     """
 
     candidate: Candidate
@@ -53,22 +54,48 @@ class Ordered:
 
 
 @dataclass(frozen=True, slots=True)
-class Ordering:
+class PassageRanking:
     """All passages that any strategy found.
 
     Attributes:
         passages: Best first.
-        dropped: Per passage that is not among them, its path and the reason.
+        dropped: The path of each passage that was left out, with the reason.
         reranked: What the reranker did, or None where none is configured.
     """
 
-    passages: tuple[Ordered, ...]
+    passages: tuple[RankedPassage, ...]
     dropped: tuple[tuple[str, str], ...]
     reranked: Reranked | None = None
 
 
-def fuse_legs(definition: RagDefinition, legs: Sequence[LegResult]) -> list[Fused[PassageKey]]:
-    """Make one list of the strategies' lists.
+async def rank_passages(
+    definition: RagDefinition,
+    results: Sequence[StrategyResult],
+    query: str,
+    reranker: Reranker | None,
+) -> PassageRanking:
+    """Fuse, keep one of passages with the same text, rerank, and diversify by document.
+
+    Args:
+        definition: What the config says.
+        results: Of the strategies that could take part.
+        query: The question.
+        reranker: None where none is configured.
+    """
+    with span("fuse", {"merganser.strategies": len(results)}) as fusing:
+        ranking = _fuse(definition, results)
+        fusing.set_attributes({"merganser.candidates": len(ranking.passages)})
+    if reranker is not None:
+        ranking = await _rerank(ranking, query, reranker)
+    if definition.per_file is not None:
+        ranking = replace(ranking, passages=_diversify(ranking.passages, definition.per_file))
+    return ranking
+
+
+def fuse_strategies(
+    definition: RagDefinition, results: Sequence[StrategyResult]
+) -> list[Fused[PassageKey]]:
+    """Fuse the strategies' lists by the method of the config.
 
     A rag with a single strategy keeps that strategy's scores. ``weighted`` and ``max`` compare
     scores across strategies, and raw BM25 has no upper bound, so there it is divided by the best
@@ -76,13 +103,13 @@ def fuse_legs(definition: RagDefinition, legs: Sequence[LegResult]) -> list[Fuse
 
     Args:
         definition: Which method, with its weights.
-        legs: Those that could take part.
+        results: Of the strategies that could take part.
     """
     alone = len(definition.strategies) == 1
     method = "max" if alone else definition.fusion.strategy
     weights = None if alone else definition.fusion.weights
     by_rank = alone or method == "rrf"
-    lists = {leg.strategy.name: _scores(leg, raw=by_rank) for leg in legs}
+    lists = {result.strategy.name: _scores(result, raw=by_rank) for result in results}
     match method:
         case "rrf":
             return reciprocal_rank_fusion(lists, k=definition.fusion.k, weights=weights)
@@ -92,44 +119,25 @@ def fuse_legs(definition: RagDefinition, legs: Sequence[LegResult]) -> list[Fuse
             return max_fusion(lists, weights=weights)
 
 
-def _scores(leg: LegResult, *, raw: bool) -> list[tuple[PassageKey, float]]:
-    best = leg.candidates[0][1] if leg.candidates and leg.matches and not raw else 1.0
-    return [(candidate.passage, score / best) for candidate, score in leg.candidates]
+def _scores(result: StrategyResult, *, raw: bool) -> list[tuple[PassageKey, float]]:
+    divisor = 1.0
+    if result.candidates and result.matches and not raw:
+        divisor = result.candidates[0][1]
+    return [(candidate.passage, score / divisor) for candidate, score in result.candidates]
 
 
-async def order_passages(
-    definition: RagDefinition, legs: Sequence[LegResult], query: str, reranker: Reranker | None
-) -> Ordering:
-    """Fuse, give equal texts once, rerank, and let files take turns.
-
-    Args:
-        definition: What the config says.
-        legs: The strategies that could take part.
-        query: The question.
-        reranker: Or None where none is configured.
-    """
-    with span("fuse", {"merganser.legs": len(legs)}) as fusing:
-        ordering = _fuse(definition, legs)
-        fusing.set_attributes({"merganser.candidates": len(ordering.passages)})
-    if reranker is not None:
-        ordering = await _rerank(ordering, query, reranker)
-    if definition.per_file is not None:
-        ordering = replace(ordering, passages=_take_turns(ordering.passages, definition.per_file))
-    return ordering
-
-
-def _fuse(definition: RagDefinition, legs: Sequence[LegResult]) -> Ordering:
+def _fuse(definition: RagDefinition, results: Sequence[StrategyResult]) -> PassageRanking:
     candidates: dict[PassageKey, Candidate] = {}
-    standings: dict[PassageKey, dict[str, Leg]] = {}
-    for leg in legs:
-        for rank, (candidate, score) in enumerate(leg.candidates, start=1):
+    legs: dict[PassageKey, dict[str, Leg]] = {}
+    for result in results:
+        for rank, (candidate, score) in enumerate(result.candidates, start=1):
             candidates.setdefault(candidate.passage, candidate)
-            standing = standings.setdefault(candidate.passage, {})
-            standing.setdefault(leg.strategy.name, Leg(rank, score))
-    passages: list[Ordered] = []
+            by_strategy = legs.setdefault(candidate.passage, {})
+            by_strategy.setdefault(result.strategy.name, Leg(rank, score))
+    passages: list[RankedPassage] = []
     dropped: list[tuple[str, str]] = []
     first_with: dict[tuple[int, int], str] = {}
-    for fused in fuse_legs(definition, legs):
+    for fused in fuse_strategies(definition, results):
         chunk = candidates[fused.item].chunk
         place = f"{chunk.path}:{chunk.start_line}-{chunk.end_line}"
         first = first_with.setdefault(chunk.text_hash, place)
@@ -137,36 +145,27 @@ def _fuse(definition: RagDefinition, legs: Sequence[LegResult]) -> Ordering:
             dropped.append((chunk.path, f"{place} has the same text as {first}"))
             continue
         passages.append(
-            Ordered(
+            RankedPassage(
                 candidate=candidates[fused.item],
-                legs=standings[fused.item],
+                legs=legs[fused.item],
                 fused=fused,
                 fused_rank=len(passages) + 1,
                 rank=len(passages) + 1,
             )
         )
-    return Ordering(tuple(passages), tuple(dropped))
+    return PassageRanking(tuple(passages), tuple(dropped))
 
 
-async def _rerank(ordering: Ordering, query: str, reranker: Reranker) -> Ordering:
-    passages = ordering.passages
-    texts = await asyncio.to_thread(_texts, [one.candidate for one in passages])
-    reranked = await reranker.rerank(query, texts)
+async def _rerank(ranking: PassageRanking, query: str, reranker: Reranker) -> PassageRanking:
+    passages = ranking.passages
+    chunks = await asyncio.to_thread(read_chunks, [one.candidate for one in passages])
+    reranked = await reranker.rerank(query, [chunk.text for chunk in chunks])
     after = tuple(
         replace(passages[index], rank=rank, rerank_score=reranked.scores.get(index))
         for rank, index in enumerate(reranked.order, start=1)
     )
     lost = ((passages[i].candidate.chunk.path, why) for i, why in reranked.dropped.items())
-    return Ordering(after, (*ordering.dropped, *lost), reranked)
-
-
-def _take_turns(passages: Sequence[Ordered], per_file: int) -> tuple[Ordered, ...]:
-    paths = [one.candidate.chunk.path for one in passages]
-    scores = score_files(paths)
-    return tuple(
-        replace(passages[index], file_score=scores[paths[index]])
-        for index in take_turns(paths, per_file)
-    )
+    return PassageRanking(after, (*ranking.dropped, *lost), reranked)
 
 
 def read_chunks(candidates: Sequence[Candidate]) -> list[StoredChunk]:
@@ -179,5 +178,65 @@ def read_chunks(candidates: Sequence[Candidate]) -> list[StoredChunk]:
     return [found[one.index.definition.name, one.chunk.key] for one in candidates]
 
 
-def _texts(candidates: Sequence[Candidate]) -> list[str]:
-    return [chunk.text for chunk in read_chunks(candidates)]
+def _diversify(passages: Sequence[RankedPassage], per_file: int) -> tuple[RankedPassage, ...]:
+    paths = [one.candidate.chunk.path for one in passages]
+    scores = score_files(paths)
+    return tuple(
+        replace(passages[index], file_score=scores[paths[index]])
+        for index in diversify(paths, per_file)
+    )
+
+
+def score_files(paths: Sequence[str]) -> Mapping[str, float]:
+    """Score each file by the ranks of all its passages: the sum of 1/rank.
+
+    A file that answers a question tends to hold several passages near it, so passages are evidence
+    for their file. The file of the best passage comes first unless another's passages together
+    outweigh it (ranks 2, 3 and 5 do). Only ranks count, so it means the same after every fusion
+    method, after reranking, and for a single strategy.
+
+    Right file among the first 5 hits, on questions about two codebases that were written for this
+    (70 about eleven libraries, 38 about SQLAlchemy) and on 737 docstrings searched by their first
+    sentence in files without them: 0.74 -> 0.84, 0.55 -> 0.66, 0.83 -> 0.88, 0.70 -> 0.79 (rrf,
+    k 60). Sums that decay with each passage or start later than rank 1 differ by chance only.
+    Collections with one passage a document (CoSQA, Cranfield) stay as they are.
+
+    Args:
+        paths: The file of each passage, best passage first.
+
+    Returns:
+        More than 0, higher is better; in the order of the files' best passages.
+    """
+    terms: dict[str, list[float]] = {}
+    for rank, path in enumerate(paths, start=1):
+        terms.setdefault(path, []).append(1.0 / rank)
+    return {path: math.fsum(parts) for path, parts in terms.items()}
+
+
+def diversify(paths: Sequence[str], per_file: int) -> list[int]:
+    """Reorder passages so that one file's many passages do not crowd out the others.
+
+    The first ``per_file`` passages of the best file come first, then those of the next file, and so
+    on; then the next ``per_file`` of each file in the same order, so nothing is left out.
+
+    Args:
+        paths: The file of each passage, best passage first.
+        per_file: Passages that a file has in each round, at least 1.
+
+    Returns:
+        Indices into ``paths``, each once. Files with the same score, see ``score_files``, stand in
+        the order of their best passages.
+
+    >>> paths = ["a.py", "a.py", "b.py", "a.py", "b.py"]
+    >>> [paths[index] for index in diversify(paths, per_file=1)]
+    ['a.py', 'b.py', 'a.py', 'b.py', 'a.py']
+    """
+    scores = score_files(paths)
+    places = {path: place for place, path in enumerate(sorted(scores, key=lambda p: -scores[p]))}
+    seen: dict[str, int] = {}
+    keys: list[tuple[int, int, int]] = []
+    for index, path in enumerate(paths):
+        number = seen.get(path, 0)
+        seen[path] = number + 1
+        keys.append((number // per_file, places[path], index))
+    return [index for *_, index in sorted(keys)]

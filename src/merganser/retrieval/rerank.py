@@ -1,7 +1,7 @@
-"""Reranking: a model that reads query and passage together sorts the best candidates anew.
+"""Reranking: a model that reads query and passage together reorders the best candidates.
 
-A search never fails for its reranker. Where the model is missing, cannot rerank or fails, the
-order stays as fusion left it and the status says ``skipped (<reason>)``.
+A search never fails because of its reranker. Where the model is missing, cannot rerank or fails,
+the order stays as fusion left it and the status says ``skipped (<reason>)``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from merganser.models.ref import ScoreNormalization
     from merganser.models.wire import RerankScore, ServedModel
 
-# A query and a passage must fit the engine's batch together, and the server does not tell its size
+# A query and a passage must fit the engine's batch together, whose size the server does not tell
 # beforehand. Halving four times brings the largest default chunk (4000 characters) to 250.
 _MOST_HALVINGS = 4
 
@@ -34,7 +34,7 @@ class RerankRunner(Protocol):
         ...
 
     async def rerank_canary(self, ref: str) -> RerankCanary:
-        """See whether a model reranks."""
+        """Check whether a model reranks."""
         ...
 
     async def rerank(
@@ -54,12 +54,11 @@ class Reranked:
 
     Attributes:
         order: Indexes into the candidates, best first: the reranked ones, then, unless a threshold
-            was in force, the rest in their old order.
-        scores: Per reranked candidate, in [0, 1] where ``on_known_scale``, otherwise raw.
+            was applied, the rest in their old order.
+        scores: Per reranked candidate: in [0, 1] where the scale is known, otherwise raw.
         dropped: Per candidate that is not in ``order``, the reason.
         status: ``applied`` or ``skipped (<reason>)``.
         notes: What the reader must know.
-        on_known_scale: The scores are probabilities, so that a threshold means something.
     """
 
     order: tuple[int, ...]
@@ -67,7 +66,6 @@ class Reranked:
     dropped: Mapping[int, str] = field(default_factory=dict[int, str])
     status: str = "applied"
     notes: tuple[str, ...] = ()
-    on_known_scale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +76,10 @@ class _Readiness:
 
 
 class Reranker:
-    """A configured reranker. Whether it can be trusted is asked once.
+    """A configured reranker. Whether its model reranks at all is checked once.
 
     Args:
-        runner: The model server, or None where there is none.
+        runner: The model server's client, or None where there is no server.
         definition: What the config says; ``top_k`` is how many candidates are scored.
     """
 
@@ -93,16 +91,15 @@ class Reranker:
     async def rerank(self, query: str, texts: Sequence[str]) -> Reranked:
         """Sort candidates by their relevance to the query.
 
-        Only the first ``top_k`` are scored. A threshold is applied to scores of a known scale
-        alone; then the candidates that nobody scored are left out too, because nothing says that
-        they reach it.
+        Only the first ``top_k`` are scored. A threshold applies only to scores of a known scale;
+        then candidates without a score are dropped too, because they may not reach it.
 
         Args:
             query: The question.
             texts: The candidates' texts, best first by what came before.
 
         Returns:
-            The new order, or the old one with the reason. Never raises for a failing server.
+            The new order, or the old one with the reason; a failing server raises nothing.
         """
         if not texts:
             return Reranked(order=(), status="skipped (nothing was found)")
@@ -152,11 +149,10 @@ class Reranker:
             scores=scores,
             dropped=dropped,
             notes=tuple(notes),
-            on_known_scale=known,
         )
 
     async def _ask(self, query: str, texts: Sequence[str]) -> tuple[list[float], list[str]]:
-        """Score in one request, with the passages cut shorter as long as one is too long."""
+        """Score in one request; halve the length of passages as long as one is too long."""
         assert self._runner is not None, "an absent runner is not ready"
         characters = max(len(text) for text in texts)
         notes: list[str] = []
@@ -176,7 +172,7 @@ class Reranker:
         raise AssertionError("the last round returns or raises")
 
     async def _prepare(self) -> _Readiness:
-        """Find out once whether the model is there and reranks; what may pass is asked again."""
+        """Check once whether the model is there and reranks; a transient failure is tried again."""
         if self._readiness is not None:
             return self._readiness
         if self._runner is None:
@@ -206,7 +202,7 @@ class Reranker:
 
 
 def _below(threshold: float, scores: Mapping[int, float], candidates: int) -> dict[int, str]:
-    """Give the candidates that a threshold leaves out, with the reason."""
+    """Return the candidates that a threshold drops, with the reason."""
     low = {
         index: f"rerank score {score:.4f} is below the threshold {threshold:g}"
         for index, score in scores.items()

@@ -1,4 +1,4 @@
-"""Search a rag: run its strategies together, make one list, and say what could not be done."""
+"""Search a rag: run its strategies together, rank what they found, and note what was left out."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Self
 
 from merganser.errors import PlanError, SnapshotMismatchError
 from merganser.retrieval.explain import Missing, explain_missing
-from merganser.retrieval.freshness import FileCheck, check_files
+from merganser.retrieval.freshness import FileCheck, check_files, file_notes
 from merganser.retrieval.hits import Hit, HitExplanation, SearchResult
-from merganser.retrieval.ranking import Ordered, Ordering, order_passages, read_chunks
+from merganser.retrieval.ranking import PassageRanking, RankedPassage, rank_passages, read_chunks
 from merganser.retrieval.rerank import Reranker
-from merganser.retrieval.strategies import LegFailure, LegResult, OpenIndex, fall_back, run_leg
+from merganser.retrieval.strategies import (
+    OpenIndex,
+    StrategyFailure,
+    StrategyResult,
+    fall_back,
+    run_strategy,
+)
 from merganser.store.reader import open_snapshot
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from merganser.config.definitions import IndexDefinition, RagDefinition
@@ -43,7 +49,7 @@ class Retriever:
         definition: The rag.
         indexes: Its indexes, open, by folder.
         runner: For reranking, or None where there is no model server.
-        embedder_for: Gives the embedder of a dense strategy; None where there is no model server.
+        embedder_for: Returns the embedder of a dense strategy; None where there is no model server.
     """
 
     def __init__(
@@ -74,11 +80,11 @@ class Retriever:
         Args:
             definition: The rag.
             runner: For reranking, or None where there is no model server.
-            embedder_for: Gives the embedder of a dense strategy; asked once a search. None where
-                there is no model server.
+            embedder_for: Returns the embedder of a dense strategy, called once per search; None
+                where there is no model server.
             resident: Keep vectors and postings in memory, for a process that answers
                 ``MANY_QUERIES`` or more.
-            open_index: Opens the snapshot of an index; the served one when left out.
+            open_index: Opens the snapshot of an index; None for the served one.
 
         Raises:
             NoSnapshotError: Nothing has been indexed yet.
@@ -107,7 +113,7 @@ class Retriever:
         self.close()
 
     def close(self) -> None:
-        """Let go of the snapshots."""
+        """Close the snapshots."""
         for index in self._indexes.values():
             index.snapshot.close()
 
@@ -125,9 +131,9 @@ class Retriever:
         Args:
             query: In natural language or in the code's own words.
             limit: Most hits; None for the config's ``results.limit``.
-            where: What may be found; every strategy still gives its full limit.
+            where: What may be found; every strategy still returns its full limit.
             explain: Say of each hit why it is there.
-            strict: Fail when a strategy cannot take part, in place of doing without it.
+            strict: Fail when a strategy cannot take part, instead of searching without it.
 
         Returns:
             The hits with notes on whatever could not take part.
@@ -138,8 +144,7 @@ class Retriever:
             SnapshotMismatchError: All strategies are dense and their model has changed.
             StoreError: No strategy can read its index.
         """
-        if not query.strip():
-            raise PlanError("the query is empty: ask for something")
+        _check_query(query)
         wanted = self.definition.limit if limit is None else limit
         name = self.definition.name
         about = {
@@ -156,32 +161,30 @@ class Retriever:
         self, query: str, limit: int, where: Filter | None, *, explain: bool, strict: bool
     ) -> SearchResult:
         started = time.perf_counter()
-        legs, notes = await self._run_legs(query, where, strict=strict)
-        seconds = {name: value for leg in legs for name, value in leg.seconds.items()}
+        results, notes = await self._run_strategies(query, where, strict=strict)
+        seconds = {name: value for result in results for name, value in result.seconds.items()}
         fusing = time.perf_counter()
-        ordering = await order_passages(self.definition, legs, query, self._reranker)
+        ranking = await rank_passages(self.definition, results, query, self._reranker)
         seconds["rerank" if self._reranker else "fuse"] = time.perf_counter() - fusing
-        hits, file_notes = await asyncio.to_thread(
-            self._make_hits, ordering, limit, legs if explain else None
+        hits, stale_notes = await asyncio.to_thread(
+            self._make_hits, ranking, limit, results if explain else None
         )
-        reranked = ordering.reranked
+        reranked = ranking.reranked
         return SearchResult(
             query=query,
             hits=hits,
-            notes=(*notes, *(reranked.notes if reranked else ()), *file_notes),
+            notes=(*notes, *(reranked.notes if reranked else ()), *stale_notes),
             timings={**seconds, "total": time.perf_counter() - started},
-            snapshots={
-                index.definition.name: index.snapshot.generation for index in self._indexes.values()
-            },
+            snapshots={name: snapshot.generation for name, snapshot in self.snapshots.items()},
             rerank=reranked.status if reranked else "",
-            methods={leg.strategy.name: leg.method for leg in legs if leg.method},
+            methods={result.strategy.name: result.method for result in results if result.method},
             include_score=self.definition.include_score,
         )
 
     async def why_missing(
         self, query: str, path: str, *, limit: int | None = None, where: Filter | None = None
     ) -> Missing:
-        """Say where a file that was expected stands for a query, and what kept it out.
+        """Say how an expected file ranks for a query, and what kept it out of the hits.
 
         Args:
             query: The question.
@@ -194,22 +197,21 @@ class Retriever:
             SnapshotMismatchError: As for ``search``.
             StoreError: As for ``search``.
         """
-        if not query.strip():
-            raise PlanError("the query is empty: ask for something")
-        legs, notes = await self._run_legs(query, where or None)
-        ordering = await order_passages(self.definition, legs, query, self._reranker)
+        _check_query(query)
+        results, notes = await self._run_strategies(query, where or None)
+        ranking = await rank_passages(self.definition, results, query, self._reranker)
         wanted = self.definition.limit if limit is None else limit
         return await asyncio.to_thread(
-            explain_missing, path, legs, ordering, limit=wanted, where=where or None, notes=notes
+            explain_missing, path, results, ranking, limit=wanted, where=where or None, notes=notes
         )
 
-    async def _run_legs(
+    async def _run_strategies(
         self, query: str, where: Filter | None, *, strict: bool = False
-    ) -> tuple[list[LegResult], list[str]]:
-        """Run all strategies at once, and do without those that cannot."""
+    ) -> tuple[list[StrategyResult], list[str]]:
+        """Run all strategies at once, and go on without those that fail."""
         outcomes = await asyncio.gather(
             *(
-                run_leg(
+                run_strategy(
                     strategy,
                     self._indexes[strategy.index.folder],
                     query,
@@ -219,59 +221,64 @@ class Retriever:
                 for strategy in self.definition.strategies
             )
         )
-        legs = [one for one in outcomes if isinstance(one, LegResult)]
-        failures = [one for one in outcomes if isinstance(one, LegFailure)]
+        results = [one for one in outcomes if isinstance(one, StrategyResult)]
+        failures = [one for one in outcomes if isinstance(one, StrategyFailure)]
         if strict and failures:
             raise failures[0].error
-        notes = [note for leg in legs for note in leg.notes]
-        if legs:
+        notes = [note for result in results for note in result.notes]
+        if results:
             notes += [f"{f.strategy.name} did not take part: {f.error}" for f in failures]
-            return legs, notes
-        return await self._do_without_embedder(failures, query, where)
-
-    async def _do_without_embedder(
-        self, failures: Sequence[LegFailure], query: str, where: Filter | None
-    ) -> tuple[list[LegResult], list[str]]:
-        """Answer from the postings when every dense strategy is out of reach."""
-        for failure in failures:
-            # Another model is the config's or the index's mistake, and silently weaker answers
-            # would hide it; a server that is away is not.
-            if isinstance(failure.error, SnapshotMismatchError) or failure.strategy.kind == "bm25":
-                raise failure.error
-        legs = [await fall_back(failure, query, where) for failure in failures]
-        notes = [
-            f"{f.strategy.name} searched by words alone (BM25) instead of by meaning: {f.error}"
-            for f in failures
-        ]
-        return legs, [*notes, *(note for leg in legs for note in leg.notes)]
+            return results, notes
+        return await _search_by_words(failures, query, where)
 
     def _make_hits(
-        self, ordering: Ordering, limit: int, explain: Sequence[LegResult] | None
+        self, ranking: PassageRanking, limit: int, explain: Sequence[StrategyResult] | None
     ) -> tuple[tuple[Hit, ...], list[str]]:
-        """Cut to the limit, look at the files, and give whole files where that is asked for."""
+        """Apply the limit, check the files, and return whole files where they are asked for."""
         whole = self.definition.return_full_content
-        chosen = list(ordering.passages)
+        chosen = list(ranking.passages)
         if whole:
             by_file = {one.candidate.chunk.path: one for one in reversed(chosen)}
             chosen = [one for one in chosen if by_file[one.candidate.chunk.path] is one]
         chosen = chosen[: max(limit, 0)]
-        checks = check_files([one.candidate for one in chosen], with_text=whole)
-        chunks = read_chunks([one.candidate for one in chosen])
+        candidates = [one.candidate for one in chosen]
+        checks = check_files(candidates, with_text=whole)
         hits: list[Hit] = []
-        for one, chunk in zip(chosen, chunks, strict=True):
-            check = checks[one.candidate.index.definition.name, chunk.path]
-            hit = _make_hit(one, chunk, check)
+        for one, chunk in zip(chosen, read_chunks(candidates), strict=True):
+            hit = _make_hit(one, chunk, checks[one.candidate.index.definition.name, chunk.path])
             if explain is not None:
                 hit = replace(hit, explanation=_explain(one, explain))
             hits.append(hit)
-        return tuple(hits), _file_notes(checks.values(), whole=whole)
+        return tuple(hits), file_notes(checks.values(), whole=whole)
 
 
 def _open_served(index: IndexDefinition) -> Snapshot:
     return open_snapshot(index.folder)
 
 
-def _make_hit(one: Ordered, chunk: StoredChunk, check: FileCheck) -> Hit:
+def _check_query(query: str) -> None:
+    if not query.strip():
+        raise PlanError("the query is empty: ask for something")
+
+
+async def _search_by_words(
+    failures: Sequence[StrategyFailure], query: str, where: Filter | None
+) -> tuple[list[StrategyResult], list[str]]:
+    """Answer by BM25 when no dense strategy can embed the query."""
+    for failure in failures:
+        # Another model is the config's or the index's mistake, and silently weaker answers
+        # would hide it; a server that is away is not.
+        if isinstance(failure.error, SnapshotMismatchError) or failure.strategy.kind == "bm25":
+            raise failure.error
+    results = [await fall_back(failure, query, where) for failure in failures]
+    notes = [
+        f"{f.strategy.name} searched by words alone (BM25) instead of by meaning: {f.error}"
+        for f in failures
+    ]
+    return results, [*notes, *(note for result in results for note in result.notes)]
+
+
+def _make_hit(one: RankedPassage, chunk: StoredChunk, check: FileCheck) -> Hit:
     hit = Hit(
         path=chunk.path,
         start_line=chunk.start_line,
@@ -290,27 +297,16 @@ def _make_hit(one: Ordered, chunk: StoredChunk, check: FileCheck) -> Hit:
     return replace(hit, text=check.text, start_line=1, end_line=max(lines, 1))
 
 
-def _explain(one: Ordered, legs: Sequence[LegResult]) -> HitExplanation:
+def _explain(one: RankedPassage, results: Sequence[StrategyResult]) -> HitExplanation:
     return HitExplanation(
         fused_rank=one.fused_rank,
         fused_score=one.fused.score,
         fused_terms=one.fused.terms,
         bm25_terms={
-            leg.strategy.name: leg.matches.explain(one.candidate.chunk.key)
-            for leg in legs
-            if leg.matches is not None and leg.index is one.candidate.index
+            result.strategy.name: result.matches.explain(one.candidate.chunk.key)
+            for result in results
+            if result.matches is not None and result.index is one.candidate.index
         },
         rerank_delta=None if one.rerank_score is None else one.fused_rank - one.rank,
         file_score=one.file_score,
     )
-
-
-def _file_notes(checks: Iterable[FileCheck], *, whole: bool) -> list[str]:
-    notes: list[str] = []
-    for check in checks:
-        if check.state == "same":
-            continue
-        became = "was removed" if check.state == "gone" else "changed"
-        instead = ", so the passage is given and not the file" if whole else ""
-        notes.append(f"{check.path} {became} since it was indexed{instead}: run `merganser index`")
-    return notes

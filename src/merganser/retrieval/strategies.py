@@ -31,12 +31,12 @@ if TYPE_CHECKING:
         StrategyDefinition,
     )
     from merganser.retrieval.hits import PassageKey
-    from merganser.store.reader import Filter, Similarity, Snapshot
+    from merganser.store.reader import Filter, Snapshot
     from merganser.store.rows import ChunkPlace, StoredChunk
 
 MOST_EQUALS = 256
 """Equal scores at the cut are ordered by path, which costs reading the chunks that are equal. More
-than this many are cut by key: a query that thousands of chunks answer alike asks for nothing."""
+than this many are cut by key: such a query tells nothing apart anyway."""
 
 
 class QueryEmbedder(Protocol):
@@ -48,7 +48,7 @@ class QueryEmbedder(Protocol):
         ...
 
     async def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Give the query's vector (dim,), L2-normalised."""
+        """Return the query's vector (dim,), L2-normalized."""
         ...
 
 
@@ -82,11 +82,11 @@ class OpenIndex:
         return cls(definition, snapshot, dense, lexical, tables)
 
     def places(self, keys: Sequence[int]) -> list[ChunkPlace]:
-        """Give where chunks are, in the order of their keys."""
+        """Return where chunks are, in the order of their keys."""
         return (self.tables or self.snapshot).places(keys)
 
     def chunks(self, keys: Sequence[int]) -> list[StoredChunk]:
-        """Give chunks with their texts, in the order of their keys."""
+        """Return chunks with their texts, in the order of their keys."""
         return (self.tables or self.snapshot).chunks(keys)
 
 
@@ -105,16 +105,16 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class LegResult:
+class StrategyResult:
     """What a strategy found.
 
     Attributes:
         strategy: As configured; the kind is ``bm25`` where a dense one had to fall back.
         index: What was searched.
         candidates: With scores, best first, equal ones by path and line; at most the limit.
-        matches: Of BM25, for explanations.
-        vector: The query's, of a dense strategy.
-        method: How the nearest were found, of a dense strategy.
+        matches: What the query's terms matched, for explanations; None for a dense strategy.
+        vector: The query's, (dim,); None for BM25.
+        method: Whether the nearest were found exactly or approximately; empty for BM25.
         seconds: Wall time per step.
         notes: What the reader must know.
     """
@@ -131,7 +131,7 @@ class LegResult:
 
 
 @dataclass(frozen=True, slots=True)
-class LegFailure:
+class StrategyFailure:
     """Why a strategy could not take part."""
 
     strategy: StrategyDefinition
@@ -139,21 +139,21 @@ class LegFailure:
     error: MerganserError
 
 
-async def run_leg(
+async def run_strategy(
     strategy: StrategyDefinition,
     index: OpenIndex,
     query: str,
     *,
     embedder_for: EmbedderFor | None,
     where: Filter | None,
-) -> LegResult | LegFailure:
+) -> StrategyResult | StrategyFailure:
     """Let one strategy search.
 
     Args:
         strategy: How.
         index: Where.
         query: The question.
-        embedder_for: Gives the embedder of a dense strategy; None where there is no model server.
+        embedder_for: Returns the embedder of a dense strategy; None where there is no model server.
         where: What may be found.
     """
     about = {
@@ -162,19 +162,19 @@ async def run_leg(
         "gen_ai.request.top_k": strategy.limit,
     }
     try:
-        with span(f"leg {strategy.kind}", about) as leg:
+        with span(f"strategy {strategy.kind}", about) as searching:
             if strategy.kind == "bm25":
                 found = await asyncio.to_thread(_run_bm25, strategy, index, query, where)
             else:
                 found = await _run_dense(strategy, index, query, embedder_for, where)
-            leg.set_attributes({"merganser.candidates": len(found.candidates)})
+            searching.set_attributes({"merganser.candidates": len(found.candidates)})
             return found
     except MerganserError as error:
-        return LegFailure(strategy, index, error)
+        return StrategyFailure(strategy, index, error)
 
 
-async def fall_back(failure: LegFailure, query: str, where: Filter | None) -> LegResult:
-    """Let the postings answer for a dense strategy that cannot.
+async def fall_back(failure: StrategyFailure, query: str, where: Filter | None) -> StrategyResult:
+    """Let BM25 answer for a dense strategy that cannot.
 
     Raises:
         StoreError: The postings cannot be used either.
@@ -186,7 +186,7 @@ async def fall_back(failure: LegFailure, query: str, where: Filter | None) -> Le
 
 def _run_bm25(
     strategy: StrategyDefinition, index: OpenIndex, query: str, where: Filter | None
-) -> LegResult:
+) -> StrategyResult:
     started = time.perf_counter()
     made_with = index.snapshot.meta.get("tokeniser", "")
     if made_with != str(TOKENISER_VERSION):
@@ -199,7 +199,9 @@ def _run_bm25(
     # A threshold cuts from below, so the best are the same with and without it.
     candidates = choose(strategy, index, matches.rank(strategy.limit))
     seconds = {strategy.name: time.perf_counter() - started}
-    return LegResult(strategy, index, candidates, matches=matches, seconds=seconds, notes=notes)
+    return StrategyResult(
+        strategy, index, candidates, matches=matches, seconds=seconds, notes=notes
+    )
 
 
 async def _run_dense(
@@ -208,7 +210,7 @@ async def _run_dense(
     query: str,
     embedder_for: EmbedderFor | None,
     where: Filter | None,
-) -> LegResult:
+) -> StrategyResult:
     embedding = index.definition.embedding
     assert embedding is not None, "a dense strategy has an embedding"
     if index.snapshot.dimensions is None:
@@ -225,14 +227,23 @@ async def _run_dense(
     check_embedder(index, embedder.fingerprint, embedding.model.model)
     vector = await embedder.embed_query(query)
     embedded = time.perf_counter()
-    candidates = await asyncio.to_thread(
-        _nearest, strategy, index, vector, embedding.similarity, where
-    )
+
+    def find_nearest() -> tuple[tuple[Candidate, float], ...]:
+        ranking = index.dense.nearest(
+            vector,
+            strategy.limit,
+            similarity=embedding.similarity,
+            equals=MOST_EQUALS,
+            where=where,
+        )
+        return choose(strategy, index, ranking)
+
+    candidates = await asyncio.to_thread(find_nearest)
     seconds = {
         f"{strategy.name}.embed": embedded - started,
         strategy.name: time.perf_counter() - embedded,
     }
-    return LegResult(
+    return StrategyResult(
         strategy,
         index,
         candidates,
@@ -243,24 +254,11 @@ async def _run_dense(
     )
 
 
-def _nearest(
-    strategy: StrategyDefinition,
-    index: OpenIndex,
-    vector: NDArray[np.float32],
-    similarity: Similarity,
-    where: Filter | None,
-) -> tuple[tuple[Candidate, float], ...]:
-    ranking = index.dense.nearest(
-        vector, strategy.limit, similarity=similarity, equals=MOST_EQUALS, where=where
-    )
-    return choose(strategy, index, ranking)
-
-
 def check_embedder(index: OpenIndex, fingerprint: str, model: str) -> None:
     """Refuse an embedder that is not the one that made the snapshot.
 
     Raises:
-        SnapshotMismatchError: With both models and the way out.
+        SnapshotMismatchError: With both models and what to do.
     """
     meta = index.snapshot.meta
     # A suffix stands for weights that changed behind the fingerprint; only an index run sees that.

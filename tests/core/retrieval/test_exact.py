@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from merganser.retrieval.exact import ExactVectors
+from merganser.retrieval.dense import ExactVectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merganser.retrieval.diversify import score_files, take_turns
+from merganser.retrieval.ranking import diversify, score_files
 
 if TYPE_CHECKING:
     from conftest import Rags
@@ -15,7 +15,7 @@ PATHS = st.lists(st.sampled_from("abcdef"), max_size=40)
 
 
 def files_of(paths: list[str], per_file: int) -> str:
-    return "".join(paths[index] for index in take_turns(paths, per_file))
+    return "".join(paths[index] for index in diversify(paths, per_file))
 
 
 def test_the_best_passages_file_comes_first_unless_others_outweigh_it():
@@ -40,7 +40,7 @@ def test_each_file_gives_so_many_at_a_time(per_file: int, expected: str):
 @settings(deadline=None)
 @given(PATHS, st.integers(1, 5))
 def test_every_passage_is_given_once_and_a_files_own_order_stays(paths: list[str], per_file: int):
-    order = take_turns(paths, per_file)
+    order = diversify(paths, per_file)
 
     assert list(range(len(paths))) == sorted(order)
     for path in set(paths):

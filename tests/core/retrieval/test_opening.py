@@ -15,8 +15,7 @@ from merganser.config.resolve import resolve_rag
 from merganser.errors import ModelRunnerError, SpecErrors
 from merganser.indexing import index_once_async
 from merganser.models.address import parse_address
-from merganser.retrieval.locate import locate_models
-from merganser.retrieval.opening import open_retrievers
+from merganser.retrieval.opening import locate_models, open_retrievers
 
 CONFIG = """
 providers:
