@@ -40,7 +40,7 @@ from merganser.evaluation.rag_evaluation import evaluate
 from merganser.indexing import index_once_async
 from merganser.models.client import ModelRunner
 from merganser.retrieval import Retriever
-from merganser.runner import EmbeddedRunner
+from merganser.runner.embedded_runner import EmbeddedRunner
 
 HERE = Path(__file__).resolve().parent
 LIBRARIES = (

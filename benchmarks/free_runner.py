@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
+
+sys.path.append(str(Path(__file__).parents[1]))  # for scripts that use the test double
 
 MODEL = "ai/all-minilm"
 DIMENSIONS = 384

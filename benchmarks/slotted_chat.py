@@ -13,15 +13,12 @@ import asyncio
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from free_runner import read_body, send_json, serve
 
-from merganser.runner.faults import ScriptedAnswer
-from merganser.runner.scripted import scripted_response
-
-if TYPE_CHECKING:
-    from merganser.runner.engines import EngineResponse
+from tests.doubles import ScriptedAnswer
+from tests.doubles.scripted import scripted_response
 
 CHAT_MODEL = "ai/smollm2"
 QUESTION = "How deep does duck number"
@@ -54,7 +51,7 @@ class SlottedChat:
                     await asyncio.sleep(self._seconds)
                     self._spans.append((began, time.monotonic()))
             answer = ScriptedAnswer("It is so [3]." if is_canary else "It is so [1].")
-            await _send(send, scripted_response(answer, json.loads(body)))
+            await scripted_response(answer, json.loads(body))(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -66,17 +63,6 @@ class SlottedChat:
         used = sum(min(end, last) - start for start, end in spans)
         kept = used / (self._count * (last - first))
         return {"chats": len(spans), "kept": kept, "answering": max(e for _, e in spans) - first}
-
-
-async def _send(send: Any, response: EngineResponse) -> None:
-    head = [(b"content-type", response.content_type.encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": head})
-    if isinstance(response.body, bytes):
-        await send({"type": "http.response.body", "body": response.body})
-        return
-    async for piece in response.body:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
 
 
 if __name__ == "__main__":

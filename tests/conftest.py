@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from merganser.models.client import ModelRunner
-from merganser.runner import EmbeddedRunner
 from merganser.services.prefect_server import ensure_server, stop_server
 from merganser.services.supervisor import merganser_home
+from tests.doubles import FaultyRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -119,12 +119,12 @@ def model_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
-def runner(model_cache: Path) -> Iterator[EmbeddedRunner]:
+def runner(model_cache: Path) -> Iterator[FaultyRunner]:
     """Serve real models: MiniLM and SmolLM2 are there, well-known names can be pulled as aliases.
 
     ``runner.url`` is its address, ``runner.faults`` and ``runner.counters`` are for the tests.
     """
-    with EmbeddedRunner(
+    with FaultyRunner(
         pulled=["ai/all-minilm", "ai/smollm2"], cache_dir=model_cache, offline=True
     ) as started:
         yield started
@@ -135,7 +135,7 @@ def _no_faults_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Drop the faults of the shared runner after each test that used it."""
     yield
     if "runner" in request.fixturenames:
-        shared: EmbeddedRunner = request.getfixturevalue("runner")
+        shared: FaultyRunner = request.getfixturevalue("runner")
         shared.faults.clear()
 
 
@@ -161,13 +161,13 @@ def prefect_server(history_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def make_runner(model_cache: Path) -> Iterator[Callable[..., EmbeddedRunner]]:
+def make_runner(model_cache: Path) -> Iterator[Callable[..., FaultyRunner]]:
     """Give a function that starts further runners; options as ``RunnerOptions``."""
     with ExitStack() as stack:
 
-        def start(**options: Any) -> EmbeddedRunner:
+        def start(**options: Any) -> FaultyRunner:
             settings: dict[str, Any] = {"cache_dir": model_cache, "offline": True, **options}
-            return stack.enter_context(EmbeddedRunner(**settings))
+            return stack.enter_context(FaultyRunner(**settings))
 
         yield start
 

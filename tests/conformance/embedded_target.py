@@ -15,10 +15,10 @@ from dmr_contract import INFERENCE_MODES, Target
 from dmr_contract.asgi import Switch
 from dmr_contract.target import LONG_READ_SECONDS
 
-from merganser.runner import EmbeddedRunner
 from merganser.runner.known_models import MINILM
-from merganser.runner.synthetic import write_synthetic_reranker
 from merganser.runner.weights import WeightStore
+from tests.doubles import FaultyRunner
+from tests.doubles.synthetic_reranker import write_synthetic_reranker
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dmr_contract import PullFault
     from dmr_contract.asgi import App
 
-    from merganser.runner.faults import FaultKind, Faults
+    from tests.doubles import FaultKind, Faults
 
 TIMEOUT = httpx.Timeout(10, read=LONG_READ_SECONDS, write=60)
 
@@ -133,7 +133,7 @@ def start_embedded(cache_dir: Path, models_dir: Path) -> Generator[RunningTarget
         switches.append(Switch(app))
         return switches[-1]
 
-    runner = EmbeddedRunner(
+    runner = FaultyRunner(
         port=0,
         models_dir=models_dir,
         pulled=(EMBEDDING_MODEL, CHAT_MODEL),

@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Ran:
 
 
 @pytest.fixture(scope="session")
-def command_environment(history_url: str, runner: EmbeddedRunner) -> dict[str, str]:
+def command_environment(history_url: str, runner: FaultyRunner) -> dict[str, str]:
     """What the commands of the session see."""
     assert history_url
     return {**os.environ, "MODEL_RUNNER_HOST": runner.url}
@@ -166,7 +166,7 @@ class Watched:
 def watched(
     merganser: Callable[..., Ran],
     history: History,
-    runner: EmbeddedRunner,
+    runner: FaultyRunner,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Watched:
     """An index run that met a passing fault, one that met a lasting one, a question, a batch."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
     from .conftest import History, Ran
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def test_index_search_run_and_batch(
-    merganser: Callable[..., Ran], project: Path, history: History, runner: EmbeddedRunner
+    merganser: Callable[..., Ran], project: Path, history: History, runner: FaultyRunner
 ) -> None:
     first = merganser("index", "shop.yaml", "--json", cwd=project)
     assert (first.code, first.json["indexes"][0]["added"], first.err) == (0, 3, "")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from merganser.config.definitions import IndexDefinition
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
     from .conftest import History, Ran
 
@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(find_spec("prefect_dask") is None, reason="merganser[dask] is not installed")
 def test_dask_gives_the_same_index_row_for_row(
-    merganser: Callable[..., Ran], folder: Path, history: History, runner: EmbeddedRunner
+    merganser: Callable[..., Ran], folder: Path, history: History, runner: FaultyRunner
 ) -> None:
     index = resolve_rag(load_config(folder / "elsewhere.yaml"), "logs").indexes[0]
     here = replace(index, folder=folder / "here")

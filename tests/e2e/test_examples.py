@@ -20,7 +20,7 @@ from .conftest import CITES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
     from .conftest import History, Ran
 
@@ -57,7 +57,7 @@ def test_every_flow_of_the_examples_compiles(path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_codebase_example(
-    merganser: Callable[..., Ran], runner: EmbeddedRunner, tmp_path: Path
+    merganser: Callable[..., Ran], runner: FaultyRunner, tmp_path: Path
 ) -> None:
     shutil.copy(CONFIGS / "codebase.yaml", tmp_path)
     (tmp_path / "retry.py").write_text(CODE)
@@ -73,7 +73,7 @@ def test_the_codebase_example(
 
 
 def test_the_document_and_batch_examples(
-    merganser: Callable[..., Ran], runner: EmbeddedRunner, history: History, tmp_path: Path
+    merganser: Callable[..., Ran], runner: FaultyRunner, history: History, tmp_path: Path
 ) -> None:
     for name in ("docs-rerank.yaml", "batch.yaml", "questions.jsonl"):
         shutil.copy(CONFIGS / name, tmp_path)
@@ -100,7 +100,7 @@ def test_the_document_and_batch_examples(
 
 
 def test_the_first_seed(
-    merganser: Callable[..., Ran], runner: EmbeddedRunner, tmp_path: Path
+    merganser: Callable[..., Ran], runner: FaultyRunner, tmp_path: Path
 ) -> None:
     shutil.copy(SEEDS / "first.yaml", tmp_path / "first.yaml")
     runner.faults.script_chat([NO_TOOLS, "How can I help?"])
@@ -111,7 +111,7 @@ def test_the_first_seed(
 
 
 def test_the_second_seed_and_the_draft_model_of_an_agent_on_fast_qwen(
-    merganser: Callable[..., Ran], runner: EmbeddedRunner, history: History, tmp_path: Path
+    merganser: Callable[..., Ran], runner: FaultyRunner, history: History, tmp_path: Path
 ) -> None:
     shutil.copy(SEEDS / "second.yaml", tmp_path / "second.yaml")
     (tmp_path / "fast.yaml").write_text(
@@ -142,7 +142,7 @@ def test_the_second_seed_and_the_draft_model_of_an_agent_on_fast_qwen(
     assert draft in json.dumps(settings), "the chat model is configured with its draft"
 
 
-def runner_configurations(runner: EmbeddedRunner) -> list[dict[str, object]]:
+def runner_configurations(runner: FaultyRunner) -> list[dict[str, object]]:
     import httpx
 
     answer = httpx.get(f"{runner.url}/engines/_configure", trust_env=False)

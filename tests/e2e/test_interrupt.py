@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
     from tests.e2e.conftest import Ran
 
 CONFIG = """\
@@ -37,7 +37,7 @@ FILES = 3 * 2 * CHUNKS_PER_SHARD  # three full shards: the plan takes such a not
 def test_an_interrupted_run_ends_cleanly_and_is_resumed(
     merganser: Callable[..., Ran],
     command_environment: dict[str, str],
-    runner: EmbeddedRunner,
+    runner: FaultyRunner,
     tmp_path: Path,
 ) -> None:
     (tmp_path / "notes.yaml").write_text(CONFIG)

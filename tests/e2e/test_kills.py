@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
     from .conftest import History, Ran
 
@@ -120,7 +120,7 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(served: Path, merganser: Callable[..., Ran], runner: EmbeddedRunner) -> Undisturbed:
+def undisturbed(served: Path, merganser: Callable[..., Ran], runner: FaultyRunner) -> Undisturbed:
     folder = copy_of(served, "undisturbed")
     before = runner.counters.texts_embedded
     done = merganser("index", "logs.yaml", "--json", cwd=folder)
@@ -177,7 +177,7 @@ def test_a_killed_run_is_resumed_by_the_next(
     undisturbed: Undisturbed,
     merganser: Callable[..., Ran],
     command_environment: dict[str, str],
-    runner: EmbeddedRunner,
+    runner: FaultyRunner,
     history: History,
     reader: Callable[[Path], Callable[[], list[str]]],
 ) -> None:

@@ -32,7 +32,7 @@ from .test_schedules import Api, running, wait_until, with_group
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
     from .conftest import Ran
 
@@ -167,7 +167,7 @@ def test_a_run_that_dies_on_one_machine_is_finished_by_another(
     merganser: Callable[..., Ran],
     machine: Callable[[str], Machine],
     api: Api,
-    runner: EmbeddedRunner,
+    runner: FaultyRunner,
 ) -> None:
     one, other, deployer = machine("one"), machine("other"), machine("deployer")
     here = resolve_rag(load_config(other.folder / "fleet.yaml"), "logs").indexes[0]

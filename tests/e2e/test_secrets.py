@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -116,7 +116,7 @@ def guarded_server(
 
 def test_no_secret_is_left_in_history_logs_storage_or_index(
     merganser: Callable[..., Ran],
-    runner: EmbeddedRunner,
+    runner: FaultyRunner,
     guarded_server: dict[str, str],
     receiver: Receiver,
     tmp_path: Path,

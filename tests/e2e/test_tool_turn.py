@@ -20,7 +20,7 @@ from merganser.indexing import index_once_async
 from merganser.models.client import ModelRunner
 from merganser.models.ref import ModelRef, Role
 from merganser.retrieval.opening import open_retrievers
-from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
+from tests.doubles import FaultyRunner, ScriptedAnswer, ScriptedCall
 
 CONFIG = """
 models:
@@ -56,7 +56,7 @@ class ToolServer:
 async def tool_server(request: pytest.FixtureRequest) -> ToolServer:
     if host := os.environ.get("MODEL_RUNNER_HOST"):
         return ToolServer(host, await find_tool_model(host))
-    runner: EmbeddedRunner = request.getfixturevalue("runner")
+    runner: FaultyRunner = request.getfixturevalue("runner")
     runner.faults.script_chat([CANARY, SEARCH, "The night ferry Aglaia costs 47 crowns [1]."])
     return ToolServer(runner.url, "ai/smollm2")
 

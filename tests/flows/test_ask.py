@@ -20,7 +20,7 @@ from merganser.flows.batch import answer_batch
 from merganser.flows.compile import compile_flow
 from merganser.flows.models import ModelPolicy, ModelStages
 from merganser.indexing import index_once
-from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
+from tests.doubles import FaultyRunner, ScriptedAnswer, ScriptedCall
 
 pytestmark = pytest.mark.usefixtures("citing_model")
 
@@ -71,7 +71,7 @@ def faq_of(config: Config) -> BatchFlow:
 
 
 @pytest.fixture
-def in_flow(runner: EmbeddedRunner, prefect_server: None) -> InFlow:
+def in_flow(runner: FaultyRunner, prefect_server: None) -> InFlow:
     """Run a function on the stages within a flow run whose models are ready."""
 
     def run(config: Config, work: Callable[[ModelStages], T]) -> T:
@@ -100,7 +100,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_a_turn_searches_the_published_index_and_cites_it(
-    runner: EmbeddedRunner, indexed: Config, in_flow: InFlow
+    runner: FaultyRunner, indexed: Config, in_flow: InFlow
 ):
     runner.faults.script_chat(["A merganser eats fish [1]."])
 
@@ -116,7 +116,7 @@ def test_a_turn_searches_the_published_index_and_cites_it(
 
 
 def test_what_is_kept_of_a_turn_goes_with_the_snapshot_it_searched(
-    runner: EmbeddedRunner, config: Config, in_flow: InFlow
+    runner: FaultyRunner, config: Config, in_flow: InFlow
 ):
     flows = "flows:\n  fresh: {type: index, keep_snapshots: 1}\n"
     config.path.write_text(config.path.read_text().replace("flows:\n", flows))
@@ -135,7 +135,7 @@ def test_what_is_kept_of_a_turn_goes_with_the_snapshot_it_searched(
     assert not results[0].parent.exists()
 
 
-def test_the_model_may_search_by_itself(runner: EmbeddedRunner, indexed: Config, in_flow: InFlow):
+def test_the_model_may_search_by_itself(runner: FaultyRunner, indexed: Config, in_flow: InFlow):
     search = ScriptedAnswer(tool_calls=(ScriptedCall("birds", {"query": "goose"}),))
     runner.faults.script_chat([search, "A goose eats grass [1]."])
 
@@ -159,7 +159,7 @@ def test_an_agent_whose_rag_was_never_indexed_says_so(config: Config, in_flow: I
 
 
 def test_a_batch_answers_in_order_and_resumes(
-    runner: EmbeddedRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
+    runner: FaultyRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
 ):
     questions = [{"id": f"q{n}", "question": f"What does merganser {n} eat?"} for n in range(10)]
     (tmp_path / "questions.jsonl").write_text("".join(f"{json.dumps(q)}\n" for q in questions))
@@ -179,7 +179,7 @@ def test_a_batch_answers_in_order_and_resumes(
 
 
 def test_a_new_snapshot_asks_again(
-    runner: EmbeddedRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
+    runner: FaultyRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
 ):
     (tmp_path / "questions.jsonl").write_text('{"question": "What does a merganser eat?"}\n')
     runner.faults.script_chat(["Fish [1].", "Eels [1]."])
@@ -204,7 +204,7 @@ def test_an_index_run_that_changes_nothing_keeps_the_answers(indexed: Config):
 
 
 def test_questions_that_cannot_be_read_fail_before_any_is_asked(
-    runner: EmbeddedRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
+    runner: FaultyRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
 ):
     (tmp_path / "questions.jsonl").write_text('{"question": "Why?"}\nnonsense\n')
     runner.faults.script_chat(["Fish."])
@@ -217,7 +217,7 @@ def test_questions_that_cannot_be_read_fail_before_any_is_asked(
 
 
 def test_a_filter_of_a_question_bounds_what_is_retrieved(
-    runner: EmbeddedRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
+    runner: FaultyRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
 ):
     question = {"question": "Who eats grass or fish?", "filters": {"path": "docs/ducks.md"}}
     (tmp_path / "questions.jsonl").write_text(json.dumps(question))
@@ -230,7 +230,7 @@ def test_a_filter_of_a_question_bounds_what_is_retrieved(
 
 
 def test_a_judge_that_fails_its_examples_stops_the_batch_before_anything_is_asked(
-    runner: EmbeddedRunner, config: Config, in_flow: InFlow, tmp_path: Path
+    runner: FaultyRunner, config: Config, in_flow: InFlow, tmp_path: Path
 ):
     text = config.path.read_text().replace("concurrency: 2}", "judge: small}")
     config.path.write_text(text)
@@ -245,7 +245,7 @@ def test_a_judge_that_fails_its_examples_stops_the_batch_before_anything_is_aske
     assert len(runner.faults.scripted_requests) == 8
 
 
-def run_faq(config: Config, runner: EmbeddedRunner) -> tuple[Any, str, str]:
+def run_faq(config: Config, runner: FaultyRunner) -> tuple[Any, str, str]:
     """Run the compiled flow; gives the outcome or the error, the state's name and its type."""
     compiled: Any = compile_flow(config, faq_of(config))
     state = compiled(base_url=runner.url, return_state=True)
@@ -258,7 +258,7 @@ def run_faq(config: Config, runner: EmbeddedRunner) -> tuple[Any, str, str]:
 )
 @pytest.mark.usefixtures("prefect_server")
 def test_failed_questions_show_in_the_state_of_the_run(
-    runner: EmbeddedRunner, config: Config, tmp_path: Path, max_failed: str, state: tuple[str, str]
+    runner: FaultyRunner, config: Config, tmp_path: Path, max_failed: str, state: tuple[str, str]
 ):
     text = config.path.read_text().replace("concurrency: 2}", f"max_failed: {max_failed}}}")
     config.path.write_text(text)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from merganser.flows.execute import Outcome
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -54,7 +54,7 @@ EELS = {"id": "eels", "query": "Who eats eels?", "path": "docs/ducks.md", "quote
 class Birds:
     """A config with its documents; runs its flows against the shared servers."""
 
-    def __init__(self, folder: Path, runner: EmbeddedRunner) -> None:
+    def __init__(self, folder: Path, runner: FaultyRunner) -> None:
         self.folder = folder
         self.runner = runner
         self.write("birds.yaml", CONFIG)
@@ -84,7 +84,7 @@ class Birds:
 
 
 @pytest.fixture
-def birds(tmp_path: Path, runner: EmbeddedRunner, prefect_server: str) -> Birds:
+def birds(tmp_path: Path, runner: FaultyRunner, prefect_server: str) -> Birds:
     assert prefect_server
     return Birds(tmp_path, runner)
 

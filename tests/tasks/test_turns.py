@@ -20,9 +20,9 @@ from merganser.config.load import Config, load_config
 from merganser.errors import RequestRejectedError
 from merganser.models.client import ModelRunner
 from merganser.retrieval.hits import Hit, SearchResult
-from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
 from merganser.tasks.options import MODEL_TASK
 from merganser.tasks.turns import answer_markdown, durable_hooks, turn_cache_policy
+from tests.doubles import FaultyRunner, ScriptedAnswer, ScriptedCall
 
 CONFIG = """
 models:
@@ -59,7 +59,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run_turn(
-    runner: EmbeddedRunner, config: Config, prefect_server: None, no_waiting: None
+    runner: FaultyRunner, config: Config, prefect_server: None, no_waiting: None
 ) -> Callable[..., tuple[Answer, str]]:
     """Take a turn inside a flow run of its own; gives the answer and the flow run's id."""
 
@@ -112,7 +112,7 @@ def names(runs: list[TaskRun]) -> Counter[str]:
 
 
 def test_each_model_request_and_tool_call_is_a_task_run(
-    runner: EmbeddedRunner, run_turn: Callable[..., tuple[Answer, str]]
+    runner: FaultyRunner, run_turn: Callable[..., tuple[Answer, str]]
 ):
     runner.faults.script_chat([SEARCH, "Fish [1]."])
 
@@ -124,7 +124,7 @@ def test_each_model_request_and_tool_call_is_a_task_run(
 
 
 def test_the_same_turn_resumes_and_another_turn_never_reuses(
-    runner: EmbeddedRunner, run_turn: Callable[..., tuple[Answer, str]]
+    runner: FaultyRunner, run_turn: Callable[..., tuple[Answer, str]]
 ):
     birds, turn_id = Birds(), uuid4().hex
     runner.faults.script_chat([SEARCH, "Fish [1]."])
@@ -144,7 +144,7 @@ def test_the_same_turn_resumes_and_another_turn_never_reuses(
 
 
 def test_a_turn_that_broke_off_takes_over_what_was_answered(
-    runner: EmbeddedRunner, run_turn: Callable[..., tuple[Answer, str]]
+    runner: FaultyRunner, run_turn: Callable[..., tuple[Answer, str]]
 ):
     birds, turn_id = Birds(), uuid4().hex
     runner.faults.script_chat([SEARCH])
@@ -161,7 +161,7 @@ def test_a_turn_that_broke_off_takes_over_what_was_answered(
 
 
 def test_a_fault_that_passes_is_retried_in_sight(
-    runner: EmbeddedRunner, run_turn: Callable[..., tuple[Answer, str]]
+    runner: FaultyRunner, run_turn: Callable[..., tuple[Answer, str]]
 ):
     runner.faults.inject("status", route="chat", status=503)
     runner.faults.script_chat(["Fish."])
@@ -174,7 +174,7 @@ def test_a_fault_that_passes_is_retried_in_sight(
 
 
 def test_a_fault_that_stays_is_tried_once(
-    runner: EmbeddedRunner, run_turn: Callable[..., tuple[Answer, str]]
+    runner: FaultyRunner, run_turn: Callable[..., tuple[Answer, str]]
 ):
     runner.faults.inject("status", route="chat", status=400, times=5)
 
@@ -186,7 +186,7 @@ def test_a_fault_that_stays_is_tried_once(
 
 @pytest.mark.usefixtures("citing_model")
 def test_context_mode_searches_in_a_task(
-    runner: EmbeddedRunner, run_turn: Callable[..., tuple[Answer, str]]
+    runner: FaultyRunner, run_turn: Callable[..., tuple[Answer, str]]
 ):
     runner.faults.script_chat(["Fish [1]."])
 

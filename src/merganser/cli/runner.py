@@ -24,7 +24,6 @@ from merganser.cli.options import exit_cleanly, json_option, parse_pairs, show_s
 @click.option("--status", is_flag=True, help="Tell whether the one of --embedded runs.")
 @click.option("--stop", is_flag=True, help="End the one of --embedded.")
 @json_option
-@click.option("--admin-port", type=int, help="Also open the port that injects faults, for tests.")
 def command(
     *,
     host: str,
@@ -35,7 +34,6 @@ def command(
     status: bool,
     stop: bool,
     as_json: bool,
-    admin_port: int | None,
 ) -> int:
     """Serve embeddings and chat over Docker Model Runner's HTTP contract until Ctrl-C.
 
@@ -46,7 +44,7 @@ def command(
     if status or stop:
         return show_service(running_runner(), stop=stop, as_json=as_json)
     require_extra()
-    from merganser.runner import serve
+    from merganser.runner.embedded_runner import serve
 
     with exit_cleanly():
         serve(
@@ -55,7 +53,7 @@ def command(
             models_dir=Path(models) if models else None,
             aliases=alias,
             offline=offline or None,
-            admin_port=admin_port,
+            pulled=None,
             on_ready=lambda url: click.echo(
                 f"serving models at {url}\nuse it: export MODEL_RUNNER_HOST={url}", err=True
             ),

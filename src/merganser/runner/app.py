@@ -18,8 +18,6 @@ from starlette.responses import Response
 from merganser.runner import engine_routes as engines
 from merganser.runner import model_routes as models
 from merganser.runner.inference import (
-    GENERAL_FAULTS,
-    apply_general_fault,
     get_openai_model,
     infer,
     list_openai_models,
@@ -57,36 +55,35 @@ def _inference(operation: Operation) -> Handler:
     return partial(infer, operation=operation)
 
 
-_ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
-    ("GET", r"/", "root", engines.get_root),
-    ("GET", r"/version", "version", engines.get_version),
-    ("GET", r"/logs", "logs", engines.get_logs),
-    ("GET", r"/models/?", "models", models.list_models),
-    ("POST", r"/models/create", "pull", models.create_model),
-    ("POST", r"/models/load", "load", models.load_model),
-    ("POST", r"/models/(?P<reference>.+)/tag", "tag", models.tag_model),
-    ("DELETE", r"/models/purge", "purge", models.purge_models),
-    ("DELETE", r"/models/(?P<reference>.+)", "delete", models.delete_model),
-    ("GET", r"/models/(?P<reference>.+)", "models", models.get_model),
-    ("GET", r"/engines/status", "status", engines.get_status),
-    ("GET", r"/engines/ps", "ps", engines.get_processes),
-    ("GET", r"/engines/df", "df", engines.get_disk_usage),
-    ("GET", r"/engines/requests", "requests", engines.get_requests),
-    ("GET", r"/engines/_configure", "configure", engines.get_configurations),
-    ("POST", r"/engines/unload", "unload", engines.unload),
-    ("POST", rf"{_ENGINE}/_configure", "configure", engines.configure),
-    ("GET", rf"{_V1}/models", "v1-models", list_openai_models),
-    ("GET", rf"{_V1}/models/(?P<reference>.+)", "v1-models", get_openai_model),
-    ("POST", rf"{_V1}/chat/completions", "chat", _inference("chat")),
-    ("POST", rf"{_V1}/completions", "completions", _inference("completions")),
-    ("POST", rf"{_V1}/embeddings", "embeddings", _inference("embeddings")),
-    ("POST", rf"{_V1}/images/generations", "images", _inference("images")),
-    ("POST", rf"{_ENGINE}/rerank", "rerank", _inference("rerank")),
-    ("POST", rf"{_ENGINE}/score", "score", _inference("score")),
+_ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", r"/", engines.get_root),
+    ("GET", r"/version", engines.get_version),
+    ("GET", r"/logs", engines.get_logs),
+    ("GET", r"/models/?", models.list_models),
+    ("POST", r"/models/create", models.create_model),
+    ("POST", r"/models/load", models.load_model),
+    ("POST", r"/models/(?P<reference>.+)/tag", models.tag_model),
+    ("DELETE", r"/models/purge", models.purge_models),
+    ("DELETE", r"/models/(?P<reference>.+)", models.delete_model),
+    ("GET", r"/models/(?P<reference>.+)", models.get_model),
+    ("GET", r"/engines/status", engines.get_status),
+    ("GET", r"/engines/ps", engines.get_processes),
+    ("GET", r"/engines/df", engines.get_disk_usage),
+    ("GET", r"/engines/requests", engines.get_requests),
+    ("GET", r"/engines/_configure", engines.get_configurations),
+    ("POST", r"/engines/unload", engines.unload),
+    ("POST", rf"{_ENGINE}/_configure", engines.configure),
+    ("GET", rf"{_V1}/models", list_openai_models),
+    ("GET", rf"{_V1}/models/(?P<reference>.+)", get_openai_model),
+    ("POST", rf"{_V1}/chat/completions", _inference("chat")),
+    ("POST", rf"{_V1}/completions", _inference("completions")),
+    ("POST", rf"{_V1}/embeddings", _inference("embeddings")),
+    ("POST", rf"{_V1}/images/generations", _inference("images")),
+    ("POST", rf"{_ENGINE}/rerank", _inference("rerank")),
+    ("POST", rf"{_ENGINE}/score", _inference("score")),
 )
-_TABLE = [(method, re.compile(path), label, handler) for method, path, label, handler in _ROUTES]
+_TABLE = [(method, re.compile(path), handler) for method, path, handler in _ROUTES]
 _UNKNOWN_ACTION = re.compile(r"/models/.+/(?P<action>[^/]+)")
-_INFERENCE = {"chat", "completions", "embeddings", "images", "rerank", "score"}
 
 
 class RunnerApp:
@@ -105,25 +102,18 @@ class RunnerApp:
             return
         request = Request(scope, receive)
         path = _clean_path(str(scope["path"]))
-        label, handler = _match(request.method, path)
-        with self._state.counters.request(label):
-            try:
-                response = await self._respond(request, label, handler)
-            except RequesterGoneError:
-                return
-            response.headers["Server"] = SERVER_NAME
-            await response(scope, receive, send)
+        try:
+            response = await self._respond(request, _match(request.method, path))
+        except RequesterGoneError:
+            return
+        response.headers["Server"] = SERVER_NAME
+        await response(scope, receive, send)
 
-    async def _respond(self, request: Request, label: str, handler: Handler) -> Response:
+    async def _respond(self, request: Request, handler: Handler) -> Response:
         origin = request.headers.get("origin")
         try:
             if origin is not None and origin not in ALLOWED_ORIGINS:
                 return TextError(403, "Origin not allowed").to_response()
-            if label not in _INFERENCE:  # these look for faults of their model, later
-                fault = self._state.faults.take(*GENERAL_FAULTS, route=label)
-                reply = await apply_general_fault(fault, request) if fault else None
-                if reply is not None:
-                    return reply
             return await handler(self._state, request)
         except TextError as error:
             return error.to_response()
@@ -143,15 +133,15 @@ def _clean_path(path: str) -> str:
     return f"/engines{path}" if first in {"v1", "rerank", "score"} else path
 
 
-def _match(method: str, path: str) -> tuple[str, Handler]:
+def _match(method: str, path: str) -> Handler:
     """Find the route, or a handler for what is not there."""
     wanted = "GET" if method == "HEAD" else method
-    for allowed, pattern, label, handler in _TABLE:
+    for allowed, pattern, handler in _TABLE:
         match = pattern.fullmatch(path)
         if match and allowed == wanted:
             named = {key: value for key, value in match.groupdict().items() if value is not None}
-            return label, partial(handler, **named)
-    return "unknown", partial(_not_found, method=wanted, path=path)
+            return partial(handler, **named)
+    return partial(_not_found, method=wanted, path=path)
 
 
 async def _not_found(state: RunnerState, request: Request, *, method: str, path: str) -> Response:

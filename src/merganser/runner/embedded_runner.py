@@ -8,7 +8,7 @@ import socket
 import tempfile
 import threading
 from collections import deque
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING, Any, Self
 import uvicorn
 
 from merganser.errors import MerganserError
-from merganser.runner.admin import AdminApp
 from merganser.runner.app import build_app
 from merganser.runner.artifacts import prepare
-from merganser.runner.counters import Counters
-from merganser.runner.faults import Faults
+from merganser.runner.factory import load_engine
 from merganser.runner.known_models import CATALOGUE
 from merganser.runner.local_models import find_local_models
 from merganser.runner.model_store import ModelStore
@@ -34,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from types import TracebackType
 
+    from merganser.runner.factory import EngineLoader
     from merganser.runner.known_models import WeightFile
 
 LOOPBACK = "127.0.0.1"
 LOG_LINES = 500
-START_SECONDS = 60.0
 
 logger = logging.getLogger("merganser.runner")
 
@@ -55,9 +53,12 @@ class RunnerOptions:
         models_dir: Folder with the user's own GGUF and ONNX models.
         aliases: Names to serve by another model; asked before the built-in ones.
         default_aliases: Let packaged models stand in for well-known ones.
-        pulled: Models that are there from the start.
+        pulled: Models that are there from the start; None means the packaged ones whose weights
+            are on this machine.
         cache_dir: For downloads and conversions; None means the user's cache.
         offline: Never ask the model hub; None lets ``HF_HUB_OFFLINE`` decide.
+        weights: Finds the packaged models' files; None means by ``cache_dir`` and ``offline``.
+        load_engine: Loads engines.
         slots: Engines at one time; None means ``min(cores, 8)``.
         idle_seconds: Time after which an idle engine is freed.
         middleware: ASGI wrappers, outermost first.
@@ -67,9 +68,11 @@ class RunnerOptions:
     models_dir: Path | None = None
     aliases: Mapping[str, str] = field(default_factory=dict[str, str])
     default_aliases: bool = True
-    pulled: Sequence[str] = ()
+    pulled: Sequence[str] | None = ()
     cache_dir: Path | None = None
     offline: bool | None = None
+    weights: WeightStore | None = None
+    load_engine: EngineLoader = load_engine
     slots: int | None = None
     idle_seconds: float = DEFAULT_IDLE_SECONDS
     middleware: Sequence[Callable[[Any], Any]] = ()
@@ -88,17 +91,20 @@ class _LogLines(logging.Handler):
 
 
 @asynccontextmanager
-async def _running_state(
-    options: RunnerOptions, faults: Faults, counters: Counters
-) -> AsyncGenerator[RunnerState]:
-    """Build a runner's parts, and end its engines afterwards."""
+async def _opened(options: RunnerOptions) -> AsyncGenerator[Any]:
+    """Build a runner's application, and end its engines afterwards."""
     store = ModelStore()
-    scheduler = Scheduler(store, faults, slots=options.slots, idle_seconds=options.idle_seconds)
+    scheduler = Scheduler(
+        store,
+        load_engine=options.load_engine,
+        slots=options.slots,
+        idle_seconds=options.idle_seconds,
+    )
     cache_dir = options.cache_dir or default_cache_dir()
     cache_dir.mkdir(parents=True, exist_ok=True)
-    weights = WeightStore(cache_dir, offline=options.offline)
+    weights = options.weights or WeightStore(cache_dir, offline=options.offline)
     puller = Puller(
-        store, weights, faults, aliases=options.aliases, default_aliases=options.default_aliases
+        store, weights, aliases=options.aliases, default_aliases=options.default_aliases
     )
     lines = deque[str](maxlen=LOG_LINES)
     handler = _LogLines(lines)
@@ -108,22 +114,35 @@ async def _running_state(
             if (folder := options.models_dir) is not None:
                 for reference, artifact in await asyncio.to_thread(find_local_models, folder):
                     store.add(artifact, reference)
-            for reference in options.pulled:
+            if options.pulled is None:
+                await asyncio.to_thread(_add_present, store, cache_dir)
+            for reference in options.pulled or ():
                 await puller.make_available(reference)
-            yield RunnerState(
+            state = RunnerState(
                 version=f"merganser-embedded/{version('merganser')}",
                 store=store,
                 puller=puller,
                 scheduler=scheduler,
-                faults=faults,
-                counters=counters,
                 requests=RequestLog(),
                 scratch=Path(scratch),
                 log=lines,
             )
+            yield build_app(state, options.middleware)
             await scheduler.close()
     finally:
         logger.removeHandler(handler)
+
+
+def _add_present(store: ModelStore, cache_dir: Path) -> None:
+    """List the packaged models whose weights are on this machine, so that no pull is needed."""
+    weights = WeightStore(cache_dir, offline=True)
+    for model in CATALOGUE.values():
+        with suppress(MerganserError):
+            store.add(prepare(model, weights, _ignore_progress), model.reference)
+
+
+def _ignore_progress(file: WeightFile, done_bytes: int) -> None:
+    del file, done_bytes
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -144,9 +163,11 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _uvicorn(app: Any) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
+class _Server(uvicorn.Server):
+    """Serves one application on a port that is taken already."""
+
+    def __init__(self, app: Any, on_ready: Callable[[], None]) -> None:
+        config = uvicorn.Config(
             app,
             lifespan="off",
             log_config=None,
@@ -155,7 +176,13 @@ def _uvicorn(app: Any) -> uvicorn.Server:
             ws="none",
             timeout_graceful_shutdown=2,
         )
-    )
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and say so."""
+        await super().startup(sockets)
+        self._on_ready()
 
 
 class EmbeddedRunner:
@@ -167,32 +194,24 @@ class EmbeddedRunner:
         port: 0 takes any free one.
         **options: The fields of ``RunnerOptions``.
 
-    Attributes:
-        faults: Faults to come; see ``faults.py``.
-        counters: What was done.
+    Raises:
+        RunnerStartError: The port is taken.
     """
 
     def __init__(self, *, port: int = 0, **options: Any) -> None:
-        self.faults = Faults()
-        self.counters = Counters()
         self._options = RunnerOptions(**options)
-        self._sockets = [_bind(LOOPBACK, port), _bind(LOOPBACK, 0)]
+        self._listener = _bind(LOOPBACK, port)
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._main()), name="merganser-runner", daemon=True
         )
         self._ready = threading.Event()
         self._failure: BaseException | None = None
-        self._servers = list[uvicorn.Server]()
+        self._server: uvicorn.Server | None = None
 
     @property
     def url(self) -> str:
         """Root address, without a slash at its end."""
-        return _address(self._sockets[0])
-
-    @property
-    def admin_url(self) -> str:
-        """Root address of the admin port; see ``admin.py``."""
-        return _address(self._sockets[1])
+        return _address(self._listener)
 
     def __enter__(self) -> Self:
         """Start and wait until it answers.
@@ -216,41 +235,20 @@ class EmbeddedRunner:
         trace: TracebackType | None,
     ) -> None:
         """Stop, end the engines and wait for it."""
-        for server in self._servers:
-            server.should_exit = True
+        if self._server is not None:
+            self._server.should_exit = True
         self._thread.join()
 
     async def _main(self) -> None:
         try:
-            async with _running_state(self._options, self.faults, self.counters) as state:
-                app = build_app(state, self._options.middleware)
-                apps = [app, AdminApp(self.faults, self.counters)]
-                self._servers = [_uvicorn(each) for each in apps]
-                await _serve_all(self._servers, self._sockets, self._ready.set)
+            async with _opened(self._options) as app:
+                self._server = _Server(app, self._ready.set)
+                await self._server.serve([self._listener])
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self._failure = error
         finally:
             self._ready.set()
-            for listener in self._sockets:
-                listener.close()
-
-
-async def _serve_all(
-    servers: Sequence[uvicorn.Server],
-    sockets: Sequence[socket.socket],
-    on_ready: Callable[[], None],
-) -> None:
-    """Run servers side by side until each was told to exit."""
-    tasks = [
-        asyncio.create_task(server.serve(sockets=[listener]))
-        for server, listener in zip(servers, sockets, strict=True)
-    ]
-    while not all(server.started for server in servers):
-        if any(task.done() for task in tasks):
-            break
-        await asyncio.sleep(0.01)
-    on_ready()
-    await asyncio.gather(*tasks)
+            self._listener.close()
 
 
 def _address(listener: socket.socket) -> str:
@@ -262,67 +260,31 @@ def serve(
     host: str = LOOPBACK,
     port: int = 12434,
     *,
-    models_dir: Path | None = None,
-    aliases: Mapping[str, str] | None = None,
-    admin_port: int | None = None,
-    pulled: Sequence[str] | None = None,
-    offline: bool | None = None,
-    on_ready: Callable[[str], None] | None = None,
+    on_ready: Callable[[str], None],
+    **options: Any,
 ) -> None:
     """Run in the foreground until a signal comes; what ``merganser runner`` calls.
 
     Args:
-        host: Address to listen on. Anyone who can reach it can use the models and read the last
-            prompts, so it is loopback unless the user says otherwise.
+        host: Address to listen on. Anyone who can reach it can use the models, so it is loopback
+            unless the user says otherwise.
         port: Port; 12434 is Docker Model Runner's own.
-        models_dir: Folder with the user's own models.
-        aliases: Names to serve by another model.
-        admin_port: Also open the admin port on loopback, for tests.
-        pulled: Models that are there from the start; None means those whose weights are already on
-            this machine.
-        offline: Never ask the model hub.
         on_ready: Called with the address when it answers.
+        **options: The fields of ``RunnerOptions``.
 
     Raises:
         RunnerStartError: The port is taken.
         KeyboardInterrupt: Ctrl-C came; everything is closed.
     """
-    listeners = [_bind(host, port)]
-    if admin_port is not None:
-        listeners.append(_bind(LOOPBACK, admin_port))
-    options = RunnerOptions(
-        models_dir=models_dir, aliases=aliases or {}, pulled=pulled or (), offline=offline
-    )
-
-    def announce() -> None:
-        if on_ready is not None:
-            on_ready(_address(listeners[0]))
+    listener = _bind(host, port)
 
     async def main() -> bool:
-        faults, counters = Faults(), Counters()
-        async with AsyncExitStack() as stack:
-            state = await stack.enter_async_context(_running_state(options, faults, counters))
-            if pulled is None:
-                await asyncio.to_thread(_add_local, state, options.cache_dir or default_cache_dir())
-            apps = [build_app(state), AdminApp(faults, counters)]
-            servers = [_uvicorn(app) for app, _ in zip(apps, listeners, strict=False)]
-            await _serve_all(servers, listeners, announce)
-            return all(server.should_exit for server in servers)
+        async with _opened(RunnerOptions(**options)) as app:
+            server = _Server(app, lambda: on_ready(_address(listener)))
+            await server.serve([listener])
+            return server.should_exit
 
-    # uvicorn raises the signal again for whoever handled it before, which is nobody where this was
-    # started in the background.
+    # uvicorn raises the signal again for the handler that was there before; a process that was
+    # started in the background has none.
     if asyncio.run(main()):
         raise KeyboardInterrupt
-
-
-def _add_local(state: RunnerState, cache_dir: Path) -> None:
-    """List the catalogue's models whose weights are here, so that no pull is needed."""
-    store = WeightStore(cache_dir, offline=True)
-    for model in CATALOGUE.values():
-        with suppress(MerganserError):
-            artifact = prepare(model, store, _ignore_progress)
-            state.store.add(artifact, model.reference)
-
-
-def _ignore_progress(file: WeightFile, done_bytes: int) -> None:
-    del file, done_bytes

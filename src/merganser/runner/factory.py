@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from merganser.errors import MerganserError
 from merganser.runner.artifacts import GgufFile
@@ -15,6 +18,52 @@ if TYPE_CHECKING:
 
     from merganser.runner.artifacts import Artifact
     from merganser.runner.settings import EngineSettings
+
+
+class EngineLoader(Protocol):
+    """Loads engines; ``load_engine`` is the one that does it for real."""
+
+    async def __call__(
+        self,
+        artifact: Artifact,
+        *,
+        name: str,
+        mode: Mode,
+        settings: EngineSettings,
+        draft: Artifact | None = None,
+    ) -> Engine:
+        """Load a model for a mode.
+
+        Raises:
+            EngineLoadError: It cannot be loaded.
+            MissingExtraError: The library that would load it is not installed.
+        """
+        ...
+
+
+async def load_engine(
+    artifact: Artifact,
+    *,
+    name: str,
+    mode: Mode,
+    settings: EngineSettings,
+    draft: Artifact | None = None,
+) -> Engine:
+    """Load a model in a thread; when this is cancelled meanwhile, the engine is closed again.
+
+    Raises:
+        EngineLoadError: It cannot be loaded.
+        MissingExtraError: The library that would load it is not installed.
+    """
+    build = partial(build_engine, artifact, name=name, mode=mode, settings=settings, draft=draft)
+    building = asyncio.ensure_future(asyncio.to_thread(build))
+    try:
+        return await asyncio.shield(building)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            engine = await building
+            await engine.close()
+        raise
 
 
 def build_engine(

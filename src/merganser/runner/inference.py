@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import json
-import struct
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from starlette.responses import Response
@@ -21,12 +18,10 @@ from merganser.runner.engines import (
     EngineRequest,
     EngineResponse,
     Operation,
-    encode_json,
 )
 from merganser.runner.libraries import MissingExtraError
 from merganser.runner.replies import StreamReply, TextError, json_reply, read_body, unless_gone
 from merganser.runner.scheduler import DEFAULT_BACKEND
-from merganser.runner.scripted import scripted_response
 from merganser.runner.settings import BACKENDS
 
 if TYPE_CHECKING:
@@ -34,18 +29,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from merganser.runner.faults import Fault
     from merganser.runner.model_store import FoundModel
     from merganser.runner.state import RunnerState
-
-_DEATH = {
-    "type": "error",
-    "code": None,
-    "message": "llama.cpp terminated unexpectedly: llama.cpp exit status: signal: killed",
-    "param": None,
-    "sequence_number": 1,
-}
-_STATUS_TEXTS = {429: "too many requests", 500: "internal error", 503: "service unavailable"}
 
 
 async def list_openai_models(
@@ -83,9 +68,6 @@ async def infer(
     reference = document.get("model") or ""
     if not isinstance(reference, str):
         raise TextError(400, "invalid request")
-    fault = state.faults.take(*GENERAL_FAULTS, route=operation, model=reference)
-    if fault is not None and (reply := await apply_general_fault(fault, request)):
-        return reply
     if not reference:
         raise TextError(400, "model is required")
     model = _find(state, reference)
@@ -98,7 +80,7 @@ async def infer(
         await stack.aclose()
         raise
     _record(state, request, call, model, answer)
-    return await _reply(state, call, answer, stack)
+    return await _reply(answer, stack)
 
 
 async def _answer(
@@ -114,10 +96,6 @@ async def _answer(
         TextError: It cannot be loaded.
     """
     preload = request.headers.get("x-preload-only", "").lower() == "true"
-    if call.operation == "chat" and not preload:
-        scripted = state.faults.take_scripted(call.document)
-        if scripted is not None:
-            return scripted_response(scripted, call.document)
     reference, mode = str(call.document["model"]), MODE_OF[call.operation]
     try:
         engine = await stack.enter_async_context(state.scheduler.use(model, reference, mode))
@@ -128,37 +106,18 @@ async def _answer(
         raise TextError(500, message) from error
     if preload:
         return EngineResponse(b"", content_type="text/plain; charset=utf-8")
-    if state.faults.take("engine-death", route=call.operation, model=reference):
-        await state.scheduler.kill(model, mode)
-        text = "text/plain; charset=utf-8"
-        return EngineResponse(encode_json(_DEATH) + b"\n", status=500, content_type=text)
     try:
-        answer = await engine.answer(call)
+        return await engine.answer(call)
     except httpx.TransportError:
         return EngineResponse(b"", status=502, content_type="text/plain; charset=utf-8")
-    except asyncio.CancelledError:
-        _count(state, call)  # the vectors are being computed, whether anybody waits or not
-        raise
-    if answer.status == HTTPStatus.OK:
-        _count(state, call)
-    return _spoil(state, call, answer)
 
 
-async def _reply(
-    state: RunnerState, call: EngineRequest, answer: EngineResponse, stack: AsyncExitStack
-) -> Response:
+async def _reply(answer: EngineResponse, stack: AsyncExitStack) -> Response:
     """Turn the engine's answer into the HTTP response and let the engine go with its end."""
-    reference = str(call.document["model"])
-    cut = state.faults.take("cut", route=call.operation, model=reference)
     if isinstance(answer.body, bytes):
         await stack.aclose()
-        if cut is None:
-            headers = {"Content-Type": answer.content_type}
-            return Response(answer.body, answer.status, headers)
-        pieces = _single(answer.body)
-    else:
-        pieces = answer.body
-    body = _until_closed(pieces if cut is None else _cut(pieces, cut.after_bytes), stack)
+        return Response(answer.body, answer.status, {"Content-Type": answer.content_type})
+    body = _until_closed(answer.body, stack)
     return StreamReply(body, status=answer.status, content_type=answer.content_type)
 
 
@@ -172,46 +131,6 @@ async def _until_closed(
         raise ConnectionAbortedError from None
     finally:
         await stack.aclose()
-
-
-async def _single(body: bytes) -> AsyncIterator[bytes]:
-    yield body
-
-
-async def _cut(pieces: AsyncIterator[bytes], after_bytes: int) -> AsyncIterator[bytes]:
-    left = after_bytes
-    async for piece in pieces:
-        yield piece[:left]
-        left -= len(piece)
-        if left <= 0:
-            break
-    raise ConnectionAbortedError
-
-
-GENERAL_FAULTS: tuple[Any, ...] = ("status", "slow", "hang", "garbage")
-"""Faults that any route can have."""
-
-
-async def apply_general_fault(fault: Fault, request: Request) -> Response | None:
-    """Let a fault strike; None means that the request then goes on as usual.
-
-    Raises:
-        TextError: The fault is a status.
-        RequesterGoneError: The client did not wait for it.
-    """
-    match fault.kind:
-        case "status":
-            message = fault.message or _STATUS_TEXTS.get(fault.status, "fault")
-            retry = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
-            raise TextError(fault.status, message, retry)
-        case "slow":
-            await unless_gone(request.receive, asyncio.sleep(fault.seconds))
-            return None
-        case "garbage":
-            return Response(b"<html>not JSON</html>", media_type="application/json")
-        case _:
-            await unless_gone(request.receive, asyncio.Event().wait())
-            return None
 
 
 def _require_backend(name: str) -> None:
@@ -240,13 +159,6 @@ def _find(state: RunnerState, reference: str) -> FoundModel:
     return model
 
 
-def _count(state: RunnerState, call: EngineRequest) -> None:
-    if call.operation == "embeddings":
-        given = call.document.get("input", call.document.get("content", ""))
-        items = cast("list[object]", given) if isinstance(given, list) else [given]
-        state.counters.embedded([str(item) for item in items])
-
-
 def _record(
     state: RunnerState,
     request: Request,
@@ -266,44 +178,3 @@ def _record(
     failed = answer.status >= HTTPStatus.BAD_REQUEST
     record["error" if failed else "response"] = body.decode("utf-8", "replace")
     state.requests.add(model.name, record)
-
-
-def _spoil(state: RunnerState, call: EngineRequest, answer: EngineResponse) -> EngineResponse:
-    """Apply the faults that change vectors."""
-    if call.operation != "embeddings" or answer.status != HTTPStatus.OK:
-        return answer
-    reference = str(call.document["model"])
-    fault = state.faults.take("wrong-dimension", "nan", route="embeddings", model=reference)
-    if fault is None or not isinstance(answer.body, bytes):
-        return answer
-    document = json.loads(answer.body)
-    for entry in document["data"]:
-        if fault.kind == "wrong-dimension":
-            entry["embedding"] = _resize(entry["embedding"], fault.dimensions)
-    if fault.kind == "nan":
-        first = document["data"][0]
-        first["embedding"] = _poison(first["embedding"])
-    return EngineResponse(encode_json(document))
-
-
-def _resize(vector: list[float] | str, dimensions: int) -> list[float] | str:
-    values = (_decode(vector) * dimensions)[:dimensions]
-    return _encode(values) if isinstance(vector, str) else values
-
-
-def _poison(vector: list[float] | str) -> list[Any] | str:
-    """Make the first number NaN; JSON has none, so floats become null as llama.cpp writes it."""
-    if isinstance(vector, str):
-        return _encode([float("nan"), *_decode(vector)[1:]])
-    return [None, *vector[1:]]
-
-
-def _decode(vector: list[float] | str) -> list[float]:
-    if isinstance(vector, list):
-        return vector
-    raw = base64.b64decode(vector)
-    return list(struct.unpack(f"<{len(raw) // 4}f", raw))
-
-
-def _encode(values: list[float]) -> str:
-    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode("ascii")

@@ -94,12 +94,13 @@ async def create_model(state: RunnerState, request: Request) -> Response:
 async def _encoded(
     first: Line, lines: AsyncIterator[Line], *, as_json: bool
 ) -> AsyncIterator[bytes]:
-    yield _encode_line(first, as_json=as_json)
+    yield encode_line(first, as_json=as_json)
     async for line in lines:
-        yield _encode_line(line, as_json=as_json)
+        yield encode_line(line, as_json=as_json)
 
 
-def _encode_line(line: Line, *, as_json: bool) -> bytes:
+def encode_line(line: Line, *, as_json: bool) -> bytes:
+    """Write a line of the stream, as JSON or, for other clients, escaped for HTML."""
     if isinstance(line, RawText):
         return f"{line.text}\n".encode()
     text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))

@@ -18,7 +18,6 @@ from merganser.runner.replies import TextError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from merganser.runner.faults import Faults
     from merganser.runner.model_store import ModelStore
     from merganser.runner.weights import WeightStore
 
@@ -70,7 +69,6 @@ class Puller:
     Args:
         store: Gets the pulled models.
         weights: Finds their files.
-        faults: May spoil a pull.
         aliases: Reference to packaged or stored model; asked before the default ones.
         default_aliases: Let packaged models stand in for well-known ones.
     """
@@ -79,14 +77,12 @@ class Puller:
         self,
         store: ModelStore,
         weights: WeightStore,
-        faults: Faults,
         *,
         aliases: Mapping[str, str],
         default_aliases: bool = True,
     ) -> None:
         self._store = store
         self._weights = weights
-        self._faults = faults
         self._aliases = {shorten(name): target for name, target in aliases.items()}
         self._default_aliases = default_aliases
         self._places = asyncio.Semaphore(MAX_CONCURRENT_PULLS)
@@ -109,7 +105,6 @@ class Puller:
         Raises:
             TextError: Refused before the first line.
         """
-        self._raise_early_fault(reference)
         if artifact := self._adopt_stored(reference):
             yield _cached_line(artifact)
             return
@@ -118,12 +113,8 @@ class Puller:
             raise TextError(404, "Model not found")
         self._announce(reference, target)
         async with self._places:
-            if fault := self._faults.take(*_STREAM_FAULTS, route="pull", model=reference):
-                async for line in self._faulty(fault.kind, fault.seconds, reference, target, token):
-                    yield line
-            else:
-                async for line in self._stream(reference, target, token):
-                    yield line
+            async for line in self._stream(reference, target, token):
+                yield line
 
     async def make_available(self, reference: str) -> None:
         """Pull without a requester; for models that must be there from the start.
@@ -177,86 +168,6 @@ class Puller:
         self._store.add(artifact, reference, alias_of=target.alias_of)
         yield progress_line("success", "Model pulled successfully")
 
-    def _raise_early_fault(self, reference: str) -> None:
-        fault = self._faults.take(*_EARLY_FAULTS, route="pull", model=reference)
-        if fault is None:
-            return
-        status, message = _EARLY_FAULTS[fault.kind]
-        raise TextError(status, fault.message or message)
-
-    async def _faulty(
-        self, kind: str, seconds: float, reference: str, target: PullTarget, token: str | None
-    ) -> AsyncIterator[Line]:
-        file = target.model.files[0]
-        begun = _layer_line(target.model, file, file.size_bytes // 3)
-        match kind:
-            case "pull-error-line":
-                yield begun
-                yield progress_line("error", "Error: unexpected EOF")
-                yield RawText(f'error while pulling model: failed to pull "{reference}"')
-            case "pull-stream-unauthorized" | "pull-stream-not-found":
-                yield progress_line("progress", "Fetching file list...")
-                yield RawText("Unauthorized" if "unauthorized" in kind else "Model not found")
-            case "pull-cut":
-                yield begun
-                raise ConnectionAbortedError
-            case "pull-stall":
-                yield begun
-                await asyncio.sleep(seconds or 3600.0)
-                raise ConnectionAbortedError
-            case "pull-doubled":
-                async for line in self._doubled(reference, target, token):
-                    yield line
-            case "pull-slow":
-                yield begun
-                await asyncio.sleep(seconds)
-                async for line in self._stream(reference, target, token):
-                    yield line
-            case _:  # pull-cached does the work, quietly
-                async for _line in self._stream(reference, target, token):
-                    pass
-                if artifact := self._adopt_stored(reference):
-                    yield _cached_line(artifact)
-
-    async def _doubled(
-        self, reference: str, target: PullTarget, token: str | None
-    ) -> AsyncIterator[Line]:
-        """Report every byte twice under different ids, as pulls from the model hub do."""
-        files = target.model.files
-        total = target.model.size_bytes
-        yield progress_line("progress", "Fetching file list...")
-        found = f"Found {len(files)} files ({total / 1e6:.2f} MB total)"
-        yield progress_line("progress", found, total=total)
-        for prefix, note in (("path", ""), ("blob", "Building model artifact...")):
-            if note:
-                yield progress_line("progress", note)
-            for file in files:
-                for share in (0.5, 1.0):
-                    done = int(file.size_bytes * share)
-                    layer = {"id": f"sha256:{prefix}-{file.sha256}", "size": file.size_bytes}
-                    yield progress_line("progress", "", total=total, current=done, **layer)
-        async for line in self._stream(reference, target, token):
-            if isinstance(line, RawText) or line["type"] != "progress":
-                yield line
-
-
-_EARLY_FAULTS: dict[Any, tuple[int, str]] = {
-    "pull-not-found": (404, "Model not found"),
-    "pull-unauthorized": (401, "Unauthorized"),
-    "pull-unsupported": (422, "error while pulling model: unsupported config media type"),
-    "pull-failed": (500, "error while pulling model: registry unreachable"),
-}
-_STREAM_FAULTS: tuple[Any, ...] = (
-    "pull-error-line",
-    "pull-stream-unauthorized",
-    "pull-stream-not-found",
-    "pull-cut",
-    "pull-stall",
-    "pull-doubled",
-    "pull-cached",
-    "pull-slow",
-)
-
 
 def _stand_in_message(reference: str, target: PullTarget) -> str:
     wanted = shorten(reference).removesuffix(":latest")
@@ -270,7 +181,8 @@ def _cached_line(artifact: Artifact) -> dict[str, Any]:
     return progress_line("success", f"Using cached model: {format_size(artifact.size_bytes)}")
 
 
-def _layer_line(model: CatalogueModel, file: WeightFile, done: int) -> dict[str, Any]:
+def layer_line(model: CatalogueModel, file: WeightFile, done: int) -> dict[str, Any]:
+    """Return the line that says how many bytes of a file are there."""
     return progress_line(
         "progress",
         f"Downloaded: {done / 1e6:.2f} MB",
@@ -330,7 +242,7 @@ class _Preparation:
         far = done_bytes - last_bytes >= REPORT_BYTES or now - last_time >= REPORT_SECONDS
         if whole or (far and now - last_time >= REPORT_SECONDS / 4):
             self._reported[file.name] = (done_bytes, now)
-            line = _layer_line(self._model, file, done_bytes)
+            line = layer_line(self._model, file, done_bytes)
             self._loop.call_soon_threadsafe(self._queue.put_nowait, line)
             if whole and file is self._model.files[-1]:
                 note = progress_line("progress", "Building model artifact...")

@@ -26,14 +26,14 @@ from typing import TYPE_CHECKING, Any
 
 from merganser.errors import MerganserError
 from merganser.runner.engines import Engine, EngineLoadError, Mode
-from merganser.runner.factory import build_engine
+from merganser.runner.factory import load_engine
 from merganser.runner.model_names import shorten
 from merganser.runner.settings import BACKENDS, EngineSettings, format_keep_alive
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, Coroutine
 
-    from merganser.runner.faults import Faults
+    from merganser.runner.factory import EngineLoader
     from merganser.runner.model_store import FoundModel, ModelStore
 
 DEFAULT_BACKEND = BACKENDS[0]
@@ -97,7 +97,7 @@ class Scheduler:
 
     Args:
         store: Finds draft models.
-        faults: May slow or fail a load.
+        load_engine: Loads an engine.
         slots: Engines at one time; None means ``min(cores, 8)``.
         idle_seconds: Keep-alive of engines whose settings name none.
     """
@@ -105,14 +105,14 @@ class Scheduler:
     def __init__(
         self,
         store: ModelStore,
-        faults: Faults,
         *,
+        load_engine: EngineLoader = load_engine,
         slots: int | None = None,
         idle_seconds: float = DEFAULT_IDLE_SECONDS,
     ) -> None:
         self.slots = slots or min(os.cpu_count() or 1, 8)
         self._store = store
-        self._faults = faults
+        self._load_engine = load_engine
         self._idle_seconds = idle_seconds
         self._loaded = dict[_Key, _Loaded]()
         self._configured = dict[_Key, Configuration]()
@@ -198,12 +198,6 @@ class Scheduler:
         """Give the entries of ``/engines/ps``."""
         return [self._describe(loaded) for loaded in self._loaded.values()]
 
-    async def kill(self, model: FoundModel, mode: Mode) -> None:
-        """End an engine as if it had died; its users find out by themselves."""
-        async with self._lock:
-            if loaded := self._loaded.get((model.artifact.digest, mode)):
-                await self._evict(loaded)
-
     async def close(self) -> None:
         """End everything."""
         for task in list(self._background):
@@ -263,25 +257,18 @@ class Scheduler:
     async def _load(
         self, model: FoundModel, reference: str, mode: Mode, settings: EngineSettings
     ) -> Engine:
-        if fault := self._faults.take("load-slow", model=reference):
-            await asyncio.sleep(fault.seconds)
-        if fault := self._faults.take("load-fail", model=reference):
-            message = fault.message or "llama.cpp failed: failed to load model"
-            raise EngineLoadError(f"llama.cpp terminated unexpectedly: {message}")
         draft = None
         if settings.draft is not None:
             draft = self._store.find(settings.draft.model)
             if draft is None:
                 raise EngineLoadError("failed to get draft model: model not found")
         logger.info("loading %s for %s", reference, mode)
-        return await _finish_or_discard(
-            lambda: build_engine(
-                model.artifact,
-                name=shorten(reference),
-                mode=mode,
-                settings=settings,
-                draft=draft.artifact if draft else None,
-            )
+        return await self._load_engine(
+            model.artifact,
+            name=shorten(reference),
+            mode=mode,
+            settings=settings,
+            draft=draft.artifact if draft else None,
         )
 
     def _leave(self, loaded: _Loaded) -> None:
@@ -345,15 +332,3 @@ class Scheduler:
             document["loading"] = True
         document["keep_alive"] = format_keep_alive(loaded.keep_alive_seconds)
         return document
-
-
-async def _finish_or_discard(build: Callable[[], Engine]) -> Engine:
-    """Build in a thread; when nobody waits any more, close what comes out of it."""
-    building = asyncio.ensure_future(asyncio.to_thread(build))
-    try:
-        return await asyncio.shield(building)
-    except asyncio.CancelledError:
-        with suppress(Exception):
-            engine = await building
-            await engine.close()
-        raise

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from merganser.runner.counters import Counters
-    from merganser.runner.faults import Faults
     from merganser.runner.model_store import ModelStore
     from merganser.runner.pulls import Puller
     from merganser.runner.scheduler import Scheduler
@@ -69,8 +67,6 @@ class RunnerState:
         store: Models that are here.
         puller: Makes more of them available.
         scheduler: Loaded engines.
-        faults: Faults to come.
-        counters: What was done.
         requests: The last requests.
         scratch: A folder for models that are loaded from a tar stream.
         log: The last lines of the log.
@@ -80,8 +76,6 @@ class RunnerState:
     store: ModelStore
     puller: Puller
     scheduler: Scheduler
-    faults: Faults
-    counters: Counters
     requests: RequestLog
     scratch: Path
     log: deque[str]

@@ -11,7 +11,7 @@ from merganser.agent.turn import take_turn
 from merganser.config.load import Config, load_config
 from merganser.models.client import ModelRunner
 from merganser.retrieval.hits import Hit, SearchResult
-from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
+from tests.doubles import FaultyRunner, ScriptedAnswer, ScriptedCall
 
 CONFIG = """
 version: "2"
@@ -52,7 +52,7 @@ class Turns:
     """Asks the one agent of the config, and shows what the scripted model was given."""
 
     @staticmethod
-    async def ask(runner: EmbeddedRunner, config: Config, retriever: Any, **options: Any) -> Answer:
+    async def ask(runner: FaultyRunner, config: Config, retriever: Any, **options: Any) -> Answer:
         async with ModelRunner(runner.url) as client:
             take = partial(take_turn, config, "root", "What does a merganser eat?")
             return await take(
@@ -68,7 +68,7 @@ class Turns:
         return request["messages"]
 
     @classmethod
-    def tool_rows(cls, runner: EmbeddedRunner) -> list[list[dict[str, Any]]]:
+    def tool_rows(cls, runner: FaultyRunner) -> list[list[dict[str, Any]]]:
         """What the tools returned, as the last request showed it to the model."""
         return [
             json.loads(message["content"])

@@ -9,7 +9,7 @@ from merganser.agent.reading import support
 from merganser.agent.turn import take_turn
 from merganser.config.load import Config
 from merganser.models.client import ModelRunner
-from merganser.runner import EmbeddedRunner
+from tests.doubles import FaultyRunner
 
 WriteConfig = Callable[..., Config]
 GivenHits = Callable[..., Any]
@@ -18,7 +18,7 @@ CITES_THE_FIRST = "On Sundays it opens at eleven [1]."
 
 
 async def ask(
-    runner: EmbeddedRunner, config: Config, retriever: Any, events: list[TurnEvent] | None = None
+    runner: FaultyRunner, config: Config, retriever: Any, events: list[TurnEvent] | None = None
 ) -> Answer:
     async with ModelRunner(runner.url) as client:
         return await take_turn(
@@ -32,12 +32,12 @@ async def ask(
         )
 
 
-def prompts(runner: EmbeddedRunner) -> list[str]:
+def prompts(runner: FaultyRunner) -> list[str]:
     return [request["messages"][-1]["content"] for request in runner.faults.scripted_requests]
 
 
 async def test_a_model_that_cites_wrongly_is_shown_the_best_passage_alone(
-    runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([CITES_THE_FIRST, "A merganser eats fish."])
     events: list[TurnEvent] = []
@@ -56,7 +56,7 @@ async def test_a_model_that_cites_wrongly_is_shown_the_best_passage_alone(
 
 
 async def test_a_model_that_cites_the_right_source_twice_is_shown_them_all(
-    runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat(["At eleven [3].", "release closes it [3].", "It eats fish [1]."])
 
@@ -67,7 +67,7 @@ async def test_a_model_that_cites_the_right_source_twice_is_shown_them_all(
 
 
 async def test_an_answer_that_does_not_rest_on_its_passage_is_asked_for_with_the_next(
-    runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([CITES_THE_FIRST, "Pancakes with syrup.", "It eats grass."])
     events: list[TurnEvent] = []
@@ -82,7 +82,7 @@ async def test_an_answer_that_does_not_rest_on_its_passage_is_asked_for_with_the
 
 
 async def test_an_answer_that_rests_on_nothing_is_a_failure(
-    runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([CITES_THE_FIRST, "Pancakes.", "Waffles with syrup."])
 

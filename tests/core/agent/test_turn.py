@@ -21,7 +21,7 @@ from merganser.errors import (
 )
 from merganser.models.client import ModelRunner
 from merganser.models.retry import NO_RETRY
-from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
+from tests.doubles import FaultyRunner, ScriptedAnswer, ScriptedCall
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ GivenHits = Callable[..., Any]
 
 
 async def test_the_same_call_five_times_in_a_row_stops_the_turn(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([SEARCH] * 9)
 
@@ -48,7 +48,7 @@ async def test_the_same_call_five_times_in_a_row_stops_the_turn(
 
 async def test_a_turn_that_never_ends_is_stopped(
     turns: type[Turns],
-    runner: EmbeddedRunner,
+    runner: FaultyRunner,
     write_config: WriteConfig,
     given_hits: GivenHits,
     monkeypatch: pytest.MonkeyPatch,
@@ -61,7 +61,7 @@ async def test_a_turn_that_never_ends_is_stopped(
 
 
 async def test_an_answer_cut_at_its_limit_is_noted(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([ScriptedAnswer("It eats", finish_reason="length")])
 
@@ -72,7 +72,7 @@ async def test_an_answer_cut_at_its_limit_is_noted(
 
 
 async def test_a_model_that_thinks_until_its_limit_gives_a_failed_answer(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     thought = ScriptedAnswer("<think>Fish or grass?</think>", finish_reason="length")
     runner.faults.script_chat([thought])
@@ -84,7 +84,7 @@ async def test_a_model_that_thinks_until_its_limit_gives_a_failed_answer(
 
 
 async def test_reasoning_is_kept_apart_from_the_answer(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat(["<think> The duck [9]? </think> It eats fish."])
 
@@ -95,7 +95,7 @@ async def test_reasoning_is_kept_apart_from_the_answer(
 
 
 async def test_events_tell_the_turn_as_it_happens(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([SEARCH, "It eats fish [1]."])
     events: list[TurnEvent] = []
@@ -111,7 +111,7 @@ async def test_events_tell_the_turn_as_it_happens(
 
 
 async def test_a_server_that_is_away_for_a_moment_is_asked_again(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.inject("status", route="chat", status=503, message="busy")
     runner.faults.script_chat(["Fish."])
@@ -128,7 +128,7 @@ async def test_a_server_that_is_away_for_a_moment_is_asked_again(
 )
 async def test_what_may_pass_is_a_transient_error_for_whoever_retries(
     turns: type[Turns],
-    runner: EmbeddedRunner,
+    runner: FaultyRunner,
     write_config: WriteConfig,
     given_hits: GivenHits,
     fault: dict[str, Any],
@@ -143,7 +143,7 @@ async def test_what_may_pass_is_a_transient_error_for_whoever_retries(
 
 
 async def test_what_will_not_pass_is_asked_once(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.inject("status", route="chat", status=400, message="bad request", times=3)
 
@@ -155,7 +155,7 @@ async def test_what_will_not_pass_is_asked_once(
 
 async def test_a_missing_model_names_the_command_that_pulls_it(
     turns: type[Turns],
-    runner: EmbeddedRunner,
+    runner: FaultyRunner,
     write_config: WriteConfig,
     given_hits: GivenHits,
     tmp_path: Path,
@@ -170,7 +170,7 @@ async def test_a_missing_model_names_the_command_that_pulls_it(
 
 
 async def test_a_missing_retriever_and_an_empty_question_are_plan_errors(
-    runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     async with ModelRunner(runner.url) as client:
         with pytest.raises(PlanError, match="needs a retriever for birds"):

@@ -11,7 +11,7 @@ import pytest
 from merganser.config.load import Config
 from merganser.errors import StoreBusyError, StoreError
 from merganser.retrieval.hits import Hit, SearchResult
-from merganser.runner import EmbeddedRunner, ScriptedAnswer, ScriptedCall
+from tests.doubles import FaultyRunner, ScriptedAnswer, ScriptedCall
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ GivenHits = Callable[..., Any]
 
 
 async def test_a_tool_turn_searches_answers_and_names_its_sources(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([SEARCH, "It eats fish [1]."])
     retriever = given_hits()
@@ -52,7 +52,7 @@ async def test_a_tool_turn_searches_answers_and_names_its_sources(
 
 
 async def test_the_tool_returns_ids_lines_and_the_references_keys(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([SEARCH, "Fish [1]."])
 
@@ -69,7 +69,7 @@ async def test_the_tool_returns_ids_lines_and_the_references_keys(
 
 
 async def test_more_than_ten_results_reach_the_model(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([SEARCH, "Fish [1]."])
     hits = tuple(Hit(f"{n}.md", 1, 1, "Fish.\n", 1.0 / (n + 1)) for n in range(15))
@@ -80,7 +80,7 @@ async def test_more_than_ten_results_reach_the_model(
 
 
 async def test_tools_are_described_without_what_local_templates_cannot_render(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat(["Fish."])
 
@@ -95,7 +95,7 @@ async def test_tools_are_described_without_what_local_templates_cannot_render(
 
 
 async def test_citing_an_unknown_number_is_a_failure_and_the_answer_is_still_shown(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([SEARCH, "It eats fish [1] and bread [9]."])
 
@@ -108,7 +108,7 @@ async def test_citing_an_unknown_number_is_a_failure_and_the_answer_is_still_sho
 
 
 async def test_a_place_outside_the_retrieved_lines_is_a_failure(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([SEARCH, "It eats fish (ducks.md:3), see ducks.md:4."])
 
@@ -118,7 +118,7 @@ async def test_a_place_outside_the_retrieved_lines_is_a_failure(
 
 
 async def test_a_passage_found_again_keeps_its_number(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     duck, goose = given_hits().answers[0]
     swan = Hit("swans.md", 1, 1, "A swan.\n", 0.3)
@@ -133,7 +133,7 @@ async def test_a_passage_found_again_keeps_its_number(
 
 
 async def test_searches_side_by_side_never_share_a_number(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     duck, goose = given_hits().answers[0]
     both = ScriptedAnswer(
@@ -148,7 +148,7 @@ async def test_searches_side_by_side_never_share_a_number(
 
 
 async def test_a_search_that_fails_is_told_to_the_model(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig
 ):
     class Broken:
         async def search(self, question: str) -> SearchResult:
@@ -169,7 +169,7 @@ async def test_a_search_that_fails_is_told_to_the_model(
 
 
 async def test_a_search_that_may_work_later_fails_the_turn_for_a_retry(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig
 ):
     class Busy:
         async def search(self, question: str) -> SearchResult:
@@ -182,7 +182,7 @@ async def test_a_search_that_may_work_later_fails_the_turn_for_a_retry(
 
 
 async def test_an_empty_query_is_refused(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([turns.call("birds", query=" "), "I do not know."])
     retriever = given_hits()
@@ -195,7 +195,7 @@ async def test_an_empty_query_is_refused(
 
 async def test_files_are_read_and_their_lines_may_be_cited(
     turns: type[Turns],
-    runner: EmbeddedRunner,
+    runner: FaultyRunner,
     write_config: WriteConfig,
     given_hits: GivenHits,
     tmp_path: Path,
@@ -215,7 +215,7 @@ async def test_files_are_read_and_their_lines_may_be_cited(
 
 
 async def test_files_outside_the_roots_are_refused_and_the_turn_goes_on(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat(
         [
@@ -235,7 +235,7 @@ async def test_files_outside_the_roots_are_refused_and_the_turn_goes_on(
 
 async def test_every_reading_tool_works_and_none_that_writes_is_offered(
     turns: type[Turns],
-    runner: EmbeddedRunner,
+    runner: FaultyRunner,
     write_config: WriteConfig,
     given_hits: GivenHits,
     tmp_path: Path,
@@ -276,7 +276,7 @@ async def test_every_reading_tool_works_and_none_that_writes_is_offered(
 
 
 async def test_a_tool_that_does_not_exist_is_told_to_the_model(
-    turns: type[Turns], runner: EmbeddedRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
     runner.faults.script_chat([turns.call("write_file", path="a", content="b"), "I cannot write."])
 

@@ -5,7 +5,7 @@ import pytest
 from merganser.batch.judge import EXAMPLES, Judged, judge_answer, require_judge
 from merganser.errors import PlanError
 from merganser.models.client import ModelRunner
-from merganser.runner import EmbeddedRunner
+from tests.doubles import FaultyRunner
 
 RIGHT = [json.dumps({"verdict": "yes" if example.verdict else "no"}) for example in EXAMPLES]
 CASE = Judged("What does it eat?", "Fish.", ("A merganser eats fish.",))
@@ -18,13 +18,13 @@ def test_the_examples_are_balanced():
 
 
 @pytest.mark.models
-async def test_a_model_that_cannot_judge_is_refused(runner: EmbeddedRunner):
+async def test_a_model_that_cannot_judge_is_refused(runner: FaultyRunner):
     async with ModelRunner(runner.url) as client:
         with pytest.raises(PlanError, match=r"got \d of 8 labelled examples right and needs 7"):
             await require_judge(client, "ai/smollm2")
 
 
-async def test_one_wrong_verdict_is_allowed_and_two_are_not(runner: EmbeddedRunner):
+async def test_one_wrong_verdict_is_allowed_and_two_are_not(runner: FaultyRunner):
     async with ModelRunner(runner.url) as client:
         # All eight are asked at once, so the script gives the same verdict to each.
         runner.faults.script_chat([RIGHT[0]] * 8)
@@ -32,7 +32,7 @@ async def test_one_wrong_verdict_is_allowed_and_two_are_not(runner: EmbeddedRunn
             await require_judge(client, "ai/smollm2")
 
 
-async def test_a_judge_gives_both_verdicts_and_leaves_out_what_it_left_open(runner: EmbeddedRunner):
+async def test_a_judge_gives_both_verdicts_and_leaves_out_what_it_left_open(runner: FaultyRunner):
     async with ModelRunner(runner.url) as client:
         runner.faults.script_chat(['{"verdict": "yes"}'] * 2)
         assert await judge_answer(client, "ai/smollm2", CASE) == {"grounded": 1.0, "relevant": 1.0}

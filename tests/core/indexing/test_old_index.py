@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from merganser.config.definitions import EmbeddingDefinition, RagDefinition
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "index-format-1.tar.xz"
 
@@ -46,7 +46,7 @@ def rag(tmp_path: Path) -> RagDefinition:
 
 
 @asynccontextmanager
-async def _embedding(rag: RagDefinition, runner: EmbeddedRunner) -> AsyncGenerator[Embedder]:
+async def _embedding(rag: RagDefinition, runner: FaultyRunner) -> AsyncGenerator[Embedder]:
     [index] = rag.indexes
     assert index.embedding is not None
     async with ModelRunner(runner.url) as client:
@@ -56,7 +56,7 @@ async def _embedding(rag: RagDefinition, runner: EmbeddedRunner) -> AsyncGenerat
 
 
 async def test_the_next_run_embeds_nothing_that_has_a_vector(
-    rag: RagDefinition, runner: EmbeddedRunner
+    rag: RagDefinition, runner: FaultyRunner
 ):
     [index] = rag.indexes
     async with _embedding(rag, runner) as embedder:
@@ -82,7 +82,7 @@ async def test_the_next_run_embeds_nothing_that_has_a_vector(
 
 
 async def test_a_full_run_reuses_the_vectors_of_the_segments(
-    rag: RagDefinition, runner: EmbeddedRunner
+    rag: RagDefinition, runner: FaultyRunner
 ):
     [index] = rag.indexes
     async with _embedding(rag, runner) as embedder:
@@ -91,7 +91,7 @@ async def test_a_full_run_reuses_the_vectors_of_the_segments(
     assert (report.files, report.texts_embedded) == (5, 0)
 
 
-async def test_it_is_searched_by_words_and_by_meaning(rag: RagDefinition, runner: EmbeddedRunner):
+async def test_it_is_searched_by_words_and_by_meaning(rag: RagDefinition, runner: FaultyRunner):
     async with _embedding(rag, runner) as embedder, ModelRunner(runner.url) as client:
 
         async def embedder_for(_: EmbeddingDefinition) -> Embedder:

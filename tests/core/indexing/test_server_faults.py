@@ -14,12 +14,12 @@ from merganser.indexing import IndexReport, index_once_async
 from merganser.models.client import ModelRunner
 from merganser.models.retry import NO_RETRY
 from merganser.models.wire import Timeouts
-from merganser.runner.faults import Fault
 from merganser.store import IndexFolder, list_runs
+from tests.doubles import Fault
 
 if TYPE_CHECKING:
-    from merganser.runner import EmbeddedRunner
     from tests.core.indexing.conftest import Corpus
+    from tests.doubles import FaultyRunner
 
 MODEL = "ai/all-minilm"
 FAULTS: dict[str, dict[str, Any]] = {
@@ -36,7 +36,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def index(corpus: Corpus, runner: EmbeddedRunner, *, patience: float = 60) -> IndexReport:
+def index(corpus: Corpus, runner: FaultyRunner, *, patience: float = 60) -> IndexReport:
     async def run() -> IndexReport:
         timeouts = Timeouts(load=patience, inference=patience)
         async with ModelRunner(runner.url, retry=NO_RETRY, timeouts=timeouts, env={}) as client:
@@ -51,7 +51,7 @@ def index(corpus: Corpus, runner: EmbeddedRunner, *, patience: float = 60) -> In
 
 
 @pytest.fixture
-def served(corpus: Corpus, runner: EmbeddedRunner) -> Corpus:
+def served(corpus: Corpus, runner: FaultyRunner) -> Corpus:
     """A corpus with a published snapshot, and twenty more files since then."""
     from dataclasses import replace
 
@@ -68,7 +68,7 @@ def served(corpus: Corpus, runner: EmbeddedRunner) -> Corpus:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_run_fails_truly_and_the_next_one_finishes_it(
-    served: Corpus, runner: EmbeddedRunner, name: str
+    served: Corpus, runner: FaultyRunner, name: str
 ):
     old = served.rows()
     # The canaries are answered before; how texts fall into requests depends on the server's pace.

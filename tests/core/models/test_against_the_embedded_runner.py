@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from merganser.models.ref import Role
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
 EMBEDDER = "ai/all-minilm"
 CHAT = "ai/smollm2"
@@ -32,7 +32,7 @@ def use_of(model: str, role: Role) -> ModelUse:
 
 
 @pytest.fixture
-async def real(runner: EmbeddedRunner) -> AsyncIterator[ModelRunner]:
+async def real(runner: FaultyRunner) -> AsyncIterator[ModelRunner]:
     address = await resolve_address(base_url=runner.url)
     async with ModelRunner(address) as client:
         yield client
@@ -128,7 +128,7 @@ async def test_a_model_that_is_not_local_is_told(real: ModelRunner):
         await real.embed("ai/no-such-model", ["a"])
 
 
-async def test_the_doctor_finds_the_runner_healthy(runner: EmbeddedRunner):
+async def test_the_doctor_finds_the_runner_healthy(runner: FaultyRunner):
     uses = [use_of(EMBEDDER, "embedding"), use_of(CHAT, "chat")]
 
     diagnosis = await diagnose(uses, base_url=runner.url)

@@ -12,8 +12,8 @@ from merganser.cli import EXIT_DEGRADED, EXIT_FAILED, main
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from merganser.runner import EmbeddedRunner
     from tests.core.models.conftest import Double
+    from tests.doubles import FaultyRunner
 
 Models: TypeAlias = "Callable[..., tuple[int, str, str]]"
 
@@ -32,7 +32,7 @@ def models(capsys: pytest.CaptureFixture[str]) -> Models:
 
 
 def test_a_model_is_pulled_with_progress_listed_and_removed(
-    models: Models, make_runner: Callable[..., EmbeddedRunner]
+    models: Models, make_runner: Callable[..., FaultyRunner]
 ):
     at = make_runner().url
 
@@ -51,7 +51,7 @@ def test_a_model_is_pulled_with_progress_listed_and_removed(
 
 
 def test_one_model_that_fails_does_not_stop_the_others(
-    models: Models, make_runner: Callable[..., EmbeddedRunner]
+    models: Models, make_runner: Callable[..., FaultyRunner]
 ):
     at = make_runner(pulled=["ai/all-minilm"]).url
 
@@ -64,9 +64,7 @@ def test_one_model_that_fails_does_not_stop_the_others(
     assert removed["untagged"] == ["docker.io/ai/all-minilm:latest"]
 
 
-def test_an_id_with_two_names_needs_force(
-    models: Models, make_runner: Callable[..., EmbeddedRunner]
-):
+def test_an_id_with_two_names_needs_force(models: Models, make_runner: Callable[..., FaultyRunner]):
     at = make_runner(pulled=["ai/all-minilm", "ai/embeddinggemma"]).url
     (listed,) = json.loads(models("list", "--json", at=at)[1])
 

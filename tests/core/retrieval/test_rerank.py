@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from merganser.models.ref import ScoreNormalization
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
 SERVED = ServedModel(ref="ai/reranker", canonical="ai/reranker:latest", id="sha256:1", tags=())
 TRUSTED = RerankCanary(ordered=True, margin=2.0, scale="probability")
@@ -200,7 +200,7 @@ async def test_nothing_to_rerank_asks_nobody():
     assert (reranked.order, runner.canaries) == ((), 0)
 
 
-async def test_real_chat_model_in_the_place_of_a_reranker_is_found_out(runner: EmbeddedRunner):
+async def test_real_chat_model_in_the_place_of_a_reranker_is_found_out(runner: FaultyRunner):
     model = ModelRef(name="chat", provider="dmr", model="ai/smollm2")
     async with ModelRunner(runner.url) as client:
         reranked = await Reranker(client, replace(DEFINITION, model=model)).rerank("q", ["a", "b"])

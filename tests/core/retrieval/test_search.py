@@ -27,7 +27,7 @@ from merganser.store.reader import Filter
 if TYPE_CHECKING:
     from conftest import Rags
 
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
 FILES = {
     "engine.py": "def run(flow):\n    return flow.start()\n",
@@ -403,7 +403,7 @@ async def test_closing_while_a_given_up_search_still_reads_is_no_error(rags: Rag
     assert isinstance(ended, duckdb.Error) or len(cast("list[object]", ended)) == 1
 
 
-async def test_real_embeddings_find_by_meaning(rags: Rags, runner: EmbeddedRunner):
+async def test_real_embeddings_find_by_meaning(rags: Rags, runner: FaultyRunner):
     rags.write(
         {
             "pay.md": "Invoices are settled within thirty days of delivery.\n",

@@ -8,12 +8,12 @@ import httpx
 import numpy as np
 import pytest
 
-from merganser.runner import EmbeddedRunner
-from merganser.runner.bert_gguf import BertSource, convert_bert_to_gguf
+from merganser.runner.embedded_runner import EmbeddedRunner
 from merganser.runner.gguf_metadata import NotGgufError, read_gguf_metadata
 from merganser.runner.known_models import MINILM
-from merganser.runner.synthetic import SYNTHETIC_NAME, write_synthetic_reranker
 from merganser.runner.weights import WeightStore
+from tests.doubles.bert_gguf import BertSource, convert_bert_to_gguf
+from tests.doubles.synthetic_reranker import SYNTHETIC_NAME, write_synthetic_reranker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

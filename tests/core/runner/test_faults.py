@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from merganser.runner import EmbeddedRunner, Fault, ScriptedAnswer, ScriptedCall
+from tests.doubles import Fault, FaultyRunner, ScriptedAnswer, ScriptedCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ _CHAT = {"model": "ai/smollm2", "messages": [{"role": "user", "content": "hi"}]}
 
 
 @pytest.fixture
-def client(runner: EmbeddedRunner) -> Iterator[httpx.Client]:
+def client(runner: FaultyRunner) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=runner.url, trust_env=False, timeout=60) as opened:
         yield opened
 
@@ -28,7 +28,7 @@ def _embed(client: httpx.Client, **options: Any) -> httpx.Response:
     return client.post("/v1/embeddings", json=body)
 
 
-def test_a_status_strikes_as_often_as_asked(client: httpx.Client, runner: EmbeddedRunner) -> None:
+def test_a_status_strikes_as_often_as_asked(client: httpx.Client, runner: FaultyRunner) -> None:
     runner.faults.inject("status", route="embeddings", status=503, times=2, retry_after=0.5)
 
     answers = [_embed(client) for _ in range(3)]
@@ -38,26 +38,26 @@ def test_a_status_strikes_as_often_as_asked(client: httpx.Client, runner: Embedd
     assert answers[0].text == "service unavailable\n"
 
 
-def test_faults_of_a_route_leave_others_alone(client: httpx.Client, runner: EmbeddedRunner) -> None:
+def test_faults_of_a_route_leave_others_alone(client: httpx.Client, runner: FaultyRunner) -> None:
     runner.faults.inject("status", route="embeddings", status=500, times=None)
 
     assert client.get("/models").status_code == 200
     assert _embed(client).status_code == 500
 
 
-def test_skipped_requests_pass_first(client: httpx.Client, runner: EmbeddedRunner) -> None:
+def test_skipped_requests_pass_first(client: httpx.Client, runner: FaultyRunner) -> None:
     runner.faults.inject("status", route="embeddings", status=429, skip=1)
 
     assert [_embed(client).status_code for _ in range(3)] == [200, 429, 200]
 
 
-def test_wrong_dimension(client: httpx.Client, runner: EmbeddedRunner) -> None:
+def test_wrong_dimension(client: httpx.Client, runner: FaultyRunner) -> None:
     runner.faults.inject("wrong-dimension", dimensions=5)
 
     assert [len(entry["embedding"]) for entry in _embed(client).json()["data"]] == [5, 5]
 
 
-def test_nan_in_the_first_vector_only(client: httpx.Client, runner: EmbeddedRunner) -> None:
+def test_nan_in_the_first_vector_only(client: httpx.Client, runner: FaultyRunner) -> None:
     runner.faults.inject("nan")
 
     data = _embed(client, encoding_format="base64").json()["data"]
@@ -66,7 +66,7 @@ def test_nan_in_the_first_vector_only(client: httpx.Client, runner: EmbeddedRunn
     assert [int(np.isnan(row).sum()) for row in rows] == [1, 0]
 
 
-def test_garbage_is_no_json(client: httpx.Client, runner: EmbeddedRunner) -> None:
+def test_garbage_is_no_json(client: httpx.Client, runner: FaultyRunner) -> None:
     runner.faults.inject("garbage", route="embeddings")
 
     with pytest.raises(json.JSONDecodeError):
@@ -74,7 +74,7 @@ def test_garbage_is_no_json(client: httpx.Client, runner: EmbeddedRunner) -> Non
 
 
 def test_a_hanging_request_ends_with_the_clients_patience(
-    client: httpx.Client, runner: EmbeddedRunner
+    client: httpx.Client, runner: FaultyRunner
 ) -> None:
     runner.faults.inject("hang", route="embeddings")
 
@@ -83,7 +83,7 @@ def test_a_hanging_request_ends_with_the_clients_patience(
     assert _embed(client).status_code == 200
 
 
-def test_a_cut_answer_breaks_the_connection(client: httpx.Client, runner: EmbeddedRunner) -> None:
+def test_a_cut_answer_breaks_the_connection(client: httpx.Client, runner: FaultyRunner) -> None:
     runner.faults.inject("cut", route="embeddings", after_bytes=50)
 
     with pytest.raises(httpx.RemoteProtocolError):
@@ -91,7 +91,7 @@ def test_a_cut_answer_breaks_the_connection(client: httpx.Client, runner: Embedd
 
 
 def test_engine_death_is_a_500_and_the_next_request_loads_again(
-    client: httpx.Client, runner: EmbeddedRunner
+    client: httpx.Client, runner: FaultyRunner
 ) -> None:
     runner.faults.inject("engine-death", route="embeddings")
 
@@ -103,7 +103,7 @@ def test_engine_death_is_a_500_and_the_next_request_loads_again(
     assert alive.status_code == 200
 
 
-def test_scripted_answers_come_in_order(client: httpx.Client, runner: EmbeddedRunner) -> None:
+def test_scripted_answers_come_in_order(client: httpx.Client, runner: FaultyRunner) -> None:
     call = ScriptedCall("rag", {"query": "engine"})
     runner.faults.script_chat([ScriptedAnswer(tool_calls=(call,)), "It is in engine.py."])
 
@@ -118,7 +118,7 @@ def test_scripted_answers_come_in_order(client: httpx.Client, runner: EmbeddedRu
 
 
 def test_scripted_streams_have_the_form_of_real_ones(
-    client: httpx.Client, runner: EmbeddedRunner
+    client: httpx.Client, runner: FaultyRunner
 ) -> None:
     def shapes() -> list[Any]:
         body = {**_CHAT, "stream": True, "stream_options": {"include_usage": True}}
@@ -135,7 +135,7 @@ def test_scripted_streams_have_the_form_of_real_ones(
 
 
 def test_a_slow_load_blocks_and_is_shared(
-    make_runner: Callable[..., EmbeddedRunner],
+    make_runner: Callable[..., FaultyRunner],
 ) -> None:
     runner = make_runner(pulled=["ai/all-minilm"])
     runner.faults.inject("load-slow", seconds=0.4)
@@ -152,7 +152,7 @@ def test_a_slow_load_blocks_and_is_shared(
 
 
 def test_a_failing_load_is_told_in_the_engines_words(
-    make_runner: Callable[..., EmbeddedRunner],
+    make_runner: Callable[..., FaultyRunner],
 ) -> None:
     runner = make_runner(pulled=["ai/all-minilm"])
     runner.faults.inject("load-fail", message="out of memory")
@@ -179,7 +179,7 @@ def test_a_failing_load_is_told_in_the_engines_words(
     ],
 )
 def test_failed_pulls_bring_nothing(
-    make_runner: Callable[..., EmbeddedRunner], kind: Any, status: int, last: str
+    make_runner: Callable[..., FaultyRunner], kind: Any, status: int, last: str
 ) -> None:
     runner = make_runner()
     runner.faults.inject(kind)
@@ -192,7 +192,7 @@ def test_failed_pulls_bring_nothing(
     assert listed == []
 
 
-def test_doubled_bytes_still_end_in_success(make_runner: Callable[..., EmbeddedRunner]) -> None:
+def test_doubled_bytes_still_end_in_success(make_runner: Callable[..., FaultyRunner]) -> None:
     runner = make_runner()
     runner.faults.inject("pull-doubled")
     headers = {"Accept": "application/json"}
@@ -209,7 +209,7 @@ def test_doubled_bytes_still_end_in_success(make_runner: Callable[..., EmbeddedR
     assert found == 200
 
 
-def test_a_cut_pull_breaks_the_connection(make_runner: Callable[..., EmbeddedRunner]) -> None:
+def test_a_cut_pull_breaks_the_connection(make_runner: Callable[..., FaultyRunner]) -> None:
     runner = make_runner()
     runner.faults.inject("pull-cut")
 
@@ -220,27 +220,9 @@ def test_a_cut_pull_breaks_the_connection(make_runner: Callable[..., EmbeddedRun
         client.post("/models/create", json={"from": "ai/all-minilm"})
 
 
-def test_unknown_kinds_are_refused(runner: EmbeddedRunner) -> None:
+def test_unknown_kinds_are_refused(runner: FaultyRunner) -> None:
     with pytest.raises(ValueError, match="unknown fault"):
         runner.faults.inject(Fault("explode"))  # pyright: ignore[reportArgumentType] - what is tested
-
-
-def test_another_process_uses_the_admin_port(client: httpx.Client, runner: EmbeddedRunner) -> None:
-    with httpx.Client(base_url=runner.admin_url, trust_env=False) as admin:
-        admin.post("/faults", json={"kind": "status", "route": "embeddings", "status": 418})
-        admin.post("/script", json=["hello", {"tool_calls": [{"name": "rag"}]}])
-        pending = admin.get("/faults").json()
-        answer = client.post("/v1/chat/completions", json=_CHAT).json()
-        refused = admin.post("/faults", json={"kind": "explode"})
-        counted = admin.get("/counters").json()
-        struck = _embed(client).status_code
-        admin.delete("/faults")
-
-    assert [fault["status"] for fault in pending] == [418]
-    assert answer["choices"][0]["message"]["content"] == "hello"
-    assert refused.status_code == 400
-    assert counted["requests"] > 0
-    assert struck == 418
 
 
 def test_the_runner_itself_has_no_admin_routes(client: httpx.Client) -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from merganser.runner import EmbeddedRunner, RunnerStartError
+from merganser.runner.embedded_runner import EmbeddedRunner, RunnerStartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.doubles import FaultyRunner
 
 
 def test_serves_until_interrupted_and_leaves_no_traceback() -> None:
@@ -34,7 +36,7 @@ def test_serves_until_interrupted_and_leaves_no_traceback() -> None:
     assert program.returncode == 130
 
 
-def test_a_taken_port_is_a_plain_error(runner: EmbeddedRunner) -> None:
+def test_a_taken_port_is_a_plain_error(runner: FaultyRunner) -> None:
     port = httpx.URL(runner.url).port
     assert port is not None
 
@@ -51,7 +53,7 @@ def test_a_model_that_cannot_be_had_stops_the_start() -> None:
 
 
 def test_own_aliases_come_before_the_built_in_ones(
-    make_runner: Callable[..., EmbeddedRunner],
+    make_runner: Callable[..., FaultyRunner],
 ) -> None:
     runner = make_runner(aliases={"acme/secret": "ai/all-minilm"}, default_aliases=False)
 
@@ -66,7 +68,7 @@ def test_own_aliases_come_before_the_built_in_ones(
     assert model["merganser"] == {"alias_of": "ai/all-minilm"}
 
 
-def test_idle_engines_are_freed(make_runner: Callable[..., EmbeddedRunner]) -> None:
+def test_idle_engines_are_freed(make_runner: Callable[..., FaultyRunner]) -> None:
     runner = make_runner(pulled=["ai/all-minilm"], idle_seconds=0.0)
 
     with httpx.Client(base_url=runner.url, trust_env=False, timeout=60) as client:
@@ -79,7 +81,7 @@ def test_idle_engines_are_freed(make_runner: Callable[..., EmbeddedRunner]) -> N
 
 
 def test_with_every_slot_taken_idle_engines_make_room(
-    make_runner: Callable[..., EmbeddedRunner],
+    make_runner: Callable[..., FaultyRunner],
 ) -> None:
     runner = make_runner(pulled=["ai/all-minilm", "ai/smollm2"], slots=1)
 

@@ -10,11 +10,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from merganser.runner import EmbeddedRunner
+    from tests.doubles import FaultyRunner
 
 
 @pytest.fixture
-def client(runner: EmbeddedRunner) -> Iterator[httpx.Client]:
+def client(runner: FaultyRunner) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=runner.url, trust_env=False, timeout=60) as opened:
         yield opened
 
@@ -77,7 +77,7 @@ def test_chat_answers_with_a_real_model(client: httpx.Client) -> None:
     assert document["model"].startswith("ai/smollm2")
 
 
-def test_counts_embedded_texts(client: httpx.Client, runner: EmbeddedRunner) -> None:
+def test_counts_embedded_texts(client: httpx.Client, runner: FaultyRunner) -> None:
     runner.counters.reset()
     _embed(client, ["a", "b", "a"])
 

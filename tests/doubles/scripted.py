@@ -1,4 +1,4 @@
-"""Write a scripted chat answer in llama.cpp's wire format (section 1.3).
+"""Write a scripted chat answer in llama.cpp's wire format (docs/model-runner.md, chat).
 
 The answer says that it is scripted, in ``system_fingerprint``; its token counts are words.
 """
@@ -11,28 +11,33 @@ import time
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from merganser.runner.engines import EngineResponse, encode_json
+from starlette.responses import Response, StreamingResponse
+
+from merganser.runner.engines import encode_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from merganser.runner.faults import ScriptedAnswer
+    from tests.doubles.faults import ScriptedAnswer
 
 FINGERPRINT = "scripted"
 
 _PIECES = re.compile(r"\s*\S+|\s+$")
 
 
-def scripted_response(answer: ScriptedAnswer, request: Mapping[str, Any]) -> EngineResponse:
+def scripted_response(answer: ScriptedAnswer, request: Mapping[str, Any]) -> Response:
     """Answer a chat request from the script, streamed if it asks for a stream."""
     if request.get("stream"):
-        return EngineResponse(_stream(answer, request), content_type="text/event-stream")
+        return StreamingResponse(
+            _stream(answer, request), headers={"Content-Type": "text/event-stream"}
+        )
     message: dict[str, Any] = {"role": "assistant", "content": answer.content or None}
     if answer.tool_calls:
         message["tool_calls"] = _calls(answer)
     choice = {"finish_reason": _finish(answer), "index": 0, "message": message}
     document = _envelope(request, "chat.completion", choices=[choice])
-    return EngineResponse(encode_json({**document, "usage": _usage(answer, request)}))
+    body = encode_json({**document, "usage": _usage(answer, request)})
+    return Response(body, media_type="application/json; charset=utf-8")
 
 
 async def _stream(answer: ScriptedAnswer, request: Mapping[str, Any]) -> AsyncIterator[bytes]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from merganser.runner.artifacts import Artifact, gguf_artifact
-from merganser.runner.bert_gguf import BertSource, convert_bert_to_gguf
+from tests.doubles.bert_gguf import BertSource, convert_bert_to_gguf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

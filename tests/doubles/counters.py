@@ -66,11 +66,11 @@ class Counters:
         return self.values().distinct_texts
 
     def route(self, label: str) -> int:
-        """Give the requests of one route."""
+        """Return the requests of one route."""
         return self.values().requests_by_route.get(label, 0)
 
     def values(self) -> CounterValues:
-        """Give all totals at one moment."""
+        """Return all totals at one moment."""
         with self._lock:
             self._advance()
             return CounterValues(
@@ -86,7 +86,7 @@ class Counters:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Give all totals as JSON values."""
+        """Return all totals as JSON values."""
         return asdict(self.values())
 
     def reset(self) -> None:

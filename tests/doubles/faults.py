@@ -1,8 +1,4 @@
-"""Faults and scripted answers for tests: set through this object, never through magic prompts.
-
-A test in the same process uses ``EmbeddedRunner.faults``; one in another process posts the same
-fields to the admin port (``admin.py``).
-"""
+"""Faults and scripted answers, set through ``FaultyRunner.faults``, never by magic prompts."""
 
 from __future__ import annotations
 
@@ -35,7 +31,7 @@ class Fault:
             connection after ``after_bytes`` of the answer; ``wrong-dimension`` gives vectors of
             ``dimensions``; ``nan`` spoils the first vector; ``engine-death`` ends the engine before
             its headers; ``load-slow`` and ``load-fail`` strike while an engine loads; ``pull-*``
-            are the pull failures of model-runner.md sections 1.2 and 7.4.
+            are the failing pulls of docs/model-runner.md.
         route: Only for this route label (``embeddings``, ``chat``, ``rerank``, ``models``, …);
             "" for any.
         model: Only for requests whose body names this model, as written; "" for any.
@@ -122,7 +118,7 @@ class Faults:
             return tuple(self._faults)
 
     def take(self, *kinds: FaultKind, route: str = "", model: str = "") -> Fault | None:
-        """Give the first fault of these kinds that strikes this request, and count it down."""
+        """Return the first fault of these kinds that strikes this request, and count it down."""
         with self._lock:
             for index, fault in enumerate(self._faults):
                 if fault.kind not in kinds or not _matches(fault, route, model):
@@ -145,8 +141,14 @@ class Faults:
                 ScriptedAnswer(answer) if isinstance(answer, str) else answer for answer in answers
             )
 
+    @property
+    def has_script(self) -> bool:
+        """Whether a scripted answer waits."""
+        with self._lock:
+            return bool(self._script)
+
     def take_scripted(self, request: Mapping[str, Any]) -> ScriptedAnswer | None:
-        """Give the next scripted answer, recording the request that it answers."""
+        """Return the next scripted answer, recording the request that it answers."""
         with self._lock:
             if not self._script:
                 return None
