@@ -163,7 +163,7 @@ class Execution:
                 self._models.configure(use)
             case SurveySources(index):
                 self._indexes[index.name] = self._begin(index)
-                self._indexes[index.name].survey()
+                self._indexes[index.name].find_changes()
             case EmbedShards(index, runner):
                 self._indexes[index.name].embed(runner)
             case BuildSnapshot(index):

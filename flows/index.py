@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from merganser.agent.resume import prune_turns
 from merganser.errors import StoreError
 from merganser.flows.submission import submit
-from merganser.flows.task_batches import Portions
+from merganser.flows.task_batches import TaskBatches
 from merganser.indexing import IndexReport, drop_old_snapshots
 from merganser.tasks.indexing import (
     EmbeddedShards,
@@ -18,9 +18,9 @@ from merganser.tasks.indexing import (
     build,
     drop_run,
     embed_shards,
+    find_index_changes,
     publish_snapshot,
     show_report,
-    survey_sources,
 )
 
 if TYPE_CHECKING:
@@ -76,11 +76,11 @@ class IndexStages:
             return None
         return self._run, self._built
 
-    def survey(self) -> None:
+    def find_changes(self) -> None:
         """Find what changed and lay the run out, or finish when nothing did."""
-        surveyed = submit(survey_sources, self._index, self._model, full=self._full)
-        self.last = [surveyed]
-        match surveyed.result():
+        found = submit(find_index_changes, self._index, self._model, full=self._full)
+        self.last = [found]
+        match found.result():
             case IndexReport() as report:
                 self._show(report)
             case IndexRun() as run:
@@ -99,9 +99,9 @@ class IndexStages:
         model = self._model.result() if self._model else None
         if runner is not None and self._run.shards:
             # A run that embeds here must not pay for importing this.
-            from merganser.flows.remote import embed_elsewhere  # noqa: PLC0415 - only runs elsewhere pay for it
+            from merganser.flows.remote import embed_remotely  # noqa: PLC0415 - only runs elsewhere pay for it
 
-            self.last = [*embed_elsewhere(runner, self._run, self._index, model, after=self.last)]
+            self.last = [*embed_remotely(runner, self._run, self._index, model, after=self.last)]
         else:
             self._embed_here(self._run, model)
         if model is not None:
@@ -109,13 +109,13 @@ class IndexStages:
 
     def _embed_here(self, run: IndexRun, model: ReadyModel | None) -> None:
         """Start the next task when one is done, with as many shards as fit the time of a task."""
-        portions = Portions(run.shards, self._workers)
+        batches = TaskBatches(run.shards, self._workers)
         tasks: list[PrefectFuture[EmbeddedShards]] = []
         done: SimpleQueue[PrefectFuture[EmbeddedShards]] = SimpleQueue()
 
         def start_next() -> None:
-            if portion := portions.take():
-                task = submit(embed_shards, run, portion, self._index, model, after=self.last)
+            if batch := batches.next():
+                task = submit(embed_shards, run, batch, self._index, model, after=self.last)
                 task.add_done_callback(done.put)
                 tasks.append(task)
 
@@ -129,7 +129,7 @@ class IndexStages:
             )
             finished += 1
             if isinstance(embedded, EmbeddedShards):
-                portions.took(embedded.portion, embedded.seconds)
+                batches.learn(embedded.batch, embedded.seconds)
             start_next()
         for task in tasks:
             task.result()

@@ -43,7 +43,7 @@ def require_runner(runner: ShardRunner) -> None:
         )
 
 
-def embed_elsewhere(
+def embed_remotely(
     runner: ShardRunner,
     run: IndexRun,
     index: IndexDefinition,

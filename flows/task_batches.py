@@ -8,7 +8,7 @@ takes several. How many is learnt from the tasks that are done.
 
 from __future__ import annotations
 
-from merganser.tasks.indexing import Portion
+from merganser.tasks.indexing import TaskBatch
 
 DEFAULT_WORKERS = 4
 """Shards at a time: their texts are embedded in order, so the later ones are there to be taken when
@@ -18,7 +18,7 @@ _SECONDS = (1.0, 5.0)  # a task should take no less and no more
 _GROWTH = 4  # no task is more times as large as the one that it was learnt from
 
 
-class Portions:
+class TaskBatches:
     """Hand out the shards of a run in order, each once.
 
     Args:
@@ -32,24 +32,24 @@ class Portions:
         self._workers = workers
         self._least = self._most = 1
 
-    def take(self) -> Portion | None:
-        """Give the next portion; None when all are handed out."""
+    def next(self) -> TaskBatch | None:
+        """Return the next batch, or None when all shards are handed out."""
         left = self._shards - self._next
         if not left:
             return None
         # Smaller towards the end, so that all workers come to it at the same time.
         size = max(self._least, min(self._most, left // self._workers))
         first, self._next = self._next, self._next + min(size, left)
-        return Portion(first, self._next - 1)
+        return TaskBatch(first, self._next - 1)
 
-    def took(self, portion: Portion, seconds: float) -> None:
+    def learn(self, batch: TaskBatch, seconds: float) -> None:
         """Learn from a task that is done; what follows fits the time that it took.
 
         Args:
-            portion: What it did.
+            batch: What it did.
             seconds: Wall time.
         """
-        shards = len(portion.numbers)
+        shards = len(batch.numbers)
         least, most = (int(shards * bound / max(seconds, 1e-3)) for bound in _SECONDS)
         self._most = max(1, min(most, shards * _GROWTH))
         self._least = max(1, min(least, self._most))

@@ -28,9 +28,9 @@ from merganser.indexing import (
     begin_run,
     build_snapshot,
     embed_shard,
+    find_changes,
     finish_unchanged,
     publish,
-    survey,
 )
 from merganser.planning.explain import describe_work, work_of
 from merganser.progress import report
@@ -67,7 +67,7 @@ class IndexRun:
     shards: int
 
 
-class Portion(NamedTuple):
+class TaskBatch(NamedTuple):
     """The shards of one task.
 
     Attributes:
@@ -90,17 +90,17 @@ class Portion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedShards:
-    """What became of a portion, in numbers; the rest is in the run's workspace.
+    """What became of a batch, in numbers; the rest is in the run's workspace.
 
     Attributes:
-        portion: The shards.
+        batch: The shards.
         chunks: In all of them.
         texts_embedded: Texts sent to the model.
         texts_reused: Distinct texts whose vectors were there or came from another shard.
         seconds: Wall time.
     """
 
-    portion: Portion
+    batch: TaskBatch
     chunks: int
     texts_embedded: int
     texts_reused: int
@@ -108,7 +108,7 @@ class EmbeddedShards:
 
 
 @task(**MODEL_TASK, task_run_name="survey {index.name}")
-def survey_sources(
+def find_index_changes(
     index: IndexDefinition, model: ReadyModel | None, *, full: bool
 ) -> IndexRun | IndexReport:
     """Compare the files with the served snapshot and lay the run out; show the plan.
@@ -120,12 +120,12 @@ def survey_sources(
         PlanError: There is nothing to index, or the model's vectors have another length.
         StoreError: The folder is busy, foreign, damaged or full.
     """
-    return asyncio.run(_survey(index, model, full=full))
+    return asyncio.run(_find_changes(index, model, full=full))
 
 
-@task(**MODEL_TASK, task_run_name="embed {portion}")
+@task(**MODEL_TASK, task_run_name="embed {batch}")
 def embed_shards(
-    run: IndexRun, portion: Portion, index: IndexDefinition, model: ReadyModel | None
+    run: IndexRun, batch: TaskBatch, index: IndexDefinition, model: ReadyModel | None
 ) -> EmbeddedShards:
     """Chunk and embed the files of some shards and commit the vectors of each.
 
@@ -135,10 +135,10 @@ def embed_shards(
     """
     began = monotonic()
     results = asyncio.run(
-        _embed_shards(Workspace.open(run.folder, run.run_id), portion, index, model)
+        _embed_shards(Workspace.open(run.folder, run.run_id), batch, index, model)
     )
     return EmbeddedShards(
-        portion,
+        batch,
         sum(result.chunks for result in results),
         sum(result.texts_embedded for result in results),
         sum(result.texts_reused for result in results),
@@ -244,14 +244,14 @@ def _shown(value: object) -> str:
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
-async def _survey(
+async def _find_changes(
     index: IndexDefinition, model: ReadyModel | None, *, full: bool
 ) -> IndexRun | IndexReport:
     recognised = None
     if model is not None and index.embedding is not None:
         async with _embedder(index, model) as embedder:
             recognised = await recognise_model(embedder, index)
-    found = survey(index, fingerprint=recognised.fingerprint if recognised else "", full=full)
+    found = find_changes(index, fingerprint=recognised.fingerprint if recognised else "", full=full)
     work = work_of(found)
     lines = "\n".join(f"- {line}" for line in describe_work(work))
     create_markdown_artifact(
@@ -267,13 +267,13 @@ async def _survey(
 
 
 async def _embed_shards(
-    workspace: Workspace, portion: Portion, index: IndexDefinition, model: ReadyModel | None
+    workspace: Workspace, batch: TaskBatch, index: IndexDefinition, model: ReadyModel | None
 ) -> list[ShardResult]:
     service = None
     if model is not None and index.embedding is not None:
         service = workspace.service(lambda: embed_service(index, model))
     results: list[ShardResult] = []
-    for number in portion.numbers:
+    for number in batch.numbers:
         told = partial(workspace.progress.embedded, number)
         embedder = service.telling(told) if service else None
         results.append(await embed_shard(workspace, workspace.shards[number], embedder))

@@ -9,7 +9,7 @@ from prefect import get_run_logger, task
 
 from merganser.indexing import Workspace
 from merganser.remote.sharing import ShardReceipt, receive_shard, share_run
-from merganser.remote.worker import embed_shard_elsewhere
+from merganser.remote.worker import embed_remote_shard
 from merganser.tasks.indexing import embed_service
 from merganser.tasks.options import MODEL_TASK
 
@@ -32,7 +32,7 @@ def embed_shard_remotely(
         StoreError: The shared folder cannot be reached from here, read or written.
     """
     start = (lambda: embed_service(index, model)) if model is not None else None
-    receipt, result = asyncio.run(embed_shard_elsewhere(run, shard, start))
+    receipt, result = asyncio.run(embed_remote_shard(run, shard, start))
     get_run_logger().info(
         "%d chunks, %d texts embedded, %d reused",
         result.chunks,

@@ -69,7 +69,7 @@ def test_an_ephemeral_run_keeps_every_task_run(
 def test_every_shard_is_in_one_task_and_fast_ones_share_a_task(
     merganser: Callable[..., Ran], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    home = tmp_path_factory.mktemp("portions")
+    home = tmp_path_factory.mktemp("batches")
     (tmp_path / "src").mkdir()
     for number in range(SHARDS):
         # Each is more than half a shard, so each is a shard of its own.
@@ -83,11 +83,11 @@ def test_every_shard_is_in_one_task_and_fast_ones_share_a_task(
 
     assert done.code == 0, done.err
     rows = task_runs(home)
-    portions = [name.split()[1] for name, _ in rows if name.startswith("embed ")]
-    bounds = [(int(portion.split("-")[0]), int(portion.split("-")[-1])) for portion in portions]
+    batches = [name.split()[1] for name, _ in rows if name.startswith("embed ")]
+    bounds = [(int(batch.split("-")[0]), int(batch.split("-")[-1])) for batch in batches]
     taken = [number for first, last in bounds for number in range(first, last + 1)]
     assert list(range(SHARDS)) == sorted(taken)
-    assert len(portions) <= SHARDS // 2
+    assert len(batches) <= SHARDS // 2
     assert {state for _, state in rows} == {"COMPLETED"}
 
 

@@ -3,7 +3,7 @@
 ::
 
     model = await recognise_model(embedder, definition)
-    found = survey(definition, fingerprint=model.fingerprint)
+    found = find_changes(definition, fingerprint=model.fingerprint)
     if not found.has_work: return finish_unchanged(found)
     with begin_run(found, model=model) as workspace:    # abandons what is not published
         for shard in workspace.shards:                  # in any number of threads
@@ -15,7 +15,7 @@
 """
 
 from merganser.indexing.build import MAX_FAILED_SHARE, BuiltSnapshot, build_snapshot, open_built
-from merganser.indexing.changes import Moved, Survey, survey
+from merganser.indexing.changes import Changes, Moved, find_changes
 from merganser.indexing.publishing import Published, drop_old_snapshots, finish_unchanged, publish
 from merganser.indexing.run import index_once, index_once_async
 from merganser.indexing.run_report import FailedFile, IndexReport
@@ -32,6 +32,7 @@ from merganser.indexing.workspace import Workspace, abandon, begin_run
 __all__ = [
     "MAX_FAILED_SHARE",
     "BuiltSnapshot",
+    "Changes",
     "FailedFile",
     "FileOutcome",
     "IndexReport",
@@ -39,7 +40,6 @@ __all__ = [
     "Published",
     "Shard",
     "ShardResult",
-    "Survey",
     "Workspace",
     "abandon",
     "begin_run",
@@ -47,11 +47,11 @@ __all__ = [
     "drop_old_snapshots",
     "embed_shard",
     "fail_shard",
+    "find_changes",
     "finish_unchanged",
     "index_once",
     "index_once_async",
     "open_built",
     "plan_shards",
     "publish",
-    "survey",
 ]

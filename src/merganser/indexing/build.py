@@ -14,7 +14,7 @@ from merganser.errors import PlanError, StoreError
 from merganser.indexing.changes import describe_empty
 from merganser.indexing.chunk_files import CHUNK_NUMBERS, join_chunks, read_chunks
 from merganser.indexing.compaction import SegmentState, choose_merges
-from merganser.indexing.scan_cache import Observed
+from merganser.indexing.scan_cache import ScannedFile
 from merganser.indexing.shards import FileOutcome, ShardResult, chunks_path, fail_shard, load_result
 from merganser.indexing.workspace import require_space
 from merganser.store.catalogue import Catalogue, FileRow, SegmentRow, SkippedRow, write_catalogue
@@ -54,7 +54,7 @@ class BuiltSnapshot:
         segments: Number of segments.
         merged: Number of older segments that were rewritten.
         skipped: All files that were found and are not indexed.
-        observed: What is remembered of files that made no change.
+        scan_cache: What is remembered of files that made no change.
     """
 
     generation: int | None
@@ -67,7 +67,7 @@ class BuiltSnapshot:
     segments: int
     merged: int
     skipped: tuple[SkippedRow, ...]
-    observed: tuple[Observed, ...]
+    scan_cache: tuple[ScannedFile, ...]
 
     def outcomes(self, status: str) -> tuple[FileOutcome, ...]:
         """Give the files that were read, skipped or failed."""
@@ -84,7 +84,7 @@ def build_snapshot(workspace: Workspace) -> BuiltSnapshot:
         StoreError: More than ``MAX_FAILED_SHARE`` of the files failed, the disk is full, or the
             index is damaged.
     """
-    name = workspace.plan.survey.definition.name
+    name = workspace.plan.changes.definition.name
     try:
         with span("build", {"merganser.index": name}) as building:
             built = _Build(workspace).run()
@@ -115,7 +115,7 @@ class _Build:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.survey = workspace.plan.survey
+        self.changes = workspace.plan.changes
         self.model = workspace.plan.model
         self.results = tuple(
             load_result(workspace, shard.number)
@@ -133,7 +133,7 @@ class _Build:
         if not (read or self._lost(kept)):
             return self._nothing_changed()
         if not sum(o.chunks for o in read) and not sum(file.row_count for file in kept):
-            raise PlanError(describe_empty(self.survey.definition, self._skipped_documents()))
+            raise PlanError(describe_empty(self.changes.definition, self._skipped_documents()))
         current = self.workspace.index.read_current()
         generation, segment = (
             (current.next_generation, current.next_segment)
@@ -163,30 +163,30 @@ class _Build:
             segments=len(segments),
             merged=merged,
             skipped=skipped,
-            observed=self._observed(),
+            scan_cache=self._unread(),
         )
 
     def _read_base(self) -> Catalogue | None:
-        if self.survey.base_generation is None or self.survey.full:
+        if self.changes.base_generation is None or self.changes.full:
             return None
-        return read_kept(self.workspace.index, self.survey.base_generation)
+        return read_kept(self.workspace.index, self.changes.base_generation)
 
     def _check_failures(self) -> None:
         failed = [o for o in self.outcomes.values() if o.status == "failed"]
-        if len(failed) > MAX_FAILED_SHARE * max(self.survey.scanned, 1):
+        if len(failed) > MAX_FAILED_SHARE * max(self.changes.scanned, 1):
             named = "; ".join(f"{o.path}: {o.reason}: {o.detail}" for o in failed[:5])
             raise StoreError(
-                f"{len(failed)} of {self.survey.scanned} files failed, more than "
+                f"{len(failed)} of {self.changes.scanned} files failed, more than "
                 f"{MAX_FAILED_SHARE:.0%}, so nothing was published: {named}"
                 + (f" and {len(failed) - 5} more" if len(failed) > 5 else "")
             )
 
     def _kept_files(self) -> list[FileRow]:
         """Give the rows of the base that go on, with what is new about their status."""
-        if self.base is None or (self.survey.reasons and not self._can_keep_failed()):
+        if self.base is None or (self.changes.reasons and not self._can_keep_failed()):
             return []
-        removed = {*self.survey.removed, *(move.origin for move in self.survey.moved)}
-        touched = {entry.path: entry for entry in self.survey.touched}
+        removed = {*self.changes.removed, *(move.origin for move in self.changes.moved)}
+        touched = {entry.path: entry for entry in self.changes.touched}
         kept: list[FileRow] = []
         for row in self.base.files:
             outcome = self.outcomes.get(row.path)
@@ -205,12 +205,12 @@ class _Build:
 
     def _can_keep_failed(self) -> bool:
         """Tell whether old chunks may stand beside new ones: not those of another model."""
-        return self.base is not None and self.base.meta.get("embedding") == self.survey.fingerprint
+        return self.base is not None and self.base.meta.get("embedding") == self.changes.fingerprint
 
     def _lost(self, kept: Sequence[FileRow]) -> bool:
         """Tell whether files go away, or are done anew as a whole."""
         count = len(self.base.files) if self.base else 0
-        return len(kept) < count or self.survey.base_generation is None or self.survey.full
+        return len(kept) < count or self.changes.base_generation is None or self.changes.full
 
     def _nothing_changed(self) -> BuiltSnapshot:
         files = self.base.files if self.base else ()
@@ -225,7 +225,7 @@ class _Build:
             segments=len(self.base.segments) if self.base else 0,
             merged=0,
             skipped=self._skipped_rows(),
-            observed=(*self.survey.touched, *self._observed()),
+            scan_cache=(*self.changes.touched, *self._unread()),
         )
 
     def _write_segments(
@@ -266,7 +266,7 @@ class _Build:
                 row_count=writer.row_count,
                 live_rows=writer.row_count,
                 size_bytes=self._segment_path(number).stat().st_size,
-                embedding=self.survey.fingerprint,
+                embedding=self.changes.fingerprint,
                 dimensions=dimensions or 0,
             )
         )
@@ -317,7 +317,7 @@ class _Build:
             size_bytes=document.size_bytes,
             mtime_ns=document.mtime_ns,
             inode=document.inode,
-            stat_ns=self.survey.stat_ns,
+            stat_ns=self.changes.stat_ns,
             content_hash=outcome.content_hash,
             segment=segment,
             file_id=place.file_id if place else 0,
@@ -327,16 +327,16 @@ class _Build:
         )
 
     def _meta(self, generation: int) -> dict[str, str]:
-        definition = self.survey.definition
+        definition = self.changes.definition
         return {
             "generation": str(generation),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "run_id": self.workspace.run_id,
             "name": definition.name,
-            "scope": self.survey.scope.to_text(),
+            "scope": self.changes.scope.to_text(),
             "chunking": definition.chunking.fingerprint(),
             "tokeniser": str(TOKENISER_VERSION),
-            "embedding": self.survey.fingerprint,
+            "embedding": self.changes.fingerprint,
             "model_name": self.model.name if self.model else "",
             "model_id": self.model.served_id if self.model else "",
             "dimensions": str(self.model.dimensions if self.model else 0),
@@ -349,7 +349,7 @@ class _Build:
             for o in self.outcomes.values()
             if o.status == "skipped"
         )
-        return (*self.survey.skipped, *found)
+        return (*self.changes.skipped, *found)
 
     def _skipped_rows(self) -> tuple[SkippedRow, ...]:
         rows = {
@@ -358,22 +358,22 @@ class _Build:
         }
         return tuple(rows[path] for path in sorted(rows))
 
-    def _observed(self) -> tuple[Observed, ...]:
+    def _unread(self) -> tuple[ScannedFile, ...]:
         """Give the files that were opened for nothing, so that the next run does not."""
         known = [
-            self._observe(self.documents[o.path], o)
+            self._scanned(self.documents[o.path], o)
             for o in self.outcomes.values()
             if o.status == "skipped"
         ]
         return tuple(known)
 
-    def _observe(self, document: Document, outcome: FileOutcome) -> Observed:
-        return Observed(
+    def _scanned(self, document: Document, outcome: FileOutcome) -> ScannedFile:
+        return ScannedFile(
             document.path,
             document.size_bytes,
             document.mtime_ns,
             document.inode,
-            self.survey.stat_ns,
+            self.changes.stat_ns,
             reason=outcome.reason,
             detail=outcome.detail,
         )

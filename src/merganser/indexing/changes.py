@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from merganser.documents.scanning import Skipped, scan_documents
 from merganser.embedding.drift import is_served_by
 from merganser.errors import PlanError, SpecError, SpecErrors
-from merganser.indexing.scan_cache import Observed, load_observed, save_observed
+from merganser.indexing.scan_cache import ScannedFile, load_scan_cache, save_scan_cache
 from merganser.indexing.scope import Scope
 from merganser.store.database import SCHEMA_VERSION
 from merganser.store.folder import IndexFolder
@@ -51,7 +51,7 @@ class Moved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class Changes:
     """What differs between the files and the served snapshot.
 
     Attributes:
@@ -85,7 +85,7 @@ class Survey:
     moved: tuple[Moved, ...]
     removed: tuple[str, ...]
     unchanged: int
-    touched: tuple[Observed, ...]
+    touched: tuple[ScannedFile, ...]
     outside: int
     skipped: tuple[Skipped, ...]
     scanned: int
@@ -102,7 +102,7 @@ class Survey:
         return bool(self.added or self.changed or self.moved or self.removed or self.reasons)
 
 
-def survey(definition: IndexDefinition, *, fingerprint: str, full: bool = False) -> Survey:
+def find_changes(definition: IndexDefinition, *, fingerprint: str, full: bool = False) -> Changes:
     """Compare the files with the served snapshot.
 
     Args:
@@ -118,7 +118,7 @@ def survey(definition: IndexDefinition, *, fingerprint: str, full: bool = False)
         StoreError: The index is damaged.
     """
     with span("scan", {"merganser.index": definition.name}) as scanning:
-        found = _survey(definition, fingerprint=fingerprint, full=full)
+        found = _find_changes(definition, fingerprint=fingerprint, full=full)
         scanning.set_attributes(
             {
                 "merganser.files": found.scanned,
@@ -132,7 +132,7 @@ def survey(definition: IndexDefinition, *, fingerprint: str, full: bool = False)
     return found
 
 
-def _survey(definition: IndexDefinition, *, fingerprint: str, full: bool) -> Survey:
+def _find_changes(definition: IndexDefinition, *, fingerprint: str, full: bool) -> Changes:
     folder = IndexFolder(definition.folder)
     current = folder.read_current()
     stat_ns = time.time_ns()
@@ -147,8 +147,8 @@ def _survey(definition: IndexDefinition, *, fingerprint: str, full: bool) -> Sur
     reasons = ("a full run was asked for",) if full and current else ()
     if base is not None:
         reasons = _reasons(base, definition, fingerprint)
-    observed = {} if full else load_observed(folder.observed)
-    found = _Comparison({file.path: file for file in base.files} if base else {}, observed, stat_ns)
+    seen = {} if full else load_scan_cache(folder.scan_cache)
+    found = _Comparison({file.path: file for file in base.files} if base else {}, seen, stat_ns)
     found.compare(scan.documents, redo=bool(reasons))
     scope, gone, outside = _divide_missing(definition, base, found.missing)
     if outside and reasons:
@@ -161,8 +161,8 @@ def _survey(definition: IndexDefinition, *, fingerprint: str, full: bool) -> Sur
     origins = {move.origin for move in moved}
     targets = {move.document.path for move in moved}
     if found.learnt:
-        save_observed(folder.observed, (observed | found.learnt).values())
-    return Survey(
+        save_scan_cache(folder.scan_cache, (seen | found.learnt).values())
+    return Changes(
         definition=definition,
         fingerprint=fingerprint,
         full=full,
@@ -186,17 +186,17 @@ class _Comparison:
     """Sort files by what happened to them."""
 
     def __init__(
-        self, base: Mapping[str, FileRow], observed: Mapping[str, Observed], stat_ns: int
+        self, base: Mapping[str, FileRow], scan_cache: Mapping[str, ScannedFile], stat_ns: int
     ) -> None:
         self.base = base
         self.added: list[Document] = []
         self.changed: list[Document] = []
-        self.touched: list[Observed] = []
-        self.learnt: dict[str, Observed] = {}
+        self.touched: list[ScannedFile] = []
+        self.learnt: dict[str, ScannedFile] = {}
         self.skipped: list[Skipped] = []
         self.unchanged = 0
         self.missing: list[str] = []
-        self._observed = observed
+        self._seen = scan_cache
         self._stat_ns = stat_ns
 
     def compare(self, documents: Sequence[Document], *, redo: bool) -> None:
@@ -204,7 +204,7 @@ class _Comparison:
         self.missing = [path for path in self.base if path not in present]
         for document in documents:
             row = self.base.get(document.path)
-            seen = self._observed.get(document.path)
+            seen = self._seen.get(document.path)
             if seen is not None and not _is_same(document, seen):
                 seen = None
             if row is None:
@@ -215,13 +215,13 @@ class _Comparison:
             else:
                 self._take_known(document, row, seen)
 
-    def _take_unknown(self, document: Document, seen: Observed | None) -> None:
+    def _take_unknown(self, document: Document, seen: ScannedFile | None) -> None:
         if seen is not None and seen.reason:
             self.skipped.append(Skipped(document.path, seen.reason, seen.detail))
         else:
             self.added.append(document)
 
-    def _take_known(self, document: Document, row: FileRow, seen: Observed | None) -> None:
+    def _take_known(self, document: Document, row: FileRow, seen: ScannedFile | None) -> None:
         if seen is not None:
             content_hash = seen.content_hash
         elif _is_same(document, row):
@@ -234,7 +234,7 @@ class _Comparison:
             return
         self.unchanged += 1
         if seen is None:
-            seen = self.learnt[document.path] = Observed(
+            seen = self.learnt[document.path] = ScannedFile(
                 document.path,
                 document.size_bytes,
                 document.mtime_ns,
@@ -245,7 +245,7 @@ class _Comparison:
         self.touched.append(seen)
 
 
-def _is_same(document: Document, seen: FileRow | Observed) -> bool:
+def _is_same(document: Document, seen: FileRow | ScannedFile) -> bool:
     """Tell whether a file's status proves that its content is what was seen."""
     if (document.size_bytes, document.mtime_ns, document.inode) != (
         seen.size_bytes,

@@ -13,7 +13,7 @@ import numpy as np
 from merganser.errors import StoreError
 from merganser.indexing.build_ann import build_missing
 from merganser.indexing.run_report import FailedFile, IndexReport, Status
-from merganser.indexing.scan_cache import Observed, load_observed, save_observed
+from merganser.indexing.scan_cache import ScannedFile, load_scan_cache, save_scan_cache
 from merganser.remote.sharing import tidy_shared
 from merganser.store import arrow
 from merganser.store.catalogue import SkippedRow, read_segment_rows
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from merganser.indexing.build import BuiltSnapshot
-    from merganser.indexing.changes import Survey
+    from merganser.indexing.changes import Changes
     from merganser.indexing.workspace import Workspace
     from merganser.store.catalogue import SegmentRow
 
@@ -68,7 +68,7 @@ def publish(
     Raises:
         StoreError: A file cannot be moved or written; the old snapshot is served.
     """
-    name = workspace.plan.survey.definition.name
+    name = workspace.plan.changes.definition.name
     with span("publish", {"merganser.index": name}) as publishing:
         published = _publish(workspace, built, keep_snapshots)
         publishing.set_attributes({"merganser.snapshot": published.generation or 0})
@@ -99,34 +99,34 @@ def _publish(workspace: Workspace, built: BuiltSnapshot, keep_snapshots: int) ->
     return Published(report.served, report)
 
 
-def finish_unchanged(survey: Survey) -> IndexReport:
-    """End a run whose survey found nothing to do; nothing is written but a row of history.
+def finish_unchanged(changes: Changes) -> IndexReport:
+    """End a run that found nothing to do; nothing is written but a row of history.
 
     How many snapshots are kept is ``drop_old_snapshots``'s business.
     """
-    began = datetime.fromtimestamp(survey.stat_ns / 1e9, UTC)
-    index = IndexFolder(survey.definition.folder)
+    began = datetime.fromtimestamp(changes.stat_ns / 1e9, UTC)
+    index = IndexFolder(changes.definition.folder)
     with borrow("g") as rows:
-        attach(rows, index.catalogue(survey.base_generation or 0), "g")
+        attach(rows, index.catalogue(changes.base_generation or 0), "g")
         files, chunks, segments = rows.execute(
             "SELECT (SELECT count(*) FROM g.files), (SELECT coalesce(sum(row_count), 0) FROM "
             "g.files), (SELECT count(*) FROM g.segments)"
         ).fetchall()[0]
     report = IndexReport(
-        name=survey.definition.name,
+        name=changes.definition.name,
         run_id=f"{began:%Y%m%dT%H%M%S}-unchanged",
         status="unchanged",
         generation=None,
-        served=survey.base_generation,
+        served=changes.base_generation,
         files=files,
-        unchanged=survey.unchanged,
-        outside=survey.outside,
-        skipped=tuple(SkippedRow(s.path, s.reason, s.detail) for s in survey.skipped),
+        unchanged=changes.unchanged,
+        outside=changes.outside,
+        skipped=tuple(SkippedRow(s.path, s.reason, s.detail) for s in changes.skipped),
         chunks=int(chunks),
         segments=segments,
-        embedding=bool(survey.fingerprint),
-        model=_model_name(survey),
-        seconds=time.time() - survey.stat_ns / 1e9,
+        embedding=bool(changes.fingerprint),
+        model=_model_name(changes),
+        seconds=time.time() - changes.stat_ns / 1e9,
     )
     _clean_up_after_dead_runs(index)
     _record(index, report, began)
@@ -235,14 +235,14 @@ def _hashes(index: IndexFolder, segments: Iterable[SegmentRow]) -> NDArray[np.ui
 
 def _remember(workspace: Workspace, built: BuiltSnapshot) -> None:
     """Keep what surveys learnt of files that the snapshot does not know."""
-    path = workspace.index.observed
-    found: dict[str, Observed] = {} if workspace.plan.survey.full else load_observed(path)
+    path = workspace.index.scan_cache
+    found: dict[str, ScannedFile] = {} if workspace.plan.changes.full else load_scan_cache(path)
     if built.generation is not None:  # the snapshot has the status of its own files
         found = {name: entry for name, entry in found.items() if entry.reason}
     read = {outcome.path for outcome in built.outcomes("read")}
     found = {name: entry for name, entry in found.items() if name not in read}
-    found |= {entry.path: entry for entry in built.observed}
-    save_observed(path, found.values())
+    found |= {entry.path: entry for entry in built.scan_cache}
+    save_scan_cache(path, found.values())
 
 
 def _report(
@@ -253,29 +253,29 @@ def _report(
     bytes_written: int,
     notes: tuple[str, ...],
 ) -> IndexReport:
-    survey = workspace.plan.survey
+    changes = workspace.plan.changes
     failed = built.outcomes("failed")
     read = {outcome.path: outcome for outcome in built.outcomes("read")}
     status: Status = "published" if built.generation is not None else "unchanged"
     return IndexReport(
-        name=survey.definition.name,
+        name=changes.definition.name,
         run_id=workspace.run_id,
         status="degraded" if failed else status,
         generation=built.generation,
         served=served,
-        reasons=survey.reasons,
+        reasons=changes.reasons,
         files=built.files,
-        added=sum(document.path in read for document in survey.added),
-        changed=sum(document.path in read for document in survey.changed),
-        moved=sum(move.document.path in read for move in survey.moved),
-        removed=len(survey.removed)
+        added=sum(document.path in read for document in changes.added),
+        changed=sum(document.path in read for document in changes.changed),
+        moved=sum(move.document.path in read for move in changes.moved),
+        removed=len(changes.removed)
         + sum(
             outcome.status == "skipped"
             for outcome in built.outcomes("skipped")
-            if outcome.path in {document.path for document in survey.changed}
+            if outcome.path in {document.path for document in changes.changed}
         ),
-        unchanged=survey.unchanged,
-        outside=survey.outside,
+        unchanged=changes.unchanged,
+        outside=changes.outside,
         failed=tuple(FailedFile(o.path, o.reason, o.detail) for o in failed),
         skipped=built.skipped,
         chunks=built.chunks,
@@ -289,13 +289,13 @@ def _report(
         embedding=workspace.model is not None,
         model=workspace.model.name if workspace.model else "",
         notes=notes,
-        seconds=time.time() - survey.stat_ns / 1e9,
+        seconds=time.time() - changes.stat_ns / 1e9,
     )
 
 
-def _model_name(survey: Survey) -> str:
-    embedding = survey.definition.embedding
-    return embedding.model.name if embedding and survey.fingerprint else ""
+def _model_name(changes: Changes) -> str:
+    embedding = changes.definition.embedding
+    return embedding.model.name if embedding and changes.fingerprint else ""
 
 
 def _record(index: IndexFolder, report: IndexReport, started: datetime) -> None:

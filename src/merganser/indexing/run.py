@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from merganser.embedding.drift import recognise_model
 from merganser.indexing.build import build_snapshot
-from merganser.indexing.changes import survey
+from merganser.indexing.changes import find_changes
 from merganser.indexing.publishing import drop_old_snapshots, finish_unchanged, publish
 from merganser.indexing.shards import embed_shard
 from merganser.indexing.workspace import begin_run
@@ -51,7 +51,7 @@ async def index_once_async(
     keep_snapshots: int = KEEP_SNAPSHOTS,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> IndexReport:
-    """Bring an index up to date: survey, embed, build and publish.
+    """Bring an index up to date: find changes, embed, build and publish.
 
     Args:
         definition: The index.
@@ -67,7 +67,7 @@ async def index_once_async(
         ModelRunnerError: The server could not embed.
     """
     model = await recognise_model(embedder, definition) if embedder else None
-    found = survey(definition, fingerprint=model.fingerprint if model else "", full=full)
+    found = find_changes(definition, fingerprint=model.fingerprint if model else "", full=full)
     if not found.has_work:
         drop_old_snapshots(definition.folder, keep_snapshots)
         return finish_unchanged(found)

@@ -51,7 +51,7 @@ class IndexReport:
         embedding: Whether chunks have vectors; without, only words can be searched.
         model: Name of the embedding model, or "".
         notes: What became of approximate indexes that were to be built.
-        seconds: Wall time from the survey on.
+        seconds: Wall time from the scan on.
     """
 
     name: str

@@ -27,7 +27,7 @@ _RULES = f"1.{CHUNKER_VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ScannedFile:
     """A file as a survey saw it.
 
     Attributes:
@@ -51,18 +51,18 @@ class Observed:
     detail: str = ""
 
 
-def load_observed(path: Path) -> dict[str, Observed]:
+def load_scan_cache(path: Path) -> dict[str, ScannedFile]:
     """Read what is remembered, by path; nothing when there is none or it cannot be used."""
     try:
         data = cast("dict[str, Any]", json.loads(path.read_bytes()))
         if data["rules"] != _RULES:
             return {}
-        return {row[0]: Observed(*row) for row in data["files"]}
+        return {row[0]: ScannedFile(*row) for row in data["files"]}
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}
 
 
-def save_observed(path: Path, entries: Iterable[Observed]) -> None:
+def save_scan_cache(path: Path, entries: Iterable[ScannedFile]) -> None:
     """Remember; quietly does nothing where the folder is absent or cannot be written."""
     data = {"rules": _RULES, "files": [astuple(entry) for entry in entries]}
     suffix = f".{os.getpid()}{threading.get_ident()}.tmp"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from merganser.config.definitions import IndexDefinition
     from merganser.documents.scanning import Document
     from merganser.embedding.drift import EmbedsDocuments
-    from merganser.indexing.changes import Survey
+    from merganser.indexing.changes import Changes
     from merganser.indexing.shard_progress import ShardProgress
     from merganser.indexing.workspace import Workspace
     from merganser.store.embedding_store import EmbeddingStore
@@ -148,20 +148,20 @@ class ShardWork(Protocol):
         ...
 
 
-def plan_shards(survey: Survey, *, chunks_per_shard: int = CHUNKS_PER_SHARD) -> tuple[Shard, ...]:
+def plan_shards(changes: Changes, *, chunks_per_shard: int = CHUNKS_PER_SHARD) -> tuple[Shard, ...]:
     """Group the files that have to be read, by path; pure and deterministic.
 
     Args:
-        survey: What differs.
+        changes: What differs.
         chunks_per_shard: About how many chunks one shard has, more in a run that would have more
             than ``MOST_SHARDS``; a large file is a shard of its own.
     """
     groups: list[list[Document]] = []
     filled = 0.0
-    chunking = survey.definition.chunking
-    total = sum(_expected_chunks(document, chunking) for document in survey.pending)
+    chunking = changes.definition.chunking
+    total = sum(_expected_chunks(document, chunking) for document in changes.pending)
     most = max(chunks_per_shard, total / MOST_SHARDS)
-    for document in survey.pending:
+    for document in changes.pending:
         chunks = _expected_chunks(document, chunking)
         if not groups or filled + chunks > most:
             groups.append([])

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from merganser.errors import PlanError, StoreError
-from merganser.indexing.changes import survey as survey_again
+from merganser.indexing.changes import find_changes as find_again
 from merganser.indexing.shard_progress import ShardProgress
 from merganser.indexing.shards import CHUNKS_PER_SHARD, Shard, expected_chunks, plan_shards
 from merganser.remote.shared_journals import exchange_journals
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from merganser.config.definitions import IndexDefinition
     from merganser.embedding.drift import SnapshotModel
     from merganser.embedding.service import EmbedService
-    from merganser.indexing.changes import Survey
+    from merganser.indexing.changes import Changes
 
 _RESERVE_BYTES = 64 << 20
 _CHARACTERS_PER_CHUNK = 400  # on the low side, so that the estimate of the vectors is on the high
@@ -55,14 +55,14 @@ class RunPlan:
     Attributes:
         run_id: Its name.
         started: When it began.
-        survey: What differs.
+        changes: What differs.
         model: The embedding model, or None for an index without embeddings.
         shards: The changed files in groups.
     """
 
     run_id: str
     started: datetime
-    survey: Survey
+    changes: Changes
     model: SnapshotModel | None
     shards: tuple[Shard, ...]
 
@@ -86,11 +86,11 @@ class Workspace:
         self.index = index
         self.plan = plan
         self.path = index.build / plan.run_id
-        chunking = plan.survey.definition.chunking
+        chunking = plan.changes.definition.chunking
         self.progress = ShardProgress(
-            plan.survey.definition.name,
+            plan.changes.definition.name,
             {shard.number: expected_chunks(shard, chunking) for shard in plan.shards},
-            embeds=bool(plan.survey.fingerprint),
+            embeds=bool(plan.changes.fingerprint),
         )
         self.cutting = threading.Lock()
         self._lock = lock
@@ -148,7 +148,7 @@ class Workspace:
     @property
     def definition(self) -> IndexDefinition:
         """The index."""
-        return self.plan.survey.definition
+        return self.plan.changes.definition
 
     @property
     def dimensions(self) -> int | None:
@@ -219,14 +219,17 @@ class Workspace:
 
 
 def begin_run(
-    survey: Survey, *, model: SnapshotModel | None = None, chunks_per_shard: int = CHUNKS_PER_SHARD
+    changes: Changes,
+    *,
+    model: SnapshotModel | None = None,
+    chunks_per_shard: int = CHUNKS_PER_SHARD,
 ) -> Workspace:
     """Take the right to write and lay out a run; remains of dead runs are cleared away.
 
-    When another run published since the survey, the survey is made again.
+    When another run published meanwhile, the changes are found again.
 
     Args:
-        survey: What differs.
+        changes: What differs.
         model: The embedding model, or None for an index without embeddings.
         chunks_per_shard: About how many chunks one shard has.
 
@@ -236,23 +239,23 @@ def begin_run(
         StoreError: The folder cannot be written, the disk is nearly full, or the index is damaged.
     """
     fingerprint = model.fingerprint if model else ""
-    if fingerprint != survey.fingerprint:
-        raise PlanError("the survey was made for another embedding model than the run")
-    index = IndexFolder(survey.definition.folder)
+    if fingerprint != changes.fingerprint:
+        raise PlanError("the changes were found for another embedding model than the run")
+    index = IndexFolder(changes.definition.folder)
     lock = WriterLock(index)
     try:
         current = index.read_current()
-        if (current.generation if current else None) != survey.base_generation:
-            survey = survey_again(survey.definition, fingerprint=fingerprint, full=survey.full)
+        if (current.generation if current else None) != changes.base_generation:
+            changes = find_again(changes.definition, fingerprint=fingerprint, full=changes.full)
         collect_builds(index)
         collect(index, current)
         started = datetime.now(UTC)
         plan = RunPlan(
             run_id=f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
             started=started,
-            survey=survey,
+            changes=changes,
             model=model,
-            shards=plan_shards(survey, chunks_per_shard=chunks_per_shard),
+            shards=plan_shards(changes, chunks_per_shard=chunks_per_shard),
         )
         require_space(index, _estimate_bytes(plan))
         workspace = Workspace(index, plan, lock)
@@ -305,7 +308,7 @@ def require_space(index: IndexFolder, needed: int) -> None:
 
 def _estimate_bytes(plan: RunPlan) -> int:
     """Estimate what the journals, the shard files and a new segment will take, at most."""
-    source = sum(document.size_bytes for document in plan.survey.pending)
+    source = sum(document.size_bytes for document in plan.changes.pending)
     vectors = 4 * (plan.model.dimensions if plan.model else 0) * source // _CHARACTERS_PER_CHUNK
     return 4 * source + 2 * vectors
 
@@ -330,7 +333,7 @@ def _write_plan(workspace: Workspace) -> None:
         "run_id": workspace.run_id,
         "started": workspace.plan.started.isoformat(),
         "shards": [[d.path for d in shard.documents] for shard in workspace.shards],
-        "removed": workspace.plan.survey.removed,
-        "reasons": workspace.plan.survey.reasons,
+        "removed": workspace.plan.changes.removed,
+        "reasons": workspace.plan.changes.reasons,
     }
     replace_file(workspace.path / "plan.json", json.dumps(data).encode(), is_durable=False)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from merganser.config.definitions import Threshold
-    from merganser.indexing import Survey
+    from merganser.indexing import Changes
     from merganser.planning.plan import Plan, Stage
 
 _NAMED_PATHS = 5
@@ -187,8 +187,8 @@ def _explained(plan: Plan, world: World) -> Iterator[str]:
                 pass
 
 
-def work_of(found: Survey) -> IndexWork:
-    """Give what a survey found as what a run would do."""
+def work_of(found: Changes) -> IndexWork:
+    """Return the work that a run would do for some changes."""
     return IndexWork(
         added=tuple(document.path for document in found.added),
         changed=tuple(document.path for document in found.changed),

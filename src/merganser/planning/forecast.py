@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from merganser.embedding.drift import recognise_model
 from merganser.embedding.embedder import Embedder
 from merganser.errors import MerganserError, ModelRunnerError, RunnerUnreachableError, SpecErrors
-from merganser.indexing import survey
+from merganser.indexing import find_changes
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner, token_of
 from merganser.models.names import canonical
@@ -73,7 +73,7 @@ async def _look_at_model(model: ModelRef, base_url: str | None) -> tuple[str, Se
 async def _look_at_index(
     index: IndexDefinition, served: dict[str, ServedModel], *, base_url: str | None, full: bool
 ) -> IndexWork:
-    """Survey and forecast; without the model nobody knows whether its vectors are still good."""
+    """Changes and forecast; without the model nobody knows whether its vectors are still good."""
     fingerprint = ""
     try:
         if index.embedding is not None:
@@ -82,12 +82,12 @@ async def _look_at_index(
             if found is None:
                 return IndexWork(problem=f"unknown until {model.model!r} is there")
             fingerprint = await _recognise(index, index.embedding, found, base_url)
-        surveyed = survey(index, fingerprint=fingerprint, full=full)
-        costs = forecast(surveyed)
+        changes = find_changes(index, fingerprint=fingerprint, full=full)
+        costs = forecast(changes)
     except MerganserError as error:
         return IndexWork(problem=str(error))
     return replace(
-        work_of(surveyed),
+        work_of(changes),
         chunks=costs.chunks,
         texts_to_embed=costs.texts_to_embed if fingerprint else None,
         seconds=costs.seconds,

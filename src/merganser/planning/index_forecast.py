@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from merganser.chunking import ChunkingOptions
     from merganser.documents.scanning import Document
-    from merganser.indexing.changes import Survey
+    from merganser.indexing.changes import Changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +38,24 @@ class Forecast:
     seconds: float | None
 
 
-def forecast(survey: Survey) -> Forecast:
+def forecast(changes: Changes) -> Forecast:
     """Read and cut what a run would read; nothing is written.
 
     Args:
-        survey: What differs.
+        changes: What differs.
 
     Raises:
         StoreError: The index is damaged.
     """
-    chunking = survey.definition.chunking
-    texts = [text for document in survey.pending for text in _texts(document, chunking)]
-    if not survey.fingerprint or not texts:
+    chunking = changes.definition.chunking
+    texts = [text for document in changes.pending for text in _texts(document, chunking)]
+    if not changes.fingerprint or not texts:
         return Forecast(len(texts), 0, None)
-    index = IndexFolder(survey.definition.folder)
+    index = IndexFolder(changes.definition.folder)
     hashes = np.unique(hash_texts(texts), axis=0)
-    segments = segments_of(index, survey.fingerprint)
+    segments = segments_of(index, changes.fingerprint)
     with connect_writer(index.build / "spill") as connection:
-        store = EmbeddingStore(index, survey.fingerprint, segments, connect=lambda: connection)
+        store = EmbeddingStore(index, changes.fingerprint, segments, connect=lambda: connection)
         missing = int((~store.has(hashes)).sum())
     return Forecast(len(texts), missing, _seconds(index, missing))
 

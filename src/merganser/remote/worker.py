@@ -1,8 +1,8 @@
 """Embed shards in another process than the one that began their run.
 
-A ``Desk`` stands in for the run's workspace: it has the same means, in a temporary folder, and
-sends what comes of them to the shared folder. A process keeps one for the run it is working for,
-with the model's connection and what was learnt of its pace.
+A ``RemoteWorkspace`` stands in for the run's workspace: it has the same means, in a temporary
+folder, and sends what comes of them to the shared folder. A process keeps one for the run that it
+works for, with the connection to the model and the pace that was learnt for it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from merganser.remote.sharing import SharedRun
 
 
-async def embed_shard_elsewhere(
+async def embed_remote_shard(
     run: SharedRun, shard: Shard, start: Callable[[], EmbedService] | None
 ) -> tuple[ShardReceipt, ShardResult]:
     """Read, cut and embed the files of a shard; leave the outcome in the shared folder.
@@ -65,7 +65,7 @@ async def embed_shard_elsewhere(
         return ShardReceipt(shard.number, result.chunks, parcel, journals), result
 
 
-class Desk:
+class RemoteWorkspace:
     """The means of a run in another process; see ``merganser.indexing.shards.ShardWork``."""
 
     def __init__(self, run: SharedRun) -> None:
@@ -128,12 +128,12 @@ class Desk:
         path.unlink()  # the publisher has it; here it would only fill the disk
 
 
-_desks: dict[str, Desk] = {}
+_desks: dict[str, RemoteWorkspace] = {}
 _desks_guard = threading.Lock()
 
 
 @contextmanager
-def _desk(run: SharedRun) -> Generator[Desk]:
+def _desk(run: SharedRun) -> Generator[RemoteWorkspace]:
     """Give the process's desk for a run; those of runs that nobody works for any more go."""
     with _desks_guard:
         for folder, other in list(_desks.items()):
@@ -141,7 +141,7 @@ def _desk(run: SharedRun) -> Generator[Desk]:
                 _desks.pop(folder).close()
         desk = _desks.get(run.folder)
         if desk is None:
-            desk = _desks[run.folder] = Desk(run)
+            desk = _desks[run.folder] = RemoteWorkspace(run)
         desk.users += 1
     try:
         yield desk

@@ -8,7 +8,7 @@
     s000003.usearch     its approximate index, immutable; only beside large segments
     embeddings/         vectors that are paid for but not in a published segment yet
     build/<run id>/     work in progress of one run
-    observed.json       what the last surveys learnt about files whose content did not change
+    observed.json       scan cache: what is known of files whose content did not change
     history.duckdb      one row a run
     writer.lock         held by the run that writes; writer.json says who that is
 
@@ -82,8 +82,8 @@ class IndexFolder:
         return self.path / "history.duckdb"
 
     @property
-    def observed(self) -> Path:
-        """What surveys learnt about unchanged files."""
+    def scan_cache(self) -> Path:
+        """File of the scan cache: what is known of files whose content did not change."""
         return self.path / "observed.json"
 
     def catalogue(self, generation: int) -> Path:

@@ -22,7 +22,7 @@ class ChunkPlace:
         start_line: From 1.
         end_line: Inclusive.
         text_hash: Of the exact text, as two 64-bit numbers.
-        file_mtime_ns: When the file was last changed, as seen by the survey.
+        file_mtime_ns: When the file was last changed, as seen by the scan.
         file_size_bytes: Likewise.
     """
 
@@ -57,7 +57,7 @@ class StoredChunk:
         text: As it was embedded.
         start_char: Of the span in the decoded text.
         end_char: Exclusive.
-        file_mtime_ns: When the file was last changed, as seen by the survey.
+        file_mtime_ns: When the file was last changed, as seen by the scan.
         file_size_bytes: Likewise.
     """
 

@@ -20,7 +20,7 @@ from merganser.evaluation import (
     hold,
     record,
 )
-from merganser.indexing import begin_run, build_snapshot, embed_shard, open_built, survey
+from merganser.indexing import begin_run, build_snapshot, embed_shard, find_changes, open_built
 from merganser.store import IndexFolder, list_evaluations
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ async def test_a_candidate_is_compared_with_what_is_served(shop: Shop):
     queries = good(shop)
     shop.write("src/refunds.md", "# Refunds\n\nGone.\n")
     (index,) = resolve_rag(shop.config, "code").indexes
-    with begin_run(survey(index, fingerprint="")) as workspace:
+    with begin_run(find_changes(index, fingerprint="")) as workspace:
         for shard in workspace.shards:
             await embed_shard(workspace, shard, None)
         built = build_snapshot(workspace)

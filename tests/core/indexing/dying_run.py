@@ -195,7 +195,7 @@ def _after_opening(points: Points) -> None:
 
 
 def _arm(points: Points) -> None:
-    _within(points, once, "survey", "scan")
+    _within(points, once, "find_changes", "scan")
     _within(points, once, "build_snapshot", "build")
     _within(points, once, "publish", "publish")
     _within(points, shards, "_read_files", "read")

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from merganser.embedding.drift import recognise_model
-from merganser.indexing import begin_run, embed_shard, survey
+from merganser.indexing import begin_run, embed_shard, find_changes
 
 if TYPE_CHECKING:
     from tests.core.indexing.conftest import Corpus
@@ -68,7 +68,7 @@ def die_in_the_second_shard(corpus: Corpus) -> set[str]:
     for number in range(6):
         corpus.write(f"{number}.txt", f"text {number}\n")
     model = asyncio.run(recognise_model(corpus.embedder, corpus.definition))
-    found = survey(corpus.definition, fingerprint=model.fingerprint)
+    found = find_changes(corpus.definition, fingerprint=model.fingerprint)
     with begin_run(found, model=model, chunks_per_shard=2) as workspace:
         asyncio.run(embed_shard(workspace, workspace.shards[0], corpus.embedder))
     committed = set(corpus.embedded())

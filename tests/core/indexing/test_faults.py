@@ -21,7 +21,7 @@ from merganser.errors import (
     StoreError,
     StoreFormatError,
 )
-from merganser.indexing import Workspace, begin_run, survey
+from merganser.indexing import Workspace, begin_run, find_changes
 from merganser.store import IndexFolder, list_runs, list_snapshots, open_snapshot, rollback
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def test_folder_that_cannot_be_written_is_named(corpus: Corpus):
 
 def test_run_that_was_overtaken_looks_again(small: Corpus):
     small.write("new.txt", "new\n")
-    found = survey(small.definition, fingerprint=small.embedder.fingerprint)
+    found = find_changes(small.definition, fingerprint=small.embedder.fingerprint)
     small.index()
 
     import asyncio
@@ -310,6 +310,6 @@ def test_run_that_was_overtaken_looks_again(small: Corpus):
 
     model = asyncio.run(recognise_model(small.embedder, small.definition))
     with begin_run(found, model=model) as workspace:
-        assert workspace.plan.survey.base_generation == 2
-        assert not workspace.plan.survey.has_work
+        assert workspace.plan.changes.base_generation == 2
+        assert not workspace.plan.changes.has_work
         assert Workspace.open(small.folder, workspace.run_id) is workspace

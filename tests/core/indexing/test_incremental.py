@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from merganser.chunking import ChunkingOptions
 from merganser.documents.reading import read_document
 from merganser.errors import PlanError, SourcePosition, SpecErrors, StoreError
-from merganser.indexing import survey
+from merganser.indexing import find_changes
 from merganser.store import IndexFolder, list_runs
 from merganser.store.tokens import query_terms
 
@@ -333,7 +333,7 @@ def test_survey_tells_before_anything_is_done(small: Corpus):
     small.move("src/mod_01.py", "src/moved.py")
     files = sorted(small.folder.rglob("*"))
 
-    found = survey(small.definition, fingerprint=small.embedder.fingerprint)
+    found = find_changes(small.definition, fingerprint=small.embedder.fingerprint)
 
     assert [d.path for d in found.added] == ["new.py"]
     assert found.removed == ("src/mod_00.py",)

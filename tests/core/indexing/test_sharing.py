@@ -13,11 +13,18 @@ import pytest
 from merganser.embedding.drift import recognise_model
 from merganser.embedding.service import EmbedService
 from merganser.errors import StoreError
-from merganser.indexing import begin_run, build_snapshot, embed_shard, plan_shards, publish, survey
+from merganser.indexing import (
+    begin_run,
+    build_snapshot,
+    embed_shard,
+    find_changes,
+    plan_shards,
+    publish,
+)
 from merganser.indexing.shards import MOST_SHARDS
 from merganser.remote import sharing as sharing_module
 from merganser.remote.sharing import receive_shard, share_run
-from merganser.remote.worker import embed_shard_elsewhere
+from merganser.remote.worker import embed_remote_shard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -45,7 +52,7 @@ class Telling:
 
 def begin(corpus: Corpus) -> Workspace:
     model = asyncio.run(recognise_model(corpus.embedder, corpus.definition))
-    found = survey(corpus.definition, fingerprint=model.fingerprint)
+    found = find_changes(corpus.definition, fingerprint=model.fingerprint)
     return begin_run(found, model=model, chunks_per_shard=20)
 
 
@@ -65,7 +72,7 @@ def index_elsewhere(corpus: Corpus, *, before: Callable[[], None] | None = None)
         if before:
             before()
         for shard in reversed(workspace.shards):
-            receipt, _ = asyncio.run(embed_shard_elsewhere(run, shard, service_of(corpus)))
+            receipt, _ = asyncio.run(embed_remote_shard(run, shard, service_of(corpus)))
             receive_shard(workspace, receipt)
         return publish(workspace, build_snapshot(workspace)).report
 
@@ -139,10 +146,12 @@ def test_words_alone_are_cut_elsewhere_too(documents: Corpus):
     here = copy_of(documents, "here")
     here.index_words()
 
-    with begin_run(survey(documents.definition, fingerprint=""), chunks_per_shard=20) as workspace:
+    with begin_run(
+        find_changes(documents.definition, fingerprint=""), chunks_per_shard=20
+    ) as workspace:
         run = share_run(workspace)
         for shard in workspace.shards:
-            receipt, _ = asyncio.run(embed_shard_elsewhere(run, shard, None))
+            receipt, _ = asyncio.run(embed_remote_shard(run, shard, None))
             receive_shard(workspace, receipt)
         publish(workspace, build_snapshot(workspace))
 
@@ -246,7 +255,7 @@ def test_another_model_of_the_same_name_does_not_take_shared_vectors(
 
 
 def test_a_large_run_has_larger_shards_and_not_more(documents: Corpus):
-    found = survey(documents.definition, fingerprint="")
+    found = find_changes(documents.definition, fingerprint="")
     (one, *_) = found.pending
     many = replace(found, added=tuple(replace(one, path=f"{n:05d}.py") for n in range(9000)))
 

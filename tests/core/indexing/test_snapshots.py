@@ -14,7 +14,14 @@ import pytest
 from merganser.chunking import ChunkingOptions
 from merganser.embedding.drift import recognise_model
 from merganser.errors import NoSnapshotError, StoreError
-from merganser.indexing import begin_run, build_snapshot, embed_shard, open_built, publish, survey
+from merganser.indexing import (
+    begin_run,
+    build_snapshot,
+    embed_shard,
+    find_changes,
+    open_built,
+    publish,
+)
 from merganser.indexing.compaction import FEW_SEGMENTS, MAX_SEGMENTS, SegmentState, choose_merges
 from merganser.store import Filter, IndexFolder, list_runs, list_snapshots, open_snapshot, rollback
 
@@ -260,7 +267,7 @@ def test_shards_in_threads_embed_equal_texts_once(corpus: Corpus):
                 barrier.wait(timeout=0.5)
 
     model = asyncio.run(recognise_model(corpus.embedder, corpus.definition))
-    found = survey(corpus.definition, fingerprint=model.fingerprint)
+    found = find_changes(corpus.definition, fingerprint=model.fingerprint)
     corpus.embedded()
     corpus.embedder.before = wait
     with begin_run(found, model=model, chunks_per_shard=20) as workspace:
