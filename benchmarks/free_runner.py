@@ -3,7 +3,7 @@
 It is the embedded runner with one path answered before it reaches an engine: embeddings are a hash
 of the text, normalised. What a command spends against it is the engine's cost and the client's
 share of HTTP, JSON and base64, none of a model. ``GET /counted`` tells how many texts were
-embedded since the last call and in how many requests, the eight canaries of each run left out. The
+embedded since the last call and in how many requests, without the eight drift texts of a run. The
 address is printed on the first line of standard output.
 """
 
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 
-from merganser.embedding.drift import CANARY_TEXTS
+from merganser.embedding.drift import DRIFT_TEXTS
 from merganser.runner.embedded_runner import EmbeddedRunner
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class FreeEmbeddings:
             document = json.loads(await read_body(receive))
             texts = document["input"]
             texts = [texts] if isinstance(texts, str) else texts
-            texts_counted = sum(text not in CANARY_TEXTS for text in texts)
+            texts_counted = sum(text not in DRIFT_TEXTS for text in texts)
             self._texts += texts_counted
             self._requests += texts_counted > 0
             await send_json(send, _answer(document, texts))

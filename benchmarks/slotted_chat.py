@@ -24,8 +24,8 @@ CHAT_MODEL = "ai/smollm2"
 QUESTION = "How deep does duck number"
 """How a batch's questions begin; other requests, such as loading the model, hold no slot."""
 
-_CANARY_SOURCES = ("museum/hours.md", "pool/release.py")
-"""What the citation canary answers from is the third of its sources; a batch's first is as good."""
+_PROBE_SOURCES = ("museum/hours.md", "pool/release.py")
+"""What answers the probe of citations is the third source; for a batch the first is as good."""
 
 
 class SlottedChat:
@@ -44,13 +44,13 @@ class SlottedChat:
             await send_json(send, self._kept())
         elif path.endswith("/v1/chat/completions"):
             body = await read_body(receive)
-            is_canary = any(source in body.decode() for source in _CANARY_SOURCES)
+            is_probe = any(source in body.decode() for source in _PROBE_SOURCES)
             if QUESTION in body.decode():
                 async with self._slots:
                     began = time.monotonic()
                     await asyncio.sleep(self._seconds)
                     self._spans.append((began, time.monotonic()))
-            answer = ScriptedAnswer("It is so [3]." if is_canary else "It is so [1].")
+            answer = ScriptedAnswer("It is so [3]." if is_probe else "It is so [1].")
             await scripted_response(answer, json.loads(body))(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -180,7 +180,7 @@ def citing_model(monkeypatch: pytest.MonkeyPatch) -> None:
         del self, ref
         return True
 
-    monkeypatch.setattr(ModelRunner, "citation_canary", cites)
+    monkeypatch.setattr(ModelRunner, "cites_sources", cites)
 
 
 BROWSER_OPTIONS = [

@@ -144,10 +144,10 @@ def history(history_url: str) -> History:
 
 
 NO_TOOLS = "I cannot look that up."
-"""What a model that calls no tools answers to the tool canary."""
+"""What a model that calls no tools answers to the probe of its tools."""
 
 CITES = ("At eleven [3].", "release(connection) [3].")
-"""What a model that cites answers to the citation canary."""
+"""What a model that cites answers to the probe of its citations."""
 
 
 @dataclass(frozen=True)

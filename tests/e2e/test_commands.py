@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.embedding.drift import CANARY_TEXTS
+from merganser.embedding.drift import DRIFT_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,8 @@ def test_index_search_run_and_batch(
         again.json["indexes"][0]["status"],
         again.json["indexes"][0]["unchanged"],
     ) == ("unchanged", 3)
-    canaries = len(CANARY_TEXTS)  # every run embeds them again
-    assert embedded + canaries == runner.counters.texts_embedded
+    drift_texts = len(DRIFT_TEXTS)  # every run embeds them again
+    assert embedded + drift_texts == runner.counters.texts_embedded
 
     found = merganser("search", "shop.yaml", "which coupon saves most", "--json", cwd=project)
     assert found.json["rags"]["code"]["hits"][0]["path"] == "src/shop/discount.py"
@@ -87,7 +87,7 @@ def test_doctor_tells_of_a_missing_model_with_its_fix(
     text = (project / "shop.yaml").read_text()
     (project / "shop.yaml").write_text(text.replace("ai/smollm2", "ai/no-such-model"))
 
-    found = merganser("doctor", "shop.yaml", "--no-canaries", cwd=project)
+    found = merganser("doctor", "shop.yaml", "--no-probes", cwd=project)
 
     assert found.code == 1
     assert "docker model pull ai/no-such-model" in found.out

@@ -39,7 +39,7 @@ MANUAL = (
     "# Tokens\n\n## Rotation\n\nRotate a token with `token rotate`; the old one lives an hour.\n"
 )
 NO_TOOLS = "I cannot call anything."
-"""What the canary is answered; a model that does not call its tool is given context."""
+"""What the probe is answered; a model that does not call its tool is given context."""
 
 
 @pytest.mark.parametrize("path", [*CONFIGS.glob("*.yaml"), *SEEDS.glob("*.yaml")], ids=str)

@@ -71,6 +71,6 @@ def test_an_interrupted_run_ends_cleanly_and_is_resumed(
     assert (report["status"], report["files"]) == ("published", FILES)
     # Whichever shard was first to be done, it was a full one.
     assert report["texts_reused"] >= 2 * CHUNKS_PER_SHARD
-    # One shard was under way; the canaries were asked twice.
+    # One shard was under way; the drift texts were asked twice.
     asked = runner.counters.texts_embedded - before
     assert asked <= FILES + 2 * CHUNKS_PER_SHARD + 100

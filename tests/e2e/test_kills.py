@@ -110,7 +110,7 @@ class Undisturbed:
         index: What came out.
         corpus: Texts that had to be embedded.
         largest_shard: Most texts in one shard: its share, and a text more from each file.
-        extra: Other texts that the runner was sent: canaries.
+        extra: Other texts that the runner was sent: drift texts.
     """
 
     index: Path

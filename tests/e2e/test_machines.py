@@ -200,7 +200,7 @@ def test_a_run_that_dies_on_one_machine_is_finished_by_another(
     rows, vectors = rows_of(other.index)
     assert rows == expected_rows
     assert (vectors == expected_vectors).all()
-    # Canaries of two runs, the shard in work, and requests of its end that were under way.
+    # Drift texts of two runs, the shard in work, and requests of its end that were under way.
     assert runner.counters.texts_embedded - before <= needed + needed // SHARDS * 2
     states = [run["state_type"] for run in api.runs("fleet.embed") if run["start_time"]]
     assert states == ["CRASHED", "COMPLETED"]

@@ -42,7 +42,7 @@ FARES = (
 TIMES = "# Times\n\nThe Zephyr leaves at noon.\nThe Aglaia leaves at nine in the evening.\n"
 QUESTION = "How many crowns does the night ferry Aglaia cost?"
 
-CANARY = ScriptedAnswer(tool_calls=(ScriptedCall("get_weather", {"city": "Paris"}),))
+PROBE = ScriptedAnswer(tool_calls=(ScriptedCall("get_weather", {"city": "Paris"}),))
 SEARCH = ScriptedAnswer(tool_calls=(ScriptedCall("ferries", {"query": "Aglaia fare crowns"}),))
 
 
@@ -57,7 +57,7 @@ async def tool_server(request: pytest.FixtureRequest) -> ToolServer:
     if host := os.environ.get("MODEL_RUNNER_HOST"):
         return ToolServer(host, await find_tool_model(host))
     runner: FaultyRunner = request.getfixturevalue("runner")
-    runner.faults.script_chat([CANARY, SEARCH, "The night ferry Aglaia costs 47 crowns [1]."])
+    runner.faults.script_chat([PROBE, SEARCH, "The night ferry Aglaia costs 47 crowns [1]."])
     return ToolServer(runner.url, "ai/smollm2")
 
 
@@ -67,7 +67,7 @@ async def find_tool_model(host: str) -> str:
     async with ModelRunner(host) as client:
         for model in await client.list_models():
             try:
-                if await client.tool_canary(model.ref):
+                if await client.calls_tools(model.ref):
                     return model.ref
             except ModelRunnerError:
                 continue  # an embedding model, or one that does not load here

@@ -59,11 +59,11 @@ class TurnRunner(Protocol):
         """Look the model up."""
         ...
 
-    async def tool_canary(self, ref: str) -> bool:
+    async def calls_tools(self, ref: str) -> bool:
         """Tell whether the model calls tools."""
         ...
 
-    async def citation_canary(self, ref: str) -> bool:
+    async def cites_sources(self, ref: str) -> bool:
         """Tell whether the model cites the right one of several sources."""
         ...
 
@@ -92,7 +92,7 @@ async def take_turn(
         turn_id: Stands in every cache key; the same id resumes, a new one never reuses.
         on_event: Told what happens as it happens.
         rag_mode: Instead of the agent's own: ``tool`` lets the model search, ``context`` puts
-            what was found into the prompt, ``auto`` asks the model's canary.
+            what was found into the prompt, ``auto`` probes whether the model calls tools.
         working_directory: A second root of the filesystem toolset, after the config's folder.
         hooks: What an orchestrator adds.
 
@@ -144,7 +144,7 @@ async def _prepare(
     context_tokens = context or DEFAULT_CONTEXT_TOKENS
     answer_tokens = agent.model.max_tokens or min(DEFAULT_ANSWER_TOKENS, context_tokens // 4)
     mode, tools, notes = await _choose_mode(agent, runner, rag_mode or agent.rag_mode)
-    cites = mode != "context" or await runner.citation_canary(agent.model.model)
+    cites = mode != "context" or await runner.cites_sources(agent.model.model)
     if not cites:
         notes = (*notes, f"{agent.model.model} does not cite: it reads one passage at a time")
     turn = Turn(
@@ -189,7 +189,7 @@ async def _choose_mode(
         return "none", False, ()
     if requested == "auto":
         known = agent.model.supports_tools
-        tools = known if known is not None else await runner.tool_canary(agent.model.model)
+        tools = known if known is not None else await runner.calls_tools(agent.model.model)
         reason = f"{agent.model.model} does not call tools"
     else:
         tools = requested == "tool"

@@ -23,13 +23,11 @@ _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
-@click.option("--no-canaries", is_flag=True, help="Do not load models to try them.")
+@click.option("--no-probes", "--no-canaries", is_flag=True, help="Do not load models to try them.")
 @click.option("--logs", is_flag=True, help="Print the end of the model server's log.")
 @reach_options
 @json_option
-def command(
-    file: str | None, *, no_canaries: bool, logs: bool, as_json: bool, **options: Any
-) -> int:
+def command(file: str | None, *, no_probes: bool, logs: bool, as_json: bool, **options: Any) -> int:
     """Look at the model server, the run history, and models, indexes and deployments of FILE.
 
     Exits with 1 when something would stop a run.
@@ -44,7 +42,7 @@ def command(
     uses = all_models(config) if config else ()
     base_url = reach.address()
     with exit_cleanly():
-        found = asyncio.run(diagnose(uses, base_url=base_url, canaries=not no_canaries))
+        found = asyncio.run(diagnose(uses, base_url=base_url, probe_models=not no_probes))
         log = asyncio.run(_server_log(base_url)) if logs else ""
     indexes = _look_at_indexes(config) if config else []
     history = diagnose_history()

@@ -36,7 +36,7 @@ class Check:
     """One thing that was looked at.
 
     Attributes:
-        name: What, for example ``version`` or ``embedding canary``.
+        name: What, for example ``version`` or ``embedding probe``.
         level: ``note`` is worth knowing, ``problem`` stops a run.
         detail: What was seen.
         fix: What to do about a problem; empty otherwise.
@@ -130,7 +130,7 @@ async def diagnose(
     *,
     base_url: str | None = None,
     env: Mapping[str, str] | None = None,
-    canaries: bool = True,
+    probe_models: bool = True,
 ) -> Diagnosis:
     """Look at the servers and models of a config, or at the default server alone.
 
@@ -140,13 +140,13 @@ async def diagnose(
         uses: The models that a config needs, from ``resolve.all_models``.
         base_url: The server of models that name none.
         env: Environment with ``MODEL_RUNNER_HOST``; the process's own by default.
-        canaries: Try each model, which loads it.
+        probe_models: Try each model, which loads it.
     """
     servers: list[ServerReport] = []
     models: dict[int, ModelReport] = {}
     for (url, _), numbers in _by_server(uses, base_url).items():
         some = [uses[number] for number in numbers]
-        report, found = await _diagnose_server(some, url=url, env=env, canaries=canaries)
+        report, found = await _diagnose_server(some, url=url, env=env, probe_models=probe_models)
         servers.append(report)
         models.update(zip(numbers, found, strict=True))
     return Diagnosis(tuple(servers), tuple(models[number] for number in sorted(models)))
@@ -168,7 +168,7 @@ async def _diagnose_server(
     *,
     url: str | None,
     env: Mapping[str, str] | None,
-    canaries: bool,
+    probe_models: bool,
 ) -> tuple[ServerReport, list[ModelReport]]:
     address, probes = await probe_all(candidate_addresses(base_url=url, env=env))
     if address is None:
@@ -185,7 +185,9 @@ async def _diagnose_server(
         return server, [_report(use, None, [_unknown(use)]) for use in uses]
     async with ModelRunner(address, token=token) as runner:
         server = await _look_at_server(runner, address, probes)
-        return server, [await _look_at_model(runner, use, canaries=canaries) for use in uses]
+        return server, [
+            await _look_at_model(runner, use, probe_models=probe_models) for use in uses
+        ]
 
 
 async def _look_at_server(
@@ -239,7 +241,7 @@ async def _log_tail(runner: ModelRunner) -> tuple[str, ...]:
     return tuple((log or "").splitlines()[-_SHOWN_LOG_LINES:])
 
 
-async def _look_at_model(runner: ModelRunner, use: ModelUse, *, canaries: bool) -> ModelReport:
+async def _look_at_model(runner: ModelRunner, use: ModelUse, *, probe_models: bool) -> ModelReport:
     ref = use.model.model
     try:
         served = await runner.model(ref)
@@ -253,7 +255,7 @@ async def _look_at_model(runner: ModelRunner, use: ModelUse, *, canaries: bool) 
     ]
     if served.managed:
         checks += await _configuration_check(runner, use, served)
-    if canaries:
+    if probe_models:
         checks += await _try_model(runner, use)
     return _report(use, served, checks)
 
@@ -278,9 +280,9 @@ async def _configuration_check(
 async def _try_model(runner: ModelRunner, use: ModelUse) -> list[Check]:
     ref = use.model.model
     tries: dict[str, list[tuple[str, Callable[[ModelRunner, str], Awaitable[Check]]]]] = {
-        "embedding": [("embedding canary", _try_embedding), ("long input", _try_long_input)],
-        "reranking": [("rerank canary", _try_reranking)],
-        "chat": [("tool canary", _try_tools)],
+        "embedding": [("embedding probe", _try_embedding), ("long input", _try_long_input)],
+        "reranking": [("rerank probe", _try_reranking)],
+        "chat": [("tool probe", _try_tools)],
     }
     checks: list[Check] = []
     for name, attempt in tries.get(use.role, []):
@@ -295,10 +297,10 @@ async def _try_model(runner: ModelRunner, use: ModelUse) -> list[Check]:
 
 
 async def _try_embedding(runner: ModelRunner, ref: str) -> Check:
-    canary = await runner.embedding_canary(ref)
-    detail = f"{canary.dimensions} dimensions, norm {canary.norm:.4f}"
+    probe = await runner.probe_embedding(ref)
+    detail = f"{probe.dimensions} dimensions, norm {probe.norm:.4f}"
     # Vectors are normalised on our side anyway, so another norm only tells of another engine.
-    usual = abs(canary.norm - 1.0) <= _NORM_TOLERANCE
+    usual = abs(probe.norm - 1.0) <= _NORM_TOLERANCE
     return Check("", "ok" if usual else "note", detail)
 
 
@@ -312,16 +314,16 @@ async def _try_long_input(runner: ModelRunner, ref: str) -> Check:
 
 
 async def _try_reranking(runner: ModelRunner, ref: str) -> Check:
-    canary = await runner.rerank_canary(ref)
-    detail = f"{canary.scale} scores, margin {canary.margin:.4g}"
-    if canary.trusted:
+    probe = await runner.probe_reranking(ref)
+    detail = f"{probe.scale} scores, margin {probe.margin:.4g}"
+    if probe.trusted:
         return Check("", "ok", detail)
     fix = "use a model made for reranking, for example hf.co/ggml-org/qwen3-reranker-0.6b-q8_0-gguf"
     return Check("", "problem", f"{detail}: this model does not rerank", fix=fix)
 
 
 async def _try_tools(runner: ModelRunner, ref: str) -> Check:
-    if await runner.tool_canary(ref):
+    if await runner.calls_tools(ref):
         return Check("", "ok", "calls tools")
     return Check("", "note", "does not call tools: it is given the retrieved context instead")
 

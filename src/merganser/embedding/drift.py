@@ -1,7 +1,7 @@
 """The embedding model of a snapshot: who it is and how to notice that it is another one.
 
 A fingerprint tells models apart by what their server says of them. Where the weights change behind
-an unchanged name and id, only the vectors tell: every snapshot keeps those of eight canary texts,
+an unchanged name and id, only the vectors tell: every snapshot keeps those of eight drift texts,
 as do the journals of runs that died, and every run embeds them again. When they fall away the model
 is known by its fingerprint and a suffix from then on, so that its vectors never meet those of the
 model before.
@@ -18,7 +18,7 @@ import numpy as np
 
 from merganser.errors import PlanError, ProtocolError, StoreError
 from merganser.remote.shared_journals import shared_models, shared_root
-from merganser.store.catalogue import Canaries, read_model
+from merganser.store.catalogue import DriftSample, read_model
 from merganser.store.embedding_store import journal_models
 from merganser.store.folder import IndexFolder
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from merganser.config.definitions import IndexDefinition
 
 LEAST_CLOSENESS = 0.999
-"""Lowest cosine of a canary to itself, embedded alone by an unchanged model.
+"""Lowest cosine of a drift text to itself, embedded alone by an unchanged model.
 
 The embedded runner repeats itself exactly. Engines that add up in another order from run to run
 move the sixth digit; another quantisation of the same weights is at 0.99 to 0.9995 of each text,
 so that at least one of eight falls below.
 """
 
-CANARY_TEXTS = (
+DRIFT_TEXTS = (
     "def add(a, b):\n    return a + b",
     "How do I retry a failed request?",
     "The quick brown fox jumps over the lazy dog.",
@@ -72,14 +72,14 @@ class SnapshotModel:
         name: As the config has it.
         served_id: What the server says it serves, or "".
         dimensions: Length of its vectors.
-        canaries: Texts and the vectors it gives them.
+        drift_sample: Texts and the vectors it gives them.
     """
 
     fingerprint: str
     name: str
     served_id: str
     dimensions: int
-    canaries: Canaries
+    drift_sample: DriftSample
 
 
 async def recognise_model(
@@ -87,7 +87,7 @@ async def recognise_model(
 ) -> SnapshotModel:
     """Find out who the model is: one whose vectors the index has, or one that is new to it.
 
-    The canaries are embedded one by one, as a vector may depend on what shares its request.
+    The drift texts are embedded one by one, as a vector may depend on what shares its request.
 
     Args:
         embedder: The model.
@@ -100,37 +100,37 @@ async def recognise_model(
         ModelRunnerError: The server could not embed.
         StoreError: The index is damaged.
     """
-    vectors = np.concatenate([await embedder.embed_documents([text]) for text in CANARY_TEXTS])
-    check_vectors(vectors, len(CANARY_TEXTS), definition, dimensions=None)
-    canaries = Canaries(CANARY_TEXTS, np.asarray(vectors, dtype=np.float32))
+    vectors = np.concatenate([await embedder.embed_documents([text]) for text in DRIFT_TEXTS])
+    check_vectors(vectors, len(DRIFT_TEXTS), definition, dimensions=None)
+    drift_sample = DriftSample(DRIFT_TEXTS, np.asarray(vectors, dtype=np.float32))
     fingerprint, known = embedder.fingerprint, False
     for name, kept in _kept_models(definition, embedder.fingerprint):
         known = True
-        if closeness(canaries, kept) >= LEAST_CLOSENESS:
-            fingerprint, canaries = name, kept
+        if closeness(drift_sample, kept) >= LEAST_CLOSENESS:
+            fingerprint, drift_sample = name, kept
             break
     else:
         if known:
-            digest = hashlib.sha256(canaries.vectors.tobytes()).hexdigest()
+            digest = hashlib.sha256(drift_sample.vectors.tobytes()).hexdigest()
             fingerprint = f"{embedder.fingerprint}+{digest[:8]}"
     served = getattr(embedder, "served", None)
     return SnapshotModel(
         fingerprint=fingerprint,
         name=definition.embedding.model.name if definition.embedding else "",
         served_id=served_id or str(getattr(served, "id", "") or ""),
-        dimensions=canaries.vectors.shape[1],
-        canaries=canaries,
+        dimensions=drift_sample.vectors.shape[1],
+        drift_sample=drift_sample,
     )
 
 
-def closeness(one: Canaries, other: Canaries) -> float:
+def closeness(one: DriftSample, other: DriftSample) -> float:
     """Give the lowest cosine between the vectors of the same text, or -1 when they cannot meet."""
     if one.texts != other.texts or one.vectors.shape != other.vectors.shape:
         return -1.0
     return float((one.vectors * other.vectors).sum(axis=1).min())
 
 
-def _kept_models(definition: IndexDefinition, served: str) -> Iterator[tuple[str, Canaries]]:
+def _kept_models(definition: IndexDefinition, served: str) -> Iterator[tuple[str, DriftSample]]:
     """Give the models that go by a fingerprint: of kept snapshots, of journals here and shared.
 
     Raises:
@@ -140,17 +140,17 @@ def _kept_models(definition: IndexDefinition, served: str) -> Iterator[tuple[str
     current = index.read_current()
     for generation in current.kept if current else ():
         with contextlib.suppress(StoreError, FileNotFoundError):  # whoever needs it will say so
-            name, canaries = read_model(index.catalogue(generation))
-            if canaries is not None and is_served_by(name, served):
-                yield name, canaries
+            name, drift_sample = read_model(index.catalogue(generation))
+            if drift_sample is not None and is_served_by(name, served):
+                yield name, drift_sample
     shared = (
         shared_models(shared_root(definition.shards, definition.name), served)
         if definition.shards is not None
         else ()
     )
-    for name, canaries in (*journal_models(index), *shared):
+    for name, drift_sample in (*journal_models(index), *shared):
         if is_served_by(name, served):
-            yield name, canaries
+            yield name, drift_sample
 
 
 def is_served_by(fingerprint: str, served: str) -> bool:

@@ -110,7 +110,7 @@ class Embedder:
 
         It names the weights by the server's digest, so that an alias and the model behind it are
         one. A server that gives no digest is named by its model name, and there only the
-        canaries of a snapshot tell when the weights change.
+        drift texts of a snapshot tell when the weights change.
         """
         facts = {
             "weights": self.served.id,

@@ -148,7 +148,7 @@ class _Build:
             files=tuple(sorted(files, key=lambda file: file.path)),
             segments=tuple(segments),
             skipped=skipped,
-            canaries=self.model.canaries if self.model else None,
+            drift_sample=self.model.drift_sample if self.model else None,
         )
         write_catalogue(catalogue_path, catalogue)
         is_new = any(row.segment == segment for row in segments)

@@ -183,7 +183,7 @@ class Workspace:
                     model.fingerprint,
                     segments_of(self.index, model.fingerprint),
                     connect=self._connect,
-                    canaries=model.canaries,
+                    drift_sample=model.drift_sample,
                 )
                 if self.definition.shards is not None:
                     exchange_journals(store, journals_folder(self, store))

@@ -12,8 +12,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
 from merganser.errors import RequestRejectedError, SpecError, SpecErrors
-from merganser.models import configure
-from merganser.models import probes as canaries
+from merganser.models import configure, probes
 from merganser.models.address import Address, parse_address, resolve_address
 from merganser.models.chat import ChatOptions, collect, request_body, stream_chat, whole_chat
 from merganser.models.connection import Connection
@@ -392,26 +391,26 @@ class ModelRunner:
         body = request_body(name, messages, options, stream=False)
         return await whole_chat(self.connection, ref, body, name=name)
 
-    async def embedding_canary(self, ref: str) -> canaries.EmbeddingCanary:
-        """Embed the eight canary texts; see ``canaries``."""
-        return await canaries.embedding_canary(self, ref)
+    async def probe_embedding(self, ref: str) -> probes.EmbeddingProbe:
+        """Embed the eight probe texts; see ``probes``."""
+        return await probes.probe_embedding(self, ref)
 
-    async def rerank_canary(self, ref: str) -> canaries.RerankCanary:
-        """See whether a model reranks; see ``canaries``."""
-        return await canaries.rerank_canary(self, ref)
+    async def probe_reranking(self, ref: str) -> probes.RerankProbe:
+        """See whether a model reranks; see ``probes``."""
+        return await probes.probe_reranking(self, ref)
 
-    async def tool_canary(self, ref: str) -> bool:
-        """See whether a model calls tools, once a client; see ``canaries``."""
+    async def calls_tools(self, ref: str) -> bool:
+        """See whether a model calls tools, once a client; see ``probes``."""
         async with self._asking_abilities:
             if (ref, "tool") not in self._abilities:
-                self._abilities[ref, "tool"] = await canaries.tool_canary(self, ref)
+                self._abilities[ref, "tool"] = await probes.calls_tools(self, ref)
         return self._abilities[ref, "tool"]
 
-    async def citation_canary(self, ref: str) -> bool:
-        """See whether a model cites its sources, once a client; see ``canaries``."""
+    async def cites_sources(self, ref: str) -> bool:
+        """See whether a model cites its sources, once a client; see ``probes``."""
         async with self._asking_abilities:
             if (ref, "citation") not in self._abilities:
-                self._abilities[ref, "citation"] = await canaries.citation_canary(self, ref)
+                self._abilities[ref, "citation"] = await probes.cites_sources(self, ref)
         return self._abilities[ref, "citation"]
 
     def _learn_scale(self, ref: str, raw: Sequence[float]) -> None:

@@ -1,7 +1,7 @@
 """Small requests that show whether a model does what its role needs.
 
 A server answers for models that cannot do the job: any model gives rerank scores, and a template
-without tools drops them silently. A canary asks something with a known answer before the job.
+without tools drops them silently. A probe asks something with a known answer before the job.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Fixed for ever: snapshots keep their vectors and later runs compare with them. Prose, code,
 # another script, a short and a long text, because a changed tokeniser or template shows in one.
-CANARY_TEXTS: tuple[str, ...] = (
+PROBE_TEXTS: tuple[str, ...] = (
     "merganser",
     "How do I retry a failed task with exponential backoff?",
     "The quick brown fox jumps over the lazy dog.",
@@ -113,8 +113,8 @@ _WEATHER_TOOL: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingCanary:
-    """What an embedding model gives for ``CANARY_TEXTS``.
+class EmbeddingProbe:
+    """What an embedding model gives for ``PROBE_TEXTS``.
 
     Attributes:
         dimensions: Of every vector.
@@ -139,7 +139,7 @@ class EmbeddingCanary:
 
 
 @dataclass(frozen=True, slots=True)
-class RerankCanary:
+class RerankProbe:
     """What a reranker makes of three questions with one relevant document each.
 
     Attributes:
@@ -158,26 +158,26 @@ class RerankCanary:
         return self.ordered and self.margin >= _SMALLEST_MARGIN
 
 
-async def embedding_canary(runner: ModelRunner, ref: str) -> EmbeddingCanary:
-    """Embed ``CANARY_TEXTS``, each alone, so that batching cannot change the vectors.
+async def probe_embedding(runner: ModelRunner, ref: str) -> EmbeddingProbe:
+    """Embed ``PROBE_TEXTS``, each alone, so that batching cannot change the vectors.
 
     Raises:
         ProtocolError: A vector has no length, or dimensions differ.
         ModelRunnerError: As for every request.
     """
-    rows = [(await runner.embed(ref, [text])).vectors[0] for text in CANARY_TEXTS]
+    rows = [(await runner.embed(ref, [text])).vectors[0] for text in PROBE_TEXTS]
     if len({row.size for row in rows}) != 1:
         raise ProtocolError(f"{ref}: dimensions differ from text to text")
     matrix = np.stack(rows)
     norms = np.linalg.norm(matrix, axis=1)
     if not norms.all():
-        raise ProtocolError(f"{ref}: the embedding of a canary text is all zeros")
+        raise ProtocolError(f"{ref}: the embedding of a probe text is all zeros")
     farthest = float(norms[np.argmax(np.abs(norms - 1.0))])
     vectors = (matrix / norms[:, None]).astype(np.float32)
-    return EmbeddingCanary(matrix.shape[1], farthest, vectors=vectors)
+    return EmbeddingProbe(matrix.shape[1], farthest, vectors=vectors)
 
 
-async def rerank_canary(runner: ModelRunner, ref: str) -> RerankCanary:
+async def probe_reranking(runner: ModelRunner, ref: str) -> RerankProbe:
     """Ask a reranker three questions whose answer is known.
 
     Raises:
@@ -190,14 +190,14 @@ async def rerank_canary(runner: ModelRunner, ref: str) -> RerankCanary:
         scores = {one.index: one.score for one in answer}
         margins.append(scores[len(others)] - max(scores[i] for i in range(len(others))))
         raw += scores.values()
-    return RerankCanary(
+    return RerankProbe(
         ordered=min(margins) > 0,
         margin=min(margins),
         scale="logit" if looks_like_logits(raw) else "probability",
     )
 
 
-async def tool_canary(runner: ModelRunner, ref: str) -> bool:
+async def calls_tools(runner: ModelRunner, ref: str) -> bool:
     """Ask a model for something that only its tool can tell, and see whether it calls the tool.
 
     Raises:
@@ -234,7 +234,7 @@ def _names_city(arguments: str) -> bool:
     return isinstance(decoded, dict) and "city" in decoded
 
 
-async def citation_canary(runner: ModelRunner, ref: str) -> bool:
+async def cites_sources(runner: ModelRunner, ref: str) -> bool:
     """Ask what one of three numbered sources answers, and see whether the answer cites just it.
 
     Raises:

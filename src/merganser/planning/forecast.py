@@ -100,7 +100,7 @@ async def _recognise(
     served: ServedModel,
     base_url: str | None,
 ) -> str:
-    """Give the model's fingerprint; where there is a snapshot, eight canary texts are embedded."""
+    """Give the model's fingerprint; where there is a snapshot, eight drift texts are embedded."""
     model = embedding.model
     address = await resolve_address(base_url=model.base_url or base_url)
     async with ModelRunner(address, token=token_of(model)) as runner:

@@ -1,7 +1,7 @@
 """Journals that machines share: taken in when a run looks for vectors, left as they are committed.
 
-In the folder of a model lie its journals, as in an index folder, and its canaries, by which another
-machine sees whether what it has under the same name is the same model.
+In the folder of a model lie its journals, as in an index folder, and its drift sample, by which
+another machine sees whether what it has under the same name is the same model.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from merganser.remote.shared_folder import SharedFolder
-from merganser.store.embedding_store import read_canaries
+from merganser.store.embedding_store import read_drift_sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from merganser.store.catalogue import Canaries
+    from merganser.store.catalogue import DriftSample
     from merganser.store.embedding_store import EmbeddingStore
 
-_CANARIES = "canaries"
+_DRIFT_FILE = "canaries"
 
 
 def shared_root(place: str, index: str) -> SharedFolder:
@@ -37,7 +37,7 @@ def shared_root(place: str, index: str) -> SharedFolder:
     return SharedFolder(place).below(quote(index, safe=""))
 
 
-def shared_models(root: SharedFolder, fingerprint: str) -> Iterator[tuple[str, Canaries]]:
+def shared_models(root: SharedFolder, fingerprint: str) -> Iterator[tuple[str, DriftSample]]:
     """Give the models whose journals are shared, those that may go by a fingerprint.
 
     Args:
@@ -51,9 +51,9 @@ def shared_models(root: SharedFolder, fingerprint: str) -> Iterator[tuple[str, C
         if name.partition("+")[0] == fingerprint[:32]:
             folder = root.below(name)
             for file in folder.names():
-                if stem_of(file) == _CANARIES:
+                if stem_of(file) == _DRIFT_FILE:
                     with suppress(FileNotFoundError):
-                        found = read_canaries(io.BytesIO(folder.get(file)))
+                        found = read_drift_sample(io.BytesIO(folder.get(file)))
                         if found is not None:
                             yield found
 
@@ -72,7 +72,7 @@ def exchange_journals(store: EmbeddingStore, folder: SharedFolder) -> None:
     there = folder.names()
     for name in there:
         is_ours = name in here or stem_of(name) in here
-        if stem_of(name) != _CANARIES and not is_ours:
+        if stem_of(name) != _DRIFT_FILE and not is_ours:
             # What is not whole is being written, or broken; its texts are embedded here.
             with suppress(FileNotFoundError):
                 store.adopt(name, folder.get(name))
@@ -81,8 +81,8 @@ def exchange_journals(store: EmbeddingStore, folder: SharedFolder) -> None:
     def leave(path: Path) -> None:
         folder.put(path.stem, path.read_bytes())
 
-    if _CANARIES not in known:
-        folder.put(_CANARIES, store.name_model().read_bytes())
+    if _DRIFT_FILE not in known:
+        folder.put(_DRIFT_FILE, store.name_model().read_bytes())
     for stem in sorted(here - known):
         leave(store.journal_folder / f"{stem}.npz")
     store.on_commit = leave

@@ -3,7 +3,7 @@
 Under ``<shards>/<index>/`` lie the journals of each model, which any run may take vectors from, and
 a folder for each run whose shards are embedded in other processes::
 
-    3f2a.../20261126T...-00007-0.<hash>     a journal: vectors by content, with the model's canaries
+    3f2a.../20261126T...-00007-0.<hash>     a journal: vectors by content, and the drift sample
     runs/<run id>/known.<hash>              texts that have vectors already
     runs/<run id>/00007.<hash>              a parcel: the chunks and the result of one shard
 
@@ -25,7 +25,7 @@ from merganser.errors import StoreError
 from merganser.indexing.shards import chunks_path, result_path
 from merganser.remote.shared_folder import SharedFolder
 from merganser.remote.shared_journals import shared_root, stem_of
-from merganser.store.catalogue import Canaries
+from merganser.store.catalogue import DriftSample
 from merganser.store.folder import replace_file
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SharedRun:
         dimensions: Length of its vectors, or None without one.
         journals: Folder for journals, as path or URL; "" without a model.
         folder: Folder for what lives as long as the run.
-        known: File in it with the texts that have vectors, and canaries; "" without a model.
+        known: File in it with the texts that have vectors, and drift sample; "" without a model.
     """
 
     run_id: str
@@ -93,7 +93,7 @@ def share_run(workspace: Workspace) -> SharedRun:
     if model is not None:
         store = workspace.embeddings()
         content = io.BytesIO()
-        texts, vectors = np.array(model.canaries.texts), model.canaries.vectors
+        texts, vectors = np.array(model.drift_sample.texts), model.drift_sample.vectors
         np.savez(content, hashes=store.hashes(), texts=texts, vectors=vectors)
         known = run_folder(workspace).put("known", content.getvalue())
         journals = journals_folder(workspace, store).place
@@ -108,11 +108,11 @@ def share_run(workspace: Workspace) -> SharedRun:
     )
 
 
-def read_known(run: SharedRun) -> tuple[NDArray[np.uint64], Canaries]:
-    """Give the texts that had vectors when the run was shared, and the model's canaries.
+def read_known(run: SharedRun) -> tuple[NDArray[np.uint64], DriftSample]:
+    """Give the texts that had vectors when the run was shared, and the model's drift sample.
 
     Returns:
-        (n, 2) uint64, and the canaries.
+        (n, 2) uint64, and the drift sample.
 
     Raises:
         StoreError: The run is over, or its folder cannot be reached from here.
@@ -125,7 +125,7 @@ def read_known(run: SharedRun) -> tuple[NDArray[np.uint64], Canaries]:
             "the folder; name one that all machines reach with `shards`"
         ) from error
     with np.load(io.BytesIO(content)) as file:
-        return file["hashes"], Canaries(tuple(file["texts"].tolist()), file["vectors"])
+        return file["hashes"], DriftSample(tuple(file["texts"].tolist()), file["vectors"])
 
 
 def send_shard(work: ShardWork, run: SharedRun, number: int) -> str:

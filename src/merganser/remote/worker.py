@@ -96,11 +96,13 @@ class RemoteWorkspace:
         """
         with self._guard:
             if self._store is None:
-                known, canaries = read_known(self._run)
+                known, drift_sample = read_known(self._run)
                 folder, fingerprint = IndexFolder(self.path), self._run.fingerprint
                 # It has no segments here, so it opens none.
                 connect = partial(connect_writer, self.path / "spill")
-                store = EmbeddingStore(folder, fingerprint, (), connect=connect, canaries=canaries)
+                store = EmbeddingStore(
+                    folder, fingerprint, (), connect=connect, drift_sample=drift_sample
+                )
                 store.assume(known)
                 store.on_commit = self._send
                 self._store = store

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from merganser.config.definitions import RerankDefinition
-    from merganser.models.probes import RerankCanary
+    from merganser.models.probes import RerankProbe
     from merganser.models.ref import ScoreNormalization
     from merganser.models.wire import RerankScore, ServedModel
 
@@ -33,7 +33,7 @@ class RerankRunner(Protocol):
         """Look a model up; None when it is not local."""
         ...
 
-    async def rerank_canary(self, ref: str) -> RerankCanary:
+    async def probe_reranking(self, ref: str) -> RerankProbe:
         """Check whether a model reranks."""
         ...
 
@@ -182,14 +182,14 @@ class Reranker:
         if served is None:
             return _Readiness(f"{ref!r} is not on the server; get it with `{pull_command(ref)}`")
         try:
-            canary = await self._runner.rerank_canary(ref)
+            probe = await self._runner.probe_reranking(ref)
         except TransientError:
             raise
         except MerganserError as error:
             self._readiness = _Readiness(_first_line(error))
             return self._readiness
         stands_in = f", which stands in for {ref!r}," if served.alias_of else ""
-        if not canary.trusted:
+        if not probe.trusted:
             name = served.alias_of or ref
             problem = f"{name!r}{stands_in} is no reranker: it failed the test questions"
             self._readiness = _Readiness(problem)
@@ -197,7 +197,7 @@ class Reranker:
             notes = [f"rerank: {served.alias_of!r} stands in for {ref!r}"] if stands_in else []
             if self._definition.criteria:
                 notes.append("rerank: `criteria` is not used, a native reranker takes no prompt")
-            self._readiness = _Readiness(scale=canary.scale, notes=tuple(notes))
+            self._readiness = _Readiness(scale=probe.scale, notes=tuple(notes))
         return self._readiness
 
 

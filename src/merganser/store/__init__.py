@@ -8,7 +8,7 @@ reach. What goes into a snapshot is decided in ``merganser.indexing``, what is f
 ``merganser.retrieval``.
 """
 
-from merganser.store.catalogue import Canaries, FileRow, SegmentRow, SkippedRow
+from merganser.store.catalogue import DriftSample, FileRow, SegmentRow, SkippedRow
 from merganser.store.evaluations import (
     EvaluationKind,
     EvaluationRow,
@@ -31,7 +31,7 @@ from merganser.store.snapshots import KEEP_SNAPSHOTS, SnapshotInfo, list_snapsho
 
 __all__ = [
     "KEEP_SNAPSHOTS",
-    "Canaries",
+    "DriftSample",
     "EvaluationKind",
     "EvaluationRow",
     "FailureRow",

@@ -15,8 +15,8 @@ import numpy as np
 from merganser.errors import StoreError, StoreFormatError
 from merganser.store import arrow
 from merganser.store.database import (
-    CANARIES_TABLE,
     CATALOGUE_TABLES,
+    DRIFT_TABLE,
     SCHEMA_VERSION,
     attach,
     attach_new,
@@ -97,7 +97,7 @@ class SkippedRow:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Canaries:
+class DriftSample:
     """Texts with the vectors the snapshot's model gave them, to notice another model.
 
     Attributes:
@@ -117,7 +117,7 @@ class Catalogue:
     files: tuple[FileRow, ...]
     segments: tuple[SegmentRow, ...]
     skipped: tuple[SkippedRow, ...] = ()
-    canaries: Canaries | None = None
+    drift_sample: DriftSample | None = None
 
 
 _NUMBER_TYPES = {"inode": np.uint64, "size_bytes": np.int64, "mtime_ns": np.int64,
@@ -138,9 +138,9 @@ def write_catalogue(path: Path, catalogue: Catalogue) -> None:
             ("new.skipped", SkippedRow, catalogue.skipped),
         ):
             _insert_rows(cursor, table, kind, rows)
-        if catalogue.canaries is not None:
-            texts, vectors = catalogue.canaries.texts, catalogue.canaries.vectors
-            connection.execute(CANARIES_TABLE.format("new", vectors.shape[1])).fetchall()
+        if catalogue.drift_sample is not None:
+            texts, vectors = catalogue.drift_sample.texts, catalogue.drift_sample.vectors
+            connection.execute(DRIFT_TABLE.format("new", vectors.shape[1])).fetchall()
             order = np.arange(len(texts), dtype=np.int32)
             arrow.insert(cursor, "new.canaries", {"ord": order, "text": texts, "v": vectors})
         cursor.close()
@@ -207,15 +207,15 @@ def read_skipped(cursor: duckdb.DuckDBPyConnection) -> tuple[SkippedRow, ...]:
     return tuple(SkippedRow(*row) for row in rows)
 
 
-def read_canaries(cursor: duckdb.DuckDBPyConnection, dimensions: int) -> Canaries | None:
-    """Give the canaries of the attached catalogue, or None."""
+def read_drift_sample(cursor: duckdb.DuckDBPyConnection, dimensions: int) -> DriftSample | None:
+    """Return the drift sample of the attached catalogue, or None."""
     if not cursor.execute(
         "SELECT 1 FROM duckdb_tables() WHERE database_name = 'g' AND table_name = 'canaries'"
     ).fetchall():
         return None
     rows = cursor.execute("SELECT text FROM g.canaries ORDER BY ord").fetchall()
     vectors = arrow.fetch_vectors(cursor, "SELECT v FROM g.canaries ORDER BY ord", dimensions)
-    return Canaries(tuple(row[0] for row in rows), vectors)
+    return DriftSample(tuple(row[0] for row in rows), vectors)
 
 
 def read_segment_rows(path: Path) -> tuple[SegmentRow, ...]:
@@ -234,8 +234,8 @@ def read_segment_rows(path: Path) -> tuple[SegmentRow, ...]:
             raise StoreError(f"the snapshot {str(path)!r} is damaged ({error})") from error
 
 
-def read_model(path: Path) -> tuple[str, Canaries | None]:
-    """Read which embedding model a snapshot has, by fingerprint, and its canaries.
+def read_model(path: Path) -> tuple[str, DriftSample | None]:
+    """Read which embedding model a snapshot has, by fingerprint, and its drift sample.
 
     Raises:
         FileNotFoundError: It is not there.
@@ -245,8 +245,8 @@ def read_model(path: Path) -> tuple[str, Canaries | None]:
     with borrow("g") as connection:
         try:
             meta = attach_catalogue(connection, path)
-            canaries = read_canaries(connection.cursor(), int(meta.get("dimensions", "0")))
-            return meta.get("embedding", ""), canaries
+            drift_sample = read_drift_sample(connection.cursor(), int(meta.get("dimensions", "0")))
+            return meta.get("embedding", ""), drift_sample
         except duckdb.Error as error:
             raise StoreError(f"the snapshot {str(path)!r} is damaged ({error})") from error
 
@@ -267,7 +267,9 @@ def read_catalogue(path: Path) -> Catalogue:
                 files=read_files(connection.cursor()),
                 segments=read_segments(connection.cursor()),
                 skipped=read_skipped(connection.cursor()),
-                canaries=read_canaries(connection.cursor(), int(meta.get("dimensions", "0"))),
+                drift_sample=read_drift_sample(
+                    connection.cursor(), int(meta.get("dimensions", "0"))
+                ),
             )
         except duckdb.Error as error:
             raise StoreError(

@@ -49,7 +49,7 @@ CREATE TABLE {0}.postings (term_id INTEGER, row INTEGER, tf UTINYINT);
 """
 
 VECTORS_TABLE = "CREATE TABLE {0}.vectors (row INTEGER, file_id INTEGER, v FLOAT[{1}]);"
-CANARIES_TABLE = "CREATE TABLE {0}.canaries (ord INTEGER, text VARCHAR, v FLOAT[{1}]);"
+DRIFT_TABLE = "CREATE TABLE {0}.canaries (ord INTEGER, text VARCHAR, v FLOAT[{1}]);"
 
 
 def connect() -> duckdb.DuckDBPyConnection:

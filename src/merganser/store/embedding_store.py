@@ -5,7 +5,7 @@ live in the segments of the kept snapshots; those that are paid for but not in a
 journals, one file a shard, written beside and renamed, so that a dead run loses at most the shards
 that were under way. A journal goes when a published snapshot holds its vectors.
 
-Beside the journals of a model lie its canaries, by which a later run sees whether its model is
+Beside the journals of a model lies its drift sample, by which a later run sees whether its model is
 still the same: a run that died left no snapshot that has them.
 """
 
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from merganser.store import arrow
-from merganser.store.catalogue import Canaries
+from merganser.store.catalogue import DriftSample
 from merganser.store.database import attach
 from merganser.store.folder import replace_file, sync_folder
 
@@ -45,7 +45,7 @@ _RECENT_BLOCKS = 32
 # Lookups search this many small sorted blocks before they are merged into the large one: merging
 # at every commit would sort everything once a shard.
 
-_CANARIES = "canaries"
+_DRIFT_FILE = "canaries"
 
 
 def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
@@ -131,7 +131,7 @@ class EmbeddingStore:
         segments: Iterable[SegmentSource],
         *,
         connect: Callable[[], duckdb.DuckDBPyConnection],
-        canaries: Canaries | None = None,
+        drift_sample: DriftSample | None = None,
     ) -> None:
         """Look at what is there.
 
@@ -141,11 +141,11 @@ class EmbeddingStore:
             segments: The segments of the kept snapshots that this model embedded.
             connect: Gives the one database to which the segments are attached, at each call;
                 not called where there are none, as making one costs 20 ms of CPU.
-            canaries: Of the model, for who commits.
+            drift_sample: Of the model, for who commits.
         """
         self.dimensions: int | None = None
         self._fingerprint = fingerprint
-        self._canaries = canaries
+        self._drift_sample = drift_sample
         self.journal_folder = journal_folder(folder, fingerprint)
         self._lock = threading.Lock()
         self._claims: dict[bytes, Future[None]] = {}
@@ -157,7 +157,7 @@ class EmbeddingStore:
         self._attached: set[int] = set()
         for segment in segments:
             self._add_segment(segment)
-        if read_canaries(self.journal_folder / _CANARIES) is not None:
+        if read_drift_sample(self.journal_folder / _DRIFT_FILE) is not None:
             for path in sorted(self.journal_folder.glob("*.npz")):
                 self._add_journal(path)
         self._merge()
@@ -252,15 +252,15 @@ class EmbeddingStore:
             return np.stack([self._main.high, self._main.low], axis=1)
 
     def name_model(self) -> Path:
-        """Leave the canaries before the first journal; journals without any are of nobody.
+        """Leave the drift sample before the first journal; journals without one belong to no model.
 
         Returns:
             The file with them.
         """
-        assert self._canaries is not None, "who commits knows the model"
-        path = self.journal_folder / _CANARIES
+        assert self._drift_sample is not None, "who commits knows the model"
+        path = self.journal_folder / _DRIFT_FILE
         with self._lock:
-            if read_canaries(path) is not None:
+            if read_drift_sample(path) is not None:
                 return path
             self.journal_folder.mkdir(parents=True, exist_ok=True)
             for journal in self.journal_folder.glob("*.npz"):
@@ -268,8 +268,8 @@ class EmbeddingStore:
             _save(
                 path,
                 fingerprint=np.array(self._fingerprint),
-                texts=np.array(self._canaries.texts),
-                vectors=self._canaries.vectors,
+                texts=np.array(self._drift_sample.texts),
+                vectors=self._drift_sample.vectors,
             )
         return path
 
@@ -380,15 +380,15 @@ def drop_journals(
     for path in journals.glob("*.tmp"):
         path.unlink(missing_ok=True)
     if not any(journals.glob("*.npz")):
-        (journals / _CANARIES).unlink(missing_ok=True)
+        (journals / _DRIFT_FILE).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         journals.rmdir()
 
 
-def journal_models(folder: IndexFolder) -> Iterator[tuple[str, Canaries]]:
-    """Give the models whose vectors lie in journals, by fingerprint, with their canaries."""
+def journal_models(folder: IndexFolder) -> Iterator[tuple[str, DriftSample]]:
+    """Give the models whose vectors lie in journals, by fingerprint, with their drift samples."""
     for journals in sorted(folder.embeddings.glob("*")):
-        if (found := read_canaries(journals / _CANARIES)) is not None:
+        if (found := read_drift_sample(journals / _DRIFT_FILE)) is not None:
             yield found
 
 
@@ -398,19 +398,19 @@ def journal_folder(folder: IndexFolder, fingerprint: str) -> Path:
     return folder.embeddings / (f"{name[:32]}+{drift}" if drift else name[:32])
 
 
-def read_canaries(source: Path | BytesIO) -> tuple[str, Canaries] | None:
+def read_drift_sample(source: Path | BytesIO) -> tuple[str, DriftSample] | None:
     """Read which model journals are of, or None when nothing says it.
 
     Args:
         source: What ``EmbeddingStore.name_model`` left.
 
     Returns:
-        Its fingerprint and its canaries.
+        Its fingerprint and its drift sample.
     """
     try:
         with np.load(source) as file:
             texts = cast("list[str]", file["texts"].tolist())
-            return str(file["fingerprint"]), Canaries(tuple(texts), file["vectors"])
+            return str(file["fingerprint"]), DriftSample(tuple(texts), file["vectors"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 

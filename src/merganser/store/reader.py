@@ -15,12 +15,12 @@ import numpy as np
 from merganser.errors import NoSnapshotError, StoreError
 from merganser.store import arrow
 from merganser.store.catalogue import (
-    Canaries,
+    DriftSample,
     FileRow,
     SegmentRow,
     SkippedRow,
     attach_catalogue,
-    read_canaries,
+    read_drift_sample,
     read_files,
     read_segments,
     read_skipped,
@@ -143,9 +143,9 @@ class Snapshot:
         """Give the files that were found and not indexed, with the reasons, by path."""
         return read_skipped(self.cursor())
 
-    def canaries(self) -> Canaries | None:
+    def drift_sample(self) -> DriftSample | None:
         """Give the texts whose vectors tell whether a model is still the same, or None."""
-        return read_canaries(self.cursor(), self.dimensions or 0)
+        return read_drift_sample(self.cursor(), self.dimensions or 0)
 
     def chunks(self, keys: Sequence[int]) -> list[StoredChunk]:
         """Look chunks up.

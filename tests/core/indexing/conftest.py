@@ -13,7 +13,7 @@ import pytest
 
 from merganser.chunking import ChunkingOptions
 from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
-from merganser.embedding.drift import CANARY_TEXTS
+from merganser.embedding.drift import DRIFT_TEXTS
 from merganser.indexing import IndexReport, index_once
 from merganser.models.ref import ModelRef
 from merganser.store import Snapshot, open_snapshot
@@ -30,7 +30,7 @@ _DIMENSIONS = 8
 
 @dataclass
 class HashEmbedder:
-    """Gives each text a fixed pseudo-random unit vector and remembers the texts but the canaries.
+    """Gives each text a fixed pseudo-random unit vector and remembers all but the drift texts.
 
     What is tested here is the store, which cannot tell these vectors from a model's.
     """
@@ -45,7 +45,7 @@ class HashEmbedder:
     async def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
         if self.before:
             self.before(texts)
-        self.texts += (text for text in texts if text not in CANARY_TEXTS)
+        self.texts += (text for text in texts if text not in DRIFT_TEXTS)
         rows = [
             np.frombuffer(
                 hashlib.shake_256((self.salt + t).encode()).digest(self.dimensions), dtype=np.uint8
@@ -93,7 +93,7 @@ class Corpus:
         return index_once(self.definition, None)
 
     def embedded(self) -> list[str]:
-        """Give and forget the texts embedded since the last call, without the canaries."""
+        """Give and forget the texts embedded since the last call, without the drift texts."""
         texts, self.embedder.texts = self.embedder.texts, []
         return texts
 

@@ -28,7 +28,7 @@ import numpy as np
 import merganser.indexing.workspace as workspaces
 from merganser.chunking import ChunkingOptions
 from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
-from merganser.embedding.drift import CANARY_TEXTS
+from merganser.embedding.drift import DRIFT_TEXTS
 from merganser.indexing import begin_run, index_once, publishing, shards
 from merganser.indexing import run as once
 from merganser.models.ref import ModelRef
@@ -139,7 +139,7 @@ class Connection:
 
 
 class HashEmbedder:
-    """Gives each text a fixed vector and writes down what it was asked, canaries left out."""
+    """Gives each text a fixed vector and writes down what it was asked, drift texts left out."""
 
     fingerprint = "a" * 64
 
@@ -147,7 +147,7 @@ class HashEmbedder:
         self._log = log
 
     async def embed_documents(self, texts: Sequence[str]) -> Any:
-        asked = [text for text in texts if text not in CANARY_TEXTS]
+        asked = [text for text in texts if text not in DRIFT_TEXTS]
         lines = "".join(f"{hashlib.sha256(text.encode()).hexdigest()}\n" for text in asked)
         descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(descriptor, lines.encode())

@@ -185,17 +185,17 @@ def test_changed_model_embeds_everything_and_switching_back_nothing(small: Corpu
     report = small.index()
 
     assert report.reasons == ("the embedding model changed",)
-    assert report.texts_embedded == len(set(small.embedded()) - set(_canaries()))
+    assert report.texts_embedded == len(set(small.embedded()) - set(_drift_texts()))
     small.embedder.fingerprint = "a" * 64
     small.index()
-    assert set(small.embedded()) <= set(_canaries())
+    assert set(small.embedded()) <= set(_drift_texts())
     assert small.rows() == before
 
 
-def _canaries() -> tuple[str, ...]:
-    from merganser.embedding.drift import CANARY_TEXTS
+def _drift_texts() -> tuple[str, ...]:
+    from merganser.embedding.drift import DRIFT_TEXTS
 
-    return CANARY_TEXTS
+    return DRIFT_TEXTS
 
 
 def test_index_without_a_model_has_words_only(corpus: Corpus):

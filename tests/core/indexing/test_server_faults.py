@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.embedding.drift import CANARY_TEXTS
+from merganser.embedding.drift import DRIFT_TEXTS
 from merganser.embedding.embedder import Embedder
 from merganser.errors import MerganserError
 from merganser.indexing import IndexReport, index_once_async
@@ -71,8 +71,8 @@ def test_a_run_fails_truly_and_the_next_one_finishes_it(
     served: Corpus, runner: FaultyRunner, name: str
 ):
     old = served.rows()
-    # The canaries are answered before; how texts fall into requests depends on the server's pace.
-    fault = Fault(route="embeddings", skip=len(CANARY_TEXTS), **FAULTS[name])
+    # The drift texts are answered before; how texts fall into requests depends on the pace.
+    fault = Fault(route="embeddings", skip=len(DRIFT_TEXTS), **FAULTS[name])
     runner.faults.inject(fault)
 
     with pytest.raises(MerganserError):

@@ -213,13 +213,13 @@ def test_unknown_key_is_an_error(small: Corpus):
         snapshot.chunks([99 << 32])
 
 
-def test_meta_names_the_model_and_keeps_its_canaries(small: Corpus):
+def test_meta_names_the_model_and_keeps_its_drift_sample(small: Corpus):
     with small.open() as snapshot:
-        canaries = snapshot.canaries()
+        drift_sample = snapshot.drift_sample()
         meta = snapshot.meta
 
-    assert canaries is not None
-    assert canaries.vectors.shape == (8, 8)
+    assert drift_sample is not None
+    assert drift_sample.vectors.shape == (8, 8)
     assert (meta["embedding"], meta["model_name"], meta["dimensions"]) == (
         "a" * 64,
         "ai/embed",

@@ -96,9 +96,9 @@ async def test_an_alias_is_pulled_told_and_fingerprinted_by_what_answers(real: M
     assert (alias.prompts.query, alias.prompts.document) == ("", "")
 
 
-async def test_canaries_are_the_same_each_time(real: ModelRunner):
-    first = await real.embedding_canary(EMBEDDER)
-    second = await real.embedding_canary(EMBEDDER)
+async def test_probes_are_the_same_each_time(real: ModelRunner):
+    first = await real.probe_embedding(EMBEDDER)
+    second = await real.probe_embedding(EMBEDDER)
 
     assert first.dimensions == 384
     assert first.norm == pytest.approx(1.0, abs=1e-3)
@@ -120,7 +120,7 @@ async def test_a_chat_streams_and_counts_its_tokens(real: ModelRunner):
 
 
 async def test_the_packaged_chat_model_does_not_pass_for_a_tool_caller(real: ModelRunner):
-    assert await real.tool_canary(CHAT) is False
+    assert await real.calls_tools(CHAT) is False
 
 
 async def test_a_model_that_is_not_local_is_told(real: ModelRunner):

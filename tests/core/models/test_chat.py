@@ -217,27 +217,27 @@ async def test_options_go_into_the_body_only_when_set(client: ModelRunner, doubl
     assert (full["temperature"], full["stop"], full["k"]) == (0.0, ["x"], 1)
 
 
-async def test_a_model_that_calls_the_tool_passes_the_tool_canary(
+async def test_a_model_that_calls_the_tool_passes_the_tool_probe(
     client: ModelRunner, double: Double
 ):
     call = {"index": 0, "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'}}
     double.chat_events = [delta("tool_calls", tool_calls=[call]), DONE]
 
-    assert await client.tool_canary(MODEL) is True
+    assert await client.calls_tools(MODEL) is True
 
 
 @pytest.mark.parametrize("text", ["It is sunny.", '{"name": "get_weather"}'])
-async def test_a_model_that_only_talks_fails_the_tool_canary(
+async def test_a_model_that_only_talks_fails_the_tool_probe(
     client: ModelRunner, double: Double, text: str
 ):
     double.chat_events = [delta("stop", content=text), DONE]
 
-    assert await client.tool_canary(MODEL) is False
+    assert await client.calls_tools(MODEL) is False
 
 
-async def test_a_template_without_tools_fails_the_tool_canary(client: ModelRunner, double: Double):
+async def test_a_template_without_tools_fails_the_tool_probe(client: ModelRunner, double: Double):
     double.fail(
         "/engines/v1/chat/completions", 500, {"error": {"code": 500, "message": "Jinja error"}}
     )
 
-    assert await client.tool_canary(MODEL) is False
+    assert await client.calls_tools(MODEL) is False

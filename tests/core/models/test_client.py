@@ -15,7 +15,7 @@ from merganser.errors import (
     RunnerUnreachableError,
 )
 from merganser.models.client import ModelRunner
-from merganser.models.probes import CANARY_TEXTS
+from merganser.models.probes import PROBE_TEXTS
 from merganser.models.rerank import normalise_scores
 from merganser.models.retry import RetryPolicy
 from merganser.models.wire import DiskUsage, Timeouts
@@ -357,36 +357,36 @@ async def test_a_model_that_once_gave_logits_keeps_its_scale(client: ModelRunner
     assert client.normalise("ai/another", inside, "auto") == inside
 
 
-async def test_the_embedding_canary_gives_unit_vectors_of_the_fixed_texts(
+async def test_the_embedding_probe_gives_unit_vectors_of_the_fixed_texts(
     client: ModelRunner, double: Double
 ):
     double.add_model(EMBEDDER)
 
-    first = await client.embedding_canary(EMBEDDER)
-    second = await client.embedding_canary(EMBEDDER)
+    first = await client.probe_embedding(EMBEDDER)
+    second = await client.probe_embedding(EMBEDDER)
 
-    assert first.vectors.shape == (len(CANARY_TEXTS), 16)
+    assert first.vectors.shape == (len(PROBE_TEXTS), 16)
     assert first.norm == pytest.approx(1.0, abs=1e-5)
     assert first.closeness(second.vectors) == pytest.approx(1.0, abs=1e-5)
     assert first.closeness(-second.vectors) == pytest.approx(-1.0, abs=1e-5)
     assert first.closeness(second.vectors[:, :4]) == -1.0
 
 
-async def test_a_real_reranker_passes_its_canary(client: ModelRunner, double: Double):
+async def test_a_real_reranker_passes_its_probe(client: ModelRunner, double: Double):
     double.add_model(RERANKER)
 
-    canary = await client.rerank_canary(RERANKER)
+    probe = await client.probe_reranking(RERANKER)
 
-    assert (canary.ordered, canary.trusted, canary.scale) == (True, True, "probability")
+    assert (probe.ordered, probe.trusted, probe.scale) == (True, True, "probability")
 
 
 @pytest.mark.parametrize("scores", [[-0.7, -0.7, -0.7], [1e-20, 2e-20, 3e-20], [3.0, 2.0, 1.0]])
-async def test_a_model_that_is_no_reranker_fails_its_canary(
+async def test_a_model_that_is_no_reranker_fails_its_probe(
     client: ModelRunner, double: Double, scores: list[float]
 ):
     double.add_model(RERANKER)
     double.rerank_scores = scores
 
-    canary = await client.rerank_canary(RERANKER)
+    probe = await client.probe_reranking(RERANKER)
 
-    assert canary.trusted is False
+    assert probe.trusted is False

@@ -88,10 +88,10 @@ async def test_each_role_is_tried(double: Double):
     diagnosis = await diagnose(uses, base_url=double.url)
 
     assert diagnosis.healthy
-    assert check_named(diagnosis, "embedding canary").detail == "16 dimensions, norm 1.0000"
+    assert check_named(diagnosis, "embedding probe").detail == "16 dimensions, norm 1.0000"
     assert check_named(diagnosis, "long input").detail.startswith("texts above 512 tokens")
-    assert check_named(diagnosis, "rerank canary").level == "ok"
-    assert check_named(diagnosis, "tool canary").level == "note"
+    assert check_named(diagnosis, "rerank probe").level == "ok"
+    assert check_named(diagnosis, "tool probe").level == "note"
 
 
 async def test_a_reranker_that_does_not_rerank_is_a_problem(double: Double):
@@ -100,10 +100,10 @@ async def test_a_reranker_that_does_not_rerank_is_a_problem(double: Double):
 
     diagnosis = await diagnose([use_of("ai/reranker", "reranking")], base_url=double.url)
 
-    assert check_named(diagnosis, "rerank canary").level == "problem"
+    assert check_named(diagnosis, "rerank probe").level == "problem"
 
 
-async def test_a_model_that_fails_its_canary_is_reported_and_not_raised(double: Double):
+async def test_a_model_that_fails_its_probe_is_reported_and_not_raised(double: Double):
     double.add_model(EMBEDDER)
     double.fail(
         "/engines/v1/embeddings", 500, "unable to load runner: not enough GPU memory\n", times=2
@@ -111,13 +111,13 @@ async def test_a_model_that_fails_its_canary_is_reported_and_not_raised(double: 
 
     diagnosis = await diagnose([use_of(EMBEDDER, "embedding")], base_url=double.url)
 
-    assert check_named(diagnosis, "embedding canary").level == "problem"
+    assert check_named(diagnosis, "embedding probe").level == "problem"
 
 
-async def test_without_canaries_no_model_is_loaded(double: Double):
+async def test_without_probes_no_model_is_loaded(double: Double):
     double.add_model(EMBEDDER)
 
-    await diagnose([use_of(EMBEDDER, "embedding")], base_url=double.url, canaries=False)
+    await diagnose([use_of(EMBEDDER, "embedding")], base_url=double.url, probe_models=False)
 
     assert not double.asked("/engines/v1/embeddings")
 
@@ -129,7 +129,7 @@ async def test_models_of_two_servers_make_two_reports(double: Double):
         use_of("gpt-x", "chat", base_url="http://127.0.0.1:1/v1"),
     ]
 
-    diagnosis = await diagnose(uses, base_url=double.url, canaries=False)
+    diagnosis = await diagnose(uses, base_url=double.url, probe_models=False)
 
     assert [server.address for server in diagnosis.servers] == [double.url, None]
     assert [model.model for model in diagnosis.models] == [EMBEDDER, "gpt-x"]

@@ -10,7 +10,7 @@ import pytest
 from merganser.config.definitions import RerankDefinition
 from merganser.errors import InputTooLongError, ModelRunnerError, RunnerUnavailableError
 from merganser.models.client import ModelRunner
-from merganser.models.probes import RerankCanary
+from merganser.models.probes import RerankProbe
 from merganser.models.ref import ModelRef
 from merganser.models.rerank import normalise_scores
 from merganser.models.wire import RerankScore, ServedModel
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.doubles import FaultyRunner
 
 SERVED = ServedModel(ref="ai/reranker", canonical="ai/reranker:latest", id="sha256:1", tags=())
-TRUSTED = RerankCanary(ordered=True, margin=2.0, scale="probability")
+TRUSTED = RerankProbe(ordered=True, margin=2.0, scale="probability")
 DEFINITION = RerankDefinition(
     model=ModelRef(name="reranker", provider="dmr", model="ai/reranker"),
     top_k=10,
@@ -37,21 +37,21 @@ class ScoringRunner:
     """Scores a document by the number at its end; no package ships a reranker to do it for us."""
 
     served: ServedModel | None = SERVED
-    canary: RerankCanary | ModelRunnerError = TRUSTED
+    probe: RerankProbe | ModelRunnerError = TRUSTED
     _: KW_ONLY
     failure: ModelRunnerError | None = None
     most_characters: int = 10_000
     asked: list[list[str]] = field(default_factory=list[list[str]])
-    canaries: int = 0
+    probes: int = 0
 
     async def model(self, ref: str) -> ServedModel | None:
         return self.served
 
-    async def rerank_canary(self, ref: str) -> RerankCanary:
-        self.canaries += 1
-        if isinstance(self.canary, ModelRunnerError):
-            raise self.canary
-        return self.canary
+    async def probe_reranking(self, ref: str) -> RerankProbe:
+        self.probes += 1
+        if isinstance(self.probe, ModelRunnerError):
+            raise self.probe
+        return self.probe
 
     async def rerank(
         self, ref: str, query: str, documents: Sequence[str], *, top_n: int | None = None
@@ -66,7 +66,7 @@ class ScoringRunner:
         return sorted(ranked, key=lambda one: -one.score)
 
     def normalise(self, ref: str, raw: Sequence[float], mode: ScoreNormalization) -> list[float]:
-        logits = isinstance(self.canary, RerankCanary) and self.canary.scale == "logit"
+        logits = isinstance(self.probe, RerankProbe) and self.probe.scale == "logit"
         return normalise_scores(raw, mode, known_logits=logits)
 
 
@@ -114,7 +114,7 @@ async def test_probabilities_are_not_squeezed_before_the_threshold():
 
 
 async def test_logits_go_through_a_sigmoid_before_the_threshold():
-    runner = ScoringRunner(canary=replace(TRUSTED, scale="logit"))
+    runner = ScoringRunner(probe=replace(TRUSTED, scale="logit"))
 
     reranked = await Reranker(runner, with_normalization("auto")).rerank("q", ["-1", "0.2"])
 
@@ -123,7 +123,7 @@ async def test_logits_go_through_a_sigmoid_before_the_threshold():
 
 
 async def test_threshold_is_not_applied_to_raw_logits():
-    runner = ScoringRunner(canary=replace(TRUSTED, scale="logit"))
+    runner = ScoringRunner(probe=replace(TRUSTED, scale="logit"))
 
     reranked = await Reranker(runner, with_normalization("none")).rerank("q", ["-3", "-1"])
 
@@ -136,9 +136,9 @@ async def test_threshold_is_not_applied_to_raw_logits():
     [
         (None, "is not ready"),
         (ScoringRunner(served=None), "docker model pull"),
-        (ScoringRunner(canary=replace(TRUSTED, ordered=False)), "failed the test questions"),
-        (ScoringRunner(canary=replace(TRUSTED, margin=1e-20)), "failed the test questions"),
-        (ScoringRunner(canary=ModelRunnerError("no rerank here", status=501)), "no rerank here"),
+        (ScoringRunner(probe=replace(TRUSTED, ordered=False)), "failed the test questions"),
+        (ScoringRunner(probe=replace(TRUSTED, margin=1e-20)), "failed the test questions"),
+        (ScoringRunner(probe=ModelRunnerError("no rerank here", status=501)), "no rerank here"),
         (ScoringRunner(failure=RunnerUnavailableError("busy", status=503)), "busy"),
     ],
 )
@@ -154,16 +154,16 @@ async def test_reranker_that_cannot_leaves_the_order_and_says_why(
     assert reranked.notes == (f"rerank: {reranked.status}",)
 
 
-async def test_canary_is_asked_once_but_again_after_a_passing_failure():
-    runner = ScoringRunner(canary=RunnerUnavailableError("loading", status=503))
+async def test_probe_is_asked_once_but_again_after_a_passing_failure():
+    runner = ScoringRunner(probe=RunnerUnavailableError("loading", status=503))
     reranker = Reranker(runner, DEFINITION)
     first = await reranker.rerank("q", ["0.1", "0.9"])
-    runner.canary = TRUSTED
+    runner.probe = TRUSTED
 
     second = await reranker.rerank("q", ["0.1", "0.9"])
     await reranker.rerank("q", ["0.1", "0.9"])
 
-    assert (first.order, second.order, runner.canaries) == ((0, 1), (1, 0), 2)
+    assert (first.order, second.order, runner.probes) == ((0, 1), (1, 0), 2)
 
 
 async def test_long_passages_are_cut_until_they_fit():
@@ -197,7 +197,7 @@ async def test_nothing_to_rerank_asks_nobody():
 
     reranked = await Reranker(runner, DEFINITION).rerank("q", [])
 
-    assert (reranked.order, runner.canaries) == ((), 0)
+    assert (reranked.order, runner.probes) == ((), 0)
 
 
 async def test_real_chat_model_in_the_place_of_a_reranker_is_found_out(runner: FaultyRunner):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from merganser.store.catalogue import Canaries
+from merganser.store.catalogue import DriftSample
 from merganser.store.database import connect
 from merganser.store.embedding_store import EmbeddingStore
 from merganser.store.folder import IndexFolder
@@ -27,8 +27,10 @@ def short_disk() -> Iterator[None]:
 
 @pytest.mark.usefixtures("short_disk")
 def test_a_journal_that_is_cut_short_is_an_error_and_gets_no_name(tmp_path: Path):
-    canaries = Canaries(("a",), np.ones((1, 4), dtype=np.float32))
-    store = EmbeddingStore(IndexFolder(tmp_path), "f" * 64, (), connect=connect, canaries=canaries)
+    drift_sample = DriftSample(("a",), np.ones((1, 4), dtype=np.float32))
+    store = EmbeddingStore(
+        IndexFolder(tmp_path), "f" * 64, (), connect=connect, drift_sample=drift_sample
+    )
     hashes = np.arange(200, dtype=np.uint64).reshape(-1, 2)
 
     with pytest.raises(OSError, match="too large"):

@@ -102,9 +102,9 @@ def test_vectors_of_a_dead_run_are_taken_up_by_its_own_model(corpus: Corpus):
     assert list(corpus.folder.glob("embeddings/*")) == []
 
 
-def test_journals_without_canaries_are_of_nobody(corpus: Corpus):
+def test_journals_without_a_drift_sample_belong_to_no_model(corpus: Corpus):
     die_in_the_second_shard(corpus)
-    [canaries] = corpus.folder.glob("embeddings/*/canaries")
-    canaries.write_bytes(b"cut off")
+    [sample_file] = corpus.folder.glob("embeddings/*/canaries")
+    sample_file.write_bytes(b"cut off")
 
     assert corpus.index().texts_embedded == 6
