@@ -38,7 +38,7 @@ def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 def tree_names() -> set[str]:
     core = {
         f"merganser/{path.relative_to(ROOT / 'src' / 'merganser').as_posix()}"
-        for pattern in ("*.py", "*.css")
+        for pattern in ("*.py", "*.css", "*.html", "*.svg")
         for path in (ROOT / "src" / "merganser").rglob(pattern)
         if not (
             ROOT / "src" / "merganser" / path.relative_to(ROOT / "src/merganser").parts[0]

@@ -11,7 +11,7 @@ from merganser.cli.options import data_table, json_option, print_json
 from merganser.errors import MerganserError, NoSnapshotError
 
 if TYPE_CHECKING:
-    from merganser.report import BatchFacts, IndexFacts
+    from merganser.report.facts import BatchFacts, IndexFacts
 
 _CONFIG_ENDINGS = (".yaml", ".yml")
 
@@ -35,7 +35,7 @@ def command(what: str, *, output: str, as_json: bool) -> int:
     metrics, and each question with its answer and citations, failed ones first. Of a config it has
     all of its indexes and batches. It needs no server and no network.
     """
-    from merganser.report import write_page
+    from merganser.report.page import write_page
 
     title, indexes, batches = _read(what)
     page = Path(output).absolute()
@@ -64,11 +64,11 @@ def _read(what: str) -> tuple[str, list[IndexFacts], list[BatchFacts]]:
         StoreError: What is there cannot be read.
         SpecErrors: The config is wrong.
     """
-    from merganser.report import read_answers, read_facts
+    from merganser.report.facts import read_answers, read_index
 
     place = Path(what)
     if place.is_dir():
-        facts = read_facts(place.resolve().name, place)
+        facts = read_index(place.resolve().name, place)
         _require([facts], [])
         return f"Index report: {facts.name}", [facts], []
     if place.suffix in _CONFIG_ENDINGS:
@@ -82,11 +82,11 @@ def _read_config(file: str) -> tuple[list[IndexFacts], list[BatchFacts]]:
     from merganser.config.definitions import BatchFlow
     from merganser.config.load import load_config
     from merganser.config.resolve import resolve_flows, resolve_rag
-    from merganser.report import read_batch, read_facts
+    from merganser.report.facts import read_batch, read_index
 
     config = load_config(file)
     found = {i.name: i for name in config.spec.rag for i in resolve_rag(config, name).indexes}
-    indexes = [read_facts(name, definition.folder) for name, definition in found.items()]
+    indexes = [read_index(name, definition.folder) for name, definition in found.items()]
     flows = [flow for flow in resolve_flows(config) if isinstance(flow, BatchFlow)]
     batches = [read_batch(flow) for flow in flows]
     if not indexes and not batches:
@@ -112,7 +112,7 @@ def _index_json(facts: IndexFacts) -> dict[str, Any]:
         "name": facts.name,
         "folder": facts.folder,
         "snapshot": facts.served.generation if facts.served else None,
-        "files": len(facts.sources),
+        "files": len(facts.files),
         "runs": len(facts.runs),
         "evaluations": sum(map(len, facts.trends)),
     }

@@ -1,12 +1,17 @@
-"""What an index folder knows: what is served, its sources, its runs and its evaluations."""
+"""What a report is about: what index folders and answers tables hold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from merganser.report.treemap import Source
+from merganser.batch.answer_metrics import measure_answer
+from merganser.batch.journal import partial_path
+from merganser.batch.questions import read_questions
+from merganser.batch.tables import read_rows
+from merganser.config.definitions import DataTable
+from merganser.errors import SpecErrors, StoreError
 from merganser.store import (
     EvaluationRow,
     FailureRow,
@@ -24,23 +29,26 @@ from merganser.store.snapshots import read_kept
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from merganser.config.definitions import BatchFlow
+    from merganser.store.catalogue import FileRow
+
 RUNS = 20
-"""Runs in a report; a month of nightly ones fits a screen no more."""
+"""Most runs of a report; more rows do not fit a screen."""
 
 _EVALUATIONS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexFacts:
-    """One index.
+    """What one index folder holds.
 
     Attributes:
-        name: As in the config, or the folder's.
-        folder: Where it lies.
+        name: The index's name in the config, or the folder's name.
+        folder: The index folder.
         snapshots: The kept ones, newest first.
-        sources: Of the served snapshot, by path.
+        files: Files of the served snapshot, by path.
         skipped: Files that were found and are not in it, by path.
-        runs: The latest, newest first.
+        runs: The latest ``RUNS``, newest first.
         failures: Files that these runs could not index.
         trends: Evaluations that can be compared, oldest first; the latest evaluated come first.
     """
@@ -48,7 +56,7 @@ class IndexFacts:
     name: str
     folder: Path
     snapshots: tuple[SnapshotInfo, ...] = ()
-    sources: tuple[Source, ...] = ()
+    files: tuple[FileRow, ...] = ()
     skipped: tuple[SkippedRow, ...] = ()
     runs: tuple[RunRow, ...] = ()
     failures: tuple[FailureRow, ...] = ()
@@ -60,8 +68,25 @@ class IndexFacts:
         return next((one for one in self.snapshots if one.served), None)
 
 
-def read_facts(name: str, folder: Path) -> IndexFacts:
-    """Read an index folder; one that is not there yet has no facts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFacts:
+    """What one answers table holds.
+
+    Attributes:
+        name: The flow's name, or the file's.
+        answers: Where the rows are.
+        rows: In the questions' order; rows of a run under way come last.
+        unasked: Number of questions without a row; None where the questions are not known.
+    """
+
+    name: str
+    answers: DataTable
+    rows: tuple[dict[str, Any], ...] = ()
+    unasked: int | None = None
+
+
+def read_index(name: str, folder: Path) -> IndexFacts:
+    """Read an index folder; one that does not exist yet has no facts.
 
     Raises:
         StoreFormatError: A foreign or too new file stands there.
@@ -73,12 +98,11 @@ def read_facts(name: str, folder: Path) -> IndexFacts:
     runs = list_runs(index, limit=RUNS)
     served = next((one for one in snapshots if one.served), None)
     catalogue = read_kept(index, served.generation) if served else None
-    files = catalogue.files if catalogue else ()
     return IndexFacts(
         name=name,
         folder=folder,
         snapshots=snapshots,
-        sources=tuple(Source(f.path, f.size_bytes, f.mtime_ns, f.row_count) for f in files),
+        files=catalogue.files if catalogue else (),
         skipped=catalogue.skipped if catalogue else (),
         runs=runs,
         failures=list_failures(index, runs),
@@ -95,3 +119,45 @@ def _comparable(rows: tuple[EvaluationRow, ...]) -> tuple[tuple[EvaluationRow, .
     by_time = sorted((row for row in rows if row.metrics), key=lambda row: row.started)
     groups = [tuple(group) for _, group in groupby(sorted(by_time, key=key), key)]
     return tuple(sorted(groups, key=lambda group: group[-1].started, reverse=True))
+
+
+def read_batch(flow: BatchFlow) -> BatchFacts:
+    """Read the answers of a batch flow; one that never ran has none.
+
+    Raises:
+        StoreError: The file holds something else, or cannot be read.
+    """
+    rows = _rows(flow.output)
+    try:
+        asked = {question.id for question in read_questions(flow.input)}
+    except SpecErrors:
+        return BatchFacts(name=flow.name, answers=flow.output, rows=rows)
+    unasked = len(asked - {str(row.get("id")) for row in rows})
+    return BatchFacts(name=flow.name, answers=flow.output, rows=rows, unasked=unasked)
+
+
+def read_answers(answers: DataTable) -> BatchFacts:
+    """Read an answers table without its config.
+
+    Raises:
+        StoreError: It is missing or empty, holds something else, or cannot be read.
+    """
+    rows = _rows(answers)
+    if not rows:
+        raise StoreError(f"{answers} holds no answers yet; `merganser batch` writes them")
+    return BatchFacts(name=answers.table or answers.path.stem, answers=answers, rows=rows)
+
+
+def _rows(answers: DataTable) -> tuple[dict[str, Any], ...]:
+    rows = [*read_rows(answers), *read_rows(DataTable(partial_path(answers)))]
+    if rows and not any("outcome" in row for row in rows):
+        raise StoreError(f"{answers} holds rows that are no answers of a batch")
+    latest = {str(row.get("id")): row for row in rows}
+    return tuple(_with_metrics(row) for row in latest.values())
+
+
+def _with_metrics(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its metrics, which a run adds only when it ends."""
+    if isinstance(row.get("metrics"), dict):
+        return row
+    return {**row, "metrics": measure_answer(row, row.get("expected"))}

@@ -1,26 +1,33 @@
-"""The report's page: one HTML document around the sections of indexes and batches."""
+"""The report's page: the templates, filled with facts about indexes and batches."""
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
-from html import escape
-from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from merganser.report.batch_section import render_batch
-from merganser.report.index_section import render_index
-from merganser.report.markup import show_time
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from merganser.batch.journal import tokens_of
+from merganser.batch.selection import ANSWERED
+from merganser.batch.summary import outcome_of, places_of, reason_of, summarize
+from merganser.evaluation.chart import draw_trend
+from merganser.humanize import show_age, show_bytes
+from merganser.report.treemap import SHADES, Box, build_tree, map_nodes, shade
 from merganser.store.folder import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from merganser.report.batch_facts import BatchFacts
-    from merganser.report.facts import IndexFacts
+    from merganser.report.facts import BatchFacts, IndexFacts
+    from merganser.store import EvaluationRow
 
-# Whatever a path, an answer or an error says, the page runs no script and fetches nothing.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+    Kind: TypeAlias = Literal["failed", "unlike", "fine"]
+
+_MAP = Box(0, 0, 1040, 520)
+_ANSWERS = 2000  # some megabytes, which a browser still shows at once
+_KINDS: tuple[Kind, ...] = ("failed", "unlike", "fine")  # what needs a look comes first
 
 
 def write_page(
@@ -31,34 +38,106 @@ def write_page(
     batches: Sequence[BatchFacts] = (),
     now: datetime | None = None,
 ) -> None:
-    """Write the report so that whoever reads it meets the old one or the new one.
+    """Write the report; whoever reads the file meets the old report or the new one.
 
     Args:
         path: The file.
-        title: Of the page.
-        indexes: In the order of the page.
-        batches: After them, likewise.
+        title: The page's title.
+        indexes: In the page's order.
+        batches: In the page's order, after the indexes.
         now: For ages, with time zone; the present by default.
 
     Raises:
         OSError: It cannot be written.
     """
     now = now or datetime.now(UTC)
-    sections = [render_index(one, now) for one in indexes]
-    sections += [render_batch(one, number) for number, one in enumerate(batches)]
-    text = _document(title, sections, now)
+
+    def seconds_since(moment_ns: int) -> float:
+        return now.timestamp() - moment_ns / 1e9
+
+    functions = (outcome_of, places_of, reason_of, seconds_since, shade, show_age, tokens_of)
+    text = (
+        _templates()
+        .get_template("page.html")
+        .render(
+            {one.__name__: one for one in functions},
+            title=title,
+            now=now,
+            indexes=[_index_parts(one) for one in indexes],
+            batches=[_batch_parts(one) for one in batches],
+        )
+    )
     # Names of files and answers of models may hold bytes that are no text.
     replace_file(path, text.encode("utf-8", "backslashreplace"), is_durable=False)
 
 
-def _document(title: str, sections: Iterable[str], now: datetime) -> str:
-    style = files("merganser.report").joinpath("style.css").read_text("utf-8")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
-        f"<header><h1>{escape(title)}</h1>"
-        f'<p class="quiet">Made by merganser on {show_time(now)}.</p></header>'
-        f"<main>{''.join(sections)}</main></body></html>\n"
+def _templates() -> Environment:
+    """Return the templates, which escape every value."""
+    found = Environment(
+        loader=PackageLoader("merganser.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    filters = {"count": "{:,}".format, "minute": _show_minute, "size": show_bytes}
+    found.filters.update(filters)
+    return found
+
+
+def _show_minute(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def _index_parts(index: IndexFacts) -> dict[str, Any]:
+    """Return what the template of an index shows beside the facts themselves."""
+    top = build_tree(index.files)
+    created = datetime.fromisoformat(index.served.created) if index.served else None
+    return {
+        "facts": index,
+        "created": created.replace(tzinfo=created.tzinfo or UTC) if created else None,
+        "size_bytes": sum(file.size_bytes for file in index.files),
+        "top": top,
+        "map": _MAP,
+        "cells": list(map_nodes(top, _MAP)) if top.files else [],
+        "shades": SHADES,
+        "began": {run.run_id: run.started for run in index.runs},
+        "reasons": Counter(row.reason for row in index.skipped).most_common(),
+        "trends": [_trend_parts(trend) for trend in index.trends],
+    }
+
+
+def _trend_parts(trend: Sequence[EvaluationRow]) -> dict[str, Any]:
+    last = trend[-1]
+    queries = last.queries_file.replace("\\", "/").rpartition("/")[2]
+    name = f"{last.rag}, {last.queries} queries of {queries}"
+    return {
+        "name": name,
+        "chart": draw_trend(trend, f"Retrieval quality of {name}"),
+        "metrics": [row.metric for row in last.metrics],
+        "rows": list(reversed(trend)),
+    }
+
+
+def _batch_parts(batch: BatchFacts) -> dict[str, Any]:
+    """Return what the template of a batch shows beside the facts themselves."""
+    by_kind: dict[Kind, list[Mapping[str, Any]]] = {kind: [] for kind in _KINDS}
+    for row in batch.rows:
+        by_kind[_kind_of(row)].append(row)
+    answers = [(kind, row) for kind, rows in by_kind.items() for row in rows]
+    return {
+        "facts": batch,
+        "summary": summarize(batch.rows),
+        "metric_counts": Counter(name for row in batch.rows for name in row["metrics"]),
+        "kind_counts": {kind: len(rows) for kind, rows in by_kind.items()},
+        "answers": answers[:_ANSWERS],
+        "hidden": max(len(answers) - _ANSWERS, 0),
+    }
+
+
+def _kind_of(row: Mapping[str, Any]) -> Kind:
+    """Return whether a row failed, answers unlike what was expected, or is fine."""
+    if outcome_of(row) != ANSWERED:
+        return "failed"
+    return "unlike" if row["metrics"].get("exact") == 0.0 else "fine"

@@ -1,46 +1,67 @@
-"""A map of sources: folders and files as rectangles whose areas are their sizes.
+"""A map of an index: folders and files as rectangles whose areas are their sizes.
 
-The layout is the squarified treemap of Bruls, Huizing and van Wijk (2000): rows of rectangles are
-laid along the shorter side, each as long as it makes its rectangles more square.
+The layout is the squarified treemap of Bruls, Huizing and van Wijk (2000). Colours say how long ago
+a file was changed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import squarify
+
+from merganser.humanize import show_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-HEADER = 15.0
-"""Height of a folder's name above what it holds."""
+    from merganser.store.catalogue import FileRow
 
+_HEADER = 15.0  # height of a folder's name above what it holds
 _PAD = 2.0
+_CHARACTER = 6.4  # width of the 11 px font, on average
+_LINE = 13.0
+# Smaller ones cannot be hit with a pointer, and this bounds the number of cells.
 _LEAST_AREA = 300.0
-# Smaller ones cannot be hit with a pointer, and bound the number of cells.
 _LEAST_FRAME = (64.0, 44.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One file of an index.
+class Shade(NamedTuple):
+    """The colours of an age.
 
     Attributes:
-        path: As users see it, with ``/``.
-        size_bytes: When it was last looked at.
-        mtime_ns: When it was last changed, in nanoseconds since the epoch.
-        chunks: Live chunks of it.
+        days: Longest time since the last change.
+        words: The same for the legend.
+        fill: Colour of the rectangle.
+        ink: Colour of its text, at a contrast of 4.5 or more.
     """
 
-    path: str
-    size_bytes: int
-    mtime_ns: int
-    chunks: int
+    days: float
+    words: str
+    fill: str
+    ink: str
+
+
+SHADES = (
+    # One hue by lightness, so that ages are told apart without colour too.
+    Shade(1, "a day", "#08458f", "#fff"),
+    Shade(7, "a week", "#1f6fbf", "#fff"),
+    Shade(30, "a month", "#6fa8dc", "#111"),
+    Shade(90, "three months", "#a4c8ea", "#111"),
+    Shade(365, "a year", "#cfdfee", "#111"),
+    Shade(float("inf"), "longer", "#dedede", "#111"),
+)
+
+
+def shade(seconds: float) -> Shade:
+    """Return the colours of what was changed so many seconds ago."""
+    return next(one for one in SHADES if seconds / 86400 <= one.days)
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle; y grows downwards."""
+    """A rectangle in pixels; y grows downwards."""
 
     x: float
     y: float
@@ -49,7 +70,7 @@ class Box:
 
     @property
     def area(self) -> float:
-        """Of the rectangle."""
+        """Square pixels."""
         return self.width * self.height
 
 
@@ -58,12 +79,12 @@ class Node:
     """A folder or a file, with the sums of what is below it.
 
     Attributes:
-        path: From the top of all sources; "" for the top.
+        path: From the top of the index; "" for the top.
         files: Number of files.
-        size_bytes: Of all of them.
-        chunks: Of all of them.
-        newest_ns: Last change of any.
-        below: By name; empty for a file.
+        size_bytes: Their sizes when they were last looked at.
+        chunks: Number of their live chunks.
+        newest_ns: Last change of any, in nanoseconds since the epoch.
+        below: Folders and files in it, by name; empty for a file.
     """
 
     path: str
@@ -80,25 +101,18 @@ class Node:
 
     @property
     def weight(self) -> float:
-        """Its share of the area; an empty file has one too."""
+        """What its area is in proportion to; an empty file has some too."""
         return float(max(self.size_bytes, 1))
 
-    def add(self, source: Source) -> None:
-        """Count a file of it."""
-        self.files += 1
-        self.size_bytes += source.size_bytes
-        self.chunks += source.chunks
-        self.newest_ns = max(self.newest_ns, source.mtime_ns)
-
-    def join(self, other: Node) -> None:
-        """Count all of another node."""
+    def add(self, other: Node) -> None:
+        """Add another node's numbers to this one's."""
         self.files += other.files
         self.size_bytes += other.size_bytes
         self.chunks += other.chunks
         self.newest_ns = max(self.newest_ns, other.newest_ns)
 
     def largest_first(self) -> list[Node]:
-        """Give what is directly below, in an order that depends on nothing else."""
+        """Return what is directly below, ordered by size, then path."""
         return sorted(self.below.values(), key=lambda node: (-node.size_bytes, node.path))
 
 
@@ -107,10 +121,10 @@ class Cell:
     """One rectangle of the map.
 
     Attributes:
-        node: What it stands for.
+        node: The folder or file.
         label: Its name for people.
-        box: Where.
-        is_frame: A folder whose parts are drawn in it; else a file, or a folder in one piece.
+        box: Its place.
+        is_frame: Whether it is a folder whose parts are drawn in it.
     """
 
     node: Node
@@ -118,22 +132,39 @@ class Cell:
     box: Box
     is_frame: bool
 
+    def texts(self) -> Iterator[tuple[float, float, str]]:
+        """Yield the lines that fit, name then size, with x and y of where each begins."""
+        room = int((self.box.width - 8) / _CHARACTER)
+        if room < 3 or self.box.height < _LINE + 2:
+            return
+        name, size = self.label, show_bytes(self.node.size_bytes)
+        if len(name) > room:
+            name = name[: room - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        x = self.box.x + 4
+        if self.is_frame:
+            fits = len(name) + len(size) + 2 <= room
+            yield x, self.box.y + _HEADER - 4, f"{name}  {size}" if fits else name
+            return
+        yield x, self.box.y + _LINE, name
+        if self.box.height >= 2 * _LINE + 4 and room >= len(size):
+            yield x, self.box.y + 2 * _LINE, size
 
-def build_tree(sources: Iterable[Source]) -> Node:
-    """Sum sources up by folder; what all of them have in common is at the top.
+
+def build_tree(files: Iterable[FileRow]) -> Node:
+    """Sum files up by folder.
 
     Returns:
-        The lowest folder that holds all sources.
+        The lowest folder that holds all files.
     """
     top = Node("")
-    for source in sources:
+    for file in files:
+        leaf = Node(file.path, 1, file.size_bytes, file.row_count, file.mtime_ns)
         node = top
-        node.add(source)
-        names = source.path.split("/")
-        for place, name in enumerate(names):
-            path = "/".join(names[: place + 1])
-            node = node.below.setdefault(name, Node(path))
-            node.add(source)
+        node.add(leaf)
+        names = file.path.split("/")
+        for depth, name in enumerate(names, 1):
+            node = node.below.setdefault(name, Node("/".join(names[:depth])))
+            node.add(leaf)
     while len(top.below) == 1:
         (only,) = top.below.values()
         if not only.below:
@@ -142,7 +173,7 @@ def build_tree(sources: Iterable[Source]) -> Node:
     return top
 
 
-def map_sources(top: Node, box: Box) -> Iterator[Cell]:
+def map_nodes(top: Node, box: Box) -> Iterator[Cell]:
     """Place what is below a node in a rectangle, frames before what they hold.
 
     What would be too small to see is put together as one cell a folder.
@@ -152,10 +183,10 @@ def map_sources(top: Node, box: Box) -> Iterator[Cell]:
     seen = [node for node in nodes if node.weight / total * box.area >= _LEAST_AREA]
     rest = Node(f"{top.path}/*".lstrip("/"))
     for node in nodes[len(seen) :]:
-        rest.join(node)
+        rest.add(node)
     if rest.files:
         seen.append(rest)
-    for node, place in zip(seen, squarify([node.weight for node in seen], box), strict=True):
+    for node, place in zip(seen, divide([node.weight for node in seen], box), strict=True):
         yield from _place(node, place, is_rest=node is rest)
 
 
@@ -168,15 +199,15 @@ def _place(node: Node, box: Box, *, is_rest: bool) -> Iterator[Cell]:
         yield Cell(node, f"{label}/" if node.below else label, box, is_frame=False)
         return
     yield Cell(node, label, box, is_frame=True)
-    inside = Box(box.x + _PAD, box.y + HEADER, box.width - 2 * _PAD, box.height - HEADER - _PAD)
-    yield from map_sources(node, inside)
+    inside = Box(box.x + _PAD, box.y + _HEADER, box.width - 2 * _PAD, box.height - _HEADER - _PAD)
+    yield from map_nodes(node, inside)
 
 
-def squarify(weights: Sequence[float], box: Box) -> list[Box]:
-    """Divide a rectangle into as many as there are weights, as square as may be.
+def divide(weights: Sequence[float], box: Box) -> list[Box]:
+    """Divide a rectangle into parts as square as may be.
 
     Args:
-        weights: Above 0; the result is best when they fall.
+        weights: Above 0, at least one; the result is best when they fall.
         box: What is divided.
 
     Returns:
@@ -184,42 +215,8 @@ def squarify(weights: Sequence[float], box: Box) -> list[Box]:
     """
     total = sum(weights)
     areas = [weight / total * box.area for weight in weights]
-    boxes: list[Box] = []
-    start = 0
-    while start < len(areas):
-        side = min(box.width, box.height)
-        end = start + 1
-        while end < len(areas) and _worst(areas[start : end + 1], side) <= _worst(
-            areas[start:end], side
-        ):
-            end += 1
-        row, box = _lay(areas[start:end], box)
-        boxes += row
-        start = end
-    return boxes
-
-
-def _worst(areas: Sequence[float], side: float) -> float:
-    """Give the worst ratio of sides in a row along a side; 1 is a square."""
-    thickness = sum(areas) / side
-    lengths = [area / thickness for area in areas]
-    return max(max(thickness / length, length / thickness) for length in lengths)
-
-
-def _lay(areas: Sequence[float], box: Box) -> tuple[list[Box], Box]:
-    """Lay a row along the shorter side; give it and what is left."""
-    is_wide = box.width >= box.height
-    thickness = sum(areas) / (box.height if is_wide else box.width)
-    row: list[Box] = []
-    place = box.y if is_wide else box.x
-    for area in areas:
-        length = area / thickness
-        row.append(
-            Box(box.x, place, thickness, length)
-            if is_wide
-            else Box(place, box.y, length, thickness)
-        )
-        place += length
-    if is_wide:
-        return row, Box(box.x + thickness, box.y, max(box.width - thickness, 1e-9), box.height)
-    return row, Box(box.x, box.y + thickness, box.width, max(box.height - thickness, 1e-9))
+    # The package has no types.
+    parts: list[dict[str, float]] = squarify.squarify(  # pyright: ignore[reportUnknownMemberType]
+        areas, box.x, box.y, box.width, box.height
+    )
+    return [Box(part["x"], part["y"], part["dx"], part["dy"]) for part in parts]

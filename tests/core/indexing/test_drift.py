@@ -9,7 +9,7 @@ from merganser.embedding.drift import recognise_model
 from merganser.indexing import begin_run, embed_shard, find_changes
 
 if TYPE_CHECKING:
-    from tests.core.indexing.conftest import Corpus
+    from tests.core.conftest import Corpus
 
 
 def test_another_model_behind_the_same_fingerprint_embeds_everything_anew(small: Corpus):

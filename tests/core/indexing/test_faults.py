@@ -27,7 +27,7 @@ from merganser.store import IndexFolder, list_runs, list_snapshots, open_snapsho
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.core.indexing.conftest import Corpus
+    from tests.core.conftest import Corpus
 
 
 def test_readers_in_other_processes_never_fail_or_see_a_mix(small: Corpus):

@@ -22,7 +22,7 @@ from merganser.store.tokens import query_terms
 if TYPE_CHECKING:
     from merganser.documents.reading import DocumentText
     from merganser.documents.scanning import Document
-    from tests.core.indexing.conftest import Corpus, HashEmbedder
+    from tests.core.conftest import Corpus, HashEmbedder
 
 
 def test_first_run_indexes_every_file(small: Corpus):

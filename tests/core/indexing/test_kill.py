@@ -26,7 +26,7 @@ from merganser.store import IndexFolder
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from tests.core.indexing.conftest import Corpus
+    from tests.core.conftest import Corpus
 
 _SEED = int(os.environ.get("MERGANSER_KILL_SEED", "20261125"))
 _POINTS = 50

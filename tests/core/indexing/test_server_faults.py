@@ -18,7 +18,7 @@ from merganser.store import IndexFolder, list_runs
 from tests.doubles import Fault
 
 if TYPE_CHECKING:
-    from tests.core.indexing.conftest import Corpus
+    from tests.core.conftest import Corpus
     from tests.doubles import FaultyRunner
 
 MODEL = "ai/all-minilm"

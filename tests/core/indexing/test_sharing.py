@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from merganser.embedding.embedder import Embedder
     from merganser.indexing import IndexReport, Workspace
-    from tests.core.indexing.conftest import Corpus, HashEmbedder
+    from tests.core.conftest import Corpus, HashEmbedder
 
 
 @dataclass

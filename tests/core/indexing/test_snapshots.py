@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from merganser.indexing import Shard
     from merganser.store import SegmentRow, Similarity
-    from tests.core.indexing.conftest import Corpus
+    from tests.core.conftest import Corpus
 
 
 def test_segments_stay_few_over_many_edits_and_nothing_is_lost(small: Corpus):

@@ -1,4 +1,4 @@
-"""The report of an index: the map's layout, and the page as a browser without network sees it."""
+"""The report of an index, as a browser without network and scripts sees it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from merganser.cli import EXIT_FAILED, main
-from merganser.report import Box, Cell, Source, build_tree, map_sources, squarify
 from merganser.store import EvaluationRow, IndexFolder, MetricRow, record_evaluation
 
 if TYPE_CHECKING:
@@ -21,58 +18,10 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-    from tests.core.indexing.conftest import Corpus
+    from tests.core.conftest import Corpus
 
-BOX = Box(0, 0, 800, 400)
 HOSTILE = "<img src=x onerror=alert(1)>&.md"
 WORST = '</td><script>document.title="owned"</script>'
-
-
-@given(st.lists(st.floats(1, 1e6), min_size=1, max_size=40))
-def test_squares_fill_the_box_in_proportion_and_do_not_overlap(weights: list[float]):
-    boxes = squarify(weights, BOX)
-
-    for weight, box in zip(weights, boxes, strict=True):
-        assert box.area == pytest.approx(weight / sum(weights) * BOX.area, rel=1e-6)
-        assert box.x >= -1e-6
-        assert box.y >= -1e-6
-        assert box.x + box.width <= BOX.width + 1e-6
-        assert box.y + box.height <= BOX.height + 1e-6
-    # Together they are as large as the box, so none can lie on another.
-    for number, one in enumerate(boxes):
-        for other in boxes[:number]:
-            across = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
-            down = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
-            assert min(across, down) <= 1e-6
-
-
-def test_equal_weights_in_a_square_make_squares():
-    boxes = squarify([1, 1, 1, 1], Box(0, 0, 100, 100))
-
-    assert [(box.width, box.height) for box in boxes] == [pytest.approx((50, 50))] * 4
-
-
-def test_every_file_is_on_the_map_once_and_small_ones_together():
-    sources = [Source(f"src/app/m{n}.py", 4000 - n, 10**18 + n, 2) for n in range(300)]
-    sources.append(Source("src/data/big.py", 4_000_000, 10**18, 9))
-
-    cells = list(map_sources(build_tree(sources), BOX))
-
-    leaves = [cell for cell in cells if not cell.is_frame]
-    assert sum(cell.node.files for cell in leaves) == 301
-    assert sum(cell.node.size_bytes for cell in leaves) == sum(s.size_bytes for s in sources)
-    assert max(leaves, key=area).node.path == "src/data/big.py"
-    assert len(leaves) < 301
-
-
-def area(cell: Cell) -> float:
-    return cell.box.area
-
-
-def test_the_common_folder_is_the_top():
-    top = build_tree([Source("a/b/one.md", 1, 0, 1), Source("a/b/c/two.md", 2, 0, 1)])
-
-    assert (top.path, sorted(top.below), top.files) == ("a/b", ["c", "one.md"], 2)
 
 
 def evaluation(number: int, value: float, *, passed: bool) -> EvaluationRow:

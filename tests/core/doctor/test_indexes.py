@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from merganser.doctor.indexes import IndexDiagnosis, diagnose_index
 
 if TYPE_CHECKING:
-    from tests.core.indexing.conftest import Corpus
+    from tests.core.conftest import Corpus
 
 
 def details(found: IndexDiagnosis) -> dict[str, tuple[str, str]]:
