@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from merganser.agent.agent_definition import describe_agent
 from merganser.agent.resume import index_folders, keep_turn, prune_turns
 from merganser.agent.turn import take_turn
-from merganser.flows.submission import submit
 from merganser.models.client import ModelRunner
 from merganser.retrieval.opening import open_retrievers
 from merganser.tasks.indexing import artifact_key
+from merganser.tasks.options import submit
 from merganser.tasks.turns import durable_hooks, publish_answer
 
 if TYPE_CHECKING:

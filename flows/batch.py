@@ -11,8 +11,8 @@ from merganser.batch.selection import plan_batch
 from merganser.batch.session import BatchJob, Judge, open_session
 from merganser.batch.snapshots import snapshots_of
 from merganser.config.resolve import batch_places
-from merganser.flows.submission import submit
 from merganser.tasks.batch import answer_shard, show_answers, try_judge
+from merganser.tasks.options import submit
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture

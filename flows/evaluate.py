@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from merganser.config.resolve import resolve_rag
 from merganser.errors import QualityError
 from merganser.evaluation.present import failure_lines
-from merganser.flows.submission import submit
 from merganser.tasks.evaluation import evaluate_rag, hold_gate
+from merganser.tasks.options import submit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

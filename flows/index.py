@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from merganser.agent.resume import prune_turns
 from merganser.errors import StoreError
-from merganser.flows.submission import submit
 from merganser.flows.task_batches import TaskBatches
 from merganser.indexing import IndexReport, drop_old_snapshots
 from merganser.tasks.indexing import (
@@ -22,6 +21,7 @@ from merganser.tasks.indexing import (
     publish_snapshot,
     show_report,
 )
+from merganser.tasks.options import submit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

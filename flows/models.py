@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from merganser.errors import ModelNotFoundError, ModelRunnerError, PlanError
-from merganser.flows.submission import submit
 from merganser.models.names import canonical, pull_command
 from merganser.prompt import confirm
 from merganser.tasks.models import ModelStatus, ReadyModel, check_model, configure_model, pull_model
+from merganser.tasks.options import submit
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture

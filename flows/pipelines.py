@@ -6,32 +6,37 @@ directory when unset). Names are spelled with underscores for whatever Python do
 A deployment's entry point is such a name (PEP 562), so no code is generated.
 
 A deployed run knows more (``merganser.planning.deployments.Facts``): its config is first looked for
-where it was deployed from, so configs of one name in several folders do not meet, and it must be
-the one that was deployed. If not, the run fails and says so.
+where it was deployed from, so that several folders may hold configs of one name, and it must be the
+one that was deployed. If it is not, the run fails and says so.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow
+from prefect.client.orchestration import get_client
 
 from merganser.config.load import load_config
 from merganser.config.resolve import resolve_flow, resolve_flows
 from merganser.errors import MerganserError, PlanError
 from merganser.flows.compile import attribute_name, compile_flow, spell
-from merganser.flows.refusal import refuse
 from merganser.planning.deployments import FACTS_VARIABLE, Facts
 from merganser.telemetry import start_telemetry
 
-if TYPE_CHECKING:
-    from prefect import Flow
-
 _log = logging.getLogger(__name__)
 
+
 CONFIG_PATH = "MERGANSER_CONFIG_PATH"
+
+RUN_VARIABLE = "PREFECT__FLOW_RUN_ID"
+"""Set by Prefect for the process of a deployed run."""
 
 
 def __getattr__(name: str) -> Flow[..., Any]:
@@ -67,9 +72,9 @@ def __getattr__(name: str) -> Flow[..., Any]:
 
 
 def _compile_deployed(facts: Facts) -> Flow[..., Any]:
-    """Compile what was deployed, or a flow that fails and says why it cannot be.
+    """Compile what was deployed, or a flow that fails and says why it cannot be compiled.
 
-    Raising here would crash the process before the run begins, and a crash is worth another try.
+    Raising here would crash the process before the run begins, and a crashed run is started again.
     """
     try:
         file = _find_deployed(facts)
@@ -78,7 +83,30 @@ def _compile_deployed(facts: Facts) -> Flow[..., Any]:
             raise PlanError(f"{file} is not what was deployed; redeploy: merganser deploy {file}")
         return compile_flow(config, resolve_flow(config, facts.flow))
     except MerganserError as error:
-        return refuse(facts, error)
+        return _failing_flow(facts, error)
+
+
+def _failing_flow(facts: Facts, error: MerganserError) -> Flow[..., Any]:
+    """Make a flow that takes whatever the run was given and fails with the error.
+
+    Raises:
+        MerganserError: The same error, when no run is to begin in this process.
+    """
+    run_id = os.environ.get(RUN_VARIABLE)
+    if run_id is None:
+        raise error
+
+    def body(**parameters: Any) -> None:
+        del parameters
+        raise error
+
+    with get_client(sync_client=True) as client:
+        given = client.read_flow_run(UUID(run_id)).parameters
+    kind = inspect.Parameter.KEYWORD_ONLY
+    names = [inspect.Parameter(name, kind, default=None) for name in given]
+    # Prefect binds a run's parameters by the signature.
+    body.__signature__ = inspect.Signature(names)
+    return Flow(body, name=facts.flow, persist_result=False, validate_parameters=False)
 
 
 def _find_deployed(facts: Facts) -> Path:

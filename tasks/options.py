@@ -1,19 +1,26 @@
-"""Shared task options: who retries, how often, and under which cache policy."""
+"""What all tasks share: who retries how often, the cache policy, and how a flow starts one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast
 
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import MissingResult
+from prefect.futures import PrefectFuture
+from prefect.utilities.annotations import quote
 
 from merganser.errors import TransientError
 from merganser.progress import remark
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from prefect import Task
     from prefect.cache_policies import CachePolicy
     from prefect.client.schemas.objects import State, TaskRun
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def retry_condition(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
@@ -68,11 +75,37 @@ CHECK_TASK: TaskOptions = {**MODEL_TASK, "retries": 1, "retry_delay_seconds": [2
 within seconds, and a flow that runs by itself has retries of its own."""
 
 LOCAL_TASK: TaskOptions = {
+    **MODEL_TASK,
     "retries": 0,
     "retry_delay_seconds": 0.0,
     "retry_jitter_factor": 0.0,
-    "retry_condition_fn": retry_condition,
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
 }
 """Tasks that only touch this machine's files: what fails once fails again."""
+
+
+def submit(
+    step: Task[P, R],
+    *args: Any,
+    after: Iterable[PrefectFuture[Any] | State[Any]] = (),
+    **kwargs: Any,
+) -> PrefectFuture[R]:
+    """Start a task of the current flow run.
+
+    The edges of the run's graph are these futures and no others: Prefect does not look into any
+    other argument. It would take time for large ones, and draw edges between tasks that happen to
+    hold the same object, be it an empty tuple.
+
+    Args:
+        step: The task.
+        args: Its arguments; a future stands for its result and draws an edge.
+        after: Tasks that come before without giving an argument; they draw an edge too.
+        kwargs: Its keyword arguments, as ``args``.
+    """
+    given = [_shielded(value) for value in args]
+    named = {name: _shielded(value) for name, value in kwargs.items()}
+    start = cast("Any", step).submit
+    return cast("PrefectFuture[R]", start(*given, wait_for=list(after), **named))
+
+
+def _shielded(value: Any) -> Any:
+    return cast("Any", value) if isinstance(value, PrefectFuture) else quote(value)
