@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from merganser.config.definitions import EvaluateFlow, Gate
     from merganser.config.load import Config
-    from merganser.evaluation import Assessment
+    from merganser.evaluation.assess import Assessment
     from merganser.flows.index import IndexStages
     from merganser.flows.models import ModelStages
 

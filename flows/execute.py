@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from merganser.batch.journal import BatchReport
     from merganser.config.definitions import BatchFlow, IndexDefinition
     from merganser.config.load import Config
-    from merganser.evaluation import Assessment
+    from merganser.evaluation.assess import Assessment
     from merganser.flows.evaluate import EvaluationStages
     from merganser.indexing import IndexReport
     from merganser.planning.plan import Plan, Stage

@@ -13,7 +13,13 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from merganser.errors import QualityError, StoreError
-from merganser.evaluation import Assessment, assess_candidate, assess_published, earlier, record
+from merganser.evaluation.assess import (
+    Assessment,
+    assess_candidate,
+    assess_published,
+    earlier,
+    record,
+)
 from merganser.evaluation.present import (
     assessment_lines,
     assessment_markdown,

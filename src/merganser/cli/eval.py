@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from merganser.config.definitions import EvaluateFlow, FlowDefinition, Threshold
     from merganser.config.load import Config
-    from merganser.evaluation import Assessment
+    from merganser.evaluation.assess import Assessment
 
 _REQUIRED = "merganser.required"
 _MIN, _MAX_DROP = "--min-", "--max-drop-"

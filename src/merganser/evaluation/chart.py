@@ -1,7 +1,7 @@
-"""A chart of metrics over evaluations, as an SVG that needs nothing from anywhere.
+"""A chart of metrics over evaluations, as an SVG without any external resource.
 
-Prefect's UIs render it as an image with a data URI in markdown, offline, in the old and the new UI;
-inline SVG is stripped, and mermaid is drawn by the new one only.
+Prefect's old and new UI both render it offline as an image with a data URI in markdown; they strip
+inline SVG, and only the new one draws mermaid.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT = 640, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 130, 16, 34
-_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
-"""Told apart by people with the common forms of colour blindness by lightness as well."""
+_COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b")
+"""They differ in lightness too, for people with the common forms of color blindness."""
 
 
 def draw_trend(rows: Sequence[EvaluationRow], title: str = "") -> str:
@@ -26,7 +26,7 @@ def draw_trend(rows: Sequence[EvaluationRow], title: str = "") -> str:
 
     Args:
         rows: Oldest first, at least one; the metrics of the newest are drawn.
-        title: What it shows, for those who cannot see it; an image in markdown has its own.
+        title: What it shows, for screen readers; an image in markdown has its own.
     """
     names = [row.metric for row in rows[-1].metrics]
     parts = [*_axes(rows)]
@@ -41,7 +41,7 @@ def draw_trend(rows: Sequence[EvaluationRow], title: str = "") -> str:
 
 
 def as_image(svg: str, title: str) -> str:
-    """Give an SVG as a markdown image that carries its own data."""
+    """Return an SVG as a markdown image with its data inside."""
     return f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"
 
 
@@ -59,21 +59,21 @@ def _axes(rows: Sequence[EvaluationRow]) -> Iterator[str]:
 
 
 def _line(rows: Sequence[EvaluationRow], name: str, number: int) -> Iterator[str]:
-    colour = _COLOURS[number % len(_COLOURS)]
+    color = _COLORS[number % len(_COLORS)]
     points = [
         (_x(place, len(rows)), _y(row.values[name]), row)
         for place, row in enumerate(rows)
         if name in row.values
     ]
     path = " ".join(f"{x:g},{y:g}" for x, y, _ in points)
-    yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    yield f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>'
     for x, y, row in points:
         # A hollow point is an evaluation that failed a threshold.
-        fill = colour if row.passed else "#fff"
-        yield f'<circle cx="{x:g}" cy="{y:g}" r="3.5" fill="{fill}" stroke="{colour}"/>'
+        fill = color if row.passed else "#fff"
+        yield f'<circle cx="{x:g}" cy="{y:g}" r="3.5" fill="{fill}" stroke="{color}"/>'
     y = _TOP + 14 + 18 * number
     x = _WIDTH - _RIGHT + 18
-    yield f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{colour}"/>'
+    yield f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{color}"/>'
     text = f"{escape(name)} {rows[-1].values[name]:.3f}"
     yield f'<text x="{x + 16}" y="{y}" fill="#222">{text}</text>'
 

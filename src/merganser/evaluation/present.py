@@ -1,8 +1,9 @@
-"""An assessment in words, for a terminal, an artifact, a script or a CI server."""
+"""An assessment as text, for a terminal, an artifact, a script or a CI server."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -11,22 +12,22 @@ from merganser.evaluation.chart import as_image, draw_trend
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from merganser.evaluation.compare import Assessment, Verdict
+    from merganser.evaluation.assess import Assessment, Verdict
     from merganser.evaluation.rag_evaluation import QueryResult
     from merganser.store import EvaluationRow
 
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 WORST = 5
-"""Queries named in a report; all of them are in the table and in the history."""
+"""Worst queries that a report names; all are in the table and in the history."""
 
 
 def assessment_lines(assessment: Assessment, *, per_query: bool = False) -> Iterator[str]:
-    """Give an assessment for a terminal, line by line.
+    """Yield an assessment for a terminal, line by line.
 
     Args:
         assessment: What to show.
-        per_query: With a line for each query.
+        per_query: Add a line for each query.
     """
     evaluation = assessment.evaluation
     snapshots = "+".join(map(str, evaluation.snapshots.values()))
@@ -38,34 +39,39 @@ def assessment_lines(assessment: Assessment, *, per_query: bool = False) -> Iter
         yield f"  compared with {assessment.baseline.title}"
     for verdict in assessment.verdicts:
         yield f"  {_figure_line(verdict)}"
-    for result in evaluation.failed:
-        yield f"  failed, counted as 0: {result.query.id} {result.query.query!r}: {result.error}"
-    for label in evaluation.stale:
-        yield f"  stale label, counted as not found: {label}"
-    for note in assessment.notes:
-        yield f"  note: {note}"
+    for remark in _remarks(assessment):
+        yield f"  {remark}"
     if per_query:
         for result in evaluation.results:
             yield from _query_lines(result)
 
 
+def _remarks(assessment: Assessment) -> Iterator[str]:
+    evaluation = assessment.evaluation
+    for result in evaluation.failed:
+        yield f"failed, counted as 0: {result.query.id} {result.query.query!r}: {result.error}"
+    for label in evaluation.stale:
+        yield f"stale label, counted as not found: {label}"
+    for note in assessment.notes:
+        yield f"note: {note}"
+
+
 def _figure_line(verdict: Verdict) -> str:
-    figure, held = verdict.figure, verdict.threshold
+    figure, required = verdict.figure, _required(verdict)
     parts = [f"{figure.metric!s:12} {figure.value:.4f}  [{figure.low:.3f}, {figure.high:.3f}]"]
     if verdict.baseline is not None:
         parts.append(f"{figure.value - verdict.baseline:+.4f}")
-    if held.min is not None or held.max_drop is not None:
-        parts.append("FAILED" if verdict.problem else "ok")
-        parts += [_held(verdict)]
+    if required:
+        parts += ["FAILED" if verdict.problem else "ok", f"({required})"]
     return "  ".join(parts)
 
 
-def _held(verdict: Verdict) -> str:
-    held = verdict.threshold
-    texts = [] if held.min is None else [f"at least {held.min:g}"]
-    if held.max_drop is not None:
-        texts.append(f"may fall by {held.max_drop:g}")
-    return "(" + ", ".join(texts) + ")"
+def _required(verdict: Verdict) -> str:
+    threshold = verdict.threshold
+    texts = [] if threshold.min is None else [f"at least {threshold.min:g}"]
+    if threshold.max_drop is not None:
+        texts.append(f"may fall by {threshold.max_drop:g}")
+    return ", ".join(texts)
 
 
 def _query_lines(result: QueryResult) -> Iterator[str]:
@@ -79,7 +85,7 @@ def _query_lines(result: QueryResult) -> Iterator[str]:
 
 
 def failure_lines(assessment: Assessment) -> Iterator[str]:
-    """Say what failed, by how much, and which queries pull it down most."""
+    """Yield what failed, by how much, and the queries with the lowest values."""
     for verdict in assessment.verdicts:
         if not verdict.problem:
             continue
@@ -99,7 +105,7 @@ def _why(result: QueryResult) -> str:
 
 
 def assessment_as_json(assessment: Assessment) -> dict[str, Any]:
-    """Give the same for scripts."""
+    """Return an assessment as JSON values."""
     evaluation = assessment.evaluation
     return {
         "rag": evaluation.rag,
@@ -113,17 +119,7 @@ def assessment_as_json(assessment: Assessment) -> dict[str, Any]:
         "seconds": round(evaluation.seconds, 3),
         "notes": list(assessment.notes),
         "metrics": [
-            {
-                "metric": str(one.figure.metric),
-                "value": one.figure.value,
-                "low": one.figure.low,
-                "high": one.figure.high,
-                "baseline": one.baseline,
-                "min": one.threshold.min,
-                "max_drop": one.threshold.max_drop,
-                "problem": one.problem or None,
-            }
-            for one in assessment.verdicts
+            asdict(one.as_row()) | {"problem": one.problem or None} for one in assessment.verdicts
         ],
         "results": [_query_as_json(result) for result in evaluation.results],
     }
@@ -146,7 +142,7 @@ def _query_as_json(result: QueryResult) -> dict[str, Any]:
 def assessment_markdown(
     assessment: Assessment, title: str, trend: Sequence[EvaluationRow] = ()
 ) -> str:
-    """Write an assessment for people, with a chart over earlier ones.
+    """Return an assessment as markdown, with a chart over earlier ones.
 
     Args:
         assessment: What to show.
@@ -166,12 +162,7 @@ def assessment_markdown(
     ]
     lines += [_row(verdict) for verdict in assessment.verdicts]
     lines += ["", *(f"- {line.strip()}" for line in failure_lines(assessment))]
-    lines += [
-        f"- failed, counted as 0: `{one.query.id}` {_flat(one.query.query)}: {_flat(one.error)}"
-        for one in evaluation.failed
-    ]
-    lines += [f"- stale label, counted as not found: {_flat(why)}" for why in evaluation.stale]
-    lines += [f"- note: {_flat(note)}" for note in assessment.notes]
+    lines += [f"- {' '.join(remark.split())}" for remark in _remarks(assessment)]
     if trend:
         lines += ["", as_image(draw_trend(trend), f"{evaluation.rag} over time")]
     return "\n".join(lines)
@@ -179,9 +170,8 @@ def assessment_markdown(
 
 def _row(verdict: Verdict) -> str:
     figure = verdict.figure
-    held = verdict.threshold
     before = "" if verdict.baseline is None else f"{verdict.baseline:.4f}"
-    required = "" if held.min is None and held.max_drop is None else _held(verdict).strip("()")
+    required = _required(verdict)
     state = "FAILED" if verdict.problem else "ok" if required else ""
     return (
         f"| {figure.metric} | {figure.value:.4f} | {figure.low:.3f} to {figure.high:.3f} | "
@@ -190,7 +180,7 @@ def _row(verdict: Verdict) -> str:
 
 
 def query_table(assessment: Assessment) -> list[dict[str, Any]]:
-    """Give the queries as rows of a table, the worst first."""
+    """Return the queries as rows of a table, the worst first."""
     metrics = [figure.metric for figure in assessment.evaluation.figures]
     results = sorted(
         assessment.evaluation.results,
@@ -211,10 +201,10 @@ def query_table(assessment: Assessment) -> list[dict[str, Any]]:
 
 
 def junit(assessments: Sequence[Assessment]) -> str:
-    """Write assessments as a JUnit report: a suite a rag, a case a threshold and a query.
+    """Return assessments as a JUnit report: a suite per rag, a case per threshold and per query.
 
-    A case fails only where a threshold does, or where a query could not be searched: what is not
-    found is the metrics' business.
+    A case fails where its threshold does, or where its query could not be searched; a query that
+    finds nothing lowers the metrics alone.
     """
     root = ET.Element("testsuites", name="merganser eval")
     for assessment in assessments:
@@ -251,9 +241,5 @@ def _case(suite: ET.Element, classname: str, name: str, seconds: float) -> ET.El
 
 
 def _xml(text: str) -> str:
-    """Leave out the characters that XML cannot hold, escaped or not."""
+    """Replace the characters that XML cannot hold, escaped or not."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())

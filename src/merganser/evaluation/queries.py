@@ -7,8 +7,8 @@
         {"path": "docs/events.md", "quote": "kept for seven days", "grade": 2},
         {"path": "src/events.py"}]}
 
-A passage is named by its path with a line span, with a quote, or alone for the whole file, and
-never by a chunk: another chunking would make such names mean nothing.
+A passage is named by its path with lines, by its path with a quote, or by the path alone for the
+whole file; never by a chunk, because another chunking would invalidate such names.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Label:
     Attributes:
         path: As indexed: posix and relative to the config's folder.
         lines: First and last line, from 1 and inclusive, or None.
-        quote: A text that stands in the passage, or None; with neither, the whole file is meant.
+        quote: A text in the passage, or None; without lines and quote, the whole file is meant.
         grade: How relevant it is, 1 to 10.
     """
 
@@ -52,7 +52,7 @@ class Label:
     grade: int = 1
 
     def __str__(self) -> str:
-        """Give ``path``, ``path:lines`` or ``path "quote"``."""
+        """Return ``path``, ``path:lines`` or ``path "quote"``."""
         if self.lines is not None:
             return f"{self.path}:{self.lines[0]}-{self.lines[1]}"
         return f"{self.path} {json.dumps(self.quote)}" if self.quote else self.path
@@ -66,7 +66,7 @@ class LabelledQuery:
         id: As given, or the line's number.
         query: Not empty.
         labels: The passages that answer it, at least one.
-        where: What may be found, or None.
+        where: A filter on what may be found, or None.
     """
 
     id: str
@@ -89,7 +89,7 @@ class QuerySet:
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of what is asked and expected; equal ones can be compared."""
+        """Hex digest of what is asked and expected; evaluations with equal ones are comparable."""
         meaning = [[query.query, repr(query.labels), repr(query.where)] for query in self.queries]
         return hashlib.blake2b(json.dumps(meaning).encode(), digest_size=16).hexdigest()
 
@@ -98,7 +98,7 @@ def read_queries(path: Path) -> QuerySet:
     """Read a query set.
 
     Args:
-        path: A UTF-8 file; empty lines are passed over.
+        path: A UTF-8 file; empty lines are skipped.
 
     Raises:
         SpecErrors: Every line that cannot be read, or a file that is missing or empty.
@@ -114,7 +114,7 @@ def read_queries(path: Path) -> QuerySet:
 
 
 def _labels(line: JsonLine) -> tuple[Label, ...]:
-    """Read the passage that stands in the line itself, or those of its ``expected``."""
+    """Read the passage in the line itself, or those of its ``expected``."""
     here = [key for key in _LABEL_KEYS if key in line.values]
     if "expected" not in line.values:
         if not here:

@@ -1,4 +1,4 @@
-"""Evaluate a rag: search every query of a set, judge the hits, take the means."""
+"""Evaluate a rag: search every query of a set, mark the relevant hits, take the means."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from merganser.errors import MerganserError, StoreError, TransientError
-from merganser.evaluation.metrics import bootstrap_interval, measure
-from merganser.evaluation.relevance import Judgement, Locator, Target, judge
+from merganser.evaluation.metrics import Locator, bootstrap_interval, mark_relevant, measure
 from merganser.progress import report
 
 if TYPE_CHECKING:
@@ -28,8 +27,8 @@ class Figure:
     Attributes:
         metric: What was measured.
         value: Mean over the queries, 0 to 1.
-        low: Of the 95 % confidence interval.
-        high: Likewise.
+        low: Low end of the 95 % confidence interval.
+        high: High end of it.
     """
 
     metric: Metric
@@ -40,16 +39,16 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryResult:
-    """What became of one query.
+    """The result of one query.
 
     Attributes:
         query: With its labels.
         values: By metric; all 0 when it failed.
-        first: Rank of the first relevant hit, or None.
+        first: Rank of the first relevant hit, from 1; None when there is none.
         missed: Labels that no hit matches, stale ones included.
         stale: Labels that cannot be in any hit, each with the reason.
         hits: What was found, as ``path:start-end``, best first.
-        error: Why it failed, or "".
+        error: Why it failed; empty when it did not.
         seconds: Wall time.
     """
 
@@ -70,13 +69,13 @@ class Evaluation:
     Attributes:
         rag: Its name.
         queries: What was asked.
-        figures: One a metric, in the order in which they were asked for.
-        results: One a query, in the set's order.
-        snapshots: Generation that was searched, by index.
-        runs: The runs that made them, by index: what a snapshot is known by before it is published.
+        figures: One per metric, in the order in which they were asked for.
+        results: One per query, in the set's order.
+        snapshots: The generation that was searched, by index.
+        runs: The runs that made them, by index; they identify a snapshot before it is published.
         started: With time zone.
         seconds: Wall time.
-        notes: What a reader must know, a reranking that was skipped above all.
+        notes: What a reader must know, above all that reranking was skipped.
     """
 
     rag: str
@@ -101,7 +100,7 @@ class Evaluation:
         return tuple(f"{one.query.id}: {why}" for one in self.results for why in one.stale)
 
     def worst(self, metric: Metric, count: int) -> tuple[QueryResult, ...]:
-        """Give the queries that pull a metric down most, worst first."""
+        """Return the queries with the lowest values of a metric, lowest first."""
         imperfect = [result for result in self.results if result.values[metric] < 1.0]
         return tuple(sorted(imperfect, key=lambda result: result.values[metric])[:count])
 
@@ -111,9 +110,9 @@ async def evaluate(
 ) -> Evaluation:
     """Search every query and measure.
 
-    A search gives as many hits as the metric with the greatest cut-off needs, whatever the config's
-    ``results.limit`` says. A strategy that cannot take part is not done without, as it would be in
-    a search: figures of another pipeline than the configured one would mislead.
+    A search returns as many hits as the metric with the greatest cut-off needs, whatever the
+    config's ``results.limit`` says. Unlike a search, an evaluation does not go on without a
+    strategy that fails: figures of another pipeline than the configured one would mislead.
 
     Args:
         retriever: Open, with the snapshots to be evaluated.
@@ -121,7 +120,7 @@ async def evaluate(
         metrics: At least one, distinct.
 
     Raises:
-        TransientError: The model server cannot be reached or is busy: nothing can be said.
+        TransientError: The model server cannot be reached or is busy, so there are no figures.
         StoreError: An index cannot be read, or another model embedded it.
         MerganserError: Every query failed, which says nothing of the index; the first reason.
     """
@@ -174,23 +173,19 @@ async def _run_query(
         )
     if found.rerank.startswith("skipped"):
         rerank[found.rerank] += 1
-    judged = judge(found.hits, targets)
+    relevance = mark_relevant(found.hits, targets)
     return QueryResult(
         query=query,
-        values={metric: measure(metric, judged) for metric in metrics},
-        first=judged.first,
-        missed=_missed(targets, judged),
+        values={metric: measure(metric, relevance) for metric in metrics},
+        first=relevance.first,
+        missed=tuple(
+            str(label)
+            for label, rank in zip(query.labels, relevance.ranks, strict=True)
+            if rank is None
+        ),
         stale=stale,
         hits=tuple(hit.source for hit in found.hits),
         seconds=time.perf_counter() - began,
-    )
-
-
-def _missed(targets: Sequence[Target], judged: Judgement) -> tuple[str, ...]:
-    return tuple(
-        str(target.label)
-        for target, rank in zip(targets, judged.ranks, strict=True)
-        if rank is None
     )
 
 

@@ -11,13 +11,13 @@ from merganser.config.definitions import Threshold
 from merganser.config.metric import Metric
 from merganser.config.resolve import resolve_rag
 from merganser.errors import NoSnapshotError
-from merganser.evaluation import (
+from merganser.evaluation.assess import (
     Assessment,
     Baseline,
     assess_candidate,
     assess_published,
+    check_thresholds,
     earlier,
-    hold,
     record,
 )
 from merganser.indexing import begin_run, build_snapshot, embed_shard, find_changes, open_built
@@ -180,8 +180,8 @@ async def test_a_least_value_is_reached_by_equality_and_not_by_less(shop: Shop):
     figure = replace(evaluation.figures[0], value=0.8)
     measured = replace(evaluation, figures=(figure,))
 
-    exact = hold(measured, [Threshold(metric=RECALL, min=0.8)], None)
-    above = hold(measured, [Threshold(metric=RECALL, min=0.8001)], None)
+    exact = check_thresholds(measured, [Threshold(metric=RECALL, min=0.8)], None)
+    above = check_thresholds(measured, [Threshold(metric=RECALL, min=0.8001)], None)
 
     assert exact.passed
     assert not above.passed
@@ -193,6 +193,6 @@ async def test_a_drop_is_counted_from_what_was_before(shop: Shop, before: float,
     measured = replace(evaluation, figures=(replace(evaluation.figures[0], value=0.8),))
     thresholds = [Threshold(metric=RECALL, max_drop=0.1)]
 
-    found = hold(measured, thresholds, Baseline("before", {"recall@5": before}))
+    found = check_thresholds(measured, thresholds, Baseline("before", {"recall@5": before}))
 
     assert problems == len(found.problems)

@@ -11,8 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merganser.config.metric import MEASURES, Metric, parse_metric, suggest_metric
-from merganser.evaluation import Judgement, Label, Target, judge
-from merganser.evaluation.metrics import bootstrap_interval, measure, places
+from merganser.evaluation.metrics import (
+    Relevance,
+    Target,
+    bootstrap_interval,
+    mark_relevant,
+    measure,
+    places,
+)
+from merganser.evaluation.queries import Label
 from merganser.retrieval import Hit
 
 if TYPE_CHECKING:
@@ -56,7 +63,7 @@ def ranked_files(draw: st.DrawFn) -> tuple[dict[str, int], list[Hit]]:
 @given(st.lists(ranked_files(), min_size=1, max_size=5))
 def test_means_equal_those_of_ir_measures(queries: list[tuple[dict[str, int], list[Hit]]]):
     judged = [
-        judge(hits, [Target(Label(path=p, grade=g), ((1, 9),)) for p, g in grades.items()])
+        mark_relevant(hits, [Target(Label(path=p, grade=g), ((1, 9),)) for p, g in grades.items()])
         for grades, hits in queries
     ]
     ours = {m: sum(measure(m, one) for one in judged) / len(judged) for m in _METRICS}
@@ -71,7 +78,7 @@ def test_means_equal_those_of_ir_measures(queries: list[tuple[dict[str, int], li
 
 
 @st.composite
-def judgements(draw: st.DrawFn) -> Judgement:
+def judgements(draw: st.DrawFn) -> Relevance:
     """Give labels and hits of which one may match several labels and one label several hits."""
     labels = draw(st.integers(1, 6))
     grades = tuple(draw(st.integers(1, 10)) for _ in range(labels))
@@ -80,12 +87,12 @@ def judgements(draw: st.DrawFn) -> Judgement:
         next((rank for rank, row in enumerate(matches, 1) if number in row), None)
         for number in range(labels)
     )
-    return Judgement(grades, ranks, tuple(bool(row) for row in matches))
+    return Relevance(grades, ranks, tuple(bool(row) for row in matches))
 
 
 @settings(max_examples=60, deadline=None)
 @given(judgements())
-def test_ndcg_of_places_equals_that_of_ir_measures(judged: Judgement):
+def test_ndcg_of_places_equals_that_of_ir_measures(judged: Relevance):
     metrics = [Metric("ndcg", k) for k in (1, 3, 5, 10, 100)]
     grades = {f"l{place}": grade for place, grade in places(judged)}
     missed = list(judged.grades)
@@ -101,7 +108,7 @@ def test_ndcg_of_places_equals_that_of_ir_measures(judged: Judgement):
 
 
 @given(judgements())
-def test_values_are_bounded_and_grow_with_the_cut_off(judged: Judgement):
+def test_values_are_bounded_and_grow_with_the_cut_off(judged: Relevance):
     for name in ("recall", "success", "mrr"):
         values = [measure(Metric(name, k), judged) for k in range(1, 101)]
         assert sorted(values) == values
@@ -110,7 +117,7 @@ def test_values_are_bounded_and_grow_with_the_cut_off(judged: Judgement):
 
 
 @given(judgements())
-def test_places_are_distinct_and_not_before_the_hit(judged: Judgement):
+def test_places_are_distinct_and_not_before_the_hit(judged: Relevance):
     found = places(judged)
     ranks = sorted(rank for rank in judged.ranks if rank is not None)
 
@@ -119,7 +126,7 @@ def test_places_are_distinct_and_not_before_the_hit(judged: Judgement):
 
 
 def test_one_hit_that_finds_two_labels_finds_all_there_is():
-    judged = Judgement(grades=(1, 3), ranks=(1, 1), relevant=(True,))
+    judged = Relevance(grades=(1, 3), ranks=(1, 1), relevant=(True,))
 
     assert places(judged) == [(1, 3), (2, 1)]
     assert measure(Metric("recall", 1), judged) == 1.0
@@ -127,8 +134,8 @@ def test_one_hit_that_finds_two_labels_finds_all_there_is():
 
 
 def test_a_label_found_again_is_no_mistake_and_no_gain():
-    once = Judgement(grades=(1,), ranks=(1,), relevant=(True, False))
-    again = Judgement(grades=(1,), ranks=(1,), relevant=(True, True))
+    once = Relevance(grades=(1,), ranks=(1,), relevant=(True, False))
+    again = Relevance(grades=(1,), ranks=(1,), relevant=(True, True))
 
     for name in ("recall", "success", "mrr", "ndcg"):
         assert measure(Metric(name, 5), once) == measure(Metric(name, 5), again) == 1.0
@@ -136,13 +143,13 @@ def test_a_label_found_again_is_no_mistake_and_no_gain():
 
 
 def test_the_ideal_does_not_shrink_to_what_was_found():
-    judged = Judgement(grades=(1, 1), ranks=(1, None), relevant=(True,))
+    judged = Relevance(grades=(1, 1), ranks=(1, None), relevant=(True,))
 
     assert measure(Metric("ndcg", 5), judged) == pytest.approx(1 / (1 + 1 / math.log2(3)))
 
 
 def test_an_empty_result_is_zero():
-    judged = judge([], [Target(Label(path="a.py"), ((1, 9),))])
+    judged = mark_relevant([], [Target(Label(path="a.py"), ((1, 9),))])
 
     assert {measure(metric, judged) for metric in _METRICS} == {0.0}
 

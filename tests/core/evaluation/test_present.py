@@ -12,17 +12,7 @@ import pytest
 
 from merganser.config.definitions import Threshold
 from merganser.config.metric import Metric
-from merganser.evaluation import (
-    Assessment,
-    Baseline,
-    Evaluation,
-    Figure,
-    Label,
-    LabelledQuery,
-    QueryResult,
-    QuerySet,
-    hold,
-)
+from merganser.evaluation.assess import Assessment, Baseline, check_thresholds
 from merganser.evaluation.chart import draw_trend
 from merganser.evaluation.present import (
     assessment_as_json,
@@ -32,6 +22,8 @@ from merganser.evaluation.present import (
     junit,
     query_table,
 )
+from merganser.evaluation.queries import Label, LabelledQuery, QuerySet
+from merganser.evaluation.rag_evaluation import Evaluation, Figure, QueryResult
 from merganser.store import EvaluationRow, MetricRow
 
 RECALL = Metric("recall", 5)
@@ -63,7 +55,9 @@ def assessment() -> Assessment:
         notes=("rerank skipped (no weights) for 4 queries",),
     )
     thresholds = [Threshold(metric=RECALL, min=0.5, max_drop=0.1)]
-    return hold(evaluation, thresholds, Baseline("the served snapshot 3", {"recall@5": 0.75}))
+    return check_thresholds(
+        evaluation, thresholds, Baseline("the served snapshot 3", {"recall@5": 0.75})
+    )
 
 
 def test_the_terminal_shows_figures_and_all_that_went_wrong(assessment: Assessment):

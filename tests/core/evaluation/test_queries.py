@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from merganser.errors import SpecErrors
-from merganser.evaluation import Label, read_queries
+from merganser.evaluation.queries import Label, read_queries
 from merganser.store import Filter
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merganser.config.resolve import resolve_rag
-from merganser.evaluation import Label, Locator, Target, judge
+from merganser.evaluation.metrics import Locator, Target, mark_relevant
+from merganser.evaluation.queries import Label
 from merganser.retrieval import Hit
 from merganser.store import open_snapshot
 
@@ -39,14 +40,14 @@ def locator(shop: Shop) -> Iterator[Locator]:
     [(1, 9, None), (1, 10, 1), (12, 12, 1), (20, 30, 1), (21, 30, None), (1, 99, 1)],
 )
 def test_a_hit_matches_by_one_common_line(first: int, last: int, rank: int | None):
-    judged = judge([hit("a.py", first, last)], [target("a.py", (10, 20))])
+    judged = mark_relevant([hit("a.py", first, last)], [target("a.py", (10, 20))])
 
     assert judged.relevant == (rank is not None,)
     assert judged.ranks == (rank,)
 
 
 def test_another_path_never_matches():
-    judged = judge([hit("b/a.py", 1, 99)], [target("a.py", (1, 99))])
+    judged = mark_relevant([hit("b/a.py", 1, 99)], [target("a.py", (1, 99))])
 
     assert judged.first is None
 
@@ -54,7 +55,9 @@ def test_another_path_never_matches():
 def test_the_first_hit_finds_and_later_ones_are_relevant_too():
     hits = [hit("b.py", 1, 5), hit("a.py", 1, 5), hit("a.py", 5, 9), hit("a.py", 90, 99)]
 
-    judged = judge(hits, [target("a.py", (4, 6)), target("a.py", (5, 5)), target("c.py", (1, 1))])
+    judged = mark_relevant(
+        hits, [target("a.py", (4, 6)), target("a.py", (5, 5)), target("c.py", (1, 1))]
+    )
 
     assert judged.ranks == (2, 2, None)
     assert judged.relevant == (False, True, True, False)
@@ -66,8 +69,8 @@ def test_overlap_is_symmetric(first: int, length: int, other: int, other_length:
     one, two = (first, first + length), (other, other + other_length)
 
     assert (
-        judge([hit("a", *one)], [target("a", two)]).ranks
-        == judge([hit("a", *two)], [target("a", one)]).ranks
+        mark_relevant([hit("a", *one)], [target("a", two)]).ranks
+        == mark_relevant([hit("a", *two)], [target("a", one)]).ranks
     )
 
 

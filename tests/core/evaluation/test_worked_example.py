@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from merganser.config.definitions import EvaluateFlow, IndexFlow
 from merganser.config.load import load_config
 from merganser.config.resolve import resolve_flow, resolve_rag
-from merganser.evaluation import Assessment, assess_published
+from merganser.evaluation.assess import Assessment, assess_published
 from merganser.evaluation.present import assessment_lines, failure_lines
 from merganser.indexing import index_once_async
 
