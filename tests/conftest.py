@@ -10,6 +10,7 @@ import socket
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 from merganser.models.client import ModelRunner
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
 _REAL_SERVER_FOLDERS = ("conformance", "e2e")
 _FORGOTTEN_PREFIXES = ("PREFECT_", "MERGANSER_", "MODEL_RUNNER_", "HF_", "OPENAI_", "OTEL_")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+# What is right is right however slow a loaded machine is; endless loops meet pytest's own timeout.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 
 class NonLoopbackError(ConnectionRefusedError):
