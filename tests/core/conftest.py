@@ -18,12 +18,15 @@ from merganser.indexing import IndexReport, index_once
 from merganser.models.ref import ModelRef
 from merganser.store import Snapshot, open_snapshot
 from merganser.store.resident import ResidentTables
+from tests.doubles.model_server import client, double, host, socket_double
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+__all__ = ["client", "corpus", "double", "host", "small", "socket_double"]
 
 _DIMENSIONS = 8
 

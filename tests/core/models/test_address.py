@@ -16,7 +16,7 @@ from merganser.models.address import (
 from merganser.models.client import ModelRunner
 
 if TYPE_CHECKING:
-    from tests.core.models.conftest import Double
+    from tests.doubles.model_server import Double
 
 NOTHING_THERE = "http://127.0.0.1:1"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from merganser.models.client import ModelRunner
-    from tests.core.models.conftest import Double
+    from tests.doubles.model_server import Double
 
 MODEL = "ai/qwen3"
 HELLO = [{"role": "user", "content": "hello"}]

@@ -21,7 +21,7 @@ from merganser.models.retry import RetryPolicy
 from merganser.models.wire import DiskUsage, Timeouts
 
 if TYPE_CHECKING:
-    from tests.core.models.conftest import Double
+    from tests.doubles.model_server import Double
 
 EMBEDDER = "ai/embeddinggemma"
 RERANKER = "ai/qwen3-reranker"

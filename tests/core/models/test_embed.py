@@ -23,7 +23,7 @@ from merganser.models.wire import ServedModel
 
 if TYPE_CHECKING:
     from merganser.models.client import ModelRunner
-    from tests.core.models.conftest import Double
+    from tests.doubles.model_server import Double
 
 EMBEDDER = "ai/all-minilm"
 EMBEDDINGS = "/engines/v1/embeddings"

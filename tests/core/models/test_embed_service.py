@@ -21,7 +21,7 @@ from merganser.progress import report as report_progress
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-    from tests.core.models.conftest import Double
+    from tests.doubles.model_server import Double
 
 MODEL = "ai/all-minilm"
 

@@ -19,7 +19,7 @@ from merganser.models.wire import ServedModel
 
 if TYPE_CHECKING:
     from merganser.models.ref import Role
-    from tests.core.models.conftest import Double
+    from tests.doubles.model_server import Double
 
 SUCCESS = json.dumps({"type": "success", "message": "Model pulled successfully"})
 CONFIGURE = "/engines/_configure"

@@ -10,7 +10,7 @@ from merganser.models.client import ModelRunner
 from merganser.models.pull import PullInterruptedError, PullProgress, PullTracker, decode_line
 
 if TYPE_CHECKING:
-    from tests.core.models.conftest import Double
+    from tests.doubles.model_server import Double
 
 SUCCESS = json.dumps({"type": "success", "message": "Model pulled successfully", "mode": "pull"})
 

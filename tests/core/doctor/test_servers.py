@@ -10,7 +10,7 @@ from merganser.models.ref import ModelRef, ModelUse
 
 if TYPE_CHECKING:
     from merganser.models.ref import Role
-    from tests.core.models.conftest import Double
+    from tests.doubles.model_server import Double
 
 EMBEDDER = "ai/embeddinggemma"
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from merganser.cli import COMMANDS, group
 
-FOLDER = Path(__file__).resolve().parents[2] / "deployments"
+FOLDER = Path(__file__).resolve().parents[3] / "deployments"
 UNITS = sorted(FOLDER.glob("*.service"))
 
 CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}

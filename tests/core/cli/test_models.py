@@ -12,8 +12,8 @@ from merganser.cli import EXIT_DEGRADED, EXIT_FAILED, main
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.core.models.conftest import Double
     from tests.doubles import FaultyRunner
+    from tests.doubles.model_server import Double
 
 Models: TypeAlias = "Callable[..., tuple[int, str, str]]"
 
