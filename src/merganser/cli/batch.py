@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from merganser.cli import EXIT_DEGRADED, EXIT_FAILED
 from merganser.cli.options import (
+    Reach,
     data_table,
     file_argument,
     json_option,
     print_json,
     reach_options,
-    take_reach,
 )
 from merganser.errors import PlanError
 
@@ -53,7 +53,7 @@ def command(
     seed: int,
     dry_run: bool,
     as_json: bool,
-    **options: Any,
+    reach: Reach,
 ) -> int:
     """Answer the questions of a batch FLOW of FILE, or those of --input.
 
@@ -62,7 +62,6 @@ def command(
     answered yet. Exits with 3 when some questions failed, with 1 when more did than the flow's
     max_failed allows.
     """
-    reach = take_reach(options)
     config = reach.load(file)
     chosen = _choose(config, flow, questions, answers, agent)
     if concurrency is not None:

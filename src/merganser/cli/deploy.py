@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merganser.cli.options import (
-    exit_cleanly,
     file_argument,
     json_option,
     load_shown,
@@ -61,17 +60,16 @@ def command(
     """
     if apply and dry_run:
         raise click.UsageError("--apply and --dry-run exclude each other")
-    with exit_cleanly():
-        config, changes = plan_changes(
-            file, name=name, pool=pool, base_url=base_url, model_map=model_map
-        )
-        if not as_json:
-            show_changes(changes)
-        chosen = () if dry_run else _choose(changes, apply=apply)
-        if chosen:
-            from merganser.deployment.apply import apply_changes
+    config, changes = plan_changes(
+        file, name=name, pool=pool, base_url=base_url, model_map=model_map
+    )
+    if not as_json:
+        show_changes(changes)
+    chosen = () if dry_run else _choose(changes, apply=apply)
+    if chosen:
+        from merganser.deployment.apply import apply_changes
 
-            apply_changes(config, chosen)
+        apply_changes(config, chosen)
     if as_json:
         print_json([_as_json(change, done=change in chosen) for change in changes])
     elif chosen:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from merganser.cli.options import exit_cleanly, json_option, print_json, reach_options, take_reach
+from merganser.cli.options import Reach, json_option, print_json, reach_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 @click.option("--logs", is_flag=True, help="Print the end of the model server's log.")
 @reach_options
 @json_option
-def command(file: str | None, *, no_probes: bool, logs: bool, as_json: bool, **options: Any) -> int:
+def command(file: str | None, *, no_probes: bool, logs: bool, as_json: bool, reach: Reach) -> int:
     """Look at the model server, the run history, and models, indexes and deployments of FILE.
 
     Exits with 1 when something would stop a run.
@@ -37,13 +37,11 @@ def command(file: str | None, *, no_probes: bool, logs: bool, as_json: bool, **o
     from merganser.doctor.servers import diagnose
     from merganser.services.prefect_server import running_server
 
-    reach = take_reach(options)
     config = reach.load(file) if file else None
     uses = all_models(config) if config else ()
     base_url = reach.address()
-    with exit_cleanly():
-        found = asyncio.run(diagnose(uses, base_url=base_url, probe_models=not no_probes))
-        log = asyncio.run(_server_log(base_url)) if logs else ""
+    found = asyncio.run(diagnose(uses, base_url=base_url, probe_models=not no_probes))
+    log = asyncio.run(_server_log(base_url)) if logs else ""
     indexes = _look_at_indexes(config) if config else []
     history = diagnose_history()
     deployments: tuple[Check, ...] = ()

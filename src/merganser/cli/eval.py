@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -15,7 +15,6 @@ from merganser.cli.options import (
     json_option,
     print_json,
     reach_options,
-    take_reach,
 )
 from merganser.config.metric import parse_metric, suggest_metric
 from merganser.errors import PlanError
@@ -98,7 +97,7 @@ def command(
     per_query: bool,
     junit: str | None,
     as_json: bool,
-    **options: Any,
+    reach: Reach,
 ) -> int:
     """Evaluate the retrieval of FILE: its evaluate flows, or else the gates of its index flows.
 
@@ -108,7 +107,6 @@ def command(
 
     Exits with 1 when something is not reached, with 3 when queries could not be searched.
     """
-    reach = take_reach(options)
     config = reach.load(file)
     chosen = _choose(config, flow, queries, rags)
     chosen = [replace(one, thresholds=_merge(one, ctx.meta[_REQUIRED])) for one in chosen]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli.options import Reach, exit_cleanly
 from merganser.cli.progress import shown_progress
 from merganser.errors import PlanError
 from merganser.prompt import prompting
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from merganser.agent.events import EventSink
+    from merganser.cli.options import Reach
     from merganser.config.definitions import FlowDefinition
     from merganser.config.load import Config
     from merganser.flows.execute import Outcome
@@ -105,7 +105,7 @@ def run_flow(
     event_sink.set(on_event)
     private_address.set(base_url)
     shown = without_credentials(base_url) if base_url else None
-    with exit_cleanly(), shown_progress(quiet=quiet), prompting(ask_yes_no):
+    with shown_progress(quiet=quiet), prompting(ask_yes_no):
         # The type checker does not see through the overloads of Prefect's call.
         return run(**parameters, pull=pull, base_url=shown)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from merganser.cli import EXIT_DEGRADED
-from merganser.cli.options import file_argument, json_option, print_json, reach_options, take_reach
+from merganser.cli.options import Reach, file_argument, json_option, print_json, reach_options
 
 if TYPE_CHECKING:
     from merganser.indexing import IndexReport
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 @click.option("--full", is_flag=True, help="Index everything anew; equal texts keep their vectors.")
 @reach_options
 @json_option
-def command(file: str, flow: str | None, *, full: bool, as_json: bool, **options: Any) -> int:
+def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Reach) -> int:
     """Bring the indexes of FILE up to date: all of them, or those of one FLOW."""
     from merganser.cli.flow_runs import run_flows
     from merganser.config.definitions import IndexFlow
 
-    reach = take_reach(options)
     outcomes = run_flows(
         reach, file, flow, kind=IndexFlow, parameters={"full": full}, quiet=as_json
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merganser.cli import EXIT_DEGRADED, EXIT_FAILED
-from merganser.cli.options import exit_cleanly, json_option, print_json, runner_options
+from merganser.cli.options import json_option, print_json, runner_options
 from merganser.cli.progress import shown_progress
 from merganser.errors import ModelRunnerError
 from merganser.humanize import align_columns
@@ -181,8 +181,7 @@ async def _attempt(
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    with exit_cleanly():
-        return asyncio.run(work)
+    return asyncio.run(work)
 
 
 @asynccontextmanager

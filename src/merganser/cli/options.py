@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping
 
     from merganser.config.definitions import DataTable
     from merganser.config.load import Config
@@ -50,14 +50,22 @@ class Reach:
         return load_shown(file, self.model_map)
 
     def address(self) -> str | None:
-        """Give the address that was asked for, starting the embedded runner if it was."""
-        if self.base_url:
-            return self.base_url
-        if self.embedded:
-            from merganser.services.runner import ensure_runner
+        """Return the model server's address, or None to look for one."""
+        return model_server(self.base_url, embedded=self.embedded)
 
-            return ensure_runner().url
-        return None
+
+def model_server(base_url: str | None, *, embedded: bool) -> str | None:
+    """Return the address of the model server that is asked for, or None to look for one.
+
+    Args:
+        base_url: What ``--base-url`` says.
+        embedded: Without it, start or reuse the embedded runner.
+    """
+    if base_url or not embedded:
+        return base_url
+    from merganser.services.runner import ensure_runner
+
+    return ensure_runner().url
 
 
 def load_shown(file: str, model_map: Mapping[str, str]) -> Config:
@@ -74,11 +82,17 @@ def load_shown(file: str, model_map: Mapping[str, str]) -> Config:
     return config
 
 
-def reach_options(function: Command) -> Command:
-    """Add the options that say how models are reached."""
+def reach_options(function: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that say how models and history are reached; they come as ``reach``."""
+
+    @wraps(function)
+    def command(**options: Any) -> int:
+        reach = Reach(**{field.name: options.pop(field.name) for field in fields(Reach)})
+        return function(reach=reach, **options)
+
     for option in reversed(_REACH_OPTIONS):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
 
 
 def runner_options(function: Command) -> Command:
@@ -90,12 +104,8 @@ def runner_options(function: Command) -> Command:
 
 def reach_models(base_url: str | None, *, embedded: bool) -> None:
     """Tell this process and the runs that it starts where the models are."""
-    if embedded:
-        from merganser.services.runner import ensure_runner
-
-        base_url = base_url or ensure_runner().url
-    if base_url:
-        os.environ["MODEL_RUNNER_HOST"] = base_url
+    if address := model_server(base_url, embedded=embedded):
+        os.environ["MODEL_RUNNER_HOST"] = address
 
 
 def keep_models() -> str:
@@ -117,25 +127,10 @@ def keep_models() -> str:
     return f"the models are at {url} now"
 
 
-def take_reach(options: dict[str, Any]) -> Reach:
-    """Take the values of ``reach_options`` out of a command's keyword arguments."""
-    return Reach(
-        model_map=options.pop("model_map"),
-        base_url=options.pop("base_url"),
-        embedded=options.pop("embedded"),
-        pull=options.pop("pull"),
-        ephemeral=options.pop("ephemeral"),
-    )
+file_argument = click.argument("file", type=click.Path(dir_okay=False))
+"""The config, FILE."""
 
-
-def json_option(function: Command) -> Command:
-    """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")(function)
-
-
-def file_argument(function: Command) -> Command:
-    """Add the config's FILE argument."""
-    return click.argument("file", type=click.Path(dir_okay=False))(function)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 
 class _Words(click.ParamType[str]):
@@ -213,15 +208,6 @@ _REACH_OPTIONS = (
     ),
     click.option("--ephemeral", is_flag=True, help="Keep no run history beyond this command."),
 )
-
-
-@contextmanager
-def exit_cleanly() -> Generator[None]:
-    """Turn Ctrl-C into click's Abort, whatever library was interrupted."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise click.Abort from None
 
 
 def show_service(service: Service | None, *, stop: bool, as_json: bool) -> int:

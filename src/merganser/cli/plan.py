@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from merganser.cli.options import (
-    exit_cleanly,
+    Reach,
     file_argument,
     json_option,
     print_json,
     reach_options,
-    take_reach,
 )
 
 if TYPE_CHECKING:
@@ -27,19 +26,17 @@ if TYPE_CHECKING:
 @click.option("--full", is_flag=True, help="As if everything were indexed anew.")
 @reach_options
 @json_option
-def command(file: str, flow: str | None, *, full: bool, as_json: bool, **options: Any) -> int:
+def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Reach) -> int:
     """Show what the flows of FILE would do: models, files, chunks, embeddings, time."""
     from merganser.config.resolve import resolve_flow, resolve_flows
     from merganser.planning.explain import explain_plan, plan_as_json
     from merganser.planning.plan import build_plan
 
-    reach = take_reach(options)
     config = reach.load(file)
     flows = [resolve_flow(config, flow)] if flow else list(resolve_flows(config))
     plans = [build_plan(config, one) for one in flows]
     base_url = reach.address()
-    with exit_cleanly():
-        world = asyncio.run(_look(plans, base_url, full=full))
+    world = asyncio.run(_look(plans, base_url, full=full))
     if as_json:
         print_json({"plans": [plan_as_json(plan, world) for plan in plans]})
     else:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from merganser.cli.options import (
     WORDS,
+    Reach,
     file_argument,
     json_option,
     print_json,
     reach_options,
-    take_reach,
 )
 from merganser.errors import PlanError
 
@@ -42,7 +42,7 @@ def command(
     rag_mode: str | None,
     turn_id: str | None,
     as_json: bool,
-    **options: Any,
+    reach: Reach,
 ) -> int:
     """Ask an agent of FILE one QUESTION; ``-`` reads it from standard input.
 
@@ -52,7 +52,6 @@ def command(
     from merganser.cli.flow_runs import run_flow
     from merganser.config.definitions import AskFlow
 
-    reach = take_reach(options)
     asked = sys.stdin.read() if question == "-" else question
     config = reach.load(file)
     name = agent or ("root" if "root" in config.spec.agents else next(iter(config.spec.agents), ""))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from merganser.cli.options import exit_cleanly, json_option, parse_pairs, show_service
+from merganser.cli.options import json_option, parse_pairs, show_service
 
 
 @click.command()
@@ -46,16 +46,15 @@ def command(
     require_extra()
     from merganser.runner.embedded_runner import serve
 
-    with exit_cleanly():
-        serve(
-            host,
-            port,
-            models_dir=Path(models) if models else None,
-            aliases=alias,
-            offline=offline or None,
-            pulled=None,
-            on_ready=lambda url: click.echo(
-                f"serving models at {url}\nuse it: export MODEL_RUNNER_HOST={url}", err=True
-            ),
-        )
+    serve(
+        host,
+        port,
+        models_dir=Path(models) if models else None,
+        aliases=alias,
+        offline=offline or None,
+        pulled=None,
+        on_ready=lambda url: click.echo(
+            f"serving models at {url}\nuse it: export MODEL_RUNNER_HOST={url}", err=True
+        ),
+    )
     return 0

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from merganser.cli.options import (
     WORDS,
-    exit_cleanly,
+    Reach,
     file_argument,
     json_option,
     print_json,
     reach_options,
-    take_reach,
 )
 from merganser.errors import PlanError
 
@@ -52,31 +51,29 @@ def command(
     why_not: str | None,
     whole: bool,
     as_json: bool,
-    **options: Any,
+    reach: Reach,
 ) -> int:
     """Find the passages for QUERY in the indexes of FILE."""
     from merganser.store import Filter
 
-    reach = take_reach(options)
     config = reach.load(file)
     names = rags or tuple(config.spec.rag)
     if not names:
         raise PlanError(f"{config.path} has no `rag` to search")
     where = Filter(paths=path, languages=language, symbols=symbol)
     base_url = reach.address()
-    with exit_cleanly():
-        results, missing = asyncio.run(
-            _search(
-                config,
-                names,
-                query,
-                base_url=base_url,
-                limit=limit,
-                where=where,
-                explain=explain,
-                why_not=why_not,
-            )
+    results, missing = asyncio.run(
+        _search(
+            config,
+            names,
+            query,
+            base_url=base_url,
+            limit=limit,
+            where=where,
+            explain=explain,
+            why_not=why_not,
         )
+    )
     if as_json:
         found = {name: result.as_json() for name, result in results.items()}
         print_json({"rags": found, "missing": missing} if why_not else {"rags": found})

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from merganser.cli.options import (
-    exit_cleanly,
     keep_models,
     parse_pairs,
     reach_models,
@@ -54,16 +53,15 @@ def command(
     """
     from merganser.services.prefect_server import connect_history
 
-    with exit_cleanly():
-        reach_models(base_url, embedded=embedded)
-        history = connect_history()
-        _say(f"watch it at {history.ui_url}")
-        watched, scheduled, queues = _deploy(files, pool, model_map)
-        from merganser.deployment.worker import run_worker
+    reach_models(base_url, embedded=embedded)
+    history = connect_history()
+    _say(f"watch it at {history.ui_url}")
+    watched, scheduled, queues = _deploy(files, pool, model_map)
+    from merganser.deployment.worker import run_worker
 
-        _show_scheduled_runs(scheduled)
-        keep = keep_models if embedded and not base_url else None
-        asyncio.run(run_worker(pool, queues=queues, watched=watched, keep_models=keep, say=_say))
+    _show_scheduled_runs(scheduled)
+    keep = keep_models if embedded and not base_url else None
+    asyncio.run(run_worker(pool, queues=queues, watched=watched, keep_models=keep, say=_say))
     click.echo("stopped; the schedules stay active on the server", err=True)
     return 0
 

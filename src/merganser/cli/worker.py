@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from merganser.cli.options import exit_cleanly, keep_models, reach_models, runner_options
+from merganser.cli.options import keep_models, reach_models, runner_options
 from merganser.planning.deployments import DEFAULT_POOL
 
 
@@ -26,16 +26,15 @@ def command(
     """
     from merganser.services.prefect_server import connect_history
 
-    with exit_cleanly():
-        reach_models(base_url, embedded=embedded)
-        history = connect_history()
-        from merganser.deployment.apply import ensure_pool
-        from merganser.deployment.worker import run_worker
+    reach_models(base_url, embedded=embedded)
+    history = connect_history()
+    from merganser.deployment.apply import ensure_pool
+    from merganser.deployment.worker import run_worker
 
-        ensure_pool(pool)
-        click.echo(f"working for {pool}; watch it at {history.ui_url}", err=True)
-        keep = keep_models if embedded and not base_url else None
-        asyncio.run(run_worker(pool, queues=queues, limit=limit, keep_models=keep, say=_say))
+    ensure_pool(pool)
+    click.echo(f"working for {pool}; watch it at {history.ui_url}", err=True)
+    keep = keep_models if embedded and not base_url else None
+    asyncio.run(run_worker(pool, queues=queues, limit=limit, keep_models=keep, say=_say))
     click.echo("stopped", err=True)
     return 0
 
