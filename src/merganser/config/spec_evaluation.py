@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 
-from merganser.config.metric import PATTERN, parse_metric, suggest_metric
+from merganser.config.metric import PATTERN, Metric, parse_metric, suggest_metric
 from merganser.config.spec_base import StrictModel, Text, Unit, fault
-
-DEFAULT_METRICS = ("recall@5", "mrr@10", "ndcg@10")
-"""Whether the right passage is there, how far up, and how good the whole order is."""
 
 
 def check_jsonl(value: str) -> str:
@@ -20,13 +25,16 @@ def check_jsonl(value: str) -> str:
     return value
 
 
-def _check_metric(value: str) -> str:
-    if parse_metric(value) is None:
-        raise fault(f"{value!r} is no metric", fix=suggest_metric(value))
-    return value
+def _read_metric(value: Any) -> Metric:
+    if isinstance(value, Metric):
+        return value
+    metric = parse_metric(value) if isinstance(value, str) else None
+    if metric is None:
+        raise fault(f"{value!r} is no metric", fix=suggest_metric(str(value)))
+    return metric
 
 
-def _read_metric(value: Any) -> Any:
+def _read_threshold(value: Any) -> Any:
     return {"metric": value} if isinstance(value, str) else value
 
 
@@ -36,7 +44,10 @@ def _read_gates(value: Any) -> Any:
 
 
 MetricName = Annotated[
-    str, AfterValidator(_check_metric), WithJsonSchema({"type": "string", "pattern": PATTERN})
+    Metric,
+    PlainValidator(_read_metric),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": PATTERN}),
 ]
 QueriesPath = Annotated[Text, AfterValidator(check_jsonl)]
 
@@ -62,7 +73,7 @@ class GateSpec(StrictModel):
     """Queries with the passages that answer them, one JSON object a line, relative to the config.
     """
 
-    metric: MetricName = "recall@5"
+    metric: MetricName = Metric("recall", 5)
     """``recall@k``, ``precision@k``, ``success@k``, ``mrr@k`` or ``ndcg@k``; k from 1 to 100."""
 
     min: Unit | None = None
@@ -82,10 +93,16 @@ class GateSpec(StrictModel):
         return self
 
 
+DEFAULT_METRICS = tuple(
+    ThresholdSpec(metric=metric)
+    for metric in (Metric("recall", 5), Metric("mrr", 10), Metric("ndcg", 10))
+)
+"""Whether the right passage is there, how far up, and how good the whole order is."""
+
 Metrics = tuple[
     Annotated[
         ThresholdSpec,
-        BeforeValidator(_read_metric, json_schema_input_type=MetricName | ThresholdSpec),
+        BeforeValidator(_read_threshold, json_schema_input_type=MetricName | ThresholdSpec),
     ],
     ...,
 ]

@@ -15,7 +15,6 @@ from merganser.config.spec_evaluation import (
     Gates,
     Metrics,
     QueriesPath,
-    ThresholdSpec,
 )
 
 
@@ -266,9 +265,7 @@ class EvaluateFlowSpec(_Flow):
     """Queries with the passages that answer them, one JSON object a line, relative to the config.
     """
 
-    metrics: Annotated[Metrics, Field(min_length=1)] = tuple(
-        ThresholdSpec(metric=name) for name in DEFAULT_METRICS
-    )
+    metrics: Annotated[Metrics, Field(min_length=1)] = DEFAULT_METRICS
     """What is measured, by name or with ``min`` and ``max_drop``, which fail the run."""
 
 
