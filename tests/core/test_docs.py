@@ -126,7 +126,7 @@ def test_the_commands_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_language_page_is_current() -> None:
     assert (ROOT / "docs" / "language.md").read_text(encoding="utf-8") == render_language(), (
-        "run: python -m merganser.config.reference > docs/language.md"
+        "run: python -m merganser.config.reference language > docs/language.md"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from merganser.config.checked_config import SpecWarning
+from merganser.config.config_tree import SpecWarning
 from merganser.config.definitions import AskFlow, BatchFlow, EvaluateFlow, FlowDefinition, IndexFlow
 from merganser.config.resolve import (
     all_models,

@@ -5,21 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from merganser.config.checked_config import Document, SpecWarning, dotted, is_map, matches
-from merganser.config.collisions import check_collisions
-from merganser.config.keys import check_keys
-from merganser.config.messages import report_validation
-from merganser.config.references import check_references, map_models
-from merganser.config.sections import PATHS, VARIABLE_NAMES
+from merganser.config.config_tree import ConfigTree, SpecWarning, dotted, is_map, matches
+from merganser.config.cross_checks import check_collisions, check_references, map_models
+from merganser.config.sections import PATHS, TEMPLATES, VARIABLE_NAMES
 from merganser.config.spec_models import is_environment_name
-from merganser.config.spec_root import Spec
-from merganser.config.template import fill_templates
+from merganser.config.validate import check_keys, validate_spec
 from merganser.config.yaml_source import Positions, Source, excerpt, read_source
 from merganser.errors import SourcePosition, SpecError, SpecErrors
 from merganser.humanize import without_credentials
@@ -27,8 +22,12 @@ from merganser.humanize import without_credentials
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from merganser.config.spec_root import Spec
     from merganser.config.yaml_source import Location
 
+_TEMPLATE = re.compile(r"\$\{([^}]*)\}")
+_VARIABLE = re.compile(r"env\.([A-Za-z_][A-Za-z0-9_]*)")
+_QUOTED = re.compile(r"""(['"])(.*)\1""")
 _LEGACY_VERSION = 7
 """Up to this version cagent took a local model's ``max_tokens`` for its context size."""
 
@@ -43,14 +42,14 @@ class Config:
         warnings: What may surprise, in the order of the text.
         fingerprint: SHA-256 (hex) of what the config means. Comments, order of keys, defaults
             written out, anchors, ``version`` and ``metadata`` do not change it.
-        document: Where each key stands, for errors that are only found when the config is used.
+        tree: Where each key stands, for errors that are only found when the config is used.
     """
 
     path: Path
     spec: Spec
     warnings: tuple[SpecWarning, ...]
     fingerprint: str
-    document: Document = field(repr=False, compare=False)
+    tree: ConfigTree = field(repr=False, compare=False)
 
     @property
     def directory(self) -> Path:
@@ -59,7 +58,7 @@ class Config:
 
     def position(self, *location: str | int) -> SourcePosition:
         """Give the place of a value, or of its nearest ancestor in the text."""
-        return self.document.position(location)
+        return self.tree.position(location)
 
 
 def load_config(
@@ -79,44 +78,36 @@ def load_config(
         SpecErrors: All problems of the file, with their positions.
     """
     path = Path(path)
-    document = _read_document(path)
-    _mask_secrets(document)
-    check_keys(document)
-    fill_templates(document, os.environ if environment is None else environment)
-    map_models(document, model_map or {})
-    spec = _validate(document)
-    check_references(document)
-    if spec is not None and not document.errors:
-        check_collisions(document, spec)
-    if spec is None or document.errors:
-        raise SpecErrors(document.errors)
-    _warn_of_surprises(document, spec)
+    tree = _read_tree(path)
+    _mask_secrets(tree)
+    check_keys(tree)
+    _fill_templates(tree, os.environ if environment is None else environment)
+    map_models(tree, model_map or {})
+    spec = validate_spec(tree)
+    check_references(tree)
+    if spec is not None and not tree.errors:
+        check_collisions(tree, spec)
+    if spec is None or tree.errors:
+        raise SpecErrors(tree.errors)
+    _warn_of_surprises(tree, spec)
     return Config(
         path=path.absolute(),
         spec=spec,
-        warnings=tuple(sorted(document.warnings, key=_warning_order)),
+        warnings=tuple(sorted(tree.warnings, key=_warning_order)),
         fingerprint=_fingerprint(spec),
-        document=document,
+        tree=tree,
     )
 
 
-def _mask_secrets(document: Document) -> None:
+def _mask_secrets(tree: ConfigTree) -> None:
     """Keep what people write in places where no secret belongs out of messages."""
     for pattern in VARIABLE_NAMES:
-        for location, value in document.matches(pattern):
+        for location, value in tree.matches(pattern):
             if isinstance(value, str) and not is_environment_name(value):
-                document.mask(location)
-    for location, value in document.matches(("flows", "*", "shards")):
+                tree.mask(location)
+    for location, value in tree.matches(("flows", "*", "shards")):
         if isinstance(value, str) and "://" in value and without_credentials(value) != value:
-            document.mask(location)
-
-
-def _validate(document: Document) -> Spec | None:
-    try:
-        return Spec.model_validate(document.value)
-    except ValidationError as error:
-        report_validation(document, error.errors(include_url=False))
-        return None
+            tree.mask(location)
 
 
 def _warning_order(warning: SpecWarning) -> tuple[bool, str, int, int]:
@@ -131,30 +122,28 @@ def _fingerprint(spec: Spec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _warn_of_surprises(document: Document, spec: Spec) -> None:
+def _warn_of_surprises(tree: ConfigTree, spec: Spec) -> None:
     if not spec.agents and not spec.rag:
-        document.warn((), "there are neither agents nor rags, so there is nothing to run")
+        tree.warn((), "there are neither agents nor rags, so there is nothing to run")
     legacy = spec.version is not None and int(spec.version) <= _LEGACY_VERSION
     for name, model in spec.models.items():
         location = ("models", name)
         options = model.provider_opts
         if legacy and model.provider == "dmr" and model.max_tokens and not options.context_size:
-            document.warn(
+            tree.warn(
                 (*location, "max_tokens"),
                 f"limits the answer here; in version {spec.version} it set the size of the context,"
                 " which is now provider_opts.context_size",
             )
         drafted = {"speculative_num_tokens", "speculative_acceptance_rate"}
         if options.speculative_draft_model is None and drafted & options.model_fields_set:
-            document.warn(
-                (*location, "provider_opts"), "has no effect without speculative_draft_model"
-            )
+            tree.warn((*location, "provider_opts"), "has no effect without speculative_draft_model")
 
 
-def _read_document(path: Path) -> Document:
+def _read_tree(path: Path) -> ConfigTree:
     lines = dict[Path, tuple[str, ...]]()
     value, positions = _read_with_base(path, (), lines)
-    return Document(value, positions, lines)
+    return ConfigTree(value, positions, lines)
 
 
 def _read_with_base(
@@ -222,3 +211,49 @@ def _merge(
                 below, base_positions.children[key], above, positions.children[key]
             )
     return value, Positions(positions.value, positions.key, children)
+
+
+class _TemplateError(Exception):
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.fix = fix
+
+
+def _fill_templates(tree: ConfigTree, environment: Mapping[str, str]) -> None:
+    """Replace environment variables where the language allows them; report those that are missing.
+
+    As in cagent, an empty variable counts as missing before ``||``.
+    """
+    for pattern in TEMPLATES:
+        for location, value in list(tree.matches(pattern)):
+            if not isinstance(value, str) or "${" not in value:
+                continue
+            try:
+                filled = _TEMPLATE.sub(lambda m: _evaluate(m[1], environment), value)
+                tree.replace(location, filled)
+            except _TemplateError as error:
+                tree.error(location, error.problem, fix=error.fix)
+                tree.cover(location)
+
+
+def _evaluate(expression: str, environment: Mapping[str, str]) -> str:
+    missing = list[str]()
+    for word in expression.split("||"):
+        variable = _VARIABLE.fullmatch(word.strip())
+        quoted = _QUOTED.fullmatch(word.strip())
+        if quoted:
+            return quoted[2]
+        if not variable:
+            raise _TemplateError(
+                f"cannot read ${{{expression}}}",
+                "write ${env.NAME} or ${env.NAME || 'default'}",
+            )
+        if environment.get(variable[1]):
+            return environment[variable[1]]
+        missing.append(variable[1])
+    names = " and ".join(missing)
+    raise _TemplateError(
+        f"the environment variable {names} is not set",
+        f"set {missing[0]}, or give a default: ${{env.{missing[0]} || 'default'}}",
+    )

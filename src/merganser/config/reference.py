@@ -1,29 +1,100 @@
-"""``docs/language.md``, made from the spec models and the table of which keys stand where.
+"""The two descriptions of the language that are made from the spec, for editors and for people.
 
-``python -m merganser.config.reference > docs/language.md`` writes it anew; a test compares.
+``python -m merganser.config.reference schema`` prints ``configs/schema.json`` and
+``python -m merganser.config.reference language`` prints ``docs/language.md``; tests compare.
+Keys that are known but not supported are in the schema as deprecated, so that editors do not
+underline a file that loads.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import sys
-from itertools import groupby
+from itertools import groupby, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merganser.config.json_schema import build_schema, field_docstrings
 from merganser.config.sections import ADDITIONS, SECTIONS, Pattern, readable
+from merganser.config.spec_agents import AgentSpec
 from merganser.config.spec_root import Spec
+from merganser.config.unsupported import TOOLSETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from merganser.config.sections import Section, Variant
-    from merganser.config.unsupported import Later
+    from pydantic import BaseModel
 
-_HEAD = """\
+    from merganser.config.sections import Section, Variant
+    from merganser.config.unsupported import UnsupportedKeys
+
+TITLE = "merganser"
+_UNSUPPORTED = "Known to cagent's language; not supported yet, ignored with a warning."
+
+
+def build_schema() -> dict[str, Any]:
+    """Give the JSON schema of a config."""
+    schema = Spec.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = TITLE
+    definitions: dict[str, Any] = schema["$defs"]
+    for section in SECTIONS:
+        for variant in section.variants.values():
+            entry = schema if variant.model is Spec else definitions[variant.model.__name__]
+            properties: dict[str, Any] = entry.setdefault("properties", {})
+            for name, text in field_docstrings(variant.model).items():
+                properties[name]["description"] = text
+            for key, known in variant.unsupported.items():
+                if not known.refused:
+                    properties[key] = {"description": _UNSUPPORTED, "deprecated": True}
+    definitions["UnsupportedToolset"] = {
+        "description": _UNSUPPORTED,
+        "deprecated": True,
+        "type": "object",
+        "properties": {"type": {"type": "string", "enum": sorted(TOOLSETS)}},
+        "required": ["type"],
+    }
+    items = definitions[AgentSpec.__name__]["properties"]["toolsets"]["items"]
+    items["oneOf"].append({"$ref": "#/$defs/UnsupportedToolset"})
+    del items["discriminator"]  # it lists the types that are run, and would exclude the others
+    return schema
+
+
+def render_schema() -> str:
+    """Give the schema as it stands in ``configs/schema.json``."""
+    return json.dumps(build_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def field_docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """Collect the string below each field, of the class and the classes it extends."""
+    found = dict[str, str]()
+    for owner in reversed(model.__mro__):
+        if not owner.__module__.startswith("merganser.config.spec_"):
+            continue
+        for field, text in pairwise(_class_body(owner)):
+            match field, text:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(docstring))),
+                ):
+                    found[name] = " ".join(docstring.split()).replace("``", "`")
+                case _:
+                    pass
+    return found
+
+
+def _class_body(owner: type) -> list[ast.stmt]:
+    path = sys.modules[owner.__module__].__file__ or ""
+    for node in ast.parse(Path(path).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == owner.__name__:
+            return node.body
+    raise AssertionError(f"{owner} is not defined in {path}")
+
+
+_LANGUAGE_HEAD = """\
 # The language
 
-<!-- Made by `python -m merganser.config.reference > docs/language.md`; a test compares. -->
+<!-- Made by `python -m merganser.config.reference language`; a test compares. -->
 
 A config is YAML in cagent's language, with additions that are marked **added**.
 A key that merganser knows but does not run yet is ignored with a warning.
@@ -36,7 +107,7 @@ Any other key is an error that says where it is and what was probably meant.
 def render_language() -> str:
     """Write the page: every place of a config in its order, with its keys."""
     schema = build_schema()
-    parts = [_HEAD.strip()]
+    parts = [_LANGUAGE_HEAD.strip()]
     for section in SECTIONS:
         parts += _section(section, schema)
     return "\n\n".join(parts) + "\n"
@@ -50,10 +121,10 @@ def _section(section: Section, schema: Mapping[str, Any]) -> Iterator[str]:
             yield f"### `type: {kind}`"
         yield (variant.model.__doc__ or "").strip().split("\n\n")[0].replace("``", "`")
         yield "\n".join(_keys(section.pattern, variant, schema))
-        yield from _later(variant.later)
-    if section.dropped_types:
-        yield f"Ignored with a warning, as a whole: {_listed(sorted(section.dropped_types))}."
-    for kind, known in section.later_types.items():
+        yield from _unsupported(variant.unsupported)
+    if section.ignored_types:
+        yield f"Ignored with a warning, as a whole: {_listed(sorted(section.ignored_types))}."
+    for kind, known in section.refused_types.items():
         yield f"Refused: `type: {kind}` ({known.problem}; {known.fix})."
 
 
@@ -101,7 +172,7 @@ def _bounds(shape: Mapping[str, Any]) -> str:
     return f" from {low:g}" if low is not None else ""
 
 
-def _later(keys: Mapping[str, Later]) -> Iterator[str]:
+def _unsupported(keys: UnsupportedKeys) -> Iterator[str]:
     if ignored := [key for key, known in keys.items() if not known.refused]:
         yield f"Ignored with a warning: {_listed(ignored)}."
     refused = [(known.problem, known.fix, key) for key, known in keys.items() if known.refused]
@@ -118,4 +189,4 @@ def _listed(names: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(render_language())
+    sys.stdout.write(render_schema() if sys.argv[1:] == ["schema"] else render_language())

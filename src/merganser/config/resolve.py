@@ -29,10 +29,10 @@ from merganser.config.definitions import (
     StrategyDefinition,
     Threshold,
 )
-from merganser.config.keys import suggest
 from merganser.config.metric import parse_metric
 from merganser.config.resolve_indexes import resolve_indexes
 from merganser.config.spec_agents import RagToolset
+from merganser.config.spec_base import suggest
 from merganser.config.spec_flows import BatchFlowSpec, EvaluateFlowSpec, split_table
 from merganser.config.spec_models import (
     AUTO_CHAT_MODEL,

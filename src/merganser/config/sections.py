@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING
 
-from merganser.config import unsupported as later
+from merganser.config import unsupported
 from merganser.config.spec_agents import AgentSpec, FilesystemToolset, RagToolset
 from merganser.config.spec_evaluation import GateSpec, ThresholdSpec
 from merganser.config.spec_flows import (
@@ -28,6 +28,7 @@ from merganser.config.spec_rag import (
     ToolSpec,
 )
 from merganser.config.spec_root import MetadataSpec, Spec
+from merganser.config.unsupported import UnsupportedKey, UnsupportedKeys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,11 +45,11 @@ class Variant:
 
     Attributes:
         model: The spec model; its fields are the keys that are run.
-        later: Keys of cagent's language that are known but not run yet.
+        unsupported: Keys of cagent's language that are known but not supported.
     """
 
     model: type[BaseModel]
-    later: later.LaterKeys = field(default_factory=dict[str, later.Later])
+    unsupported: UnsupportedKeys = field(default_factory=dict[str, UnsupportedKey])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +59,18 @@ class Section:
     Attributes:
         pattern: Where it is.
         variants: By the value of ``type``; by "" where there is one kind only.
-        later_types: Values of ``type`` that are known and refused.
-        dropped_types: Values of ``type`` that are known and dropped, with the keys they may have.
+        refused_types: Values of ``type`` that are known and refused.
+        ignored_types: Values of ``type`` whose map is ignored, with the keys that it may have.
     """
 
     pattern: Pattern
     variants: Mapping[str, Variant]
     _: KW_ONLY
-    later_types: later.LaterKeys = field(default_factory=dict[str, later.Later])
-    dropped_types: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    refused_types: UnsupportedKeys = field(default_factory=dict[str, UnsupportedKey])
+    ignored_types: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
 
 
-def _one(model: type[BaseModel], keys: later.LaterKeys | None = None) -> dict[str, Variant]:
+def _one(model: type[BaseModel], keys: UnsupportedKeys | None = None) -> dict[str, Variant]:
     return {"": Variant(model, keys or {})}
 
 
@@ -77,32 +78,32 @@ _STRATEGY = ("rag", "*", "strategies", "*")
 _RESULTS = ("rag", "*", "results")
 
 SECTIONS: tuple[Section, ...] = (
-    Section((), _one(Spec, later.ROOT)),
+    Section((), _one(Spec, unsupported.ROOT)),
     Section(("metadata",), _one(MetadataSpec)),
-    Section(("providers", "*"), _one(ProviderSpec, later.PROVIDER)),
-    Section(("models", "*"), _one(ModelSpec, later.MODEL)),
-    Section(("models", "*", "provider_opts"), _one(ProviderOptions, later.PROVIDER_OPTIONS)),
-    Section(("agents", "*"), _one(AgentSpec, later.AGENT)),
+    Section(("providers", "*"), _one(ProviderSpec, unsupported.PROVIDER)),
+    Section(("models", "*"), _one(ModelSpec, unsupported.MODEL)),
+    Section(("models", "*", "provider_opts"), _one(ProviderOptions, unsupported.PROVIDER_OPTIONS)),
+    Section(("agents", "*"), _one(AgentSpec, unsupported.AGENT)),
     Section(
         ("agents", "*", "toolsets", "*"),
         {
-            "filesystem": Variant(FilesystemToolset, later.FILESYSTEM),
-            "rag": Variant(RagToolset, later.RAG_TOOLSET),
+            "filesystem": Variant(FilesystemToolset, unsupported.FILESYSTEM),
+            "rag": Variant(RagToolset, unsupported.RAG_TOOLSET),
         },
-        dropped_types=later.TOOLSETS,
+        ignored_types=unsupported.TOOLSETS,
     ),
-    Section(("rag", "*"), _one(RagSpec, later.RAG)),
+    Section(("rag", "*"), _one(RagSpec, unsupported.RAG)),
     Section(("rag", "*", "tool"), _one(ToolSpec)),
     Section(
         _STRATEGY,
         {
-            "chunked-embeddings": Variant(ChunkedEmbeddingsSpec, later.CHUNKED_EMBEDDINGS),
+            "chunked-embeddings": Variant(ChunkedEmbeddingsSpec, unsupported.CHUNKED_EMBEDDINGS),
             "bm25": Variant(Bm25Spec),
         },
-        later_types=later.STRATEGIES,
+        refused_types=unsupported.STRATEGIES,
     ),
     Section((*_STRATEGY, "chunking"), _one(ChunkingSpec)),
-    Section(_RESULTS, _one(ResultsSpec, later.RESULTS)),
+    Section(_RESULTS, _one(ResultsSpec, unsupported.RESULTS)),
     Section((*_RESULTS, "fusion"), _one(FusionSpec)),
     Section((*_RESULTS, "reranking"), _one(RerankingSpec)),
     Section(

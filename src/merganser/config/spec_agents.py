@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from merganser.config.checked_config import is_list
+from merganser.config.config_tree import is_list
 from merganser.config.spec_base import Flag, StrictModel, Text, ToolName, fault
 from merganser.config.spec_models import AUTO_MODEL
 

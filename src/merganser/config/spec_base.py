@@ -12,11 +12,16 @@ from pydantic_core import PydanticCustomError
 from merganser.humanize import parse_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from merganser.config.yaml_source import Location
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_SECONDS = 1e10  # 300 years
+
+# As difflib measures it, `topk` is at 0.89 from `top_k` and `chunk_size` at 0.7 from `batch_size`.
+_NEAR = 0.72
 
 CUSTOM = "merganser"
 """The type of pydantic errors whose message, fix and inner location are ours."""
@@ -25,7 +30,7 @@ CUSTOM = "merganser"
 class StrictModel(BaseModel):
     """Refuse unknown keys, changes after loading, and numbers that are not finite."""
 
-    # The fields' docstrings go into schema.json by ``merganser.config.json_schema``: pydantic's own
+    # The fields' docstrings go into schema.json by ``merganser.config.reference``: pydantic's own
     # way of collecting them reads the source at every start and costs 35 ms.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -40,6 +45,15 @@ def fault(problem: str, *, fix: str = "", at: Location = ()) -> PydanticCustomEr
     """
     # Braces would be read as placeholders by pydantic's template.
     return PydanticCustomError(CUSTOM, "{problem}", {"problem": problem, "fix": fix, "at": at})
+
+
+def suggest(word: str, known: Collection[str]) -> str:
+    """Return ``did you mean 'x'?`` for the nearest known word, or "" when none is near."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only errors pay for it
+
+    lowered = {name.casefold(): name for name in known}
+    near = get_close_matches(word.casefold(), lowered, n=1, cutoff=_NEAR)
+    return f"did you mean {lowered[near[0]]!r}?" if near else ""
 
 
 def read_duration(value: object) -> timedelta:

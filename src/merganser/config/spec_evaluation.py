@@ -73,7 +73,9 @@ class GateSpec(StrictModel):
     """Queries with the passages that answer them, one JSON object a line, relative to the config.
     """
 
-    metric: MetricName = Metric("recall", 5)
+    metric: Annotated[MetricName, Field(json_schema_extra={"default": "recall@5"})] = Metric(
+        "recall", 5
+    )
     """``recall@k``, ``precision@k``, ``success@k``, ``mrr@k`` or ``ndcg@k``; k from 1 to 100."""
 
     min: Unit | None = None

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """What happens to a known key that cannot be run yet.
+class UnsupportedKey:
+    """What happens to a key of cagent's language that is known here but not supported.
 
     Attributes:
-        refused: Whether loading fails; otherwise it warns and drops the key.
-        problem: What the message says.
-        fix: What to do about a refused key.
+        refused: Whether loading fails; otherwise it warns and ignores the key.
+        problem: The message.
+        fix: What to do about a refused key; "" for an ignored one.
         explains_all: Whether the map around the key makes no sense without it, so that other
             errors of that map would only repeat this one.
     """
@@ -28,18 +28,18 @@ class Later:
     explains_all: bool = False
 
 
-LaterKeys = Mapping[str, Later]
+UnsupportedKeys = Mapping[str, UnsupportedKey]
 
-_IGNORED = Later(refused=False, problem="not supported yet, ignored")
-
-
-def _ignored(*keys: str) -> dict[str, Later]:
-    return dict.fromkeys(keys, _IGNORED)
+_IGNORED = UnsupportedKey(refused=False, problem="not supported yet, ignored")
 
 
-def _refused(**reasons: str) -> dict[str, Later]:
+def _ignored(keys: str) -> dict[str, UnsupportedKey]:
+    return dict.fromkeys(keys.split(), _IGNORED)
+
+
+def _refused(**reasons: str) -> dict[str, UnsupportedKey]:
     return {
-        key: Later(
+        key: UnsupportedKey(
             refused=True,
             problem=f"not supported yet, and ignoring it would be unsafe: it {reason}",
             fix="remove it if you can do without, or wait for a version that enforces it",
@@ -48,12 +48,12 @@ def _refused(**reasons: str) -> dict[str, Later]:
     }
 
 
-def _refused_with(problem: str, fix: str) -> Later:
-    return Later(refused=True, problem=problem, fix=fix)
+def _refused_with(problem: str, fix: str) -> UnsupportedKey:
+    return UnsupportedKey(refused=True, problem=problem, fix=fix)
 
 
-def _instead(fix: str) -> Later:
-    return Later(refused=True, problem="not supported yet", fix=fix, explains_all=True)
+def _instead(fix: str) -> UnsupportedKey:
+    return UnsupportedKey(refused=True, problem="not supported yet", fix=fix, explains_all=True)
 
 
 _TOOL_LIMITS = _refused(
@@ -61,8 +61,8 @@ _TOOL_LIMITS = _refused(
     readonly="keeps tools from changing anything",
 )
 
-ROOT: LaterKeys = {
-    **_ignored("mcps", "commands", "skills", "toolsets", "flavors"),
+ROOT: UnsupportedKeys = {
+    **_ignored("mcps commands skills toolsets flavors"),
     **_refused(
         permissions="decides which tool calls are allowed",
         runtime="restricts what tools may do (sandbox, safety, network_allowlist)",
@@ -71,20 +71,13 @@ ROOT: LaterKeys = {
     ),
 }
 
-PROVIDER: LaterKeys = {
+PROVIDER: UnsupportedKeys = {
     **_ignored(
-        "provider",
-        "unload_api",
-        "temperature",
-        "max_tokens",
-        "top_p",
-        "frequency_penalty",
-        "presence_penalty",
-        "parallel_tool_calls",
-        "provider_opts",
-        "track_usage",
-        "thinking_budget",
-        "compaction_model",
+        """
+        provider unload_api temperature max_tokens top_p frequency_penalty
+        presence_penalty parallel_tool_calls provider_opts track_usage thinking_budget
+        compaction_model
+        """
     ),
     **_refused(task_budget="limits what a task may spend"),
     "auth": _refused_with(
@@ -93,74 +86,37 @@ PROVIDER: LaterKeys = {
     ),
 }
 
-MODEL: LaterKeys = {
+MODEL: UnsupportedKeys = {
     **_ignored(
-        "parallel_tool_calls",
-        "track_usage",
-        "thinking_budget",
-        "routing",
-        "description",
-        "bypass_models_gateway",
-        "title_model",
-        "compaction_model",
-        "compaction_threshold",
-        "capabilities",
-        "output_capabilities",
-        "cost",
+        """
+        parallel_tool_calls track_usage thinking_budget routing description
+        bypass_models_gateway title_model compaction_model compaction_threshold
+        capabilities output_capabilities cost
+        """
     ),
     **_refused(task_budget="limits what a task may spend"),
     "auth": PROVIDER["auth"],
     "first_available": _instead("write provider and model"),
 }
 
-PROVIDER_OPTIONS: LaterKeys = _ignored(
-    "mode",
-    "raw_runtime_flags",
-    "gpu_memory_utilization",
-    "hf_overrides",
-    "supports_images",
-    "supports_pdf",
-    "extra_body",
-    "http_headers",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "seed",
-    "unload_api",
-    "api_type",
-    "rerank_prompt",
-    "interleaved_thinking",
+PROVIDER_OPTIONS: UnsupportedKeys = _ignored(
+    """
+        mode raw_runtime_flags gpu_memory_utilization hf_overrides supports_images
+        supports_pdf extra_body http_headers top_k min_p repetition_penalty seed
+        unload_api api_type rerank_prompt interleaved_thinking
+        """
 )
 
-AGENT: LaterKeys = {
+AGENT: UnsupportedKeys = {
     **_ignored(
-        "fallback",
-        "instruction_file",
-        "welcome_message",
-        "sub_agents",
-        "handoffs",
-        "force_handoff",
-        "subagents",
-        "add_date",
-        "add_environment_info",
-        "add_prompt_files",
-        "add_prompt_files_depth",
-        "max_old_tool_call_tokens",
-        "max_tool_result_tokens",
-        "num_history_items",
-        "session_compaction",
-        "compaction_threshold",
-        "compaction_model",
-        "code_mode_tools",
-        "add_description_parameter",
-        "commands",
-        "structured_output",
-        "skills",
-        "use_commands",
-        "use_skills",
-        "use_toolsets",
-        "harness",
-        "cache",
+        """
+        fallback instruction_file welcome_message sub_agents handoffs force_handoff
+        subagents add_date add_environment_info add_prompt_files
+        add_prompt_files_depth max_old_tool_call_tokens max_tool_result_tokens
+        num_history_items session_compaction compaction_threshold compaction_model
+        code_mode_tools add_description_parameter commands structured_output skills
+        use_commands use_skills use_toolsets harness cache
+        """
     ),
     **_refused(
         max_iterations="limits how often the model is called",
@@ -173,8 +129,8 @@ AGENT: LaterKeys = {
     ),
 }
 
-FILESYSTEM: LaterKeys = {
-    **_ignored("toon", "model", "defer", "post_edit"),
+FILESYSTEM: UnsupportedKeys = {
+    **_ignored("toon model defer post_edit"),
     **_TOOL_LIMITS,
     **_refused(
         allow_list="limits which files the agent reaches",
@@ -182,8 +138,8 @@ FILESYSTEM: LaterKeys = {
     ),
 }
 
-RAG_TOOLSET: LaterKeys = {
-    **_ignored("toon", "model", "defer"),
+RAG_TOOLSET: UnsupportedKeys = {
+    **_ignored("toon model defer"),
     **_TOOL_LIMITS,
     "rag_config": _refused_with(
         "not supported yet inside a toolset",
@@ -224,7 +180,7 @@ TOOLSETS: Mapping[str, frozenset[str]] = {
 }
 """Toolset types that are dropped with a warning, with the keys that they may have."""
 
-TOOLSET_LIMITS: LaterKeys = {
+TOOLSET_LIMITS: UnsupportedKeys = {
     **_TOOL_LIMITS,
     **_refused(
         allowed_domains="limits which hosts the agent reaches",
@@ -236,17 +192,19 @@ TOOLSET_LIMITS: LaterKeys = {
 """Keys that are refused even in a toolset that is dropped: a file that restricts is not run in
 part, so that nobody has to work out what still holds."""
 
-RAG: LaterKeys = {
-    **_ignored("instruction", "name", "defer", "indexing_timeout"),
+RAG: UnsupportedKeys = {
+    **_ignored("instruction name defer indexing_timeout"),
     "tools": _TOOL_LIMITS["tools"],
 }
 
-CHUNKED_EMBEDDINGS: LaterKeys = {
+CHUNKED_EMBEDDINGS: UnsupportedKeys = {
     **_ignored("max_indexing_concurrency"),
-    "batch_size": Later(refused=False, problem="ignored, as in cagent; write embedding_batch_size"),
+    "batch_size": UnsupportedKey(
+        refused=False, problem="ignored, as in cagent; write embedding_batch_size"
+    ),
 }
 
-STRATEGIES: LaterKeys = {
+STRATEGIES: UnsupportedKeys = {
     "semantic-embeddings": _refused_with(
         "the strategy 'semantic-embeddings' is not supported yet",
         "use chunked-embeddings or bm25, alone or together",
@@ -254,4 +212,4 @@ STRATEGIES: LaterKeys = {
 }
 """Strategy types that are known and refused."""
 
-RESULTS: LaterKeys = _ignored("prefetch", "topology_prior")
+RESULTS: UnsupportedKeys = _ignored("prefetch topology_prior")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from merganser.config.json_schema import build_schema, render_schema
+from merganser.config.reference import build_schema, render_schema
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
@@ -30,7 +30,7 @@ def test_the_schema_in_configs_is_up_to_date():
     path = ROOT / "configs" / "schema.json"
 
     assert path.read_text(encoding="utf-8") == render_schema(), (
-        "run: python -m merganser.config.json_schema > configs/schema.json"
+        "run: python -m merganser.config.reference schema > configs/schema.json"
     )
 
 
@@ -59,7 +59,7 @@ def test_every_key_is_described():
         f"{name}.{key}"
         for name, entry in definitions.items()
         for key, value in entry.get("properties", {}).items()
-        if name != "LaterToolset" and not value.get("description")
+        if name != "UnsupportedToolset" and not value.get("description")
     ]
 
     assert missing == []

@@ -10,7 +10,7 @@ from merganser.config.yaml_source import Location, excerpt
 from merganser.errors import SourcePosition, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from merganser.config.sections import Pattern
@@ -36,7 +36,7 @@ class SpecWarning:
         return ": ".join(str(part) for part in (self.position, self.key, self.problem) if part)
 
 
-class Document:
+class ConfigTree:
     """One config, its ``extends`` merged in.
 
     Locations are those of ``value`` as it is now; positions and messages are those of the text,
@@ -117,7 +117,7 @@ class Document:
         """Give the value as it stands in the text, before variables were filled in."""
         return lookup(self.written, self._as_written(location))
 
-    def drop_items(self, location: Location, indexes: set[int]) -> None:
+    def drop_items(self, location: Location, indexes: Collection[str | int]) -> None:
         """Remove items of a list; later locations count without them."""
         items: list[Any] = lookup(self.value, location)
         kept = tuple(i for i in range(len(items)) if i not in indexes)
