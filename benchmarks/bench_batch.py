@@ -50,17 +50,17 @@ from merganser.batch.plan import SHARD_QUESTIONS, plan_batch
 from merganser.batch.questions import read_questions
 from merganser.batch.session import BatchJob, open_session
 from merganser.batch.snapshots import snapshots_of
-from merganser.load import load_config
+from merganser.config.load import load_config
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner
-from merganser.resolve import DataTable, batch_places, resolve_flow
+from merganser.config.flow_definition import DataTable, batch_concurrency, resolve_flow
 config = load_config("batch.yaml")
 flow = replace(resolve_flow(config, "faq"), output=DataTable(Path("core.jsonl").absolute()))
 async def find():
     address = await resolve_address()
     async with ModelRunner(address) as runner:
         return ModelPlace(address, await runner.model("ai/smollm2"))
-places = batch_places(config, flow)
+places = batch_concurrency(config, flow)
 plan = plan_batch(read_questions(flow.input), earlier_rows(flow.output),
                   config=config.fingerprint, snapshot=snapshots_of(config, ("docs",)))
 job = BatchJob(config=config, agent="root", rags=("docs",), place=asyncio.run(find()),

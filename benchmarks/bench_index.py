@@ -233,7 +233,7 @@ def run_child(root: Path, size: int, what: str) -> Measured:
 def index_alone(root: Path, size: int) -> None:
     """Index once without an orchestrator and print what it took."""
     from merganser.chunking import ChunkingOptions  # noqa: PLC0415 - the parent needs none of it
-    from merganser.config.definitions import IndexDefinition  # noqa: PLC0415 - the parent needs none of it
+    from merganser.config.index_definition import IndexDefinition  # noqa: PLC0415 - the parent needs none of it
     from merganser.indexing import index_once  # noqa: PLC0415 - the parent needs none of it
 
     class FreeEmbedder:

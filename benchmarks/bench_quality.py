@@ -27,13 +27,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from merganser.config.definitions import EmbeddingDefinition, FusionDefinition, RagDefinition
 from merganser.config.load import load_config
-from merganser.config.metric import Metric
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import RagDefinition, resolve_rag
+from merganser.config.spec_evaluation import Metric
+from merganser.config.spec_rag import FusionSpec
 from merganser.embedding.embedder import Embedder
 from merganser.evaluation.queries import read_queries
 from merganser.evaluation.rag_evaluation import evaluate
@@ -41,6 +42,9 @@ from merganser.indexing import index_once_async
 from merganser.models.client import ModelRunner
 from merganser.retrieval import Retriever
 from merganser.runner.embedded_runner import EmbeddedRunner
+
+if TYPE_CHECKING:
+    from merganser.config.index_definition import EmbeddingDefinition
 
 HERE = Path(__file__).resolve().parent
 LIBRARIES = (
@@ -245,18 +249,25 @@ def _write(collection: Collection, folder: Path) -> RagDefinition:
     return resolve_rag(load_config(folder / "codebase.yaml", model_map=models), "codebase")
 
 
+def _with_results(rag: RagDefinition, **changes: Any) -> RagDefinition:
+    return replace(rag, results=rag.results.model_copy(update=changes))
+
+
 def _variants(rag: RagDefinition) -> dict[str, RagDefinition]:
     dense, words = rag.strategies
-    plain = replace(rag, per_file=None)
-    equal = FusionDefinition(strategy="rrf", k=60, weights={})
+    plain = _with_results(rag, per_file=None)
+    equal = FusionSpec()
     short = tuple(replace(one, limit=30) for one in rag.strategies)
+    fused = replace(_with_results(rag, fusion=equal), strategies=short)
     return {
         "dense": replace(plain, strategies=(dense,)),
         "dense, per_file 1": replace(rag, strategies=(dense,)),
         "bm25": replace(plain, strategies=(words,)),
         "bm25, per_file 1": replace(rag, strategies=(words,)),
-        "hybrid, rrf 60, limits 30": replace(plain, fusion=equal, strategies=short),
-        "hybrid, rrf 60, limits 30, per_file 1": replace(rag, fusion=equal, strategies=short),
+        "hybrid, rrf 60, limits 30": _with_results(fused, per_file=None),
+        "hybrid, rrf 60, limits 30, per_file 1": replace(
+            _with_results(rag, fusion=equal), strategies=short
+        ),
         "hybrid, shipped without per_file": plain,
         "hybrid, shipped": rag,
     }

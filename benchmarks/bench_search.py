@@ -143,13 +143,9 @@ def make_queries(size: int, tree: Path) -> list[str]:
 def open_retriever(folder: Path, size: int, kind: str, *, resident: bool) -> Retriever:
     """Open one way to search."""
     from merganser.chunking import ChunkingOptions  # noqa: PLC0415 - the parent needs none of it
-    from merganser.config.definitions import (  # noqa: PLC0415 - the parent needs none of it
-        EmbeddingDefinition,
-        FusionDefinition,
-        IndexDefinition,
-        RagDefinition,
-        StrategyDefinition,
-    )
+    from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition  # noqa: PLC0415 - the parent needs none of it
+    from merganser.config.rag_definition import RagDefinition, StrategyDefinition  # noqa: PLC0415 - the parent needs none of it
+    from merganser.config.spec_rag import ResultsSpec  # noqa: PLC0415 - the parent needs none of it
     from merganser.models.ref import ModelRef  # noqa: PLC0415 - the parent needs none of it
     from merganser.retrieval import Retriever  # noqa: PLC0415 - the parent needs none of it
 
@@ -165,7 +161,7 @@ def open_retriever(folder: Path, size: int, kind: str, *, resident: bool) -> Ret
     )
     kinds = {"dense": ["chunked-embeddings"], "bm25": ["bm25"]}.get(kind)
     strategies = tuple(
-        StrategyDefinition(name=k, kind=k, index=index, limit=20, threshold=None, weight=None)  # pyright: ignore[reportArgumentType] - both are kinds
+        StrategyDefinition(name=k, kind=k, index=index, limit=20, threshold=None)  # pyright: ignore[reportArgumentType] - both are kinds
         for k in kinds or ["chunked-embeddings", "bm25"]
     )
     definition = RagDefinition(
@@ -175,13 +171,7 @@ def open_retriever(folder: Path, size: int, kind: str, *, resident: bool) -> Ret
         tool_name="bench",
         strategies=strategies,
         indexes=(index,),
-        fusion=FusionDefinition(strategy="rrf", k=60, weights={}),
-        rerank=None,
-        limit=10,
-        deduplicate=True,
-        include_score=False,
-        return_full_content=False,
-        per_file=None,
+        results=ResultsSpec(limit=10),
     )
     vectors = GivenVectors(size)
 

@@ -10,7 +10,7 @@ from merganser.batch.questions import read_questions
 from merganser.batch.selection import plan_batch
 from merganser.batch.session import BatchJob, Judge, open_session
 from merganser.batch.snapshots import snapshots_of
-from merganser.config.resolve import batch_places
+from merganser.config.flow_definition import batch_concurrency
 from merganser.tasks.batch import answer_shard, show_answers, try_judge
 from merganser.tasks.options import submit
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from merganser.batch.journal import BatchReport
     from merganser.batch.selection import BatchPlan, Selection
-    from merganser.config.definitions import BatchFlow
+    from merganser.config.flow_definition import BatchFlow
     from merganser.config.load import Config
     from merganser.flows.models import ModelStages
 
@@ -81,6 +81,6 @@ def _describe_job(
         place=place,
         find_model=models.find,
         keys=plan.keys,
-        concurrency=batch_places(config, flow),
+        concurrency=batch_concurrency(config, flow),
         judge=judge,
     )

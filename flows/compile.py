@@ -20,8 +20,14 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from merganser.batch.selection import SHARD_QUESTIONS, Selection
-from merganser.config.definitions import AskFlow, BatchFlow, EvaluateFlow, IndexFlow
-from merganser.config.resolve import batch_places
+from merganser.config.flow_definition import (
+    AskFlow,
+    BatchFlow,
+    EvaluateFlow,
+    IndexFlow,
+    batch_concurrency,
+)
+from merganser.config.spec_flows import RetriesSpec
 from merganser.flows.execute import Execution, Outcome, Question
 from merganser.flows.models import ModelPolicy
 from merganser.flows.task_batches import DEFAULT_WORKERS
@@ -36,7 +42,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from merganser.agent.events import EventSink
-    from merganser.config.definitions import FlowDefinition
+    from merganser.config.flow_definition import FlowDefinition
     from merganser.config.load import Config
     from merganser.models.ensure import PullPolicy
     from merganser.planning.plan import Plan
@@ -79,7 +85,7 @@ def compile_flow(config: Config, definition: FlowDefinition) -> Flow[..., Outcom
     body.__module__ = MODULE
     body.__name__ = body.__qualname__ = attribute_name(config.path.stem, definition.name)
     label = flow_label(config, definition)
-    retries = None if isinstance(definition, AskFlow) else definition.retries
+    retries = RetriesSpec() if isinstance(definition, AskFlow) else definition.spec.retries
     return CompiledFlow(
         body,
         name=label,
@@ -87,8 +93,8 @@ def compile_flow(config: Config, definition: FlowDefinition) -> Flow[..., Outcom
         description=describe_plan(plan),
         flow_run_name=lambda: f"{label} {datetime.now().astimezone():%Y-%m-%d %H:%M:%S}",
         task_runner=cast("Any", ThreadPoolTaskRunner(max_workers=_workers(config, definition))),
-        retries=retries.count if retries else 0,
-        retry_delay_seconds=retries.delay.total_seconds() if retries else 0,
+        retries=retries.count,
+        retry_delay_seconds=retries.delay.total_seconds(),
         persist_result=False,
         validate_parameters=True,
     )
@@ -108,10 +114,10 @@ def _workers(config: Config, definition: FlowDefinition) -> int:
     """Return how many tasks of a flow run at a time."""
     match definition:
         case IndexFlow():
-            return definition.concurrency or DEFAULT_WORKERS
+            return definition.spec.concurrency or DEFAULT_WORKERS
         case BatchFlow():
             # So many shards that questions are left to ask while one of them comes to its end.
-            return batch_places(config, definition) // SHARD_QUESTIONS + 2
+            return batch_concurrency(config, definition) // SHARD_QUESTIONS + 2
         case AskFlow() | EvaluateFlow():
             return DEFAULT_WORKERS
         case _:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.errors import QualityError
 from merganser.evaluation.present import failure_lines
 from merganser.tasks.evaluation import evaluate_rag, hold_gate
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from prefect.futures import PrefectFuture
 
-    from merganser.config.definitions import EvaluateFlow, Gate
+    from merganser.config.flow_definition import EvaluateFlow, Gate
     from merganser.config.load import Config
     from merganser.evaluation.assess import Assessment
     from merganser.flows.index import IndexStages

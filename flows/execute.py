@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
 from merganser.batch.selection import Selection
-from merganser.config.definitions import EvaluateFlow, IndexFlow
+from merganser.config.flow_definition import EvaluateFlow, IndexFlow
 from merganser.flows.index import IndexStages
 from merganser.flows.models import ModelPolicy, ModelStages
 from merganser.flows.task_batches import DEFAULT_WORKERS
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from merganser.agent.answer import Answer
     from merganser.agent.events import EventSink
     from merganser.batch.journal import BatchReport
-    from merganser.config.definitions import BatchFlow, IndexDefinition
+    from merganser.config.flow_definition import BatchFlow
+    from merganser.config.index_definition import IndexDefinition
     from merganser.config.load import Config
     from merganser.evaluation.assess import Assessment
     from merganser.flows.evaluate import EvaluationStages
@@ -129,11 +130,11 @@ class Execution:
         """
         self._flow = plan.flow.name
         if isinstance(plan.flow, IndexFlow):
-            self._workers = plan.flow.concurrency or DEFAULT_WORKERS
-            if plan.flow.runner is not None:
+            self._workers = plan.flow.spec.concurrency or DEFAULT_WORKERS
+            if plan.flow.spec.runner is not None:
                 from merganser.flows.remote import require_runner  # noqa: PLC0415 - few need it
 
-                require_runner(plan.flow.runner)
+                require_runner(plan.flow.spec.runner)
         try:
             for stage in plan.stages:
                 self._run_stage(stage)
@@ -164,8 +165,8 @@ class Execution:
             case SurveySources(index):
                 self._indexes[index.name] = self._begin(index)
                 self._indexes[index.name].find_changes()
-            case EmbedShards(index, runner):
-                self._indexes[index.name].embed(runner)
+            case EmbedShards(index, runner, workers):
+                self._indexes[index.name].embed(runner, workers)
             case BuildSnapshot(index):
                 self._indexes[index.name].build()
             case EvaluateSnapshot(rag, gate):
@@ -213,6 +214,6 @@ class Execution:
         from merganser.flows.batch import answer_batch  # noqa: PLC0415 - only runs of this kind pay for it
 
         report = answer_batch(self.config, self._models, flow, self.selection)
-        if report.failed_share > flow.max_failed:
-            raise BatchFailedError(report, flow.max_failed)
+        if report.failed_share > flow.spec.max_failed:
+            raise BatchFailedError(report, flow.spec.max_failed)
         return report

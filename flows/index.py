@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from prefect import State
     from prefect.futures import PrefectFuture
 
-    from merganser.config.definitions import IndexDefinition, ShardRunner
+    from merganser.config.index_definition import IndexDefinition
+    from merganser.config.spec_flows import RunnerSpec
     from merganser.indexing import BuiltSnapshot
     from merganser.tasks.models import ReadyModel
 
@@ -86,11 +87,12 @@ class IndexStages:
             case IndexRun() as run:
                 self._run = run
 
-    def embed(self, runner: ShardRunner | None = None) -> None:
+    def embed(self, runner: RunnerSpec | None = None, workers: int | None = None) -> None:
         """Chunk and embed the shards, as many at a time as the flow has workers.
 
         Args:
             runner: Embeds them in other processes.
+            workers: How many processes; None for one for each core.
         """
         if self._run is None:
             return
@@ -101,7 +103,9 @@ class IndexStages:
             # A run that embeds here must not pay for importing this.
             from merganser.flows.remote import embed_remotely  # noqa: PLC0415 - only runs elsewhere pay for it
 
-            self.last = [*embed_remotely(runner, self._run, self._index, model, after=self.last)]
+            self.last = [
+                *embed_remotely(runner, workers, self._run, self._index, model, after=self.last)
+            ]
         else:
             self._embed_here(self._run, model)
         if model is not None:

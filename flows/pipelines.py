@@ -23,8 +23,8 @@ from uuid import UUID
 from prefect import Flow
 from prefect.client.orchestration import get_client
 
+from merganser.config.flow_definition import resolve_flow, resolve_flows
 from merganser.config.load import load_config
-from merganser.config.resolve import resolve_flow, resolve_flows
 from merganser.errors import MerganserError, PlanError
 from merganser.flows.compile import attribute_name, compile_flow, spell
 from merganser.planning.deployments import FACTS_VARIABLE, Facts

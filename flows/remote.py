@@ -24,27 +24,29 @@ if TYPE_CHECKING:
 
     from prefect.futures import PrefectFuture
 
-    from merganser.config.definitions import IndexDefinition, ShardRunner
+    from merganser.config.index_definition import IndexDefinition
+    from merganser.config.spec_flows import RunnerSpec
     from merganser.remote.sharing import ShardReceipt
     from merganser.tasks.indexing import IndexRun
     from merganser.tasks.models import ReadyModel
 
 
-def require_runner(runner: ShardRunner) -> None:
+def require_runner(runner: RunnerSpec) -> None:
     """Refuse a runner whose package is not here, before anything is done.
 
     Raises:
         PlanError: The message says what to install.
     """
-    if find_spec(f"prefect_{runner.kind}") is None:
+    if find_spec(f"prefect_{runner.type}") is None:
         raise PlanError(
-            f"'runner: {runner.kind}' needs a package that is not here:"
-            f" pip install 'merganser[{runner.kind}]'"
+            f"'runner: {runner.type}' needs a package that is not here:"
+            f" pip install 'merganser[{runner.type}]'"
         )
 
 
 def embed_remotely(
-    runner: ShardRunner,
+    runner: RunnerSpec,
+    workers: int | None,
     run: IndexRun,
     index: IndexDefinition,
     model: ReadyModel | None,
@@ -66,7 +68,7 @@ def embed_remotely(
             cast("Any", TaskRunResult(id=_run_id(one))) for one in after
         ]  # frozen, so hashable
         inputs = {"run": set(upstream)}  # of an argument: both runners drop or refuse other names
-        with _open(runner, len(shards)) as cluster:
+        with _open(runner, min(workers or os.cpu_count() or 1, len(shards))) as cluster:
             futures = [
                 cluster.submit(
                     embed_shard_remotely,
@@ -89,7 +91,7 @@ def embed_remotely(
 
 
 @contextmanager
-def _naming_failures(runner: ShardRunner, name: str) -> Generator[None]:
+def _naming_failures(runner: RunnerSpec, name: str) -> Generator[None]:
     """Tell in a sentence that a cluster failed; what is told already, or is a bug, goes through."""
     try:
         yield
@@ -116,12 +118,11 @@ def _run_id(one: PrefectFuture[Any] | State[Any]) -> UUID:
 
 
 @contextmanager
-def _open(runner: ShardRunner, shards: int) -> Generator[Any]:
+def _open(runner: RunnerSpec, workers: int) -> Generator[Any]:
     """Connect to a cluster, or start one on this machine for as long as the block runs."""
-    workers = min(runner.workers or os.cpu_count() or 1, shards)
-    library: Any = import_module(f"prefect_{runner.kind}")  # an extra
+    library: Any = import_module(f"prefect_{runner.type}")  # an extra
     where: dict[str, Any] = {"address": runner.address} if runner.address else {}
-    match runner.kind:
+    match runner.type:
         case "dask":
             options = {
                 "n_workers": workers,
@@ -134,6 +135,6 @@ def _open(runner: ShardRunner, shards: int) -> Generator[Any]:
             options = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
             cluster = library.RayTaskRunner(**(where or {"init_kwargs": options}))
         case _:
-            assert_never(runner.kind)
+            assert_never(runner.type)
     with cluster:
         yield cluster

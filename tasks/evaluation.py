@@ -34,7 +34,8 @@ from merganser.tasks.options import MODEL_TASK
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from merganser.config.definitions import EvaluateFlow, Gate, IndexDefinition
+    from merganser.config.flow_definition import EvaluateFlow, Gate
+    from merganser.config.index_definition import IndexDefinition
     from merganser.config.load import Config
     from merganser.indexing import BuiltSnapshot
     from merganser.retrieval.opening import FindModel
@@ -118,7 +119,7 @@ def evaluate_rag(
             config,
             rag,
             flow.queries,
-            flow.thresholds,
+            flow.spec.metrics,
             find_model=find_model,
             generation=generation,
         )

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
     from merganser.embedding.embedder import Embedder
     from merganser.indexing import ShardResult
     from merganser.tasks.models import ReadyModel

@@ -22,7 +22,7 @@ from merganser.tasks.options import CHECK_TASK, MODEL_TASK
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from merganser.config.definitions import EmbeddingDefinition
+    from merganser.config.index_definition import EmbeddingDefinition
     from merganser.models.ref import ModelRef, ModelUse
     from merganser.models.wire import ServedModel
 

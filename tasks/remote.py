@@ -14,7 +14,7 @@ from merganser.tasks.indexing import embed_service
 from merganser.tasks.options import MODEL_TASK
 
 if TYPE_CHECKING:
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
     from merganser.indexing import Shard
     from merganser.remote.sharing import SharedRun
     from merganser.tasks.indexing import IndexRun

@@ -11,8 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from merganser.config.flow_definition import resolve_flow, resolve_flows
     from merganser.config.load import Config, load_config
-    from merganser.config.resolve import resolve_flow, resolve_flows, resolve_rag
+    from merganser.config.rag_definition import resolve_rag
     from merganser.errors import MerganserError, SpecError, SpecErrors
     from merganser.flows.compile import compile_flow
     from merganser.indexing import IndexReport, index_once
@@ -52,9 +53,9 @@ _HOMES = {
     "compile_flow": "flows.compile",
     "index_once": "indexing",
     "load_config": "config.load",
-    "resolve_flow": "config.resolve",
-    "resolve_flows": "config.resolve",
-    "resolve_rag": "config.resolve",
+    "resolve_flow": "config.flow_definition",
+    "resolve_flows": "config.flow_definition",
+    "resolve_rag": "config.rag_definition",
 }
 
 

@@ -57,3 +57,11 @@ def parse_duration(text: str) -> float | None:
     if "".join(number + unit for number, unit in parts) != text or not parts:
         return 0.0 if text == "0" else None
     return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
+
+
+def show_duration(seconds: float) -> str:
+    """Return a duration in the largest unit of which it is a whole number, such as ``15m``."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"

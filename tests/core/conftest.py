@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from merganser.chunking import ChunkingOptions
-from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
+from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
 from merganser.embedding.drift import DRIFT_TEXTS
 from merganser.indexing import IndexReport, index_once
 from merganser.models.ref import ModelRef

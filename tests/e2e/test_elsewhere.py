@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.config.definitions import ShardRunner
 from merganser.config.load import load_config
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
+from merganser.config.spec_flows import RunnerSpec
 from merganser.embedding.embedder import Embedder
 from merganser.errors import PlanError
 from merganser.indexing import index_once_async
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
     from tests.doubles import FaultyRunner
 
     from .conftest import History, Ran
@@ -96,7 +96,7 @@ def test_a_runner_that_is_not_installed_is_told_before_anything_runs() -> None:
     from merganser.flows.remote import require_runner
 
     with pytest.raises(PlanError, match=r"'runner: ray' needs .* pip install 'merganser\[ray\]'"):
-        require_runner(ShardRunner(kind="ray"))
+        require_runner(RunnerSpec(type="ray"))
 
 
 def test_where_ci_runs_dask_is_there() -> None:

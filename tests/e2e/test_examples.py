@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from merganser.config.flow_definition import resolve_flows
 from merganser.config.load import load_config
-from merganser.config.resolve import resolve_flows
 
 from .conftest import CITES
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from merganser.config.load import load_config
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.services.supervisor import free_port, process_alive
 
 from .test_elsewhere import index_here

@@ -14,7 +14,7 @@ import pytest
 
 from merganser.agent.turn import take_turn
 from merganser.config.load import Config, load_config
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.errors import ModelRunnerError
 from merganser.indexing import index_once_async
 from merganser.models.client import ModelRunner

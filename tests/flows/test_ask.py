@@ -11,9 +11,9 @@ from merganser.agent.resume import keep_turn
 from merganser.batch.journal import BatchFailedError, BatchReport
 from merganser.batch.selection import Selection
 from merganser.batch.snapshots import snapshots_of
-from merganser.config.definitions import BatchFlow
+from merganser.config.flow_definition import BatchFlow, models_of_flow, resolve_flow, resolve_flows
 from merganser.config.load import Config, load_config
-from merganser.config.resolve import models_of_flow, resolve_flow, resolve_flows, resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.errors import NoSnapshotError, PlanError, SpecErrors
 from merganser.flows.ask import answer_question
 from merganser.flows.batch import answer_batch

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from merganser.config.flow_definition import resolve_flow
 from merganser.config.load import load_config
-from merganser.config.resolve import resolve_flow, resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.errors import NoSnapshotError, QualityError, SpecErrors
 from merganser.flows.compile import compile_flow
 from merganser.flows.evaluate import EvaluationFailedError

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule
 
-from merganser.config.cron import find_cron_problem
-from merganser.config.definitions import Schedule
+from merganser.config.spec_flows import ScheduleSpec, find_cron_problem
 from merganser.deployment.apply import prefect_schedule
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 BERLIN = "Europe/Berlin"
 
 
-async def dates(schedule: Schedule, start: datetime, count: int) -> list[datetime]:
+async def dates(schedule: ScheduleSpec, start: datetime, count: int) -> list[datetime]:
     """Return the next dates, by the server's own computation."""
     made = prefect_schedule(schedule)
     assert made is not None
@@ -41,8 +40,8 @@ async def dates(schedule: Schedule, start: datetime, count: int) -> list[datetim
     return [datetime.fromtimestamp(when.timestamp(), UTC) for when in dates]
 
 
-def cron(expression: str, timezone: str = "UTC") -> Schedule:
-    return Schedule(cron=expression, timezone=timezone, interval=None)
+def cron(expression: str, timezone: str = "UTC") -> ScheduleSpec:
+    return ScheduleSpec(cron=expression, timezone=timezone)
 
 
 def berlin(times: Sequence[datetime]) -> list[str]:
@@ -74,7 +73,7 @@ async def test_an_hour_that_comes_twice_fires_once() -> None:
 @pytest.mark.parametrize("month", [3, 10])
 async def test_an_interval_does_not_know_of_clock_changes(month: int) -> None:
     start = datetime(2026, month, 24, 12, tzinfo=UTC)
-    every = Schedule(cron=None, timezone="UTC", interval=timedelta(hours=6))
+    every = ScheduleSpec(interval=timedelta(hours=6))
 
     found = await dates(every, start, 20)
 

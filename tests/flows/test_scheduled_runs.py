@@ -11,7 +11,7 @@ import pytest
 from prefect.states import Cancelled, Completed, Pending, Scheduled
 
 from merganser.config.load import Config, load_config
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.deployment.apply import apply_changes, read_deployed
 from merganser.deployment.runs import MISSED, read_scheduled_runs
 from merganser.doctor.deployments import judge_deployments

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from merganser.config.resolve import resolve_model, resolve_rag
+from merganser.config.rag_definition import resolve_rag
+from merganser.config.resolve_model import resolve_model
 from merganser.config.spec_agents import FilesystemToolset, RagToolset
 from merganser.errors import PlanError
 from merganser.models.client import token_of
 
 if TYPE_CHECKING:
-    from merganser.config.definitions import RagDefinition
     from merganser.config.load import Config
+    from merganser.config.rag_definition import RagDefinition
     from merganser.models.ref import ModelRef
 
 RequestedMode: TypeAlias = Literal["auto", "tool", "context"]

@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.errors import StoreError
 from merganser.services.supervisor import merganser_home
 from merganser.store.folder import IndexFolder, replace_file

@@ -11,13 +11,13 @@ from merganser.batch.journal import earlier_rows, tokens_of
 from merganser.batch.questions import read_questions
 from merganser.batch.selection import ANSWERED, plan_batch
 from merganser.batch.snapshots import snapshots_of
-from merganser.config.resolve import batch_places
+from merganser.config.flow_definition import batch_concurrency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from merganser.batch.selection import Selection
-    from merganser.config.definitions import BatchFlow
+    from merganser.config.flow_definition import BatchFlow
     from merganser.config.load import Config
 
 
@@ -85,7 +85,7 @@ def forecast_batch(config: Config, flow: BatchFlow, selection: Selection) -> Bat
         selection=selection,
     )
     answered = [row for row in rows if row.get("outcome") == ANSWERED]
-    places = batch_places(config, flow)
+    places = batch_concurrency(config, flow)
 
     def total(values: list[float]) -> float | None:
         return fmean(values) * plan.to_ask if values else None

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from merganser.batch.answer_metrics import mean_metrics, measure_answer
 from merganser.batch.selection import ANSWERED
 from merganser.batch.tables import dump_row, read_rows, write_rows
-from merganser.config.definitions import DataTable
+from merganser.config.flow_definition import DataTable
 from merganser.errors import MerganserError, PlanError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from merganser.store.filters import Filter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from merganser.config.definitions import DataTable
+    from merganser.config.flow_definition import DataTable
 
 _KEYS = ("id", "question", "expected", "filters")
 _EXAMPLE = '{"question": "..."}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.store import open_snapshot
 
 if TYPE_CHECKING:

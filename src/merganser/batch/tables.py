@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from merganser.config.definitions import DataTable
+    from merganser.config.flow_definition import DataTable
 
 Row = dict[str, Any]
 

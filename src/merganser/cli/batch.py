@@ -21,7 +21,7 @@ from merganser.errors import PlanError
 if TYPE_CHECKING:
     from merganser.batch.forecast import BatchForecast
     from merganser.batch.journal import BatchReport
-    from merganser.config.definitions import BatchFlow
+    from merganser.config.flow_definition import BatchFlow
     from merganser.config.load import Config
 
 _TABLE = "FILE[#TABLE]"
@@ -141,8 +141,8 @@ def _choose(
         PlanError: It is not clear which one, or there is neither a flow nor --input.
     """
     from merganser.cli.flow_runs import choose_flows
-    from merganser.config.definitions import BatchFlow, DataTable
-    from merganser.config.resolve import resolve_flows
+    from merganser.config.flow_definition import BatchFlow, DataTable, resolve_flows
+    from merganser.config.spec_flows import BatchFlowSpec
 
     found = [flow for flow in resolve_flows(config) if isinstance(flow, BatchFlow)]
     if name is not None:
@@ -166,4 +166,5 @@ def _choose(
     if who not in names:
         known = ", ".join(repr(known) for known in names) or "none"
         raise PlanError(f"{config.path} has no agent {who!r}; it has {known}")
-    return BatchFlow(name=f"batch-{who}", agent=who, input=given, output=output)
+    spec = BatchFlowSpec(type="batch", input=str(given), output=str(output))
+    return BatchFlow(name=f"batch-{who}", spec=spec, agent=who, input=given, output=output)

@@ -32,7 +32,7 @@ def command(file: str | None, *, no_probes: bool, logs: bool, as_json: bool, rea
 
     Exits with 1 when something would stop a run.
     """
-    from merganser.config.resolve import all_models
+    from merganser.config.flow_definition import all_models
     from merganser.doctor.history import diagnose_history
     from merganser.doctor.servers import diagnose
     from merganser.services.prefect_server import running_server
@@ -72,7 +72,7 @@ def command(file: str | None, *, no_probes: bool, logs: bool, as_json: bool, rea
 
 
 def _look_at_indexes(config: Config) -> list[IndexDiagnosis]:
-    from merganser.config.resolve import resolve_rag
+    from merganser.config.rag_definition import resolve_rag
     from merganser.doctor.indexes import diagnose_index
 
     by_name = {i.name: i for rag in config.spec.rag for i in resolve_rag(config, rag).indexes}

@@ -16,14 +16,15 @@ from merganser.cli.options import (
     print_json,
     reach_options,
 )
-from merganser.config.metric import parse_metric, suggest_metric
+from merganser.config.spec_evaluation import parse_metric, suggest_metric
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from merganser.config.definitions import EvaluateFlow, FlowDefinition, Threshold
+    from merganser.config.flow_definition import EvaluateFlow, FlowDefinition
     from merganser.config.load import Config
+    from merganser.config.spec_evaluation import ThresholdSpec
     from merganser.evaluation.assess import Assessment
 
 _REQUIRED = "merganser.required"
@@ -109,7 +110,7 @@ def command(
     """
     config = reach.load(file)
     chosen = _choose(config, flow, queries, rags)
-    chosen = [replace(one, thresholds=_merge(one, ctx.meta[_REQUIRED])) for one in chosen]
+    chosen = [_require(one, ctx.meta[_REQUIRED]) for one in chosen]
     assessments = [
         assessment
         for one in chosen
@@ -164,8 +165,9 @@ def _choose(
     Raises:
         PlanError: There is nothing to evaluate, or a name is not known.
     """
-    from merganser.config.definitions import EvaluateFlow
-    from merganser.config.resolve import resolve_flow, resolve_flows, resolve_rag
+    from merganser.config.flow_definition import EvaluateFlow, resolve_flow, resolve_flows
+    from merganser.config.rag_definition import resolve_rag
+    from merganser.config.spec_evaluation import DEFAULT_METRICS
 
     for rag in rags:
         resolve_rag(config, rag)
@@ -177,7 +179,7 @@ def _choose(
             raise PlanError(f"{name!r} of {config.path} neither evaluates nor has a gate")
     elif given is not None:
         wanted = tuple(config.spec.rag)
-        found = [EvaluateFlow(name="eval", rags=wanted, queries=given, thresholds=_default())]
+        found = [_flow("eval", wanted, given, DEFAULT_METRICS)]
     else:
         flows = resolve_flows(config)
         found = [flow for flow in flows if isinstance(flow, EvaluateFlow)]
@@ -196,41 +198,35 @@ def _choose(
 
 
 def _gates_of(flow: FlowDefinition) -> list[EvaluateFlow]:
-    """Give the gates of an index flow as if each were an evaluate flow."""
-    from merganser.config.definitions import EvaluateFlow, IndexFlow
+    """Return the gates of an index flow as if each were an evaluate flow."""
+    from merganser.config.flow_definition import IndexFlow
 
     if not isinstance(flow, IndexFlow):
         return []
-    return [
-        EvaluateFlow(
-            name=f"{flow.name}-gate",
-            rags=flow.rags,
-            queries=gate.queries,
-            thresholds=gate.thresholds,
-        )
-        for gate in flow.gates
-    ]
+    name = f"{flow.name}-gate"
+    return [_flow(name, flow.rags, gate.queries, gate.thresholds) for gate in flow.gates]
 
 
-def _default() -> tuple[Threshold, ...]:
-    from merganser.config.definitions import Threshold
-    from merganser.config.spec_evaluation import DEFAULT_METRICS
+def _flow(
+    name: str, rags: tuple[str, ...], queries: Path, metrics: tuple[ThresholdSpec, ...]
+) -> EvaluateFlow:
+    from merganser.config.flow_definition import EvaluateFlow
+    from merganser.config.spec_flows import EvaluateFlowSpec
 
-    metrics = [parse_metric(name) for name in DEFAULT_METRICS]
-    return tuple(Threshold(metric=metric) for metric in metrics if metric is not None)
+    # Not validated: on the command line queries may be in a file of any ending.
+    spec = EvaluateFlowSpec.model_construct(type="evaluate", queries=str(queries), metrics=metrics)
+    return EvaluateFlow(name=name, spec=spec, rags=rags, queries=queries)
 
 
-def _merge(flow: EvaluateFlow, required: Sequence[_Required]) -> tuple[Threshold, ...]:
+def _require(flow: EvaluateFlow, required: Sequence[_Required]) -> EvaluateFlow:
     """Put what the command line requires in place of what the flow requires of the same metric."""
-    from merganser.config.definitions import Threshold
+    from merganser.config.spec_evaluation import ThresholdSpec
 
-    thresholds = list(flow.thresholds)
+    thresholds = {one.metric: one for one in flow.spec.metrics}
     for name, key, value in required:
         metric = parse_metric(name)
         assert metric is not None, "the command line was checked"
-        if all(one.metric != metric for one in thresholds):
-            thresholds.append(Threshold(metric=metric))
-        thresholds = [
-            replace(one, **{key: value}) if one.metric == metric else one for one in thresholds
-        ]
-    return tuple(thresholds)
+        threshold = thresholds.get(metric) or ThresholdSpec(metric=metric)
+        thresholds[metric] = threshold.model_copy(update={key: value})
+    spec = flow.spec.model_copy(update={"metrics": tuple(thresholds.values())})
+    return replace(flow, spec=spec)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from merganser.agent.events import EventSink
     from merganser.cli.options import Reach
-    from merganser.config.definitions import FlowDefinition
+    from merganser.config.flow_definition import FlowDefinition
     from merganser.config.load import Config
     from merganser.flows.execute import Outcome
 
@@ -61,7 +61,7 @@ def choose_flows(
     Raises:
         PlanError: There is none, or it is of another kind; the message lists what there is.
     """
-    from merganser.config.resolve import resolve_flow, resolve_flows
+    from merganser.config.flow_definition import resolve_flow, resolve_flows
 
     if name is not None:
         flow = resolve_flow(config, name)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Reach) -> int:
     """Bring the indexes of FILE up to date: all of them, or those of one FLOW."""
     from merganser.cli.flow_runs import run_flows
-    from merganser.config.definitions import IndexFlow
+    from merganser.config.flow_definition import IndexFlow
 
     outcomes = run_flows(
         reach, file, flow, kind=IndexFlow, parameters={"full": full}, quiet=as_json

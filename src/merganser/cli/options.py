@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from merganser.config.definitions import DataTable
+    from merganser.config.flow_definition import DataTable
     from merganser.config.load import Config
     from merganser.services.supervisor import Service
 
@@ -232,7 +232,7 @@ def data_table(text: str, option: str) -> DataTable:
     """Read ``file`` or ``file.duckdb#table`` from the command line, relative to where it runs."""
     from pydantic_core import PydanticCustomError
 
-    from merganser.config.definitions import DataTable
+    from merganser.config.flow_definition import DataTable
     from merganser.config.spec_flows import split_table
 
     try:

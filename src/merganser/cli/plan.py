@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @json_option
 def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Reach) -> int:
     """Show what the flows of FILE would do: models, files, chunks, embeddings, time."""
-    from merganser.config.resolve import resolve_flow, resolve_flows
+    from merganser.config.flow_definition import resolve_flow, resolve_flows
     from merganser.planning.explain import explain_plan, plan_as_json
     from merganser.planning.plan import build_plan
 

@@ -79,9 +79,9 @@ def _read(what: str) -> tuple[str, list[IndexFacts], list[BatchFacts]]:
 
 
 def _read_config(file: str) -> tuple[list[IndexFacts], list[BatchFacts]]:
-    from merganser.config.definitions import BatchFlow
+    from merganser.config.flow_definition import BatchFlow, resolve_flows
     from merganser.config.load import load_config
-    from merganser.config.resolve import resolve_flows, resolve_rag
+    from merganser.config.rag_definition import resolve_rag
     from merganser.report.facts import read_batch, read_index
 
     config = load_config(file)

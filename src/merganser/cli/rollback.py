@@ -16,7 +16,7 @@ from merganser.errors import PlanError
 def command(file: str, *, rag: str | None, generation: int | None, as_json: bool) -> int:
     """Serve an earlier snapshot of an index of FILE; what is served now stays kept."""
     from merganser.config.load import load_config
-    from merganser.config.resolve import resolve_rag
+    from merganser.config.rag_definition import resolve_rag
     from merganser.store import rollback
 
     config = load_config(file)

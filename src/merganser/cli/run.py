@@ -50,7 +50,7 @@ def command(
     """
     from merganser.agent.answer import describe_source
     from merganser.cli.flow_runs import run_flow
-    from merganser.config.definitions import AskFlow
+    from merganser.config.flow_definition import AskFlow
 
     asked = sys.stdin.read() if question == "-" else question
     config = reach.load(file)

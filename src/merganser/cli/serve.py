@@ -71,7 +71,7 @@ def _deploy(
 ) -> tuple[list[Watched], dict[str, str], list[str]]:
     """Deploy all files; give what is watched, the scheduled names by id, and the queues."""
     from merganser.cli.deploy import plan_changes, show_changes
-    from merganser.config.resolve import rags_of_flow
+    from merganser.config.flow_definition import rags_of_flow
     from merganser.deployment.apply import apply_changes
     from merganser.deployment.worker import Watched
     from merganser.planning.plan import distinct_indexes

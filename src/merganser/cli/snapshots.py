@@ -16,7 +16,7 @@ from merganser.cli.options import file_argument, json_option, print_json
 def command(file: str, *, rags: tuple[str, ...], as_json: bool) -> int:
     """List the snapshots of the indexes of FILE; the served one is marked."""
     from merganser.config.load import load_config
-    from merganser.config.resolve import resolve_rag
+    from merganser.config.rag_definition import resolve_rag
     from merganser.store import list_snapshots
 
     config = load_config(file)

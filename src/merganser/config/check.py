@@ -10,22 +10,27 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from merganser.config.config_tree import SpecWarning
-from merganser.config.definitions import AskFlow, BatchFlow, EvaluateFlow, FlowDefinition, IndexFlow
-from merganser.config.resolve import (
+from merganser.config.flow_definition import (
+    AskFlow,
+    BatchFlow,
+    EvaluateFlow,
+    FlowDefinition,
+    IndexFlow,
     all_models,
     models_of_flow,
     rags_of_agent,
     resolve_flows,
-    resolve_rag,
 )
+from merganser.config.rag_definition import resolve_rag
 from merganser.globs import fixed_part
 from merganser.humanize import align_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from merganser.config.definitions import RagDefinition, Threshold
     from merganser.config.load import Config
+    from merganser.config.rag_definition import RagDefinition
+    from merganser.config.spec_evaluation import ThresholdSpec
 
 
 def check_as_json(config: Config) -> dict[str, Any]:
@@ -88,9 +93,9 @@ def _rag_as_json(rag: RagDefinition) -> dict[str, Any]:
             {"name": s.name, "type": s.kind, "limit": s.limit, "index": str(s.index.folder)}
             for s in rag.strategies
         ],
-        "fusion": rag.fusion.strategy if len(rag.strategies) > 1 else None,
+        "fusion": rag.results.fusion.method if len(rag.strategies) > 1 else None,
         "reranking": rag.rerank.model.model if rag.rerank else None,
-        "limit": rag.limit,
+        "limit": rag.results.limit,
     }
 
 
@@ -106,14 +111,14 @@ def _flow_as_json(flow: FlowDefinition) -> dict[str, Any]:
                     {"queries": str(gate.queries), "held": _held_as_json(gate.thresholds)}
                     for gate in flow.gates
                 ],
-                "keep_snapshots": flow.keep_snapshots,
+                "keep_snapshots": flow.spec.keep_snapshots,
             }
         case EvaluateFlow():
             details = {
                 "type": "evaluate",
                 "rags": list(flow.rags),
                 "queries": str(flow.queries),
-                "metrics": _held_as_json(flow.thresholds),
+                "metrics": _held_as_json(flow.spec.metrics),
             }
         case BatchFlow():
             details = {
@@ -122,11 +127,11 @@ def _flow_as_json(flow: FlowDefinition) -> dict[str, Any]:
                 "input": str(flow.input),
                 "output": str(flow.output),
             }
-    schedule = str(flow.schedule) if flow.schedule else None
-    return {"name": flow.name, **details, "schedule": schedule, "after": list(flow.after)}
+    schedule = str(flow.spec.schedule) if flow.spec.schedule else None
+    return {"name": flow.name, **details, "schedule": schedule, "after": list(flow.spec.after)}
 
 
-def _held_as_json(thresholds: Iterable[Threshold]) -> list[dict[str, Any]]:
+def _held_as_json(thresholds: Iterable[ThresholdSpec]) -> list[dict[str, Any]]:
     return [
         {"metric": str(held.metric), "min": held.min, "max_drop": held.max_drop}
         for held in thresholds

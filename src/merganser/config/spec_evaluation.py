@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self, cast
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -14,8 +16,51 @@ from pydantic import (
     model_validator,
 )
 
-from merganser.config.metric import PATTERN, Metric, parse_metric, suggest_metric
 from merganser.config.spec_base import StrictModel, Text, Unit, fault
+
+Measure = Literal["recall", "precision", "success", "mrr", "ndcg"]
+
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+MOST_HITS = 100
+"""Largest k: nobody reads further, and every hit costs search time."""
+
+PATTERN = rf"^({'|'.join(MEASURES)})@(100|[1-9][0-9]?)$"
+_NAME = re.compile(PATTERN)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Metric:
+    """A measure of retrieval over the first k hits; ``merganser.evaluation.metrics`` computes it.
+
+    Attributes:
+        measure: What is measured.
+        k: How many of the first hits are looked at, 1 to 100.
+    """
+
+    measure: Measure
+    k: int
+
+    def __str__(self) -> str:
+        """Return the name as configs and the command line write it."""
+        return f"{self.measure}@{self.k}"
+
+
+def parse_metric(name: str) -> Metric | None:
+    """Return the metric of a name such as ``recall@5``, or None."""
+    found = _NAME.match(name)
+    return Metric(cast("Measure", found[1]), int(found[2])) if found else None
+
+
+def suggest_metric(name: str) -> str:
+    """Return how to write the metric that was probably meant."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only errors pay for it
+
+    word, _, k = name.casefold().partition("@")
+    near = get_close_matches(word, MEASURES, n=1)
+    cut = k if k.isdecimal() and 1 <= int(k) <= MOST_HITS else "5"
+    if near:
+        return f"write {near[0]}@{cut}"
+    return f"write {', '.join(MEASURES)} with a cut-off from 1 to {MOST_HITS}, such as recall@5"
 
 
 def check_jsonl(value: str) -> str:
@@ -65,6 +110,13 @@ class ThresholdSpec(StrictModel):
     """Most that it may fall below the last evaluation of the same queries, 0 to 1; it may fall when
     left out."""
 
+    def __str__(self) -> str:
+        """Say what must be reached, for example ``recall@5 at least 0.8``."""
+        least = None if self.min is None else f"at least {self.min:g}"
+        drop = None if self.max_drop is None else f"at most {self.max_drop:g} lower than before"
+        required = " and ".join(part for part in (least, drop) if part)
+        return f"{self.metric} {required}".strip()
+
 
 class GateSpec(StrictModel):
     """What a new snapshot must reach to be published; else the served one stays."""
@@ -84,6 +136,11 @@ class GateSpec(StrictModel):
     max_drop: Unit | None = None
     """Most that it may fall below the served snapshot's value, 0 to 1. Without it the two are
     compared and shown: with few queries, one that moves a place would hold back every index."""
+
+    @property
+    def threshold(self) -> ThresholdSpec:
+        """The metric and what it must reach."""
+        return ThresholdSpec(metric=self.metric, min=self.min, max_drop=self.max_drop)
 
     @model_validator(mode="after")
     def _holds_something(self) -> Self:

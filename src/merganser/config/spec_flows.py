@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
-from merganser.config.cron import find_cron_problem
 from merganser.config.spec_base import Count, Duration, Flag, Names, StrictModel, Text, Unit, fault
 from merganser.config.spec_evaluation import (
     DEFAULT_METRICS,
@@ -16,6 +15,61 @@ from merganser.config.spec_evaluation import (
     Metrics,
     QueriesPath,
 )
+from merganser.humanize import show_duration
+
+# Cron expressions have five fields: name, lowest and highest number, names of numbers.
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
+    ("minute", 0, 59, {}),
+    ("hour", 0, 23, {}),
+    ("day of month", 1, 31, {}),
+    ("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, 1)}),
+    ("day of week", 0, 7, {name: number for number, name in enumerate(_DAYS)}),
+)
+_LONGEST_MONTH = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
+_ITEM = re.compile(r"(?P<first>\*|\w+)(-(?P<last>\w+))?(/(?P<step>\d+))?")
+
+
+def find_cron_problem(expression: str) -> str | None:
+    """Return what is wrong with a cron expression, or None."""
+    words = expression.split()
+    if len(words) != len(_FIELDS):
+        return f"must have five fields, got {len(words)} in {expression!r}"
+    values = list[set[int]]()
+    for word, (name, low, high, names) in zip(words, _FIELDS, strict=True):
+        found = _expand(word, low, high, names)
+        if found is None:
+            return f"the {name} {word!r} is not made of numbers from {low} to {high}"
+        values.append(found)
+    _, _, days, months, _ = values
+    if words[4] == "*" and all(min(days) > _LONGEST_MONTH.get(month, 31) for month in months):
+        return f"{expression!r} never comes: no such month has a day {min(days)}"
+    return None
+
+
+def _expand(word: str, low: int, high: int, names: dict[str, int]) -> set[int] | None:
+    values = set[int]()
+    for item in word.split(","):
+        match = _ITEM.fullmatch(item)
+        if match is None:
+            return None
+        first, last, step = match["first"], match["last"], int(match["step"] or 1)
+        if first == "*":
+            begin, end = (None, None) if last else (low, high)
+        else:
+            begin = _number(first, names)
+            end = _number(last, names) if last else (high if match["step"] else begin)
+        if begin is None or end is None or step < 1 or not low <= begin <= end <= high:
+            return None
+        values.update(range(begin, end + 1, step))
+    return values
+
+
+def _number(word: str, names: dict[str, int]) -> int | None:
+    if word.isascii() and word.isdigit():
+        return int(word)
+    return names.get(word.lower())
 
 
 def _check_cron(value: str) -> str:
@@ -110,6 +164,14 @@ class ScheduleSpec(StrictModel):
     watch: Flag = False
     """Run when documents of an index flow change; needs ``merganser serve`` where they lie."""
 
+    def __str__(self) -> str:
+        """Say when, for example ``cron 0 3 * * * (UTC)`` or ``every 15m``."""
+        if self.cron:
+            return f"cron {self.cron} ({self.timezone or 'UTC'})"
+        if self.interval:
+            return f"every {show_duration(self.interval.total_seconds())}"
+        return "when files change"
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if (self.cron is not None) + (self.interval is not None) + self.watch != 1:
@@ -149,6 +211,10 @@ class RunnerSpec(StrictModel):
     address: Text | None = None
     """Of a cluster that is there, for example ``tcp://scheduler:8786`` or ``ray://head:10001``; one
     is started on this machine, for the run, when left out."""
+
+    def __str__(self) -> str:
+        """Say where, for example ``Dask at this machine``."""
+        return f"{self.type.capitalize()} at {self.address or 'this machine'}"
 
 
 class _Flow(StrictModel):

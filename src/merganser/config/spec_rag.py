@@ -143,6 +143,15 @@ class FusionSpec(StrictModel):
     weights: Mapping[Text, Annotated[Number, Field(ge=0)]] = Field(default_factory=dict[str, float])
     """Weight of each strategy, by its name or type; needed by ``weighted``."""
 
+    @property
+    def method(self) -> Literal["rrf", "weighted", "max"]:
+        """The strategy in its short spelling."""
+        return "rrf" if self.strategy == "reciprocal_rank_fusion" else self.strategy
+
+    def weight(self, name: str, kind: str) -> float:
+        """Return the weight of the strategy of that name and type, 1 where none is written."""
+        return self.weights.get(name, self.weights.get(kind, 1.0))
+
 
 class RerankingSpec(StrictModel):
     """A model that reads query and hit together and scores them anew."""

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
     from prefect.schedules import Schedule as PrefectSchedule
 
-    from merganser.config.definitions import Schedule
     from merganser.config.load import Config
+    from merganser.config.spec_flows import ScheduleSpec
     from merganser.planning.deployments import Change, DeploymentDefinition
 
 HEARTBEATS_MISSED = timedelta(seconds=75)
@@ -89,10 +89,10 @@ def apply_changes(config: Config, changes: Iterable[Change]) -> dict[str, str]:
     return ids
 
 
-def prefect_schedule(schedule: Schedule) -> PrefectSchedule | None:
+def prefect_schedule(schedule: ScheduleSpec) -> PrefectSchedule | None:
     """Give Prefect's form of a schedule; None when files decide."""
     if schedule.cron:
-        return Cron(schedule.cron, timezone=schedule.timezone)
+        return Cron(schedule.cron, timezone=schedule.timezone or "UTC")
     if schedule.interval:
         return Interval(schedule.interval, anchor_date=ANCHOR, timezone="UTC")
     return None

@@ -21,7 +21,7 @@ from merganser.globs import GlobEntry, is_glob
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
 
 DEBOUNCE_MS = 1000
 """Changes that follow each other this closely are one: an editor writes a file in several steps."""

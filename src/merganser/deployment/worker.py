@@ -23,7 +23,7 @@ from merganser.deployment.watch import watch_documents
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
 
 RETRY_SECONDS = 5.0
 """Pause before a worker that lost its server tries again."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from merganser.config.definitions import IndexFlow
-from merganser.config.resolve import resolve_flows, resolve_rag
+from merganser.config.flow_definition import IndexFlow, resolve_flows
+from merganser.config.rag_definition import resolve_rag
 from merganser.doctor.servers import Check
 from merganser.humanize import show_age
 

@@ -19,7 +19,7 @@ from merganser.store.ann import approximate_path, read_approximate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
 
 _FOREIGN_FIX = "name another folder with `database`; what stands there is left as it is"
 _DAMAGE_FIX = "`merganser rollback` to another snapshot, or remove the folder and index again"

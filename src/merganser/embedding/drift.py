@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
 
 LEAST_CLOSENESS = 0.999
 """Lowest cosine of a drift text to itself, embedded alone by an unchanged model.

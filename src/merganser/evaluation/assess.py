@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.errors import NoSnapshotError, PlanError, SnapshotMismatchError
 from merganser.evaluation.queries import read_queries
 from merganser.evaluation.rag_evaluation import evaluate
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from merganser.config.definitions import IndexDefinition, Threshold
+    from merganser.config.index_definition import IndexDefinition
     from merganser.config.load import Config
+    from merganser.config.spec_evaluation import ThresholdSpec
     from merganser.evaluation.queries import QuerySet
     from merganser.evaluation.rag_evaluation import Evaluation, Figure
     from merganser.retrieval.opening import FindModel
@@ -69,7 +70,7 @@ class Verdict:
         problem: What it falls short of and by how much; empty when it does not.
     """
 
-    threshold: Threshold
+    threshold: ThresholdSpec
     figure: Figure
     baseline: float | None
     problem: str
@@ -119,7 +120,7 @@ class Assessment:
 
 def check_thresholds(
     evaluation: Evaluation,
-    thresholds: Sequence[Threshold],
+    thresholds: Sequence[ThresholdSpec],
     baseline: Baseline | None,
     *,
     notes: Sequence[str] = (),
@@ -143,7 +144,7 @@ def check_thresholds(
     )
 
 
-def _check(figure: Figure, threshold: Threshold, baseline: Baseline | None) -> Verdict:
+def _check(figure: Figure, threshold: ThresholdSpec, baseline: Baseline | None) -> Verdict:
     before = baseline.values.get(str(figure.metric)) if baseline else None
     value = figure.value
     problem = ""
@@ -167,7 +168,7 @@ async def assess_candidate(
     config: Config,
     rag: str,
     queries: Path,
-    thresholds: Sequence[Threshold],
+    thresholds: Sequence[ThresholdSpec],
     *,
     find_model: FindModel,
     open_index: OpensIndex,
@@ -197,7 +198,7 @@ async def assess_published(
     config: Config,
     rag: str,
     queries: Path,
-    thresholds: Sequence[Threshold],
+    thresholds: Sequence[ThresholdSpec],
     *,
     find_model: FindModel,
     generation: int | None = None,
@@ -242,7 +243,7 @@ class _Subject:
     config: Config
     rag: str
     queries: QuerySet
-    thresholds: Sequence[Threshold]
+    thresholds: Sequence[ThresholdSpec]
     find_model: FindModel
 
     async def evaluate(self, open_index: OpensIndex | None = None) -> Evaluation:

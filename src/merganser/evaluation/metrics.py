@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from merganser.config.metric import Metric
+    from merganser.config.spec_evaluation import Metric
     from merganser.evaluation.queries import Label
     from merganser.retrieval import Hit
     from merganser.store import Snapshot, StoredChunk
@@ -191,7 +191,7 @@ def measure(metric: Metric, relevance: Relevance) -> float:
         metric: What to measure.
         relevance: Of at least ``metric.k`` hits, or of all there are.
 
-    >>> from merganser.config.metric import Metric
+    >>> from merganser.config.spec_evaluation import Metric
     >>> relevance = Relevance(grades=(1, 1), ranks=(2, None), relevant=(False, True))
     >>> measure(Metric("recall", 5), relevance), measure(Metric("mrr", 5), relevance)
     (0.5, 0.5)

@@ -15,7 +15,7 @@ from merganser.progress import report
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from merganser.config.metric import Metric
+    from merganser.config.spec_evaluation import Metric
     from merganser.evaluation.queries import LabelledQuery, QuerySet
     from merganser.retrieval import Retriever
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
     from merganser.documents.scanning import Document, Scan
     from merganser.store.catalogue import Catalogue, FileRow
 

@@ -16,7 +16,7 @@ from merganser.store.snapshots import KEEP_SNAPSHOTS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
     from merganser.embedding.drift import EmbedsDocuments
     from merganser.indexing.run_report import IndexReport
 

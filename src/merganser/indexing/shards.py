@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from merganser.chunking import Chunk, ChunkingOptions
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
     from merganser.documents.scanning import Document
     from merganser.embedding.drift import EmbedsDocuments
     from merganser.indexing.changes import Changes

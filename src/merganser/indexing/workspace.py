@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
     from merganser.embedding.drift import SnapshotModel
     from merganser.embedding.service import EmbedService
     from merganser.indexing.changes import Changes

@@ -14,16 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from merganser.config.definitions import AskFlow
-from merganser.config.resolve import resolve_flows
+from merganser.config.flow_definition import AskFlow, resolve_flows
 from merganser.errors import PlanError
 from merganser.planning.plan import build_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from merganser.config.definitions import FlowDefinition, Schedule
+    from merganser.config.flow_definition import FlowDefinition
     from merganser.config.load import Config
+    from merganser.config.spec_flows import ScheduleSpec
 
 DEFAULT_POOL = "merganser"
 TAG = "merganser"
@@ -114,7 +114,7 @@ class DeploymentDefinition:
     flow: FlowDefinition
     label: str
     name: str
-    schedule: Schedule | None
+    schedule: ScheduleSpec | None
     upstream: tuple[str, ...]
     exclusive: bool
     queue: str
@@ -206,8 +206,8 @@ def _define(
     models: Mapping[str, str],
 ) -> DeploymentDefinition:
     asked = isinstance(flow, AskFlow)
-    schedule = None if asked else flow.schedule
-    after = () if asked else flow.after
+    schedule = None if asked else flow.spec.schedule
+    after = () if asked else flow.spec.after
     tags = (TAG, f"config:{name}", *config.spec.metadata.tags)
     return DeploymentDefinition(
         flow=flow,

@@ -26,7 +26,6 @@ from merganser.planning.plan import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from merganser.config.definitions import Threshold
     from merganser.indexing import Changes
     from merganser.planning.plan import Plan, Stage
 
@@ -102,7 +101,7 @@ def describe_stage(stage: Stage) -> str:
             return f"configure and load `{use.model.model}` for {use.role}"
         case SurveySources(index):
             return f"survey {', '.join(f'`{entry}`' for entry in index.docs)} for `{index.name}`"
-        case EmbedShards(index, runner):
+        case EmbedShards(index, runner, _):
             where = f", on {runner}" if runner else ""
             if index.embedding is None:
                 return f"chunk what changed in `{index.name}` (no embeddings){where}"
@@ -111,13 +110,13 @@ def describe_stage(stage: Stage) -> str:
         case BuildSnapshot(index):
             return f"build a snapshot of `{index.name}` beside the served one"
         case EvaluateSnapshot(rag, gate):
-            held = ", ".join(describe_threshold(one) for one in gate.thresholds)
+            held = ", ".join(map(str, gate.thresholds))
             return f"gate `{rag}` with `{gate.queries.name}`: {held}; else publish nothing"
         case PublishSnapshot(index, keep_snapshots):
             kept = f"the last {keep_snapshots} are kept"
             return f"publish the snapshot of `{index.name}` in one step ({kept})"
         case EvaluateRag(flow, rag):
-            held = ", ".join(describe_threshold(one) for one in flow.thresholds)
+            held = ", ".join(map(str, flow.spec.metrics))
             return f"evaluate `{rag}` with `{flow.queries.name}`: {held}"
         case TakeTurn(agent, rags):
             return f"let `{agent}` answer" + (f", searching {_names(rags)}" if rags else "")
@@ -126,16 +125,6 @@ def describe_stage(stage: Stage) -> str:
             return f"let `{flow.agent}` answer `{flow.input.path.name}`{where}"
         case _:
             assert_never(stage)
-
-
-def describe_threshold(threshold: Threshold) -> str:
-    """Say what a metric must reach, in a few words."""
-    parts = [str(threshold.metric)]
-    if threshold.min is not None:
-        parts.append(f"at least {threshold.min:g}")
-    if threshold.max_drop is not None:
-        parts.append(f"at most {threshold.max_drop:g} lower than before")
-    return " ".join([parts[0], " and ".join(parts[1:])]).strip()
 
 
 def explain_plan(plan: Plan, world: World) -> str:

@@ -20,7 +20,7 @@ from merganser.store import IndexFolder
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
+    from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
     from merganser.models.ref import ModelRef
     from merganser.models.wire import ServedModel
     from merganser.planning.plan import Plan

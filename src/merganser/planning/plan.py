@@ -14,22 +14,24 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from merganser.config.definitions import (
+from merganser.config.flow_definition import (
     AskFlow,
     BatchFlow,
     EvaluateFlow,
     FlowDefinition,
     Gate,
-    IndexDefinition,
     IndexFlow,
-    ShardRunner,
+    models_of_flow,
+    rags_of_flow,
 )
-from merganser.config.resolve import models_of_flow, rags_of_flow, resolve_rag
+from merganser.config.rag_definition import resolve_rag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from merganser.config.index_definition import IndexDefinition
     from merganser.config.load import Config
+    from merganser.config.spec_flows import RunnerSpec
     from merganser.models.ref import ModelUse
 
 
@@ -84,10 +86,12 @@ class EmbedShards:
     Attributes:
         index: The index that the shards belong to.
         runner: What embeds them in other processes, or None for threads of the run.
+        workers: Shards embedded at a time, or None for the default.
     """
 
     index: IndexDefinition
-    runner: ShardRunner | None = None
+    runner: RunnerSpec | None = None
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +241,12 @@ def _index_stages(config: Config, flow: IndexFlow) -> Iterator[Stage]:
     for group in [indexes] if flow.gates else [(index,) for index in indexes]:
         for index in group:
             yield SurveySources(index)
-            yield EmbedShards(index, flow.runner)
+            yield EmbedShards(index, flow.spec.runner, flow.spec.concurrency)
             yield BuildSnapshot(index)
         for gate in flow.gates:
             yield from (EvaluateSnapshot(rag, gate) for rag in flow.rags)
         for index in group:
-            yield PublishSnapshot(index, flow.keep_snapshots)
+            yield PublishSnapshot(index, flow.spec.keep_snapshots)
 
 
 def distinct_indexes(config: Config, rags: tuple[str, ...]) -> Iterator[IndexDefinition]:

@@ -31,7 +31,7 @@ from merganser.store.folder import replace_file
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
     from merganser.indexing.shards import ShardWork
     from merganser.indexing.workspace import Workspace
     from merganser.store.embedding_store import EmbeddingStore

@@ -10,7 +10,7 @@ from merganser.batch.answer_metrics import measure_answer
 from merganser.batch.journal import partial_path
 from merganser.batch.questions import read_questions
 from merganser.batch.tables import read_rows
-from merganser.config.definitions import DataTable
+from merganser.config.flow_definition import DataTable
 from merganser.errors import SpecErrors, StoreError
 from merganser.store import (
     EvaluationRow,
@@ -29,7 +29,7 @@ from merganser.store.snapshots import read_kept
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from merganser.config.definitions import BatchFlow
+    from merganser.config.flow_definition import BatchFlow
     from merganser.store.catalogue import FileRow
 
 RUNS = 20

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.embedding.embedder import Embedder
 from merganser.errors import ModelNotFoundError, ModelRunnerError
 from merganser.models.address import resolve_address
@@ -18,7 +18,7 @@ from merganser.retrieval.search import Retriever
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
-    from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
+    from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
     from merganser.config.load import Config
     from merganser.models.address import Address
     from merganser.models.ref import ModelRef, Role

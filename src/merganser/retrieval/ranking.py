@@ -17,7 +17,7 @@ from merganser.telemetry import span
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from merganser.config.definitions import RagDefinition
+    from merganser.config.rag_definition import RagDefinition
     from merganser.retrieval.hits import PassageKey
     from merganser.retrieval.rerank import Reranked, Reranker
     from merganser.retrieval.strategies import Candidate, StrategyResult
@@ -87,8 +87,9 @@ async def rank_passages(
         fusing.set_attributes({"merganser.candidates": len(ranking.passages)})
     if reranker is not None:
         ranking = await _rerank(ranking, query, reranker)
-    if definition.per_file is not None:
-        ranking = replace(ranking, passages=_diversify(ranking.passages, definition.per_file))
+    per_file = definition.results.per_file
+    if per_file is not None:
+        ranking = replace(ranking, passages=_diversify(ranking.passages, per_file))
     return ranking
 
 
@@ -106,13 +107,15 @@ def fuse_strategies(
         results: Of the strategies that could take part.
     """
     alone = len(definition.strategies) == 1
-    method = "max" if alone else definition.fusion.strategy
-    weights = None if alone else definition.fusion.weights
+    fusion = definition.results.fusion
+    method = "max" if alone else fusion.method
+    named = definition.strategies
+    weights = None if alone else {one.name: fusion.weight(one.name, one.kind) for one in named}
     by_rank = alone or method == "rrf"
     lists = {result.strategy.name: _scores(result, raw=by_rank) for result in results}
     match method:
         case "rrf":
-            return reciprocal_rank_fusion(lists, k=definition.fusion.k, weights=weights)
+            return reciprocal_rank_fusion(lists, k=fusion.k, weights=weights)
         case "weighted":
             return weighted_fusion(lists, weights=weights)
         case "max":
@@ -141,7 +144,7 @@ def _fuse(definition: RagDefinition, results: Sequence[StrategyResult]) -> Passa
         chunk = candidates[fused.item].chunk
         place = f"{chunk.path}:{chunk.start_line}-{chunk.end_line}"
         first = first_with.setdefault(chunk.text_hash, place)
-        if definition.deduplicate and first != place:
+        if definition.results.deduplicate and first != place:
             dropped.append((chunk.path, f"{place} has the same text as {first}"))
             continue
         passages.append(

@@ -16,7 +16,7 @@ from merganser.telemetry import span
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from merganser.config.definitions import RerankDefinition
+    from merganser.config.rag_definition import RerankDefinition
     from merganser.models.probes import RerankProbe
     from merganser.models.ref import ScoreNormalization
     from merganser.models.wire import RerankScore, ServedModel

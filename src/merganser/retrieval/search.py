@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from merganser.config.definitions import IndexDefinition, RagDefinition
+    from merganser.config.index_definition import IndexDefinition
+    from merganser.config.rag_definition import RagDefinition
     from merganser.retrieval.rerank import RerankRunner
     from merganser.retrieval.strategies import EmbedderFor
     from merganser.store.reader import Filter, Snapshot
@@ -145,7 +146,7 @@ class Retriever:
             StoreError: No strategy can read its index.
         """
         _check_query(query)
-        wanted = self.definition.limit if limit is None else limit
+        wanted = self.definition.results.limit if limit is None else limit
         name = self.definition.name
         about = {
             "gen_ai.operation.name": "retrieval",
@@ -178,7 +179,7 @@ class Retriever:
             snapshots={name: snapshot.generation for name, snapshot in self.snapshots.items()},
             rerank=reranked.status if reranked else "",
             methods={result.strategy.name: result.method for result in results if result.method},
-            include_score=self.definition.include_score,
+            include_score=self.definition.results.include_score,
         )
 
     async def why_missing(
@@ -200,7 +201,7 @@ class Retriever:
         _check_query(query)
         results, notes = await self._run_strategies(query, where or None)
         ranking = await rank_passages(self.definition, results, query, self._reranker)
-        wanted = self.definition.limit if limit is None else limit
+        wanted = self.definition.results.limit if limit is None else limit
         return await asyncio.to_thread(
             explain_missing, path, results, ranking, limit=wanted, where=where or None, notes=notes
         )
@@ -235,7 +236,7 @@ class Retriever:
         self, ranking: PassageRanking, limit: int, explain: Sequence[StrategyResult] | None
     ) -> tuple[tuple[Hit, ...], list[str]]:
         """Apply the limit, check the files, and return whole files where they are asked for."""
-        whole = self.definition.return_full_content
+        whole = self.definition.results.return_full_content
         chosen = list(ranking.passages)
         if whole:
             by_file = {one.candidate.chunk.path: one for one in reversed(chosen)}

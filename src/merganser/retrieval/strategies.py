@@ -25,11 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from merganser.config.definitions import (
-        EmbeddingDefinition,
-        IndexDefinition,
-        StrategyDefinition,
-    )
+    from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
+    from merganser.config.rag_definition import StrategyDefinition
     from merganser.retrieval.hits import PassageKey
     from merganser.store.reader import Filter, Snapshot
     from merganser.store.rows import ChunkPlace, StoredChunk

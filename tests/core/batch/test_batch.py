@@ -12,7 +12,7 @@ from merganser.batch.questions import Question
 from merganser.batch.selection import BatchPlan, Selection, plan_batch, question_key
 from merganser.batch.shard import run_batch_shard
 from merganser.batch.tables import read_rows
-from merganser.config.definitions import DataTable
+from merganser.config.flow_definition import DataTable
 from merganser.errors import AgentError, PlanError
 from merganser.store.filters import Filter
 

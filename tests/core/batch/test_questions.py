@@ -5,7 +5,7 @@ import pytest
 
 from merganser.batch.questions import Question, read_questions
 from merganser.batch.tables import read_rows
-from merganser.config.definitions import DataTable
+from merganser.config.flow_definition import DataTable
 from merganser.errors import SpecErrors
 from merganser.store.filters import Filter
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from merganser.batch.tables import read_rows, write_rows
-from merganser.config.definitions import DataTable
+from merganser.config.flow_definition import DataTable
 from merganser.errors import StoreBusyError, StoreError
 
 # CSV cannot tell an empty cell from none, and no table holds NUL.

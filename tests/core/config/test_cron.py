@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from merganser.config.cron import find_cron_problem
+from merganser.config.spec_flows import find_cron_problem
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merganser.config.definitions import EvaluateFlow, IndexFlow, Threshold
-from merganser.config.metric import Metric
-from merganser.config.resolve import models_of_flow, resolve_flow
+from merganser.config.flow_definition import EvaluateFlow, IndexFlow, models_of_flow, resolve_flow
+from merganser.config.spec_evaluation import Metric, ThresholdSpec
 from merganser.planning.explain import describe_stage
 from merganser.planning.plan import build_plan
 
@@ -54,13 +53,13 @@ def test_one_gate_stands_alone_and_gates_of_one_file_are_held_together(load: Loa
         "      - {queries: e.jsonl, metric: ndcg@10, max_drop: 0}\n",
     )
 
-    recall = Threshold(metric=Metric("recall", 5), min=0.8)
-    assert (alone.gates[0].thresholds, alone.keep_snapshots) == ((recall,), 5)
+    recall = ThresholdSpec(metric=Metric("recall", 5), min=0.8)
+    assert (alone.gates[0].thresholds, alone.spec.keep_snapshots) == ((recall,), 5)
     assert alone.gates[0].queries.is_absolute()
     assert [gate.queries.name for gate in several.gates] == ["e.jsonl", "other.jsonl"]
     assert several.gates[0].thresholds == (
         recall,
-        Threshold(metric=Metric("ndcg", 10), max_drop=0.0),
+        ThresholdSpec(metric=Metric("ndcg", 10), max_drop=0.0),
     )
 
 
@@ -76,12 +75,12 @@ def test_metrics_are_names_or_thresholds_and_have_defaults(load: Load):
     assert isinstance(own, EvaluateFlow)
     assert isinstance(plain, EvaluateFlow)
     assert own.rags == ("code", "notes")
-    assert own.thresholds == (
-        Threshold(metric=Metric("recall", 3)),
-        Threshold(metric=Metric("mrr", 5), min=1.0),
+    assert own.spec.metrics == (
+        ThresholdSpec(metric=Metric("recall", 3)),
+        ThresholdSpec(metric=Metric("mrr", 5), min=1.0),
     )
     assert plain.rags == ("notes",)
-    assert [str(one.metric) for one in plain.thresholds] == ["recall@5", "mrr@10", "ndcg@10"]
+    assert [str(one.metric) for one in plain.spec.metrics] == ["recall@5", "mrr@10", "ndcg@10"]
 
 
 def test_without_a_gate_each_index_is_published_when_it_is_built(load: Load):

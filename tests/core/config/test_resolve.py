@@ -10,24 +10,26 @@ from typing import TYPE_CHECKING
 import pytest
 
 from merganser.chunking import ChunkingOptions
-from merganser.config.definitions import (
+from merganser.config.flow_definition import (
     AskFlow,
     BatchFlow,
     DataTable,
     IndexFlow,
-    Retries,
-    Schedule,
-    ShardRunner,
-)
-from merganser.config.resolve import (
     all_models,
     models_of_flow,
     rags_of_agent,
     rags_of_flow,
     resolve_flow,
     resolve_flows,
-    resolve_model,
-    resolve_rag,
+)
+from merganser.config.rag_definition import resolve_rag
+from merganser.config.resolve_model import resolve_model
+from merganser.config.spec_flows import (
+    BatchFlowSpec,
+    IndexFlowSpec,
+    RetriesSpec,
+    RunnerSpec,
+    ScheduleSpec,
 )
 from merganser.errors import PlanError
 from merganser.models.ref import DraftModel
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from merganser.config.load import Config
 
 SEEDS = Path(__file__).with_name("seeds")
+INDEX = IndexFlowSpec(type="index")
 EMBEDDINGS = "{type: chunked-embeddings, embedding_model: dmr/ai/embeddinggemma"
 
 
@@ -55,8 +58,14 @@ def test_the_seed_resolves_with_cagents_defaults(seed: Config):
     assert (strategy.limit, strategy.threshold) == (5, None)
     assert ChunkingOptions(size=1500, overlap=75) == strategy.index.chunking
     assert seed.directory / "code.db" == strategy.index.folder
-    assert (rag.limit, rag.deduplicate, rag.fusion.strategy, rag.fusion.k) == (15, True, "rrf", 60)
-    assert rag.per_file is None
+    results = rag.results
+    assert (results.limit, results.deduplicate, results.fusion.method, results.fusion.k) == (
+        15,
+        True,
+        "rrf",
+        60,
+    )
+    assert results.per_file is None
     embedding = strategy.index.embedding
     assert embedding is not None
     assert (embedding.dimensions, embedding.batch_size, embedding.concurrency) == (None, None, None)
@@ -69,7 +78,7 @@ def test_the_seeds_limit_and_reranker_are_honoured(seed: Config):
     assert rag.rerank is not None
     assert (
         rag.strategies[0].limit,
-        rag.limit,
+        rag.results.limit,
         rag.rerank.top_k,
         rag.rerank.threshold,
     ) == (20, 5, 5, 0.5)
@@ -167,12 +176,12 @@ def test_strategies_of_one_type_are_told_apart(load: Load):
 
     rag = resolve_rag(config, "a")
 
-    assert [(s.name, s.weight) for s in rag.strategies] == [
+    fusion = rag.results.fusion
+    assert [(s.name, fusion.weight(s.name, s.kind)) for s in rag.strategies] == [
         ("bm25", 0.2),
         ("bm25-3", 0.2),
         ("bm25-2", 0.8),
     ]
-    assert rag.fusion.weights == {"bm25": 0.2, "bm25-3": 0.2, "bm25-2": 0.8}
     assert (rag.strategies[1].k1, rag.strategies[1].b) == (2, 0)
 
 
@@ -270,8 +279,8 @@ def test_all_models_takes_every_declared_one(seed: Config):
 
 def test_without_flows_each_rag_and_agent_gives_one(seed: Config):
     assert (
-        IndexFlow(name="index-codebase", rags=("codebase",)),
-        IndexFlow(name="index-docs", rags=("docs",)),
+        IndexFlow(name="index-codebase", spec=INDEX, rags=("codebase",)),
+        IndexFlow(name="index-docs", spec=INDEX, rags=("docs",)),
         AskFlow(name="ask-root", agent="root"),
     ) == resolve_flows(seed)
 
@@ -298,18 +307,24 @@ def test_explicit_flows_add_to_the_ask_flows(load: Load):
     assert (
         IndexFlow(
             name="all",
+            spec=IndexFlowSpec(
+                type="index", schedule=ScheduleSpec(cron="0 3 * * *"), concurrency=2
+            ),
             rags=("a", "b"),
-            schedule=Schedule(cron="0 3 * * *", timezone="UTC", interval=None),
-            concurrency=2,
         ),
         BatchFlow(
             name="faq",
+            spec=BatchFlowSpec(
+                type="batch",
+                input="./q.jsonl",
+                output="out/../a.jsonl",
+                schedule=ScheduleSpec(interval=timedelta(minutes=15)),
+                after=("all",),
+                retries=RetriesSpec(count=2, delay=timedelta(seconds=90)),
+            ),
             agent="helper",
             input=DataTable(config.directory / "q.jsonl"),
             output=DataTable(config.directory / "a.jsonl"),
-            schedule=Schedule(cron=None, timezone="UTC", interval=timedelta(minutes=15)),
-            after=("all",),
-            retries=Retries(count=2, delay=timedelta(seconds=90)),
         ),
         AskFlow(name="ask-helper", agent="helper"),
         AskFlow(name="ask-other", agent="other"),
@@ -333,7 +348,8 @@ def test_a_runner_and_a_place_for_shards_reach_the_stages_that_need_them(
     far, near, here = (build_plan(config, resolve_flow(config, n)) for n in ("far", "near", "here"))
 
     (embed,) = (stage for stage in far.stages if isinstance(stage, EmbedShards))
-    assert embed.runner == ShardRunner(kind="ray", address="ray://head:10001", workers=8)
+    assert embed.runner == RunnerSpec(type="ray", address="ray://head:10001")
+    assert embed.workers == 8
     assert embed.index.shards == str(tmp_path / "s")
     assert "on Ray at ray://head:10001" in describe_plan(far)
     assert "on Dask at this machine" in describe_plan(near)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
 
-    from merganser.config.definitions import IndexDefinition
+    from merganser.config.index_definition import IndexDefinition
 
 CONFIG = "rag: {code: {docs: [./src, './notes/*.md'], strategies: [{type: bm25}]}}\n"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from merganser.config.load import Config, load_config
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.indexing import index_once, index_once_async
 
 if TYPE_CHECKING:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.config.definitions import Threshold
-from merganser.config.metric import Metric
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
+from merganser.config.spec_evaluation import Metric, ThresholdSpec
 from merganser.errors import NoSnapshotError
 from merganser.evaluation.assess import (
     Assessment,
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from .conftest import Shop
 
 RECALL, MRR = Metric("recall", 5), Metric("mrr", 10)
-LEAST = (Threshold(metric=RECALL, min=0.9), Threshold(metric=MRR))
+LEAST = (ThresholdSpec(metric=RECALL, min=0.9), ThresholdSpec(metric=MRR))
 
 
 def no_model(role: Role, model: ModelRef) -> None:
@@ -39,7 +38,7 @@ def no_model(role: Role, model: ModelRef) -> None:
 
 
 async def evaluate_shop(
-    shop: Shop, queries: Path, *thresholds: Threshold, generation: int | None = None
+    shop: Shop, queries: Path, *thresholds: ThresholdSpec, generation: int | None = None
 ) -> Assessment:
     return await assess_published(
         shop.config,
@@ -87,7 +86,7 @@ async def test_the_last_evaluation_is_what_a_new_one_is_compared_with(shop: Shop
     shop.write("src/refunds.md", "# Refunds\n\nGone.\n")
     await shop.index()
 
-    second = await evaluate_shop(shop, queries, Threshold(metric=RECALL, max_drop=0.1))
+    second = await evaluate_shop(shop, queries, ThresholdSpec(metric=RECALL, max_drop=0.1))
     record(shop.config, second, kind="evaluate", flow="quality")
 
     assert first.baseline is None
@@ -139,7 +138,7 @@ async def test_a_candidate_is_compared_with_what_is_served(shop: Shop):
             shop.config,
             "code",
             queries,
-            [Threshold(metric=RECALL, min=0.5, max_drop=0.2)],
+            [ThresholdSpec(metric=RECALL, min=0.5, max_drop=0.2)],
             find_model=no_model,
             open_index=lambda _: open_built(workspace, built),
         )
@@ -180,8 +179,8 @@ async def test_a_least_value_is_reached_by_equality_and_not_by_less(shop: Shop):
     figure = replace(evaluation.figures[0], value=0.8)
     measured = replace(evaluation, figures=(figure,))
 
-    exact = check_thresholds(measured, [Threshold(metric=RECALL, min=0.8)], None)
-    above = check_thresholds(measured, [Threshold(metric=RECALL, min=0.8001)], None)
+    exact = check_thresholds(measured, [ThresholdSpec(metric=RECALL, min=0.8)], None)
+    above = check_thresholds(measured, [ThresholdSpec(metric=RECALL, min=0.8001)], None)
 
     assert exact.passed
     assert not above.passed
@@ -191,7 +190,7 @@ async def test_a_least_value_is_reached_by_equality_and_not_by_less(shop: Shop):
 async def test_a_drop_is_counted_from_what_was_before(shop: Shop, before: float, problems: int):
     evaluation = (await evaluate_shop(shop, good(shop))).evaluation
     measured = replace(evaluation, figures=(replace(evaluation.figures[0], value=0.8),))
-    thresholds = [Threshold(metric=RECALL, max_drop=0.1)]
+    thresholds = [ThresholdSpec(metric=RECALL, max_drop=0.1)]
 
     found = check_thresholds(measured, thresholds, Baseline("before", {"recall@5": before}))
 

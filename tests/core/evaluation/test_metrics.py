@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merganser.config.metric import MEASURES, Metric, parse_metric, suggest_metric
+from merganser.config.spec_evaluation import MEASURES, Metric, parse_metric, suggest_metric
 from merganser.evaluation.metrics import (
     Relevance,
     Target,

@@ -10,8 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from merganser.config.definitions import Threshold
-from merganser.config.metric import Metric
+from merganser.config.spec_evaluation import Metric, ThresholdSpec
 from merganser.evaluation.assess import Assessment, Baseline, check_thresholds
 from merganser.evaluation.chart import draw_trend
 from merganser.evaluation.present import (
@@ -54,7 +53,7 @@ def assessment() -> Assessment:
         seconds=1.5,
         notes=("rerank skipped (no weights) for 4 queries",),
     )
-    thresholds = [Threshold(metric=RECALL, min=0.5, max_drop=0.1)]
+    thresholds = [ThresholdSpec(metric=RECALL, min=0.5, max_drop=0.1)]
     return check_thresholds(
         evaluation, thresholds, Baseline("the served snapshot 3", {"recall@5": 0.75})
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.evaluation.metrics import Locator, Target, mark_relevant
 from merganser.evaluation.queries import Label
 from merganser.retrieval import Hit

@@ -6,15 +6,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merganser.config.definitions import EvaluateFlow, IndexFlow
+from merganser.config.flow_definition import EvaluateFlow, IndexFlow, resolve_flow
 from merganser.config.load import load_config
-from merganser.config.resolve import resolve_flow, resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.evaluation.assess import Assessment, assess_published
 from merganser.evaluation.present import assessment_lines, failure_lines
 from merganser.indexing import index_once_async
 
 if TYPE_CHECKING:
-    from merganser.config.definitions import Threshold
+    from merganser.config.spec_evaluation import ThresholdSpec
     from merganser.models.ref import ModelRef, Role
 
 PAGE = Path(__file__).parents[3] / "docs" / "evaluation.md"
@@ -25,7 +25,7 @@ def no_model(role: Role, model: ModelRef) -> None:
     del role, model
 
 
-async def evaluate(folder: Path, thresholds: tuple[Threshold, ...]) -> Assessment:
+async def evaluate(folder: Path, thresholds: tuple[ThresholdSpec, ...]) -> Assessment:
     config = load_config(folder / "birds.yaml")
     (index,) = resolve_rag(config, "birds").indexes
     await index_once_async(index, None)
@@ -52,7 +52,7 @@ async def test_the_worked_example_gives_the_figures_of_the_page(tmp_path: Path):
     assert isinstance(quality, EvaluateFlow)
     assert isinstance(reindex, IndexFlow)
 
-    good = await evaluate(tmp_path, quality.thresholds)
+    good = await evaluate(tmp_path, quality.spec.metrics)
     (tmp_path / "docs" / "geese.md").write_text("# Geese\n\nThey fly south.\n")
     bad = await evaluate(tmp_path, reindex.gates[0].thresholds)
 

@@ -27,7 +27,7 @@ import numpy as np
 
 import merganser.indexing.workspace as workspaces
 from merganser.chunking import ChunkingOptions
-from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
+from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
 from merganser.embedding.drift import DRIFT_TEXTS
 from merganser.indexing import begin_run, index_once, publishing, shards
 from merganser.indexing import run as once

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from merganser.config.load import load_config
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.embedding.embedder import Embedder
 from merganser.indexing.run import index_once_async
 from merganser.models.client import ModelRunner
@@ -32,7 +32,8 @@ from merganser.store import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from merganser.config.definitions import EmbeddingDefinition, RagDefinition
+    from merganser.config.index_definition import EmbeddingDefinition
+    from merganser.config.rag_definition import RagDefinition
     from tests.doubles import FaultyRunner
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "index-format-1.tar.xz"

@@ -12,14 +12,9 @@ import numpy as np
 import pytest
 
 from merganser.chunking import ChunkingOptions
-from merganser.config.definitions import (
-    EmbeddingDefinition,
-    FusionDefinition,
-    IndexDefinition,
-    RagDefinition,
-    RerankDefinition,
-    StrategyDefinition,
-)
+from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
+from merganser.config.rag_definition import RagDefinition, RerankDefinition, StrategyDefinition
+from merganser.config.spec_rag import ResultsSpec
 from merganser.indexing.run import index_once_async
 from merganser.models.ref import ModelRef
 from merganser.retrieval import Retriever
@@ -95,11 +90,11 @@ class Rags:
             "index": self.index(),
             "limit": 10,
             "threshold": None,
-            "weight": None,
         }
         return StrategyDefinition(**values | changes)
 
     def rag(self, *strategies: StrategyDefinition, **changes: Any) -> RagDefinition:
+        results = {k: changes.pop(k) for k in list(changes) if k in ResultsSpec.model_fields}
         used = strategies or (self.strategy("chunked-embeddings"), self.strategy("bm25"))
         values: dict[str, Any] = {
             "name": "docs",
@@ -108,13 +103,7 @@ class Rags:
             "tool_name": "docs",
             "strategies": used,
             "indexes": tuple(dict.fromkeys(one.index for one in used)),
-            "fusion": FusionDefinition(strategy="rrf", k=60, weights={}),
-            "rerank": None,
-            "limit": 10,
-            "deduplicate": True,
-            "per_file": None,
-            "include_score": False,
-            "return_full_content": False,
+            "results": ResultsSpec.model_validate({"limit": 10} | results),
         }
         return RagDefinition(**values | changes)
 

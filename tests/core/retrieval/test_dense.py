@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from merganser.chunking import ChunkingOptions
-from merganser.config.definitions import EmbeddingDefinition, IndexDefinition
+from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
 from merganser.doctor.indexes import diagnose_index
 from merganser.indexing import IndexReport, index_once
 from merganser.indexing import build_ann as approximate

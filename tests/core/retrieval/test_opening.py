@@ -11,7 +11,7 @@ from pydantic_ai import Agent
 
 from merganser.agent.model import chat_model, close_model
 from merganser.config.load import load_config
-from merganser.config.resolve import resolve_rag
+from merganser.config.rag_definition import resolve_rag
 from merganser.errors import ModelRunnerError, SpecErrors
 from merganser.indexing import index_once_async
 from merganser.models.address import parse_address

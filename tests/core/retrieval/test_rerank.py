@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.config.definitions import RerankDefinition
+from merganser.config.rag_definition import RerankDefinition
 from merganser.errors import InputTooLongError, ModelRunnerError, RunnerUnavailableError
 from merganser.models.client import ModelRunner
 from merganser.models.probes import RerankProbe

@@ -10,7 +10,8 @@ import duckdb
 import pytest
 
 from merganser.chunking import ChunkingOptions
-from merganser.config.definitions import EmbeddingDefinition, FusionDefinition
+from merganser.config.index_definition import EmbeddingDefinition
+from merganser.config.spec_rag import FusionSpec
 from merganser.embedding.embedder import Embedder
 from merganser.errors import (
     NoSnapshotError,
@@ -272,7 +273,7 @@ async def test_strategies_with_different_chunking_do_not_collide(rags: Rags):
 async def test_unbounded_bm25_does_not_drown_similarities(rags: Rags, method: str):
     await rags.build(FILES)
     rag = rags.rag(
-        fusion=FusionDefinition(strategy=method, k=60, weights={"chunked-embeddings": 1.0}),  # pyright: ignore[reportArgumentType] - a parameter of the test
+        fusion=FusionSpec(strategy=method, k=60, weights={"chunked-embeddings": 1.0}),  # pyright: ignore[reportArgumentType] - a parameter of the test
     )
 
     result = await rags.open(rag).search("merganser dives", explain=True)

@@ -1,0 +1,183 @@
+"""What an index is made of, and which strategies of a rag share one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merganser.chunking import ChunkingOptions
+from merganser.config.resolve_model import resolve_model
+from merganser.config.spec_models import AUTO_EMBEDDING_MODEL, AUTO_MODEL
+from merganser.config.spec_rag import Bm25Spec, safe_name
+from merganser.config.yaml_source import Location
+from merganser.documents.file_types import INDEX_FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from merganser.config.load import Config
+    from merganser.config.spec_rag import RagSpec, Similarity, StrategySpec
+    from merganser.errors import SourcePosition
+    from merganser.models.ref import ModelRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingDefinition:
+    """How the chunks of an index are embedded.
+
+    Attributes:
+        model: The embedding model.
+        dimensions: Expected length of a vector; None accepts what the model returns.
+        batch_size: Most texts in one request; None finds the fastest number.
+        concurrency: Most requests at a time; None finds the fastest number.
+        similarity: How the similarity of two vectors is measured.
+    """
+
+    model: ModelRef
+    dimensions: int | None
+    batch_size: int | None = None
+    concurrency: int | None = None
+    similarity: Similarity = "cosine_similarity"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexDefinition:
+    """One index on disk; strategies that chunk the same documents in the same way share it.
+
+    Attributes:
+        name: Unique in the config.
+        folder: Absolute path of its files.
+        base: Absolute folder that ``docs`` and stored paths are relative to.
+        docs: Paths and globs as written.
+        docs_positions: Where each of them stands in the YAML.
+        respect_vcs: Whether files that git ignores are left out.
+        chunking: How documents are chunked.
+        embedding: How chunks are embedded; None for an index that only BM25 searches.
+        shards: Folder or URL that keeps embedded shards for all machines, from the flow's
+            ``shards``; None for the index folder.
+    """
+
+    name: str
+    folder: Path
+    base: Path
+    docs: tuple[str, ...]
+    docs_positions: tuple[SourcePosition | None, ...] = field(default=(), repr=False, compare=False)
+    respect_vcs: bool
+    chunking: ChunkingOptions
+    embedding: EmbeddingDefinition | None
+    shards: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Strategies that share one index.
+
+    Attributes:
+        members: Their numbers in the rag.
+    """
+
+    docs: tuple[str, ...]
+    respect_vcs: bool
+    chunking: ChunkingOptions
+    database: str | None
+    embedding: EmbeddingDefinition | None
+    members: tuple[int, ...] = field(compare=False)
+
+    def join(self, other: _Group) -> _Group | None:
+        """Return both as one, or None if documents, chunking, folder or model differ."""
+        united = replace(
+            self,
+            database=self.database or other.database,
+            embedding=self.embedding or other.embedding,
+            members=self.members + other.members,
+        )
+        filled = replace(
+            other,
+            database=other.database or united.database,
+            embedding=other.embedding or united.embedding,
+        )
+        return united if united == filled else None
+
+
+def resolve_indexes(config: Config, rag: str) -> tuple[IndexDefinition, ...]:
+    """Return the index of each strategy of a rag, in the order of the strategies."""
+    spec = config.spec.rag[rag]
+    groups = list[_Group]()
+    for number, strategy in enumerate(spec.strategies):
+        candidate = _candidate(config, spec, strategy, number)
+        for place, group in enumerate(groups):
+            if united := group.join(candidate):
+                groups[place] = united
+                break
+        else:
+            groups.append(candidate)
+    return _place_groups(config, rag, groups)
+
+
+def _candidate(config: Config, spec: RagSpec, strategy: StrategySpec, number: int) -> _Group:
+    return _Group(
+        docs=tuple(dict.fromkeys((*spec.docs, *strategy.docs))),
+        respect_vcs=spec.respect_vcs if strategy.respect_vcs is None else strategy.respect_vcs,
+        chunking=ChunkingOptions(**dict(strategy.chunking)),
+        database=strategy.database and os.path.normpath(strategy.database),
+        embedding=_resolve_embedding(config, strategy),
+        members=(number,),
+    )
+
+
+def _resolve_embedding(config: Config, strategy: StrategySpec) -> EmbeddingDefinition | None:
+    if isinstance(strategy, Bm25Spec):
+        return None
+    reference = strategy.embedding_model
+    if reference == AUTO_MODEL and reference not in config.spec.models:
+        reference = AUTO_EMBEDDING_MODEL
+    return EmbeddingDefinition(
+        model=resolve_model(config, reference),
+        dimensions=strategy.vector_dimensions,
+        batch_size=strategy.embedding_batch_size,
+        concurrency=strategy.max_embedding_concurrency,
+        similarity=strategy.similarity_metric,
+    )
+
+
+def _place_groups(
+    config: Config, rag: str, groups: Sequence[_Group]
+) -> tuple[IndexDefinition, ...]:
+    """Give each group a name and a folder of its own; return the index of each strategy."""
+    spec = config.spec.rag[rag]
+    names = spec.strategy_names
+    entries = _locate_docs(rag, spec)
+    folders = set[Path]()
+    indexes = dict[int, IndexDefinition]()
+    for group in groups:
+        first = names[group.members[0]]
+        database = group.database or f"{INDEX_FOLDER}/{safe_name(rag)}"
+        folder = Path(os.path.normpath(config.directory / database))
+        if folder in folders:
+            folder = folder.with_name(f"{folder.stem}-{safe_name(first)}{folder.suffix}")
+        folders.add(folder)
+        index = IndexDefinition(
+            name=rag if not indexes else f"{rag}-{first}",
+            folder=folder,
+            base=config.directory,
+            docs=group.docs,
+            docs_positions=tuple(config.position(*entries[entry]) for entry in group.docs),
+            respect_vcs=group.respect_vcs,
+            chunking=group.chunking,
+            embedding=group.embedding,
+        )
+        indexes.update(dict.fromkeys(group.members, index))
+    return tuple(indexes[number] for number in range(len(names)))
+
+
+def _locate_docs(rag: str, spec: RagSpec) -> dict[str, Location]:
+    """Return where each entry of ``docs`` stands first."""
+    found = dict[str, Location]()
+    for i, entry in enumerate(spec.docs):
+        found.setdefault(entry, ("rag", rag, "docs", i))
+    for i, strategy in enumerate(spec.strategies):
+        for j, entry in enumerate(strategy.docs):
+            found.setdefault(entry, ("rag", rag, "strategies", i, "docs", j))
+    return found
