@@ -9,7 +9,7 @@ EDITABLE := --config-settings editable_mode=strict
 TREE := $(shell find src flows tasks configs deployments -name '*.py' -not -path '*/__pycache__/*' 2>/dev/null | sort | cksum | tr ' ' '-')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat newest lock check lint types imports format bench clean
+.PHONY: help demo test compat newest lock check lint types imports format mutants bench clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -78,6 +78,9 @@ check: lint types imports test ## Everything that must be green at a commit.
 format: $(VENV)/.dev-$(TREE) ## Format and mend what can be mended.
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+mutants: $(VENV)/.dev-$(TREE) ## Undo guarding lines one by one and see a test fail for each.
+	$(BIN)/python scripts/mutants.py
 
 # MERGANSER_BENCH_TREE is a tree of code to index, MERGANSER_BENCH_PEER a Python with cocoindex.
 bench: $(VENV)/.dev-$(TREE) ## Print the benchmarks' figures and ratios.

@@ -1,0 +1,188 @@
+"""Undo one line of code after another and see a test fail for each: ``make mutants``.
+
+The lines are the orders of commits, boundaries and reasons that values alone do not hold: without
+its test, each of these changes left the suite green. A copy of the tree is changed, so that the
+work in the tree goes on meanwhile. Takes a few minutes and is not part of CI.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+GUARDS = "tests/core/test_guards.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One change that must not go unnoticed.
+
+    Attributes:
+        why: What is wrong then.
+        file: Where, relative to the root.
+        old: The text that stands there exactly once.
+        new: What takes its place.
+        tests: The tests that must fail, as pytest names them.
+    """
+
+    why: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = (
+    Mutant(
+        "an embedder's fingerprint without the prefix of documents",
+        "src/merganser/embedding/embedder.py",
+        '            "document_prefix": self.prompts.document,\n',
+        "",
+        f"{GUARDS}::test_another_prefix_is_another_embedder",
+    ),
+    Mutant(
+        "a change is not seen by the inode",
+        "src/merganser/indexing/changes.py",
+        "        seen.inode,\n",
+        "        document.inode,\n",
+        f"{GUARDS}::test_a_file_replaced_by_one_of_its_size_and_time_is_read",
+    ),
+    Mutant(
+        "another tokeniser changes nothing",
+        "src/merganser/indexing/changes.py",
+        '        "tokeniser": (str(TOKENISER_VERSION), "the tokeniser changed"),\n',
+        "",
+        f"{GUARDS}::test_another_tokeniser_indexes_everything_again",
+    ),
+    Mutant(
+        "the journal of a batch goes before its table is written",
+        "src/merganser/batch/journal.py",
+        "            write_rows(self.output, self.rows())\n"
+        "            self.partial.unlink(missing_ok=True)\n",
+        "            self.partial.unlink(missing_ok=True)\n"
+        "            write_rows(self.output, self.rows())\n",
+        f"{GUARDS}::test_answers_stay_in_the_partial_file_until_the_table_is_written",
+    ),
+    Mutant(
+        "a received shard is done before its chunks are there",
+        "src/merganser/remote/sharing.py",
+        "            chunks_path(workspace, receipt.number),\n"
+        "            result_path(workspace, receipt.number),\n",
+        "            result_path(workspace, receipt.number),\n"
+        "            chunks_path(workspace, receipt.number),\n",
+        f"{GUARDS}::test_a_received_shard_is_done_only_when_its_chunks_are_there",
+    ),
+    Mutant(
+        "BM25 prunes by a bound that is too low",
+        "src/merganser/retrieval/bm25.py",
+        "float(idf[i]) * (weighing.k1 + 1.0)",
+        "float(idf[i]) * weighing.k1",
+        f"{GUARDS}::test_a_chunk_full_of_a_frequent_word_outweighs_a_rare_one",
+    ),
+    Mutant(
+        "a fall of exactly what is allowed fails",
+        "src/merganser/evaluation/assess.py",
+        "before - value > threshold.max_drop + _EXACT",
+        "before - value >= threshold.max_drop",
+        f"{GUARDS}::test_a_figure_may_fall_by_exactly_what_is_allowed",
+    ),
+    Mutant(
+        "a fall of exactly the tolerance fails",
+        "src/merganser/evaluation/assess.py",
+        "before - value > threshold.max_drop + _EXACT",
+        "before - value >= threshold.max_drop + _EXACT",
+        f"{GUARDS}::test_a_figure_may_fall_by_exactly_what_is_allowed",
+    ),
+    Mutant(
+        "the drift of a model is measured by the mean of its texts",
+        "src/merganser/embedding/drift.py",
+        ".sum(axis=1).min())",
+        ".sum(axis=1).mean())",
+        f"{GUARDS}::test_a_model_that_changed_for_one_kind_of_text_is_another_model",
+    ),
+    Mutant(
+        "an attempt that took long to fail is repeated",
+        "src/merganser/models/retry.py",
+        "None if slow else policy.pause_seconds(attempt, error)",
+        "policy.pause_seconds(attempt, error)",
+        f"{GUARDS}::test_an_attempt_that_took_long_to_fail_is_not_repeated",
+    ),
+    Mutant(
+        "a file that shares a text which cannot be embedded is taken for good",
+        "src/merganser/indexing/embed_shard.py",
+        '            errors.setdefault(position, "it shares a text that could not be embedded")\n',
+        "            del position\n",
+        f"{GUARDS}::test_every_file_with_a_text_that_cannot_be_embedded_fails",
+    ),
+)
+
+
+def main() -> int:
+    """Try each mutant on a copy of the tree; return how many no test has noticed."""
+    stale = [mutant for mutant in MUTANTS if _occurrences(mutant) != 1]
+    for mutant in stale:
+        print(f"stale: {mutant.file} holds {_occurrences(mutant)} times {mutant.old!r}")
+    if stale:
+        return 2
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        tree = Path(folder) / "tree"
+        _copy(tree)
+        if _fails(tree, *sorted({mutant.tests for mutant in MUTANTS})):
+            print("the tests fail without any change")
+            return 2
+        survivors = [mutant for mutant in MUTANTS if not _is_noticed(tree, mutant)]
+    print(f"{len(MUTANTS) - len(survivors)} of {len(MUTANTS)} mutants were noticed")
+    return len(survivors)
+
+
+def _occurrences(mutant: Mutant) -> int:
+    path = ROOT / mutant.file
+    return path.read_text("utf-8").count(mutant.old) if path.exists() else 0
+
+
+def _copy(tree: Path) -> None:
+    """Copy what git knows or would add, and map the folders that the package consists of."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for name in listed.split("\0"):
+        if name and (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+    for folder in ("flows", "tasks", "configs", "deployments"):
+        (tree / "src" / "merganser" / folder).symlink_to(tree / folder)
+
+
+def _is_noticed(tree: Path, mutant: Mutant) -> bool:
+    path = tree / mutant.file
+    right = path.read_text("utf-8")
+    path.write_text(right.replace(mutant.old, mutant.new), "utf-8")
+    noticed = _fails(tree, mutant.tests)
+    path.write_text(right, "utf-8")
+    print(f"{'noticed ' if noticed else 'SURVIVED'}  {mutant.why}", flush=True)
+    return noticed
+
+
+def _fails(tree: Path, *tests: str) -> bool:
+    """Run tests against the copy; its sources come before those that are installed."""
+    code = (
+        "import sys; sys.path.insert(0, 'src'); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-B", "-c", code, "-q", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+    if done.returncode not in {0, 1}:
+        raise SystemExit(f"the tests cannot run:\n{done.stdout}{done.stderr}")
+    return done.returncode == 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
