@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from merganser.agent.agent_definition import describe_agent
-from merganser.agent.resume import index_folders, keep_turn, prune_turns
+from merganser.agent.resume import index_folders, keep_turn
 from merganser.agent.turn import take_turn
 from merganser.models.client import ModelRunner
 from merganser.retrieval.opening import open_retrievers
@@ -51,7 +51,6 @@ def answer_question(
     place = models.place("chat", definition.model)
     rags = tuple(rag.name for rag in definition.rags)
     trail: list[Any] = [*models.last]
-    prune_turns()
     results = keep_turn(turn_id, index_folders(config, rags))
 
     async def take() -> Answer:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
+from prefect import get_run_logger
+
+from merganser.agent.resume import prune_turns
 from merganser.batch.selection import Selection
 from merganser.config.flow_definition import EvaluateFlow, IndexFlow
 from merganser.flows.index import IndexStages
@@ -144,6 +147,9 @@ class Execution:
             for stages in self._indexes.values():
                 stages.give_up(str(error) or type(error).__name__)
             raise
+        # Turns end with the snapshots that they searched, which this run may have replaced.
+        if pruned := prune_turns():
+            get_run_logger().info("removed what was kept to resume %d turns", pruned)
         reports = tuple(stages.report for stages in self._indexes.values() if stages.report)
         return Outcome(
             self._models.notes,

@@ -7,7 +7,6 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from merganser.agent.resume import prune_turns
 from merganser.errors import StoreError
 from merganser.flows.task_batches import TaskBatches
 from merganser.indexing import IndexReport, drop_old_snapshots
@@ -156,7 +155,6 @@ class IndexStages:
         """
         if self._run is None:
             drop_old_snapshots(self._index.folder, keep_snapshots)
-            prune_turns()
             return
         published = submit(
             publish_snapshot,

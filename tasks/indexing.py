@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from merganser.agent.resume import prune_turns
 from merganser.embedding.drift import recognise_model
 from merganser.embedding.service import EmbedService
 from merganser.indexing import (
@@ -163,7 +162,7 @@ def build(run: IndexRun, name: str) -> BuiltSnapshot:
 def publish_snapshot(
     run: IndexRun, built: BuiltSnapshot, name: str, keep_snapshots: int
 ) -> IndexReport:
-    """Switch readers to the new snapshot and collect what is not kept any more, turns included.
+    """Switch readers to the new snapshot and remove what is not kept any more.
 
     Raises:
         StoreError: A file cannot be moved or written; the old snapshot is served.
@@ -171,8 +170,6 @@ def publish_snapshot(
     workspace = Workspace.open(run.folder, run.run_id)
     published = publish(workspace, built, keep_snapshots=keep_snapshots)
     get_run_logger().info("%s serves snapshot %s", name, published.generation)
-    if pruned := prune_turns():
-        get_run_logger().info("forgot %d turns that searched snapshots before those kept", pruned)
     return published.report
 
 

@@ -1,9 +1,9 @@
-"""What is kept of turns so that they can be resumed: where it lies, and how long.
+"""The resume store: what is kept of turns so that they can be resumed, where, and how long.
 
 Each turn has a folder of its own below ``merganser_home()/turns``: the results of its model
-requests and tool calls, and ``turn.json``, which names the snapshots that it searched. It goes with
-the first of these that is not kept any more (``keep_snapshots``), since what was retrieved is then
-out of date, and after ``LIFETIME`` at the latest.
+requests and tool calls, and ``turn.json``, which names the snapshots that it searched. It is
+removed with the first of these that is not kept any more (``keep_snapshots``), because what was
+retrieved is then out of date, and after ``LIFETIME`` at the latest.
 """
 
 from __future__ import annotations
@@ -28,25 +28,26 @@ if TYPE_CHECKING:
     from merganser.config.load import Config
 
 LIFETIME = timedelta(days=7)
-"""Of a turn that nobody resumed; as long as Prefect keeps events."""
+"""How long a turn can be resumed after it began; as long as Prefect keeps events."""
 
 _MARK = "turn.json"
 _UNMARKED_SECONDS = 3600.0
-"""A folder without its mark belongs to a turn that begins right now, or is what a dead one left."""
+"""Age at which a folder without its mark is removed; a younger one may be a turn that begins."""
 
 
 def keep_turn(turn_id: str, folders: Iterable[Path]) -> Path:
-    """Give the folder for the results of a turn; one that resumes finds its own again.
+    """Return the folder for the results of a turn; a turn that resumes gets its own again.
 
     Args:
-        turn_id: Of the turn; any text.
-        folders: The indexes that it searches.
+        turn_id: Any text.
+        folders: The indexes that the turn searches.
 
     Raises:
         StoreError: An index folder holds something else.
         OSError: The folder cannot be made.
     """
     folder = _turns() / hashlib.sha256(turn_id.encode(errors="surrogatepass")).hexdigest()[:32]
+    _remove_if_over(folder, {})
     mark = folder / _MARK
     if not mark.exists():
         current = {str(path): IndexFolder(path).read_current() for path in folders}
@@ -58,7 +59,7 @@ def keep_turn(turn_id: str, folders: Iterable[Path]) -> Path:
 
 
 def index_folders(config: Config, rags: Iterable[str]) -> list[Path]:
-    """Give the folders of the indexes that rags are made of."""
+    """Return the folders of the indexes that rags search."""
     return [index.folder for rag in rags for index in resolve_rag(config, rag).indexes]
 
 
@@ -66,24 +67,26 @@ def prune_turns() -> int:
     """Remove what was kept of turns whose snapshots are gone or whose time is over.
 
     Returns:
-        How many turns were forgotten.
+        The number of turns removed.
     """
     kept: dict[str, tuple[int, ...] | None] = {}
-    pruned = 0
-    for folder in sorted(_turns().glob("*")):
-        with suppress(OSError):
-            if _is_over(folder, kept):
-                shutil.rmtree(folder)
-                pruned += 1
-    return pruned
+    return sum([_remove_if_over(folder, kept) for folder in sorted(_turns().glob("*"))])
 
 
 def _turns() -> Path:
     return merganser_home() / "turns"
 
 
+def _remove_if_over(folder: Path, kept: dict[str, tuple[int, ...] | None]) -> bool:
+    with suppress(OSError):
+        if _is_over(folder, kept):
+            shutil.rmtree(folder)
+            return True
+    return False
+
+
 def _is_over(folder: Path, kept: dict[str, tuple[int, ...] | None]) -> bool:
-    """Tell whether a turn's time has come; ``kept`` remembers the snapshots of each index."""
+    """Tell whether a turn is to be removed; ``kept`` caches the kept snapshots of each index."""
     try:
         mark: dict[str, Any] = json.loads((folder / _MARK).read_bytes())
         started, snapshots = float(mark["started"]), dict[str, int](mark["snapshots"])
@@ -101,7 +104,7 @@ def _is_over(folder: Path, kept: dict[str, tuple[int, ...] | None]) -> bool:
 
 
 def _kept(folder: Path) -> tuple[int, ...] | None:
-    """Give the kept snapshots of an index; None where they cannot be known now."""
+    """Return the kept snapshots of an index; None when they cannot be read now."""
     try:
         current = IndexFolder(folder).read_current()
     except (StoreError, OSError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.agent import resume as kept_turns
+from merganser.agent import resume
 from merganser.agent.resume import LIFETIME, keep_turn, prune_turns
 from merganser.store import IndexFolder
 from merganser.store.folder import Current
@@ -59,7 +59,7 @@ def test_no_turn_is_kept_longer_than_said(tmp_path: Path, monkeypatch: pytest.Mo
     assert prune_turns() == 0
 
     later = time.time() + LIFETIME.total_seconds() + 60
-    monkeypatch.setattr(kept_turns.time, "time", lambda: later)
+    monkeypatch.setattr(resume.time, "time", lambda: later)
 
     assert (prune_turns(), folder.exists()) == (1, False)
 
@@ -90,3 +90,13 @@ def test_the_id_of_a_turn_names_no_place(home: Path):
     folder = keep_turn("../../etc/passwd", [])
 
     assert folder.parent == home / "turns"
+
+
+def test_a_turn_whose_time_is_over_begins_anew(tmp_path: Path):
+    code = serve(tmp_path / "code", 1)
+    folder = keep_turn("t", [code])
+    (folder / "result").write_text("from snapshot 1")
+    serve(tmp_path / "code", 2)
+
+    assert keep_turn("t", [code]) == folder
+    assert [path.name for path in folder.iterdir()] == ["turn.json"]
