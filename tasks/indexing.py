@@ -31,7 +31,8 @@ from merganser.indexing import (
     finish_unchanged,
     publish,
 )
-from merganser.planning.explain import describe_work, work_of
+from merganser.indexing.forecast import work_of
+from merganser.planning.explain import describe_work
 from merganser.progress import report
 from merganser.tasks.models import embedder_of, open_runner
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import click
 
@@ -15,10 +14,6 @@ from merganser.cli.options import (
     reach_options,
 )
 
-if TYPE_CHECKING:
-    from merganser.planning.explain import World
-    from merganser.planning.plan import Plan
-
 
 @click.command()
 @file_argument
@@ -29,22 +24,16 @@ if TYPE_CHECKING:
 def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Reach) -> int:
     """Show what the flows of FILE would do: models, files, chunks, embeddings, time."""
     from merganser.config.flow_definition import resolve_flow, resolve_flows
+    from merganser.indexing.forecast import forecast_plans
     from merganser.planning.explain import explain_plan, plan_as_json
     from merganser.planning.plan import build_plan
 
     config = reach.load(file)
     flows = [resolve_flow(config, flow)] if flow else list(resolve_flows(config))
     plans = [build_plan(config, one) for one in flows]
-    base_url = reach.address()
-    world = asyncio.run(_look(plans, base_url, full=full))
+    state = asyncio.run(forecast_plans(plans, base_url=reach.address(), full=full))
     if as_json:
-        print_json({"plans": [plan_as_json(plan, world) for plan in plans]})
+        print_json({"plans": [plan_as_json(plan, state) for plan in plans]})
     else:
-        click.echo("\n\n".join(explain_plan(plan, world) for plan in plans))
+        click.echo("\n\n".join(explain_plan(plan, state) for plan in plans))
     return 0
-
-
-async def _look(plans: list[Plan], base_url: str | None, *, full: bool) -> World:
-    from merganser.planning.forecast import look_ahead
-
-    return await look_ahead(plans, base_url=base_url, full=full)

@@ -1,12 +1,11 @@
-"""Say what a plan will do: for ``merganser plan``, the plan artifact and a flow's description.
+"""A plan in words: for ``merganser plan``, the plan artifact and the description of a flow.
 
-The stages are those that ``merganser.flows.execute`` runs; here they only become words.
+``merganser.flows.execute`` runs the same stages.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
 from merganser.planning.plan import (
@@ -26,7 +25,6 @@ from merganser.planning.plan import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from merganser.indexing import Changes
     from merganser.planning.plan import Plan, Stage
 
 _NAMED_PATHS = 5
@@ -35,21 +33,21 @@ _NAMED_PATHS = 5
 
 @dataclass(frozen=True, slots=True)
 class IndexWork:
-    """What a run would do to one index.
+    """What a run would do to one index; its fields are the keys of ``merganser plan --json``.
 
     Attributes:
         added: Paths of new files.
-        changed: Paths of files with other content, or all when there are reasons.
+        changed: Paths of files with other content, or all known paths when there are reasons.
         moved: Pairs of old and new path.
-        removed: Paths that are gone.
+        removed: Paths of files that are gone.
         unchanged: Number of files that stay.
         skipped: Number of files that are not indexed, by reason.
-        reasons: Why unchanged files are done again.
+        reasons: Why unchanged files are indexed again.
         pending_bytes: Size of the files to be read.
-        chunks: Chunks of those files, or None when they were not read.
-        texts_to_embed: Texts that no snapshot has had yet, or None.
+        chunks: Chunks of those files; None when they were not read.
+        texts_to_embed: Texts that have no vector yet; None when they were not counted.
         seconds: Estimated time of embedding at the last run's rate, or None.
-        problem: Why it cannot be told; the other fields mean nothing then.
+        problem: Why it is unknown, or None; the other fields mean nothing then.
     """
 
     added: tuple[str, ...] = ()
@@ -63,7 +61,7 @@ class IndexWork:
     chunks: int | None = None
     texts_to_embed: int | None = None
     seconds: float | None = None
-    problem: str = ""
+    problem: str | None = None
 
     @property
     def has_work(self) -> bool:
@@ -72,11 +70,11 @@ class IndexWork:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """What is known of the world when a plan is shown.
+class PlanState:
+    """What is known when a plan is shown, and not in it.
 
     Attributes:
-        models: What is known of a model, in words, by its name at the server.
+        models: The state of each model in words, by its name at the server.
         indexes: What a run would do, by the index's name.
     """
 
@@ -85,13 +83,13 @@ class World:
 
 
 def describe_plan(plan: Plan) -> str:
-    """Give the stages as a numbered markdown list."""
+    """Return the stages as a numbered markdown list."""
     lines = [f"{number}. {describe_stage(stage)}" for number, stage in enumerate(plan.stages, 1)]
     return "\n".join(lines)
 
 
 def describe_stage(stage: Stage) -> str:
-    """Say in one line what a stage does."""
+    """Return in one line what a stage does."""
     match stage:
         case CheckModel(use):
             return f"check that the {use.role} model `{use.model.model}` is local"
@@ -127,13 +125,13 @@ def describe_stage(stage: Stage) -> str:
             assert_never(stage)
 
 
-def explain_plan(plan: Plan, world: World) -> str:
-    """Give the stages with what is known of the world, for a terminal or an artifact."""
-    return "\n".join(_explained(plan, world))
+def explain_plan(plan: Plan, state: PlanState) -> str:
+    """Return the stages with what is known of models and indexes, for a terminal."""
+    return "\n".join(_explained(plan, state))
 
 
-def plan_as_json(plan: Plan, world: World) -> dict[str, Any]:
-    """Give the same as ``explain_plan`` for scripts."""
+def plan_as_json(plan: Plan, state: PlanState) -> dict[str, Any]:
+    """Return the same as ``explain_plan`` for scripts."""
     return {
         "flow": plan.flow.name,
         "fingerprint": plan.fingerprint,
@@ -141,57 +139,29 @@ def plan_as_json(plan: Plan, world: World) -> dict[str, Any]:
             {"stage": type(stage).__name__, "does": describe_stage(stage).replace("`", "")}
             for stage in plan.stages
         ],
-        "models": dict(world.models),
+        "models": dict(state.models),
         "indexes": {
-            name: {
-                "added": list(work.added),
-                "changed": list(work.changed),
-                "moved": [list(pair) for pair in work.moved],
-                "removed": list(work.removed),
-                "unchanged": work.unchanged,
-                "skipped": dict(work.skipped),
-                "reasons": list(work.reasons),
-                "pending_bytes": work.pending_bytes,
-                "chunks": work.chunks,
-                "texts_to_embed": work.texts_to_embed,
-                "seconds": work.seconds,
-                "problem": work.problem or None,
-                "has_work": work.has_work,
-            }
-            for name, work in world.indexes.items()
+            name: {**asdict(work), "has_work": work.has_work}
+            for name, work in state.indexes.items()
         },
     }
 
 
-def _explained(plan: Plan, world: World) -> Iterator[str]:
+def _explained(plan: Plan, state: PlanState) -> Iterator[str]:
     yield f"{plan.flow.name} (plan {plan.fingerprint[:12]})"
     for stage in plan.stages:
         yield f"  {describe_stage(stage).replace('`', '')}"
         match stage:
-            case CheckModel(use) if known := world.models.get(use.model.model):
+            case CheckModel(use) if known := state.models.get(use.model.model):
                 yield f"      {known}"
-            case SurveySources(index) if work := world.indexes.get(index.name):
+            case SurveySources(index) if work := state.indexes.get(index.name):
                 yield from (f"      {line}" for line in describe_work(work))
             case _:
                 pass
 
 
-def work_of(found: Changes) -> IndexWork:
-    """Return the work that a run would do for some changes."""
-    return IndexWork(
-        added=tuple(document.path for document in found.added),
-        changed=tuple(document.path for document in found.changed),
-        moved=tuple((move.origin, move.document.path) for move in found.moved),
-        removed=found.removed,
-        unchanged=found.unchanged,
-        skipped=Counter(skipped.reason for skipped in found.skipped),
-        reasons=found.reasons,
-        pending_bytes=sum(document.size_bytes for document in found.pending),
-    )
-
-
 def describe_work(work: IndexWork) -> Iterator[str]:
-    """Say what a run would do to an index, a line a fact."""
+    """Return what a run would do to an index, one fact a line."""
     if work.problem:
         yield work.problem
         return

@@ -1,11 +1,10 @@
 """What a flow will do, as data: an ordered tuple of stages.
 
-The same config and flow give the same plan, with the same fingerprint. Two consumers read the
-stages: ``merganser.planning.explain`` prints them and ``merganser.flows.execute`` runs them, both
-by ``match`` over the closed union ``Stage``, so that a type checker finds a forgotten case.
+The same config and flow give the same plan, with the same fingerprint. Two modules read the
+stages, both by ``match`` over the closed union ``Stage``, so that a type checker finds a forgotten
+case: ``merganser.planning.explain`` tells them, ``merganser.flows.execute`` runs them.
 
-What only the run can know (which models are there, how many shards there are) is not in the plan:
-``explain`` takes it as ``World``, the run finds it out.
+What only the run can know (which models are local, how many shards there are) is not in the plan.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class PullModel:
 
 @dataclass(frozen=True, slots=True)
 class ConfigureModel:
-    """Set context size, flags and draft model for the role, load the model, look at its output.
+    """Set context size, flags and draft model for the role, load the model and test its output.
 
     Attributes:
         use: The model with the role in which it is needed.
@@ -107,7 +106,7 @@ class BuildSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class EvaluateSnapshot:
-    """Hold the built snapshots of a rag against a gate; when it fails, nothing is published.
+    """Evaluate the built snapshots of a rag; when the gate fails, nothing is published.
 
     Attributes:
         rag: Its name.
@@ -120,7 +119,7 @@ class EvaluateSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class PublishSnapshot:
-    """Switch readers to the new snapshot in one step, and collect what is too old to be kept.
+    """Switch readers to the new snapshot in one step, and delete snapshots that are not kept.
 
     Attributes:
         index: The index it belongs to.
@@ -201,7 +200,7 @@ class Plan:
 
 
 def build_plan(config: Config, flow: FlowDefinition) -> Plan:
-    """Lay out the stages of one flow; pure and deterministic.
+    """Return the plan of one flow; the same config and flow give an equal plan.
 
     Args:
         config: The loaded config.
@@ -231,9 +230,9 @@ def _stages(config: Config, flow: FlowDefinition) -> Iterator[Stage]:
 
 
 def _index_stages(config: Config, flow: IndexFlow) -> Iterator[Stage]:
-    """Bring index after index up to date; with gates, build all of them before any is published.
+    """Yield index after index; with gates, all are built before any is published.
 
-    A gate looks at a rag, which may have several indexes.
+    A gate evaluates a rag, which may have several indexes.
     """
     indexes = tuple(
         replace(index, shards=flow.shards) for index in distinct_indexes(config, flow.rags)
@@ -250,7 +249,7 @@ def _index_stages(config: Config, flow: IndexFlow) -> Iterator[Stage]:
 
 
 def distinct_indexes(config: Config, rags: tuple[str, ...]) -> Iterator[IndexDefinition]:
-    """Give the indexes of some rags, each folder once."""
+    """Yield the indexes of some rags, each folder once."""
     seen = set[str]()
     for rag in rags:
         for index in resolve_rag(config, rag).indexes:

@@ -1,0 +1,181 @@
+"""What runs would do and cost, found out without doing it, for ``merganser plan``.
+
+Models are looked up, sources are scanned, and changed files are read and chunked; nothing is
+embedded, written or pulled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from merganser.chunking import chunk_document
+from merganser.documents.reading import read_document
+from merganser.embedding.drift import recognise_model
+from merganser.embedding.embedder import Embedder
+from merganser.errors import (
+    MerganserError,
+    ModelRunnerError,
+    RunnerUnreachableError,
+    SkipDocument,
+    SpecErrors,
+)
+from merganser.indexing.changes import find_changes
+from merganser.indexing.workspace import segments_of
+from merganser.models.address import resolve_address
+from merganser.models.client import ModelRunner, token_of
+from merganser.models.names import canonical
+from merganser.planning.explain import IndexWork, PlanState
+from merganser.planning.plan import CheckModel, SurveySources
+from merganser.store import IndexFolder, list_runs
+from merganser.store.database import connect_writer
+from merganser.store.embedding_store import EmbeddingStore, hash_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from merganser.chunking import ChunkingOptions
+    from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
+    from merganser.documents.scanning import Document
+    from merganser.indexing.changes import Changes
+    from merganser.models.ref import ModelRef
+    from merganser.models.wire import ServedModel
+    from merganser.planning.plan import Plan
+
+
+async def forecast_plans(
+    plans: Iterable[Plan], *, base_url: str | None, full: bool = False
+) -> PlanState:
+    """Find out the state of the models of some plans, and what would be done to the indexes.
+
+    Args:
+        plans: What would be run.
+        base_url: A model server's address, or None to look for one.
+        full: As if everything were indexed again.
+    """
+    models: dict[str, str] = {}
+    served: dict[str, ServedModel] = {}
+    indexes: dict[str, IndexWork] = {}
+    stages = [stage for plan in plans for stage in plan.stages]
+    for stage in stages:
+        if isinstance(stage, CheckModel) and stage.use.model.model not in models:
+            model = stage.use.model
+            models[model.model], found = await _find_model(model, base_url)
+            if found is not None:
+                served[canonical(model.model)] = found
+    for stage in stages:
+        if isinstance(stage, SurveySources) and stage.index.name not in indexes:
+            indexes[stage.index.name] = await _forecast_index(
+                stage.index, served, base_url=base_url, full=full
+            )
+    return PlanState(models, indexes)
+
+
+async def _find_model(model: ModelRef, base_url: str | None) -> tuple[str, ServedModel | None]:
+    """Return the state of a model in words, and the model if it is local."""
+    try:
+        address = await resolve_address(base_url=model.base_url or base_url)
+        async with ModelRunner(address, token=token_of(model)) as runner:
+            found = await runner.model(model.model)
+    except RunnerUnreachableError:
+        problem = "no model server answers; `merganser doctor` says where it was looked for"
+        return f"unknown: {problem}", None
+    except (ModelRunnerError, SpecErrors) as error:
+        return f"unknown: {str(error).splitlines()[0]}", None
+    if found is None:
+        return f"not local at {address.shown}: a run pulls it", None
+    alias = f", an alias of {found.alias_of}" if found.alias_of else ""
+    return f"local at {address.shown}{alias}", found
+
+
+async def _forecast_index(
+    index: IndexDefinition, served: dict[str, ServedModel], *, base_url: str | None, full: bool
+) -> IndexWork:
+    """Return what a run would do; without the model it is unknown whether vectors can be kept."""
+    fingerprint = ""
+    try:
+        if index.embedding is not None:
+            model = index.embedding.model
+            found = served.get(canonical(model.model))
+            if found is None:
+                return IndexWork(problem=f"unknown until {model.model!r} is there")
+            fingerprint = await _fingerprint(index, index.embedding, found, base_url)
+        return _estimate(find_changes(index, fingerprint=fingerprint, full=full))
+    except MerganserError as error:
+        return IndexWork(problem=str(error))
+
+
+async def _fingerprint(
+    index: IndexDefinition,
+    embedding: EmbeddingDefinition,
+    served: ServedModel,
+    base_url: str | None,
+) -> str:
+    """Return the model's fingerprint; where there is a snapshot, eight drift texts are embedded."""
+    model = embedding.model
+    address = await resolve_address(base_url=model.base_url or base_url)
+    async with ModelRunner(address, token=token_of(model)) as runner:
+        embedder = Embedder(runner, model, served, dimensions=embedding.dimensions)
+        if IndexFolder(index.folder).read_current() is None:
+            return embedder.fingerprint
+        return (await recognise_model(embedder, index)).fingerprint
+
+
+def work_of(changes: Changes) -> IndexWork:
+    """Return what a run would do about some changes, without its cost."""
+    return IndexWork(
+        added=tuple(document.path for document in changes.added),
+        changed=tuple(document.path for document in changes.changed),
+        moved=tuple((move.origin, move.document.path) for move in changes.moved),
+        removed=changes.removed,
+        unchanged=changes.unchanged,
+        skipped=dict(Counter(skipped.reason for skipped in changes.skipped)),
+        reasons=changes.reasons,
+        pending_bytes=sum(document.size_bytes for document in changes.pending),
+    )
+
+
+def _estimate(changes: Changes) -> IndexWork:
+    """Read and chunk what a run would read, to count chunks and texts without a vector.
+
+    Raises:
+        StoreError: The index is damaged.
+    """
+    chunking = changes.definition.chunking
+    texts = [text for document in changes.pending for text in _texts(document, chunking)]
+    work = replace(work_of(changes), chunks=len(texts))
+    if not changes.fingerprint:
+        return work
+    if not texts:
+        return replace(work, texts_to_embed=0)
+    index = IndexFolder(changes.definition.folder)
+    hashes = np.unique(hash_texts(texts), axis=0)
+    segments = segments_of(index, changes.fingerprint)
+    with connect_writer(index.build / "spill") as connection:
+        store = EmbeddingStore(index, changes.fingerprint, segments, connect=lambda: connection)
+        missing = int((~store.has(hashes)).sum())
+    return replace(work, texts_to_embed=missing, seconds=_seconds(index, missing))
+
+
+def _texts(document: Document, chunking: ChunkingOptions) -> Iterator[str]:
+    try:
+        read = read_document(document)
+    except (SkipDocument, OSError):
+        return
+    for chunk in chunk_document(
+        read.text, language=document.language, options=chunking, headings=read.headings
+    ):
+        yield chunk.text
+
+
+def _seconds(index: IndexFolder, texts: int) -> float | None:
+    """Return the time of embedding at the last run's rate, or None if none embedded anything."""
+    if not index.history.exists():
+        return None
+    for run in list_runs(index):
+        if run.texts_embedded:
+            return texts * (run.finished - run.started).total_seconds() / run.texts_embedded
+    return None
