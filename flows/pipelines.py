@@ -5,9 +5,9 @@ is looked for in the folders of ``MERGANSER_CONFIG_PATH`` (separated like ``PATH
 directory when unset). Names are spelled with underscores for whatever Python does not allow.
 A deployment's entry point is such a name (PEP 562), so no code is generated.
 
-A deployed run knows more (``merganser.planning.deployments.Facts``): its config is first looked for
-where it was deployed from, so that several folders may hold configs of one name, and it must be the
-one that was deployed. If it is not, the run fails and says so.
+A deployed run has its ``merganser.planning.deployments.DeploymentSpec``: the config is first looked
+for where it was deployed from, so that several folders may hold configs of one name, and it must be
+the one that was deployed. If it is not, the run fails and says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from merganser.config.flow_definition import resolve_flow, resolve_flows
 from merganser.config.load import load_config
 from merganser.errors import MerganserError, PlanError
 from merganser.flows.compile import attribute_name, compile_flow, spell
-from merganser.planning.deployments import FACTS_VARIABLE, Facts
+from merganser.planning.deployments import SPEC_VARIABLE, DeploymentSpec
 from merganser.telemetry import start_telemetry
 
 _log = logging.getLogger(__name__)
@@ -52,9 +52,9 @@ def __getattr__(name: str) -> Flow[..., Any]:
         raise AttributeError(name)
     if problem := start_telemetry():  # a deployed run is a process of its own
         _log.warning(problem)
-    facts = Facts.from_json(os.environ.get(FACTS_VARIABLE, ""))
-    if facts is not None and attribute_name(Path(facts.config).stem, facts.flow) == name:
-        return _compile_deployed(facts)
+    spec = DeploymentSpec.from_json(os.environ.get(SPEC_VARIABLE, ""))
+    if spec is not None and attribute_name(Path(spec.config).stem, spec.flow) == name:
+        return _compile_deployed(spec)
     found = [
         (config, flow)
         for file in _config_files(config_name)
@@ -71,22 +71,22 @@ def __getattr__(name: str) -> Flow[..., Any]:
     return compile_flow(*found[0])
 
 
-def _compile_deployed(facts: Facts) -> Flow[..., Any]:
+def _compile_deployed(spec: DeploymentSpec) -> Flow[..., Any]:
     """Compile what was deployed, or a flow that fails and says why it cannot be compiled.
 
     Raising here would crash the process before the run begins, and a crashed run is started again.
     """
     try:
-        file = _find_deployed(facts)
-        config = load_config(file, model_map=dict(facts.models))
-        if config.fingerprint != facts.spec:
+        file = _find_deployed(spec)
+        config = load_config(file, model_map=dict(spec.models))
+        if config.fingerprint != spec.spec:
             raise PlanError(f"{file} is not what was deployed; redeploy: merganser deploy {file}")
-        return compile_flow(config, resolve_flow(config, facts.flow))
+        return compile_flow(config, resolve_flow(config, spec.flow))
     except MerganserError as error:
-        return _failing_flow(facts, error)
+        return _failing_flow(spec, error)
 
 
-def _failing_flow(facts: Facts, error: MerganserError) -> Flow[..., Any]:
+def _failing_flow(spec: DeploymentSpec, error: MerganserError) -> Flow[..., Any]:
     """Make a flow that takes whatever the run was given and fails with the error.
 
     Raises:
@@ -106,16 +106,16 @@ def _failing_flow(facts: Facts, error: MerganserError) -> Flow[..., Any]:
     names = [inspect.Parameter(name, kind, default=None) for name in given]
     # Prefect binds a run's parameters by the signature.
     body.__signature__ = inspect.Signature(names)
-    return Flow(body, name=facts.flow, persist_result=False, validate_parameters=False)
+    return Flow(body, name=spec.flow, persist_result=False, validate_parameters=False)
 
 
-def _find_deployed(facts: Facts) -> Path:
+def _find_deployed(spec: DeploymentSpec) -> Path:
     """Find the config of a deployment on this machine.
 
     Raises:
         PlanError: It is not there.
     """
-    own = Path(facts.config)
+    own = Path(spec.config)
     places = [own, *(folder / own.name for folder in _folders())]
     for place in places:
         if place.is_file():

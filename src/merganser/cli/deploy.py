@@ -115,8 +115,8 @@ def plan_changes(
 def show_changes(changes: Sequence[Change]) -> None:
     """Print what would change, a line a deployment."""
     for change in changes:
-        when = change.definition.facts.schedule if change.definition else ""
-        after = change.definition.facts.after if change.definition else ()
+        when = change.definition.spec.schedule if change.definition else ""
+        after = change.definition.spec.after if change.definition else ()
         notes = [when, *(f"after {one}" for one in after), *change.reasons]
         if change.action == "unchanged":
             notes = notes[: len(notes) - len(change.reasons)]
@@ -146,7 +146,7 @@ def _as_json(change: Change, *, done: bool) -> dict[str, Any]:
         "action": change.action,
         "deployment": change.full_name,
         "reasons": list(change.reasons),
-        "schedule": change.definition.facts.schedule if change.definition else None,
-        "after": list(change.definition.facts.after) if change.definition else [],
+        "schedule": change.definition.spec.schedule if change.definition else None,
+        "after": list(change.definition.spec.after) if change.definition else [],
         "done": done,
     }

@@ -1,6 +1,6 @@
 """Deployments on a Prefect server: read what is there, make it what it should be.
 
-What should be is data, from ``merganser.planning.deployments``. A deployment carries its facts
+What should be is data, from ``merganser.planning.deployments``. A deployment carries its spec
 in the environment of its runs; its automation is owned by it, so it is replaced and goes with it.
 """
 
@@ -25,9 +25,9 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.schedules import Cron, Interval
 from prefect.types.entrypoint import EntrypointType
 
-from merganser.deployment.runs import our_deployments, read_facts
+from merganser.deployment.runs import our_deployments, read_spec
 from merganser.flows.compile import compile_flow
-from merganser.planning.deployments import DEPLOYED_AT_VARIABLE, FACTS_VARIABLE, TAG, Deployed
+from merganser.planning.deployments import DEPLOYED_AT_VARIABLE, SPEC_VARIABLE, TAG, Deployed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,12 +102,12 @@ def _deployed(client: SyncPrefectClient, one: DeploymentResponse) -> Deployed:
     full_name = f"{client.read_flow(one.flow_id).name}/{one.name}"
     related = client.read_resource_related_automations(f"prefect.deployment.{one.id}")
     enabled = {automation.name for automation in related if automation.enabled}
-    facts = read_facts(one)
+    spec = read_spec(one)
     return Deployed(
         id=str(one.id),
         full_name=full_name,
-        facts=facts,
-        whole=facts is None or _mark_dead_runs_name(full_name) in enabled,
+        spec=spec,
+        whole=spec is None or _mark_dead_runs_name(full_name) in enabled,
     )
 
 
@@ -120,19 +120,19 @@ def _put(config: Config, wanted: DeploymentDefinition) -> UUID:
         grace_period_seconds=LEASE_SECONDS,
     )
     environment = {
-        FACTS_VARIABLE: wanted.facts.to_json(),
+        SPEC_VARIABLE: wanted.spec.to_json(),
         DEPLOYED_AT_VARIABLE: datetime.now(UTC).isoformat(),
     }
-    ensure_pool(wanted.facts.pool)
+    ensure_pool(wanted.spec.pool)
     deployment = RunnerDeployment.from_flow(
         flow,
         name=wanted.name,
         schedules=[schedule] if schedule else [],
         concurrency_limit=limit if wanted.exclusive else None,
-        parameters=dict(wanted.facts.parameters),
-        tags=list(wanted.facts.tags),
+        parameters=dict(wanted.spec.parameters),
+        tags=list(wanted.spec.tags),
         version=flow.version,
-        work_pool_name=wanted.facts.pool,
+        work_pool_name=wanted.spec.pool,
         work_queue_name=wanted.queue,
         job_variables={"env": environment},
         entrypoint_type=EntrypointType.MODULE_PATH,

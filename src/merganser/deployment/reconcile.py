@@ -28,8 +28,8 @@ from prefect.states import Cancelled, Crashed, Failed
 from merganser.deployment.runs import (
     MISSED,
     our_deployments,
-    read_facts,
     read_runs,
+    read_spec,
     run_environment,
     settle_dead_runs,
 )
@@ -172,16 +172,16 @@ class Reconciler:
 
 def read_triggers(client: SyncPrefectClient) -> list[DownstreamTrigger]:
     """Return what ``after`` has deployed."""
-    ours = [(one, facts) for one in our_deployments(client) if (facts := read_facts(one))]
-    ids = {(facts.config, one.name, facts.flow): one.id for one, facts in ours}
+    ours = [(one, spec) for one in our_deployments(client) if (spec := read_spec(one))]
+    ids = {(spec.config, one.name, spec.flow): one.id for one, spec in ours}
     return [
         DownstreamTrigger(
             upstream=ids[upstream], downstream=one.id, since=datetime.fromisoformat(since)
         )
-        for one, facts in ours
+        for one, spec in ours
         if (since := run_environment(one).get(DEPLOYED_AT_VARIABLE))
-        for flow in facts.after
-        if (upstream := (facts.config, one.name, flow)) in ids
+        for flow in spec.after
+        if (upstream := (spec.config, one.name, flow)) in ids
     ]
 
 

@@ -25,7 +25,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from merganser.doctor.deployments import ScheduledRuns
-from merganser.planning.deployments import FACTS_VARIABLE, TAG, Facts
+from merganser.planning.deployments import SPEC_VARIABLE, TAG, DeploymentSpec
 from merganser.services.supervisor import dead_runs
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def run_environment(deployment: DeploymentResponse) -> dict[str, str]:
     return variables.get("env", {})
 
 
-def read_facts(deployment: DeploymentResponse) -> Facts | None:
+def read_spec(deployment: DeploymentResponse) -> DeploymentSpec | None:
     """Return what was deployed; None for a deployment that merganser did not make."""
-    return Facts.from_json(run_environment(deployment).get(FACTS_VARIABLE, ""))
+    return DeploymentSpec.from_json(run_environment(deployment).get(SPEC_VARIABLE, ""))
 
 
 def read_runs(
@@ -147,15 +147,15 @@ def read_scheduled_runs(config: Path) -> tuple[ScheduledRuns, ...]:
     wanted = os.path.normpath(config)
     with get_client(sync_client=True) as client:
         found = [
-            _scheduled_runs_of(client, one, facts)
+            _scheduled_runs_of(client, one, spec)
             for one in our_deployments(client)
-            if (facts := read_facts(one)) is not None and facts.config == wanted
+            if (spec := read_spec(one)) is not None and spec.config == wanted
         ]
     return tuple(sorted(found, key=lambda one: one.deployment))
 
 
 def _scheduled_runs_of(
-    client: SyncPrefectClient, one: DeploymentResponse, facts: Facts
+    client: SyncPrefectClient, one: DeploymentResponse, spec: DeploymentSpec
 ) -> ScheduledRuns:
     latest = FlowRunSort.EXPECTED_START_TIME_DESC
     read = partial(read_runs, client, deployments=[one.id], sort=latest)
@@ -166,7 +166,7 @@ def _scheduled_runs_of(
     messages = [run.state.message for run in cancelled if run.state is not None]
     return ScheduledRuns(
         deployment=f"{client.read_flow(one.flow_id).name}/{one.name}",
-        facts=facts,
+        spec=spec,
         paused=one.paused,
         completed=since,
         active_since=active[0].start_time or active[0].expected_start_time if active else None,

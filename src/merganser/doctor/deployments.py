@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from merganser.config.load import Config
     from merganser.doctor.indexes import IndexDiagnosis
-    from merganser.planning.deployments import Facts
+    from merganser.planning.deployments import DeploymentSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class ScheduledRuns:
 
     Attributes:
         deployment: Its full name.
-        facts: What was deployed.
+        spec: What was deployed.
         paused: Whether its schedule is.
         completed: When a run of it completed last, or None.
         active_since: When the run that is under way began, or None.
@@ -39,7 +39,7 @@ class ScheduledRuns:
     """
 
     deployment: str
-    facts: Facts
+    spec: DeploymentSpec
     paused: bool
     completed: datetime | None
     active_since: datetime | None
@@ -69,7 +69,7 @@ def judge_deployments(
     moment = now or datetime.now(UTC)
     ages = _index_ages(config, indexes, moment)
     return tuple(
-        _judge(one, config, moment, ages.get(one.facts.flow, ""), models=models) for one in found
+        _judge(one, config, moment, ages.get(one.spec.flow, ""), models=models) for one in found
     )
 
 
@@ -77,10 +77,10 @@ def _judge(
     one: ScheduledRuns, config: Config, now: datetime, index_age: str, *, models: Mapping[str, str]
 ) -> Check:
     title = f"deployment {one.deployment}"
-    if dict(one.facts.models) == dict(models) and one.facts.spec != config.fingerprint:
-        detail = f"{one.facts.config} has changed since it was deployed: its runs refuse to begin"
-        return Check(title, "problem", detail, fix=f"merganser deploy {one.facts.config}")
-    parts = [one.facts.schedule or "no schedule", _last(one, now)]
+    if dict(one.spec.models) == dict(models) and one.spec.spec != config.fingerprint:
+        detail = f"{one.spec.config} has changed since it was deployed: its runs refuse to begin"
+        return Check(title, "problem", detail, fix=f"merganser deploy {one.spec.config}")
+    parts = [one.spec.schedule or "no schedule", _last(one, now)]
     fixes: list[str] = []
     if one.paused:
         parts.append("paused")
@@ -91,13 +91,13 @@ def _judge(
         fixes.append("look at that run, or schedule the runs further apart than one takes")
     if one.missed:
         parts.append(f"{one.missed}{more} scheduled runs missed since, as no worker was there")
-        fixes.append(f"keep one running: merganser worker --pool {one.facts.pool}")
+        fixes.append(f"keep one running: merganser worker --pool {one.spec.pool}")
     if index_age:
         parts.append(index_age)
     if one.late:
         counted = "1 scheduled run is" if one.late == 1 else f"{one.late} scheduled runs are"
         parts.insert(1, f"{counted} due, and no worker is there to begin")
-        start = f"merganser serve {one.facts.config}, or merganser worker --pool {one.facts.pool}"
+        start = f"merganser serve {one.spec.config}, or merganser worker --pool {one.spec.pool}"
         return Check(title, "problem", "; ".join(parts), fix="; ".join((start, *fixes)))
     return Check(title, "note" if fixes else "ok", "; ".join(parts), fix="; ".join(fixes))
 

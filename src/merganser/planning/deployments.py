@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -29,32 +29,34 @@ DEFAULT_POOL = "merganser"
 TAG = "merganser"
 """On every deployment of ours, so that they are found among others."""
 
-FACTS_VARIABLE = "MERGANSER_DEPLOYMENT"
-"""Environment variable of a deployed run: what was deployed, as ``Facts.to_json`` writes it."""
+SPEC_VARIABLE = "MERGANSER_DEPLOYMENT"
+"""Environment variable of a deployed run that holds its ``DeploymentSpec`` as JSON."""
 
 DEPLOYED_AT_VARIABLE = "MERGANSER_DEPLOYED_AT"
-"""Another one: when, as ISO 8601. Prefect's own ``updated`` moves whenever a worker polls."""
+"""Environment variable that says when it was deployed, as ISO 8601.
+
+Prefect's own ``updated`` changes whenever a worker polls."""
 
 Action = Literal["create", "update", "unchanged", "retire"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What tells one deployment from another; equal facts need no new deployment.
+class DeploymentSpec:
+    """What a deployment was made from; an equal spec needs no new deployment.
 
-    They travel with the deployment, so that a later ``deploy`` can compare and a worker can find
-    the config and see that it is the one that was deployed.
+    It is stored with the deployment, so that a later ``deploy`` can compare, and a worker can find
+    the config and see whether it has changed since.
 
     Attributes:
         config: Absolute path of the YAML.
-        flow: Its flow.
+        flow: Name of its flow.
         spec: Fingerprint of what the config means.
         plan: Fingerprint of the flow's plan.
-        program: Version of merganser; another one may have other parameters.
-        schedule: For people, or "".
+        program: Version of merganser; another version may have other parameters.
+        schedule: In words; "" for none.
         after: Flows whose success starts this one.
         pool: Work pool.
-        tags: In order.
+        tags: Tags of the deployment, in order.
         parameters: Defaults that differ from the flow's own.
         models: Models that were replaced, wanted name to used name.
     """
@@ -72,20 +74,20 @@ class Facts:
     models: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> str:
-        """Write them as one line of JSON."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}, sort_keys=True)
+        """Return it as one line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> Facts | None:
-        """Read what ``to_json`` wrote; None for anything else, for example of another version."""
+    def from_json(cls, text: str) -> DeploymentSpec | None:
+        """Return what ``to_json`` wrote; None for other text, for example of another version."""
         try:
             value: dict[str, Any] = json.loads(text)
             return cls(**{name: _freeze(part) for name, part in value.items()})
         except (ValueError, TypeError, AttributeError):
             return None
 
-    def differences(self, other: Facts) -> tuple[str, ...]:
-        """Name what is not as in ``other``, with both values where people can read them."""
+    def differences(self, other: DeploymentSpec) -> tuple[str, ...]:
+        """Return what is not as in ``other``, with both values unless they are fingerprints."""
         found = list[str]()
         for name in self.__slots__:
             new, old = getattr(self, name), getattr(other, name)
@@ -105,10 +107,10 @@ class DeploymentDefinition:
         name: Name of the deployment.
         schedule: When it runs by itself, or None.
         upstream: Full names of the deployments whose success starts it.
-        exclusive: One run at a time, and a crashed run is started again. Asking is neither: people
-            ask at the same time, and a question is not repeated by itself.
+        exclusive: Whether one run at a time is allowed, and a crashed run is started again. Not so
+            for asking: several people ask at once, and a question is not repeated by itself.
         queue: Work queue in the pool, one a config, so that ``serve`` runs its own configs only.
-        facts: What to compare.
+        spec: What it is made from.
     """
 
     flow: FlowDefinition
@@ -118,11 +120,11 @@ class DeploymentDefinition:
     upstream: tuple[str, ...]
     exclusive: bool
     queue: str
-    facts: Facts
+    spec: DeploymentSpec
 
     @property
     def full_name(self) -> str:
-        """As Prefect writes it."""
+        """Flow and deployment, as Prefect writes them."""
         return f"{self.label}/{self.name}"
 
     @property
@@ -138,19 +140,19 @@ class Deployed:
     Attributes:
         id: On that server.
         full_name: ``<flow>/<name>``.
-        facts: What was deployed; None for a deployment that merganser did not make.
-        whole: Whether the automation that belongs to it is there too.
+        spec: What was deployed; None for a deployment that merganser did not make.
+        whole: Whether its automation is there too.
     """
 
     id: str
     full_name: str
-    facts: Facts | None
+    spec: DeploymentSpec | None
     whole: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What becomes of one deployment.
+    """What is to be done with one deployment.
 
     Attributes:
         action: Retiring deletes the deployment; its runs stay in the history.
@@ -168,7 +170,7 @@ class Change:
 
 
 def flow_label(config: Config, flow: FlowDefinition) -> str:
-    """Give the name of a flow in Prefect."""
+    """Return the name of a flow in Prefect."""
     return f"{config.path.stem}.{flow.name}"
 
 
@@ -180,7 +182,7 @@ def define_deployments(
     parameters: Mapping[str, str] | None = None,
     models: Mapping[str, str] | None = None,
 ) -> tuple[DeploymentDefinition, ...]:
-    """Give the deployments of a config, in the order of its flows; pure and deterministic.
+    """Return the deployments of a config, in the order of its flows.
 
     Args:
         config: The loaded config.
@@ -217,7 +219,7 @@ def _define(
         upstream=tuple(f"{config.path.stem}.{one}/{name}" for one in after),
         exclusive=not asked,
         queue=re.sub(r"[/%]", "-", name),
-        facts=Facts(
+        spec=DeploymentSpec(
             config=os.path.normpath(config.path),
             flow=flow.name,
             spec=config.fingerprint,
@@ -236,28 +238,28 @@ def _define(
 def compare(
     wanted: Iterable[DeploymentDefinition], deployed: Iterable[Deployed]
 ) -> tuple[Change, ...]:
-    """Say what to do so that a server has what is wanted: the wanted ones first, in their order.
+    """Return what to do so that a server has what is wanted: the wanted ones first, in order.
 
     A deployment retires when it was made from one of the wanted configs, under the same name, and
-    is not wanted any more.
+    is no longer wanted.
 
     Args:
-        wanted: Of one config or several.
+        wanted: Deployments of one config or several.
         deployed: What the server has, of these configs and of others.
 
     Raises:
-        PlanError: A name is taken by another config, or by a deployment of somebody else.
+        PlanError: A name is taken by another config, or by a deployment of another program.
     """
     wanted = tuple(wanted)
     there = {one.full_name: one for one in deployed}
     changes = [_compare_one(one, there.get(one.full_name)) for one in wanted]
-    owners = {(one.facts.config, one.name) for one in wanted}
+    owners = {(one.spec.config, one.name) for one in wanted}
     names = {one.full_name for one in wanted}
     for one in there.values():
-        if one.facts is None or one.full_name in names:
+        if one.spec is None or one.full_name in names:
             continue
-        if (one.facts.config, one.full_name.rpartition("/")[2]) in owners:
-            reason = (f"{one.facts.config} has no flow {one.facts.flow!r} any more",)
+        if (one.spec.config, one.full_name.rpartition("/")[2]) in owners:
+            reason = (f"{one.spec.config} has no flow {one.spec.flow!r} any more",)
             changes.append(
                 Change(action="retire", full_name=one.full_name, reasons=reason, deployed=one)
             )
@@ -268,18 +270,18 @@ def _compare_one(wanted: DeploymentDefinition, deployed: Deployed | None) -> Cha
     name = wanted.full_name
     if deployed is None:
         return Change(action="create", full_name=name, definition=wanted)
-    if deployed.facts is None:
+    if deployed.spec is None:
         raise PlanError(
             f"the deployment {name!r} was not made by this version of merganser; delete it, or"
             " deploy under another name: --name NAME"
         )
-    other = deployed.facts.config
-    if other != wanted.facts.config and Path(other).exists():
+    other = deployed.spec.config
+    if other != wanted.spec.config and Path(other).exists():
         raise PlanError(
             f"the deployment {name!r} belongs to {other}; rename one of the configs, or deploy"
             " this one under another name: --name NAME"
         )
-    reasons = wanted.facts.differences(deployed.facts)
+    reasons = wanted.spec.differences(deployed.spec)
     if not deployed.whole:
         reasons += ("its automation is missing",)
     return Change(

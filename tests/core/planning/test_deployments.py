@@ -15,7 +15,7 @@ from merganser.planning.deployments import (
     Change,
     Deployed,
     DeploymentDefinition,
-    Facts,
+    DeploymentSpec,
     compare,
     define_deployments,
 )
@@ -48,7 +48,7 @@ def wanted(file: Path, name: str | None = None) -> tuple[DeploymentDefinition, .
 
 def as_deployed(definitions: tuple[DeploymentDefinition, ...]) -> list[Deployed]:
     return [
-        Deployed(id=str(number), full_name=one.full_name, facts=one.facts)
+        Deployed(id=str(number), full_name=one.full_name, spec=one.spec)
         for number, one in enumerate(definitions)
     ]
 
@@ -74,7 +74,7 @@ def test_every_flow_is_one_deployment(file: Path) -> None:
     ]
     assert found["shop.faq/shop"].upstream == ("shop.often/shop", "shop.nightly/shop")
     assert [one.watches for one in found.values()] == [False, False, True, False, False]
-    assert found["shop.often/shop"].facts.tags == ("merganser", "config:shop", "shop")
+    assert found["shop.often/shop"].spec.tags == ("merganser", "config:shop", "shop")
 
 
 def test_only_asking_may_happen_at_the_same_time(file: Path) -> None:
@@ -104,9 +104,9 @@ def test_a_removed_flow_retires_and_others_configs_are_left_alone(file: Path) ->
     other = Deployed(
         id="x",
         full_name="else.index/else",
-        facts=replace(wanted(file)[0].facts, config="/elsewhere/else.yaml"),
+        spec=replace(wanted(file)[0].spec, config="/elsewhere/else.yaml"),
     )
-    foreign = Deployed(id="y", full_name="somebody/else", facts=None)
+    foreign = Deployed(id="y", full_name="somebody/else", spec=None)
     file.write_text(CONFIG.replace("  soon: {type: index, schedule: {watch: true}}\n", ""))
 
     found = actions(compare(wanted(file), [*there, other, foreign]))
@@ -136,7 +136,7 @@ def test_a_config_that_moved_takes_its_deployments_along(file: Path, tmp_path: P
 
 
 def test_a_deployment_of_somebody_else_is_not_overwritten(file: Path) -> None:
-    foreign = Deployed(id="x", full_name="shop.often/shop", facts=None)
+    foreign = Deployed(id="x", full_name="shop.often/shop", spec=None)
 
     with pytest.raises(PlanError, match="was not made by this version of merganser"):
         compare(wanted(file), [foreign])
@@ -149,10 +149,10 @@ def test_a_lost_automation_is_a_reason_to_deploy_again(file: Path) -> None:
 
 
 def test_facts_survive_their_travel(file: Path) -> None:
-    facts = define_deployments(load_config(file), parameters={"pull": "never"}, models={"a": "b"})[
+    spec = define_deployments(load_config(file), parameters={"pull": "never"}, models={"a": "b"})[
         0
-    ].facts
+    ].spec
 
-    assert Facts.from_json(facts.to_json()) == facts
-    assert Facts.from_json("") is None
-    assert Facts.from_json('{"config": "/x"}') is None
+    assert DeploymentSpec.from_json(spec.to_json()) == spec
+    assert DeploymentSpec.from_json("") is None
+    assert DeploymentSpec.from_json('{"config": "/x"}') is None
