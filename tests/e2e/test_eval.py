@@ -66,7 +66,7 @@ def test_a_gate_holds_an_index_back_until_it_finds_what_it_should(
     (gated / "other.jsonl").write_text(COUPON.replace("def best_discount", "def worst"))
     missed = merganser(
         *("eval", "shop.yaml", "--queries", "other.jsonl", "--per-query"),
-        *("--min-recall@5", "0.5", "--min-precision@1=1"),
+        *("--require", "recall@5>=0.5", "--min-precision@1=1"),
         cwd=gated,
     )
     assert missed.code == 1
@@ -79,12 +79,14 @@ def test_a_gate_holds_an_index_back_until_it_finds_what_it_should(
 def test_wrong_usage_of_eval_says_what_is_right(merganser: Callable[..., Ran], gated: Path) -> None:
     metric = merganser("eval", "shop.yaml", "--min-recal@5", "0.8", cwd=gated)
     number = merganser("eval", "shop.yaml", "--max-drop-recall@5", cwd=gated)
+    form = merganser("eval", "shop.yaml", "--require", "recall@5=0.8", cwd=gated)
     flow = merganser("eval", "shop.yaml", "ask-root", cwd=gated)
     (gated / "evals.jsonl").write_text('{"query": "x"}\n{"query": "y", "path": 3}\n')
     lines = merganser("eval", "shop.yaml", "--ephemeral", cwd=gated)
 
     assert (metric.code, "write recall@5" in metric.err) == (2, True)
     assert (number.code, "a number from 0 to 1" in number.err) == (2, True)
+    assert (form.code, "write recall@5>=0.8 or" in form.err) == (2, True)
     assert (flow.code, "neither evaluates nor has a gate" in flow.err) == (1, True)
     assert lines.code == 1
     assert "evals.jsonl:1:1: says nothing of what is to be found" in lines.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,56 +25,65 @@ if TYPE_CHECKING:
 
     from merganser.config.flow_definition import EvaluateFlow, FlowDefinition
     from merganser.config.load import Config
-    from merganser.config.spec_evaluation import ThresholdSpec
+    from merganser.config.spec_evaluation import Metric, ThresholdSpec
     from merganser.evaluation.assess import Assessment
 
-_REQUIRED = "merganser.required"
-_MIN, _MAX_DROP = "--min-", "--max-drop-"
+_REQUIREMENT = re.compile(r"(?P<metric>[^<>=\s]+)\s*(?P<bound>>=|drop\s*<=)\s*(?P<value>.*)")
+_OLD_OPTION = re.compile(r"--(?P<kind>min|max-drop)-(?P<metric>[^=]+)(?:=(?P<value>.*))?")
 
 
 class _Required(NamedTuple):
-    """What the command line requires of a metric."""
+    """What the command line requires of a metric: ``min`` or ``max_drop`` with its value."""
 
-    metric: str
+    metric: Metric
     key: str
     value: float
 
 
+class _Requirement(click.ParamType[_Required]):
+    """Type of ``--require``."""
+
+    name = "requirement"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> _Required:
+        """Read ``recall@5>=0.8`` or ``mrr@10 drop<=0.02``.
+
+        Raises:
+            click.BadParameter: It has another form, no metric, or a number beyond 0 to 1.
+        """
+        found = _REQUIREMENT.fullmatch(value.strip())
+        if found is None:
+            self.fail(f"{value!r}: write recall@5>=0.8 or 'mrr@10 drop<=0.02'", param, ctx)
+        name, bound, text = found.groups()
+        metric = parse_metric(name)
+        if metric is None:
+            self.fail(f"{name!r} is no metric; {suggest_metric(name)}", param, ctx)
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1.0
+        if not 0.0 <= number <= 1.0:
+            self.fail(f"{metric} takes a number from 0 to 1, got {text!r}", param, ctx)
+        return _Required(metric, "min" if bound == ">=" else "max_drop", number)
+
+
 class _EvalCommand(click.Command):
-    """A command with options that are named after metrics, such as ``--min-recall@5``."""
+    """Takes ``--min-recall@5 0.8`` and ``--max-drop-recall@5 0.1`` as ``--require`` too."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take the options of metrics out, and leave the rest to click."""
-        rest: list[str] = []
-        required: list[_Required] = []
+        """Rewrite those options, and leave the rest to click."""
         words = iter(args)
+        rest: list[str] = []
         for word in words:
-            prefix = next((p for p in (_MIN, _MAX_DROP) if word.startswith(p)), None)
-            if prefix is None:
+            if old := _OLD_OPTION.fullmatch(word):
+                bound = ">=" if old["kind"] == "min" else " drop<="
+                value = next(words, "") if old["value"] is None else old["value"]
+                rest.append(f"--require={old['metric']}{bound}{value}")
+            else:
                 rest.append(word)
-                continue
-            name, separator, value = word.removeprefix(prefix).partition("=")
-            text = value if separator else next(words, "")
-            key = prefix.strip("-").replace("-", "_")
-            required.append(_Required(_metric(name, word, ctx), key, _number(text, word, ctx)))
-        ctx.meta[_REQUIRED] = tuple(required)
         return super().parse_args(ctx, rest)
-
-
-def _metric(name: str, word: str, ctx: click.Context) -> str:
-    if parse_metric(name) is None:
-        raise click.UsageError(f"{word}: {name!r} is no metric; {suggest_metric(name)}", ctx=ctx)
-    return name
-
-
-def _number(text: str, word: str, ctx: click.Context) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise click.UsageError(f"{word} takes a number from 0 to 1, got {text!r}", ctx=ctx)
-    return value
 
 
 @click.command(cls=_EvalCommand)
@@ -84,11 +94,17 @@ def _number(text: str, word: str, ctx: click.Context) -> float:
 @click.option("--snapshot", type=int, help="A kept snapshot, compared with the served one.")
 @click.option("--per-query", is_flag=True, help="Show each query, what it missed and found.")
 @click.option("--junit", metavar="FILE", help="Also write a JUnit report.")
+@click.option(
+    "--require",
+    "required",
+    type=_Requirement(),
+    multiple=True,
+    metavar="METRIC>=VALUE",
+    help="What must be reached, 'recall@5>=0.8', or may be lost, 'mrr@10 drop<=0.02'; repeatable.",
+)
 @reach_options
 @json_option
-@click.pass_context
 def command(
-    ctx: click.Context,
     file: str,
     flow: str | None,
     *,
@@ -97,20 +113,20 @@ def command(
     snapshot: int | None,
     per_query: bool,
     junit: str | None,
+    required: tuple[_Required, ...],
     as_json: bool,
     reach: Reach,
 ) -> int:
     """Evaluate the retrieval of FILE: its evaluate flows, or else the gates of its index flows.
 
-    FLOW names one of them; --queries evaluates other queries. What must be reached is given by
-    options that are named after metrics, beside those of the file: --min-recall@5 0.8,
-    --max-drop-mrr@10 0.02. Metrics: recall@k, precision@k, success@k, mrr@k, ndcg@k.
+    FLOW names one of them; --queries evaluates other queries. --require adds to what the file
+    requires. Metrics: recall@k, precision@k, success@k, mrr@k, ndcg@k.
 
     Exits with 1 when something is not reached, with 3 when queries could not be searched.
     """
     config = reach.load(file)
     chosen = _choose(config, flow, queries, rags)
-    chosen = [_require(one, ctx.meta[_REQUIRED]) for one in chosen]
+    chosen = [_require(one, required) for one in chosen]
     assessments = [
         assessment
         for one in chosen
@@ -160,7 +176,7 @@ def _show(
 def _choose(
     config: Config, name: str | None, queries: str | None, rags: Sequence[str]
 ) -> list[EvaluateFlow]:
-    """Give what is to be evaluated, with what the command line replaces.
+    """Return what is to be evaluated, with what the command line replaces.
 
     Raises:
         PlanError: There is nothing to evaluate, or a name is not known.
@@ -223,9 +239,7 @@ def _require(flow: EvaluateFlow, required: Sequence[_Required]) -> EvaluateFlow:
     from merganser.config.spec_evaluation import ThresholdSpec
 
     thresholds = {one.metric: one for one in flow.spec.metrics}
-    for name, key, value in required:
-        metric = parse_metric(name)
-        assert metric is not None, "the command line was checked"
+    for metric, key, value in required:
         threshold = thresholds.get(metric) or ThresholdSpec(metric=metric)
         thresholds[metric] = threshold.model_copy(update={key: value})
     spec = flow.spec.model_copy(update={"metrics": tuple(thresholds.values())})
