@@ -1,14 +1,16 @@
 """Numbered evidence: what a turn retrieved, under the numbers by which it may be cited.
 
-Numbers are derived from what is in hand, never from a counter in memory, so that a resumed turn
-whose earlier tool calls are replayed gives the same numbers again.
+Numbers are derived from the message history, never from a counter in memory, so that a resumed
+turn, whose earlier tool calls are replayed, numbers passages as before.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
+
+from merganser.agent.answer import SourceLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,35 +18,22 @@ if TYPE_CHECKING:
     from merganser.retrieval.hits import Hit
 
 CHARACTERS_PER_TOKEN = 3.0
-"""Characters that one token is counted as when no tokeniser is at hand.
+"""Characters that one token is counted as when no tokenizer is at hand.
 
 English prose is near 4 and source code near 3 in the byte-pair vocabularies of current models; the
-lower figure keeps the estimate on the safe side.
+lower figure keeps the estimate safe.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(SourceLine):
     """One passage that the model was shown.
 
     Attributes:
-        path: Relative posix path.
-        start_line: First line, from 1.
-        end_line: Last line, inclusive.
         text: The passage; empty where only the place matters.
-        id: The number to cite, or None for a file read by a tool.
-        source: The rag or tool it came from.
-        score: Higher is better, or None.
     """
 
-    path: str
-    start_line: int
-    end_line: int
     text: str
-    _: KW_ONLY
-    id: int | None = None
-    source: str = ""
-    score: float | None = None
 
     @property
     def place(self) -> tuple[str, str, int, int]:
@@ -59,16 +48,16 @@ def number_hits(
     first: int = 1,
     known: Mapping[tuple[str, str, int, int], int] | None = None,
 ) -> list[Evidence]:
-    """Give every hit its number, the old one where the same passage was shown before.
+    """Number hits; a passage that was shown before keeps its number.
 
     Args:
         hits: Best first.
         source: The rag they came from.
         first: The first free number.
-        known: Numbers already given, by place.
+        known: The numbers of passages shown before, by place.
 
     Returns:
-        One Evidence a hit, in the same order, a passage that occurs twice only once.
+        One Evidence per hit, in the same order; a passage that occurs twice only once.
     """
     numbers = dict(known or {})
     given: dict[tuple[str, str, int, int], Evidence] = {}
@@ -86,11 +75,11 @@ def number_hits(
 
 
 def fit_evidence(evidence: Sequence[Evidence], characters: int) -> tuple[list[Evidence], int]:
-    """Keep the best passages that fit, cutting the last one at a line's end.
+    """Keep the best passages that fit; cut the first at a line's end if even it does not.
 
     Args:
         evidence: Best first.
-        characters: Room for their texts.
+        characters: Room for their texts together.
 
     Returns:
         The passages that fit, with ``end_line`` of a cut one moved to its last kept line, and how
@@ -121,23 +110,21 @@ def _cut(item: Evidence, characters: int) -> Evidence:
 
 
 def render_evidence(evidence: Sequence[Evidence]) -> str:
-    """Write passages for a prompt, each under its number and inside a fence it cannot close."""
+    """Return passages for a prompt, each under its number and inside a fence it cannot close."""
     blocks: list[str] = []
     for item in evidence:
         # A fence longer than any run of backticks inside is closed by nothing in the text.
         longest = max((len(run) for run in re.findall(r"`+", item.text)), default=0)
         fence = "`" * max(3, longest + 1)
         text = item.text if item.text.endswith("\n") else f"{item.text}\n"
-        blocks.append(
-            f"[{item.id}] {item.path}:{item.start_line}-{item.end_line}\n{fence}\n{text}{fence}"
-        )
+        blocks.append(f"[{item.id}] {item}\n{fence}\n{text}{fence}")
     return "\n\n".join(blocks)
 
 
 def evidence_to_json(item: Evidence) -> dict[str, Any]:
-    """Write a passage as the rag tool returns it.
+    """Return a passage as the rag tool returns it.
 
-    ``source_path``, ``content``, ``similarity`` and ``chunk_index`` are the reference's keys;
+    ``source_path``, ``content``, ``similarity`` and ``chunk_index`` are docker-agent's keys;
     ``id``, ``lines`` and ``score`` are additions. ``chunk_index`` is the passage's number, because
     an index inside the file says nothing that ``lines`` does not say better.
     """
@@ -153,7 +140,7 @@ def evidence_to_json(item: Evidence) -> dict[str, Any]:
 
 
 def evidence_from_json(value: object, *, source: str) -> Evidence | None:
-    """Read back what ``evidence_to_json`` wrote, or give None for anything else."""
+    """Read what ``evidence_to_json`` returned; None for anything else."""
     if not isinstance(value, dict):
         return None
     row = cast("dict[str, Any]", value)

@@ -1,7 +1,11 @@
-"""The tools that a turn offers to the model: one search tool a rag, and reading of files.
+"""The tools that a turn offers to the model: one search tool per rag, and reading files.
 
-What a tool returns is all that the turn knows of it afterwards: sources are read back from the
-message history, so that a resumed turn, whose tools do not run again, has them too.
+Sources are read back from the message history, so that a resumed turn, whose tools do not run
+again, has them too.
+
+Schemas and arguments are not left to Pydantic AI: its schemas have keys that chat templates of
+local models cannot render, and it counts wrong arguments as retries and ends the turn after a few,
+whereas here the model is told what is wrong and goes on.
 """
 
 from __future__ import annotations
@@ -32,11 +36,7 @@ if TYPE_CHECKING:
     from merganser.retrieval.hits import SearchResult
 
 NUMBERS_PER_CALL = 100
-"""Numbers set aside for each of several searches in one model response; above any limit in use."""
-
-FILESYSTEM_INSTRUCTION = (
-    "You can read, list and search files with paths relative to the root. Files cannot be written."
-)
+"""Numbers reserved for each of several searches in one model response; above any limit in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def rag_toolset(
     Args:
         rags: The agent's.
         retrievers: One for each rag, by the rag's name.
-        on_event: Told of results.
+        on_event: Called with results.
     """
     from pydantic_ai import FunctionToolset
 
@@ -80,7 +80,7 @@ def _rag_tool(
             query = _text(arguments, "query")
             result = await retriever.search(query)
         except TransientError:
-            # Whoever runs the turn retries this; the model could only give up.
+            # The orchestrator retries this; the model could only give up.
             raise
         except MerganserError as error:
             on_event(ToolAnswered(rag.tool_name, "failed", str(error)))
@@ -102,10 +102,10 @@ def _rag_tool(
 def _given_numbers(
     ctx: RunContext[TurnScope], rags: Mapping[str, str]
 ) -> tuple[dict[tuple[str, str, int, int], int], int]:
-    """Find the numbers given so far, and the first free one for this very call.
+    """Return the numbers given so far, and the first free one for this call.
 
-    Calls of one response run side by side and do not see each other's results, so each gets a
-    range of its own by its place in the response.
+    Calls of one response run concurrently and do not see each other's results, so each gets a range
+    of its own by its place in the response.
     """
     known: dict[tuple[str, str, int, int], int] = {}
     for item in evidence_of(ctx.messages, rags):
@@ -121,8 +121,8 @@ def _given_numbers(
 def filesystem_toolset(files: Filesystem, on_event: EventSink) -> FunctionToolset[TurnScope]:
     """Give the model read-only access to files.
 
-    The tools bear the reference's names; those that write are missing, so the model cannot call
-    them and the system message says that files cannot be written.
+    The tools have docker-agent's names; those that write are missing, so the model cannot call
+    them, and the system message says that files cannot be written.
     """
     from pydantic_ai import FunctionToolset
 
@@ -289,7 +289,7 @@ def _range(given: dict[str, Any]) -> tuple[int | None, int | None]:
 
 
 def notes_of(rag: str, result: SearchResult) -> list[str]:
-    """Say what a reader must know about a search, each with the rag's name."""
+    """Return what a reader must know about a search, each note with the rag's name."""
     notes = [*result.notes]
     if result.rerank.startswith("skipped"):
         notes.append(f"rerank: {result.rerank}")
@@ -297,17 +297,17 @@ def notes_of(rag: str, result: SearchResult) -> list[str]:
 
 
 def evidence_of(messages: Sequence[ModelMessage], rags: Mapping[str, str]) -> list[Evidence]:
-    """Read back from a turn's messages what its tools showed the model.
+    """Read from a turn's messages what its tools showed the model.
 
     Args:
         messages: The turn's history.
         rags: The rag of each search tool, by the tool's name.
 
     Returns:
-        In the order of the calls, repeated passages included.
+        The passages in the order of the calls, repeated ones included.
     """
     found: list[Evidence] = []
-    for part in _successes(messages):
+    for part in successes(messages):
         content = cast("object", part.content)
         if part.tool_name in rags and isinstance(content, list):
             rows = cast("list[object]", content)
@@ -322,12 +322,13 @@ def evidence_of(messages: Sequence[ModelMessage], rags: Mapping[str, str]) -> li
 
 
 def search_notes(messages: Sequence[ModelMessage]) -> list[str]:
-    """Read back the notes of a turn's searches, each once."""
-    notes = (note for part in _successes(messages) for note in _metadata(part, "notes"))
+    """Read the notes of a turn's searches from its messages, each once."""
+    notes = (note for part in successes(messages) for note in _metadata(part, "notes"))
     return list(dict.fromkeys(notes))
 
 
-def _successes(messages: Sequence[ModelMessage]) -> list[ToolReturnPart]:
+def successes(messages: Sequence[ModelMessage]) -> list[ToolReturnPart]:
+    """Return what tools returned, without their failures, in order."""
     from pydantic_ai.messages import ModelRequest, ToolReturnPart
 
     return [

@@ -1,8 +1,8 @@
 """One turn: a question to an agent, with retrieval, tools, checked citations and typed failures.
 
 This module decides how retrieved text reaches the model, keeps it within the context, and tries
-once more with less when it was too much; ``loop`` makes each attempt. An orchestrator adds itself
-through ``Hooks`` without either knowing it.
+once more with less when it was too much; ``attempt`` makes each attempt. An orchestrator adds what
+it needs through ``Hooks``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from merganser.agent.agent_definition import describe_agent
-from merganser.agent.attempt import Hooks, Turn, attempt, instructions_of
+from merganser.agent.attempt import Hooks, Turn, attempt
 from merganser.agent.events import TurnStarted, ignore_event
 from merganser.agent.evidence import CHARACTERS_PER_TOKEN
 from merganser.agent.filesystem import Filesystem
-from merganser.agent.reading import read_passages
+from merganser.agent.instructions import compose_instructions
 from merganser.errors import InputTooLongError, PlanError
 from merganser.models.server_errors import ToolTemplateError
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from merganser.models.wire import ServedModel
 
 DEFAULT_CONTEXT_TOKENS = 4096
-"""Context of a model that says nothing about its own: the server's default."""
+"""Context of a model that does not tell its own: the server's default."""
 
 DEFAULT_ANSWER_TOKENS = 2048
 """Longest answer when the config sets no ``max_tokens``: small models may never stop."""
 
 _TEMPLATE_TOKENS = 256
-"""Set aside for what the chat template adds: roles, tool definitions, separators."""
+"""Reserved for what the chat template adds: roles, tool definitions, separators."""
 
 _LEAST_ROOM_CHARACTERS = 400
-"""Room that retrieved text always gets; below it a passage says nothing."""
+"""Room that retrieved text always gets; a shorter passage would say nothing."""
 
 _SHRINK = 0.8
 """Margin when the context is shrunk after the server counted more tokens than fit."""
@@ -60,11 +60,11 @@ class TurnRunner(Protocol):
         ...
 
     async def calls_tools(self, ref: str) -> bool:
-        """Tell whether the model calls tools."""
+        """Probe whether the model calls tools."""
         ...
 
     async def cites_sources(self, ref: str) -> bool:
-        """Tell whether the model cites the right one of several sources."""
+        """Probe whether the model cites the right one of several sources."""
         ...
 
 
@@ -89,8 +89,8 @@ async def take_turn(
         question: Not empty.
         retrievers: One for each rag of the agent, by the rag's name.
         runner: The model server's client, open.
-        turn_id: Stands in every cache key; the same id resumes, a new one never reuses.
-        on_event: Told what happens as it happens.
+        turn_id: Part of every cache key; the same id resumes the turn, a new one reuses nothing.
+        on_event: Called with what happens as it happens.
         rag_mode: Instead of the agent's own: ``tool`` lets the model search, ``context`` puts
             what was found into the prompt, ``auto`` probes whether the model calls tools.
         working_directory: A second root of the filesystem toolset, after the config's folder.
@@ -171,7 +171,7 @@ async def _prepare(
 
 
 def _request_name(agent: AgentDefinition, served: ServedModel | None) -> str:
-    """Give the name that requests carry: canonical where the server manages its models."""
+    """Return the name that requests carry: canonical where the server manages its models."""
     return served.canonical if served is not None and served.managed else agent.model.model
 
 
@@ -184,7 +184,7 @@ def _open_files(agent: AgentDefinition, roots: Sequence[Path]) -> Filesystem | N
 async def _choose_mode(
     agent: AgentDefinition, runner: TurnRunner, requested: RequestedMode
 ) -> tuple[RagMode, bool, tuple[str, ...]]:
-    """Give the mode, whether tools are offered, and what to note about it."""
+    """Return the mode, whether tools are offered, and what to note about it."""
     if not agent.rags and agent.filesystem is None:
         return "none", False, ()
     if requested == "auto":
@@ -201,14 +201,14 @@ async def _choose_mode(
 
 
 async def _attempt_twice(turn: Turn) -> Answer:
-    """Run the turn; shrink what it retrieves, or do without tools, and run once more if needed."""
+    """Run the turn; if it fails for its length or its tools, once more with less or without."""
     room = _room(turn)
     try:
-        return await _attempt(turn, room)
+        return await attempt(turn, room)
     except ToolTemplateError:
         turn = turn.noting("the model's chat template cannot render tools: context mode instead")
         turn = replace(turn, tools=False, files=None, mode="context" if turn.agent.rags else "none")
-        return await _attempt(turn, _room(turn))
+        return await attempt(turn, _room(turn))
     except InputTooLongError as error:
         ratio = error.limit / error.tokens if error.limit and error.tokens else 0.5
         smaller = max(int(room * min(ratio, 1.0) * _SHRINK), _LEAST_ROOM_CHARACTERS)
@@ -218,16 +218,12 @@ async def _attempt_twice(turn: Turn) -> Answer:
             f"the context was too long ({error.tokens or '?'} of {error.limit or '?'} tokens): "
             f"retrieved text cut from {room:,} to {smaller:,} characters"
         )
-        return await _attempt(turn, smaller)
-
-
-async def _attempt(turn: Turn, room: int) -> Answer:
-    return await (attempt(turn, room) if turn.cites else read_passages(turn, room))
+        return await attempt(turn, smaller)
 
 
 def _room(turn: Turn) -> int:
     """Estimate the characters that retrieved text may take in the prompt."""
-    fixed = instructions_of(turn) + turn.question
+    fixed = compose_instructions(turn) + turn.question
     reserved = min(turn.answer_tokens, turn.context_tokens // 2) + _TEMPLATE_TOKENS
     room = int((turn.context_tokens - reserved) * CHARACTERS_PER_TOKEN) - len(fixed)
     # A model that searches does so more than once.

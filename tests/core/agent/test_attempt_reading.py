@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from merganser.agent.answer import Answer
+from merganser.agent.attempt import support
 from merganser.agent.events import Reading, TextDelta, TurnEvent
-from merganser.agent.reading import support
 from merganser.agent.turn import take_turn
 from merganser.config.load import Config
 from merganser.models.client import ModelRunner
