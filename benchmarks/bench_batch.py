@@ -40,33 +40,31 @@ flows:
 """
 
 CORE = """\
-import asyncio, sys
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from merganser.retrieval.opening import ModelPlace
-from merganser.batch.journal import AnswerJournal, earlier_rows
-from merganser.batch.plan import SHARD_QUESTIONS, plan_batch
-from merganser.batch.questions import read_questions
-from merganser.batch.session import BatchJob, open_session
-from merganser.batch.snapshots import snapshots_of
+from merganser.batch.journal import AnswerJournal
+from merganser.batch.selection import SHARD_QUESTIONS, Selection, plan_batch
+from merganser.batch.session import open_session
+from merganser.config.flow_definition import DataTable
 from merganser.config.load import load_config
+from merganser.config.flow_definition import batch_concurrency, resolve_flow
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner
-from merganser.config.flow_definition import DataTable, batch_concurrency, resolve_flow
+from merganser.retrieval.opening import ModelPlace
 config = load_config("batch.yaml")
 flow = replace(resolve_flow(config, "faq"), output=DataTable(Path("core.jsonl").absolute()))
 async def find():
     address = await resolve_address()
     async with ModelRunner(address) as runner:
         return ModelPlace(address, await runner.model("ai/smollm2"))
-places = batch_concurrency(config, flow)
-plan = plan_batch(read_questions(flow.input), earlier_rows(flow.output),
-                  config=config.fingerprint, snapshot=snapshots_of(config, ("docs",)))
-job = BatchJob(config=config, agent="root", rags=("docs",), place=asyncio.run(find()),
-               find_model=lambda role, model: None, keys=plan.keys, concurrency=places)
-with AnswerJournal(flow.output, plan) as journal, open_session(job) as session:
-    with ThreadPoolExecutor(places // SHARD_QUESTIONS + 2) as pool:
+place = asyncio.run(find())
+find_model = lambda role, model: place if role == "chat" else None
+plan = plan_batch(config, flow, Selection())
+with (AnswerJournal(flow.output, plan) as journal,
+      open_session(config, flow, plan.keys, find_model) as session):
+    with ThreadPoolExecutor(batch_concurrency(config, flow) // SHARD_QUESTIONS + 2) as pool:
         list(pool.map(lambda shard: session.answer(shard, journal), plan.shards))
 assert not journal.report().failed, journal.report().failed
 """

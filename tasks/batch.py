@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from merganser.batch.selection import ANSWERED
-from merganser.batch.summary import outcome_of, places_of, reason_of, summarize
+from merganser.batch.answer_rows import (
+    ANSWERED,
+    outcome_of,
+    places_of,
+    reason_of,
+    seconds_of,
+    summarize,
+)
 from merganser.tasks.artifacts import one_line, quoted
 from merganser.tasks.indexing import artifact_key
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
@@ -23,8 +29,7 @@ if TYPE_CHECKING:
 
     from merganser.batch.journal import AnswerJournal, BatchReport
     from merganser.batch.selection import BatchShard
-    from merganser.batch.session import BatchSession
-    from merganser.batch.shard import ShardReport
+    from merganser.batch.session import BatchSession, ShardReport
 
 _SHOWN_ROWS = 200
 """Rows of the answers' artifact: the page stays readable, and the file has them all."""
@@ -102,8 +107,7 @@ def _answer_markdown(row: Mapping[str, Any]) -> str:
     """Write one question with its answer, what it cites, and what came of it."""
     head = f"**{one_line(str(row['id']))}** {one_line(row['question'])}"
     cites = ", ".join(f"`{place}`" for place in places_of(row, cited=True)) or "no source"
-    seconds = float(row.get("seconds") or 0.0)
-    end = f"{cites} · {one_line(_failure(row))} · {seconds:.1f} s"
+    end = f"{cites} · {one_line(_failure(row))} · {seconds_of(row):.1f} s"
     return "\n\n".join(("", head, quoted(row.get("answer") or "(no text)"), end))
 
 

@@ -20,7 +20,7 @@ import pytest
 
 from merganser.batch.journal import AnswerJournal, earlier_rows
 from merganser.batch.questions import Question
-from merganser.batch.selection import plan_batch
+from merganser.batch.selection import select_questions
 from merganser.config.definitions import DataTable, Threshold
 from merganser.config.metric import Metric
 from merganser.embedding.drift import DRIFT_TEXTS, LEAST_CLOSENESS, recognise_model
@@ -175,7 +175,7 @@ def test_a_received_shard_is_done_only_when_its_chunks_are_there(corpus: Corpus)
 
 def test_answers_stay_in_the_partial_file_until_the_table_is_written(tmp_path: Path):
     output = tmp_path / "answers.jsonl"
-    batch = plan_batch(
+    batch = select_questions(
         (Question("1", "Why?", 1),), [], config="c", snapshot="s", selection=None, shard_questions=1
     )
     row = {"id": "1", "key": batch.keys["1"], "outcome": "answered", "answer": "kept"}

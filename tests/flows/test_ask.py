@@ -9,8 +9,7 @@ from prefect import flow
 
 from merganser.agent.resume import keep_turn
 from merganser.batch.journal import BatchFailedError, BatchReport
-from merganser.batch.selection import Selection
-from merganser.batch.snapshots import snapshots_of
+from merganser.batch.selection import Selection, snapshots_of
 from merganser.config.flow_definition import BatchFlow, models_of_flow, resolve_flow, resolve_flows
 from merganser.config.load import Config, load_config
 from merganser.config.rag_definition import resolve_rag

@@ -1,9 +1,9 @@
 """Where answers go: a row on disk as soon as it is answered, a whole table in order at the end.
 
 The rows are the resume record. While a run goes on they are appended to ``<output>.partial`` in the
-order in which they are finished; at the end, and when the run is interrupted, the output is written
-whole in the questions' order and takes its place in one step. A row carries the key of what it
-answers (question, filters, config, snapshot): a later run keeps what still holds, nothing else.
+order in which they are finished; at the end, and when the run is interrupted, the whole output is
+written in the questions' order and replaces the old one in one step. A row carries the key of what
+it answers (question, filters, config, snapshot): a later run keeps the rows whose keys still hold.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from filelock import FileLock, Timeout
 
-from merganser.batch.answer_metrics import mean_metrics, measure_answer
-from merganser.batch.selection import ANSWERED
+from merganser.batch.answer_rows import ANSWERED, mean_metrics, measure_answer, sum_tokens
 from merganser.batch.tables import dump_row, read_rows, write_rows
 from merganser.config.flow_definition import DataTable
 from merganser.errors import MerganserError, PlanError
@@ -33,15 +32,15 @@ class BatchReport:
     """How a batch went.
 
     Attributes:
-        questions: In all.
+        questions: Rows of the questions table.
         answered: Rows with the outcome ``answered``.
         failed: Ids of the questions with any other outcome, in the table's order.
         missing: Ids of the chosen questions that have no row, after an interruption.
         left_out: Questions without a row that were not chosen.
         reused: Questions whose row comes from an earlier run.
         asked: Questions that a model was asked in this run.
-        tokens: Of this run's turns, in and out.
-        metrics: Mean of each over the rows that have it; failed questions count as 0.
+        tokens: Tokens of this run's turns, in and out.
+        metrics: Mean of each metric over the rows that have it; failed questions count as 0.
     """
 
     questions: int
@@ -63,7 +62,7 @@ class BatchReport:
 
 
 class BatchFailedError(MerganserError):
-    """More questions of a batch failed than the flow allows; the answers are written all the same.
+    """More questions of a batch failed than the flow allows; the answers are written nevertheless.
 
     Attributes:
         report: How the batch went.
@@ -87,7 +86,7 @@ class AnswerJournal:
 
     Attributes:
         output: The answers table.
-        partial: Beside it, where rows go as they come.
+        partial: The file beside it to which rows are appended as they come.
     """
 
     def __init__(self, output: DataTable, plan: BatchPlan) -> None:
@@ -132,7 +131,7 @@ class AnswerJournal:
         return self._plan.to_ask
 
     def rows(self) -> list[dict[str, Any]]:
-        """Give the rows known so far in the questions' order, with their metrics."""
+        """Return the rows known so far in the questions' order, with their metrics."""
         known = ((q, self._rows.get(self._plan.keys[q.id])) for q in self._plan.questions)
         return [_finished(question, row) for question, row in known if row is not None]
 
@@ -145,7 +144,6 @@ class AnswerJournal:
         }
         unanswered = [name for name, outcome in outcomes.items() if outcome is None]
         fresh = [row for key, row in self._rows.items() if key not in plan.kept]
-        tokens = [tokens_of(row) for row in fresh]
         return BatchReport(
             len(outcomes),
             sum(outcome == ANSWERED for outcome in outcomes.values()),
@@ -154,13 +152,13 @@ class AnswerJournal:
             left_out=sum(name not in plan.chosen for name in unanswered),
             reused=sum(plan.keys[question_id] in plan.kept for question_id in outcomes),
             asked=len(fresh),
-            tokens=(sum(t[0] for t in tokens), sum(t[1] for t in tokens)),
+            tokens=sum_tokens(fresh),
             metrics=mean_metrics(self.rows()),
         )
 
 
 def partial_path(output: DataTable) -> Path:
-    """Give the file of rows that are not in the output yet."""
+    """Return the file of rows that are not in the output yet."""
     table = f".{output.table}" if output.table else ""
     return output.path.with_name(f"{output.path.name}{table}.partial")
 
@@ -181,29 +179,23 @@ def earlier_rows(output: DataTable) -> list[dict[str, Any]]:
     return [*rows, *read_rows(DataTable(partial_path(output)))]
 
 
-def asked(question: Question) -> dict[str, Any]:
-    """Give what a row says of its question."""
+def question_columns(question: Question) -> dict[str, Any]:
+    """Return the columns of a row that come from its question."""
     row: dict[str, Any] = {"id": question.id, "question": question.question}
     return row if question.expected is None else {**row, "expected": question.expected}
 
 
 def _finished(question: Question, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a row as the output has it: equal questions may expect different answers."""
-    head = asked(question)
+    """Return a row as the output has it: equal questions may expect different answers."""
+    head = question_columns(question)
     rest = {k: v for k, v in row.items() if k not in {"id", "question", "expected"}}
     verdicts = cast("dict[str, float]", row.get("verdicts") or {})
     metrics = measure_answer(row, question.expected) | verdicts
     return head | rest | {"metrics": metrics}
 
 
-def tokens_of(row: Mapping[str, Any]) -> tuple[int, int]:
-    """Give the tokens of a row's turn, in and out; 0 where it does not say."""
-    tokens = cast("dict[str, Any]", row.get("tokens") or {})
-    return int(tokens.get("input") or 0), int(tokens.get("output") or 0)
-
-
 def _end_last_line(path: Path) -> None:
-    """Put an end to a line that a killed run left open, so that the next row starts its own."""
+    """End a line that a killed run left unfinished, so that the next row starts its own."""
     if not path.exists() or path.stat().st_size == 0:
         return
     with path.open("rb+") as file:

@@ -1,4 +1,4 @@
-"""Decide what a batch asks: what still holds is kept, equal questions are asked once."""
+"""Decide what a batch asks, and what that would cost: what still holds is kept, equals are one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ import hashlib
 import json
 import random
 from dataclasses import KW_ONLY, asdict, dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from merganser.agent.agent_definition import describe_agent
+from merganser.batch.answer_rows import ANSWERED, seconds_of, tokens_of
+from merganser.batch.journal import earlier_rows
+from merganser.batch.questions import read_questions
+from merganser.config.flow_definition import batch_concurrency
+from merganser.config.rag_definition import resolve_rag
+from merganser.store import open_snapshot
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from merganser.batch.questions import Question
+    from merganser.config.flow_definition import BatchFlow
+    from merganser.config.load import Config
 
 SHARD_QUESTIONS = 8
 """Questions of one shard: a turn takes seconds, so a shard is near ten of them side by side."""
-
-ANSWERED = "answered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +33,9 @@ class Selection:
     """Which questions to ask now; the others keep the rows that they have.
 
     Attributes:
-        limit: Only the first so many, or None.
-        sample: So many at random, or None.
-        seed: Of the sample; the same one takes the same questions.
+        limit: Only the first so many; all when None.
+        sample: Only so many, taken at random; all when None.
+        seed: The same seed takes the same sample.
     """
 
     limit: int | None = None
@@ -34,7 +43,7 @@ class Selection:
     seed: int = 0
 
     def of(self, questions: Sequence[Question]) -> Sequence[Question]:
-        """Give the chosen questions in their order."""
+        """Return the chosen questions in their order."""
         chosen = list(questions)[: self.limit]
         if self.sample is None or self.sample >= len(chosen):
             return chosen
@@ -81,12 +90,12 @@ class BatchPlan:
 
 
 def question_key(question: Question, *, config: str, snapshot: str) -> str:
-    """Give the key under which an answer holds.
+    """Return the key under which an answer holds.
 
     Args:
         question: White space at the ends of its text does not count.
         config: The config's fingerprint.
-        snapshot: What identifies the searched snapshots.
+        snapshot: What identifies the searched snapshots, see ``snapshots_of``.
 
     Returns:
         32 hex digits.
@@ -98,7 +107,39 @@ def question_key(question: Question, *, config: str, snapshot: str) -> str:
     return hashlib.blake2b(payload.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-def plan_batch(
+def snapshots_of(config: Config, rags: Iterable[str]) -> str:
+    """Identify the served snapshots of rags: equal as long as no index is published anew.
+
+    Raises:
+        NoSnapshotError: A rag has not been indexed yet.
+    """
+    parts: list[str] = []
+    for rag in rags:
+        for index in resolve_rag(config, rag).indexes:
+            with open_snapshot(index.folder) as snapshot:
+                parts.append(f"{rag}:{index.name}:{sorted(snapshot.meta.items())!r}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def plan_batch(config: Config, flow: BatchFlow, selection: Selection) -> BatchPlan:
+    """Read a batch flow's questions and earlier answers, and decide what to ask.
+
+    Raises:
+        SpecErrors: The questions cannot be read.
+        PlanError: Something else stands where the answers should go.
+        NoSnapshotError: A rag of the agent has not been indexed yet.
+    """
+    rags = describe_agent(config, flow.agent).rags
+    return select_questions(
+        read_questions(flow.input),
+        earlier_rows(flow.output),
+        config=config.fingerprint,
+        snapshot=snapshots_of(config, (rag.name for rag in rags)),
+        selection=selection,
+    )
+
+
+def select_questions(
     questions: Sequence[Question],
     rows: Iterable[Mapping[str, Any]],
     *,
@@ -111,7 +152,7 @@ def plan_batch(
 
     Args:
         questions: In the table's order.
-        rows: Of earlier runs; a later row of one key stands in for an earlier one.
+        rows: Rows of earlier runs; a later row of one key stands in for an earlier one.
         config: The config's fingerprint.
         snapshot: What identifies the searched snapshots.
         selection: Which questions to ask now; all when left out.
@@ -139,3 +180,78 @@ def plan_batch(
     )
     names = frozenset(question.id for question in chosen)
     return BatchPlan(tuple(questions), kept, shards, keys, chosen=names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchForecast:
+    """What a batch run would do.
+
+    Attributes:
+        questions: Rows of the questions table.
+        chosen: Questions that are selected for this run.
+        kept: Chosen ones that an earlier run answered.
+        to_ask: Turns: equal questions are asked once.
+        model: The agent's model.
+        concurrency: Turns at a time.
+        input_tokens: Estimate for all turns; None when there is no earlier answer to go by.
+        output_tokens: Estimate for all turns, or None.
+        seconds: Estimated wall time, or None.
+        output: Where the answers would go.
+    """
+
+    questions: int
+    chosen: int
+    kept: int
+    to_ask: int
+    model: str
+    concurrency: int
+    input_tokens: int | None
+    output_tokens: int | None
+    seconds: float | None
+    output: str
+
+    def lines(self) -> Iterator[str]:
+        """Describe it for a terminal."""
+        yield f"{self.questions} questions, {self.chosen} chosen, {self.kept} answered already"
+        yield f"{self.to_ask} to ask {self.model}, {self.concurrency} at a time"
+        if self.seconds is None:
+            yield "cost: unknown until a first answer tells; try --limit 5"
+        elif self.to_ask:
+            yield (
+                f"cost: about {self.input_tokens:,} tokens in, {self.output_tokens:,} out, "
+                f"{self.seconds:,.0f} s, going by earlier answers"
+            )
+        yield f"answers: {self.output}"
+
+
+def forecast_batch(config: Config, flow: BatchFlow, selection: Selection) -> BatchForecast:
+    """Find out what a batch run would do; no model is asked and nothing is written.
+
+    Raises:
+        SpecErrors: The questions cannot be read.
+        PlanError: Something else stands where the answers should go.
+        NoSnapshotError: A rag of the agent has not been indexed yet.
+    """
+    plan = plan_batch(config, flow, selection)
+    answered = [row for row in earlier_rows(flow.output) if row.get("outcome") == ANSWERED]
+    concurrency = batch_concurrency(config, flow)
+
+    def total(values: list[float]) -> float | None:
+        return fmean(values) * plan.to_ask if values else None
+
+    tokens_in = total([tokens_of(row)[0] for row in answered])
+    tokens_out = total([tokens_of(row)[1] for row in answered])
+    seconds = total([seconds_of(row) for row in answered])
+    return BatchForecast(
+        questions=len(plan.questions),
+        chosen=len(plan.chosen),
+        kept=sum(plan.keys[name] in plan.kept for name in plan.chosen),
+        to_ask=plan.to_ask,
+        model=describe_agent(config, flow.agent).model.model,
+        concurrency=concurrency,
+        input_tokens=None if tokens_in is None else round(tokens_in),
+        output_tokens=None if tokens_out is None else round(tokens_out),
+        # A row's seconds hold its waiting for a slot, which all concurrent turns share.
+        seconds=None if seconds is None else seconds / concurrency,
+        output=str(flow.output),
+    )

@@ -1,7 +1,7 @@
 """What all turns of a batch share: one event loop, one client a server, indexes held in memory.
 
 Shards are answered by threads; their turns all run on one loop in a thread of its own, so that the
-places for questions, the connections and the resident indexes are common to them.
+limit of concurrent turns, the connections and the resident indexes are common to them.
 """
 
 from __future__ import annotations
@@ -9,76 +9,116 @@ from __future__ import annotations
 import asyncio
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anyio.from_thread import start_blocking_portal
 
 from merganser.agent.agent_definition import describe_agent
 from merganser.agent.turn import take_turn
+from merganser.batch.answer_rows import ANSWERED
+from merganser.batch.journal import question_columns
 from merganser.batch.judge import Judged, judge_answer, require_judge
-from merganser.batch.selection import ANSWERED
-from merganser.batch.shard import run_batch_shard
+from merganser.config.flow_definition import batch_concurrency
+from merganser.errors import MerganserError
 from merganser.models.client import ModelRunner, token_of
+from merganser.progress import report
 from merganser.retrieval.opening import open_retrievers
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Mapping
 
     from anyio.from_thread import BlockingPortal
 
     from merganser.batch.journal import AnswerJournal
     from merganser.batch.questions import Question
     from merganser.batch.selection import BatchShard
-    from merganser.batch.shard import ShardReport
+    from merganser.config.flow_definition import BatchFlow
     from merganser.config.load import Config
     from merganser.models.ref import ModelRef
-    from merganser.retrieval import Retriever
     from merganser.retrieval.hits import SearchResult
-    from merganser.retrieval.opening import FindModel, ModelPlace
+    from merganser.retrieval.opening import FindModel
+    from merganser.retrieval.search import Retriever
     from merganser.store.filters import Filter
+
+    AskQuestion: TypeAlias = Callable[[Question], Awaitable[dict[str, Any]]]
+
+ERROR = "error"
+"""Outcome of a row whose turn raised."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """A model that judges answers.
+class ShardReport:
+    """How the questions of one shard went.
 
     Attributes:
-        model: As configured.
-        place: Where it is served.
+        number: The shard.
+        answered: Rows with the outcome ``answered``.
+        failed: Rows with any other outcome.
+        seconds: Sum of the turns' wall times.
     """
 
-    model: ModelRef
-    place: ModelPlace
+    number: int
+    answered: int
+    failed: int
+    seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchJob:
-    """What the turns of one batch need.
+async def answer_questions(
+    shard: BatchShard,
+    answer: AskQuestion,
+    journal: AnswerJournal,
+    *,
+    keys: Mapping[str, str],
+    concurrency: asyncio.Semaphore,
+) -> ShardReport:
+    """Answer the questions of one shard side by side; one that fails does not stop the others.
 
-    Attributes:
-        config: With the agent.
-        agent: Who answers.
-        rags: What it may search.
-        place: Its chat model.
-        find_model: The models of the rags.
+    Args:
+        shard: What to ask.
+        answer: Takes one turn; returns the answer's part of the row.
+        journal: Where rows go, open.
         keys: The key of each question, by its id.
-        concurrency: Questions answered at a time.
-        judge: Judges the answers, or None.
+        concurrency: Limits how many are asked at a time; shared by the shards.
+
+    Returns:
+        The counts; the rows are in the journal.
+
+    Raises:
+        asyncio.CancelledError: The run was interrupted; rows written so far stay.
     """
 
-    config: Config
-    agent: str
-    rags: tuple[str, ...]
-    place: ModelPlace
-    find_model: FindModel
-    keys: Mapping[str, str]
-    concurrency: int
-    judge: Judge | None = None
+    async def one(question: Question) -> dict[str, Any]:
+        async with concurrency:
+            given = await _row(question, answer)
+        row = {**question_columns(question), **given, "key": keys[question.id]}
+        journal.add(row)
+        report("answer questions", 1, journal.to_ask, unit="questions", advance=True)
+        return row
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(question)) for question in shard.questions]
+    rows = [task.result() for task in tasks]
+    answered = sum(row["outcome"] == ANSWERED for row in rows)
+    return ShardReport(
+        shard.number, answered, len(rows) - answered, sum(row["seconds"] for row in rows)
+    )
+
+
+async def _row(question: Question, answer: AskQuestion) -> dict[str, Any]:
+    started = asyncio.get_running_loop().time()
+    try:
+        return {**await answer(question), "error": None}
+    except MerganserError as error:
+        message = str(error)
+    except Exception as error:  # noqa: BLE001 - a question that breaks must not stop the others
+        message = f"{type(error).__name__}: {error}"
+    seconds = round(asyncio.get_running_loop().time() - started, 3)
+    return {"answer": None, "sources": [], "outcome": ERROR, "error": message, "seconds": seconds}
 
 
 @dataclass(slots=True)
-class _Asking:
-    """A retriever as one question may use it; it remembers the passages that it gave."""
+class _QuestionSource:
+    """A retriever bounded by one question's filter; it remembers the passages that it gave."""
 
     retriever: Retriever
     where: Filter | None
@@ -90,32 +130,29 @@ class _Asking:
         return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSession:
     """Answers shards; see ``open_session``.
 
-    Args:
-        job: What the turns need.
-        portal: To the loop.
-        retrievers: Open on it, by the name of their rag.
-        runner: The chat model's client, open on it.
-        judge: The judge's client, open on it, or None.
+    Attributes:
+        config: With the agent.
+        flow: What to answer.
+        keys: The key of each question, by its id.
+        portal: Calls into the loop.
+        retrievers: Open on the loop, by the name of their rag.
+        runner: The chat model's client, open on the loop.
+        judge: The judge's client, open on the loop; None when nothing is judged.
+        concurrency: Limits how many questions are asked at a time.
     """
 
-    def __init__(
-        self,
-        job: BatchJob,
-        portal: BlockingPortal,
-        *,
-        retrievers: Mapping[str, Retriever],
-        runner: ModelRunner,
-        judge: ModelRunner | None,
-    ) -> None:
-        self._job = job
-        self._portal = portal
-        self._retrievers = retrievers
-        self._runner = runner
-        self._judge = judge
-        self._places = asyncio.Semaphore(max(job.concurrency, 1))
+    config: Config
+    flow: BatchFlow
+    keys: Mapping[str, str]
+    portal: BlockingPortal
+    retrievers: Mapping[str, Retriever]
+    runner: ModelRunner
+    judge: ModelRunner | None
+    concurrency: asyncio.Semaphore
 
     def answer(self, shard: BatchShard, journal: AnswerJournal) -> ShardReport:
         """Answer a shard's questions; blocks the calling thread, not the loop.
@@ -125,59 +162,77 @@ class BatchSession:
         """
 
         async def run() -> ShardReport:
-            return await run_batch_shard(
-                shard, self._answer, journal, keys=self._job.keys, places=self._places
+            return await answer_questions(
+                shard, self._answer, journal, keys=self.keys, concurrency=self.concurrency
             )
 
-        return self._portal.call(run)
+        return self.portal.call(run)
 
     def try_judge(self) -> None:
-        """Hold the judge, if there is one, against its labelled examples.
+        """Check the judge, if there is one, against its labelled examples.
 
         Raises:
-            PlanError: It is no good.
+            PlanError: It got too many of them wrong.
             ModelRunnerError: Its server failed.
         """
-        if self._judge is not None and self._job.judge is not None:
-            self._portal.call(require_judge, self._judge, self._job.judge.model.model)
+        if self.judge is not None and self.flow.judge is not None:
+            self.portal.call(require_judge, self.judge, self.flow.judge.model)
 
     async def _answer(self, question: Question) -> dict[str, Any]:
         sources = {
-            name: _Asking(retriever, question.where) for name, retriever in self._retrievers.items()
+            name: _QuestionSource(retriever, question.where)
+            for name, retriever in self.retrievers.items()
         }
         answer = await take_turn(
-            self._job.config,
-            self._job.agent,
+            self.config,
+            self.flow.agent,
             question.question,
             retrievers=sources,
-            runner=self._runner,
-            turn_id=self._job.keys[question.id],
+            runner=self.runner,
+            turn_id=self.keys[question.id],
         )
         row = answer.to_json()
-        if self._judge is not None and self._job.judge is not None and answer.outcome == ANSWERED:
+        if self.judge is not None and self.flow.judge is not None and answer.outcome == ANSWERED:
             passages = tuple(p for source in sources.values() for p in source.passages)
             case = Judged(question.question, answer.text, passages)
-            ref = self._job.judge.model.model
-            row["verdicts"] = await judge_answer(self._judge, ref, case)
+            row["verdicts"] = await judge_answer(self.judge, self.flow.judge.model, case)
         return row
 
 
 @contextmanager
-def open_session(job: BatchJob) -> Generator[BatchSession]:
+def open_session(
+    config: Config, flow: BatchFlow, keys: Mapping[str, str], find_model: FindModel
+) -> Generator[BatchSession]:
     """Open what a batch's turns share; leaving it by an error cancels the turns under way.
+
+    Args:
+        config: With the agent.
+        flow: What to answer; its chat models are ready.
+        keys: The key of each question, by its id.
+        find_model: Where models are.
 
     Raises:
         NoSnapshotError: A rag has not been indexed yet.
         StoreError: An index cannot be read.
     """
-    token = describe_agent(job.config, job.agent).token()
+    agent = describe_agent(config, flow.agent)
+    rags = [rag.name for rag in agent.rags]
+
+    def connect(model: ModelRef) -> ModelRunner:
+        place = find_model("chat", model)
+        assert place is not None, "the plan makes the chat models ready"
+        client = ModelRunner(place.address, token=token_of(model))
+        return stack.enter_context(portal.wrap_async_context_manager(client))
+
     with start_blocking_portal() as portal, ExitStack() as stack:
-        opening = open_retrievers(job.config, job.rags, job.find_model, resident=True)
-        retrievers = stack.enter_context(portal.wrap_async_context_manager(opening))
-        client = ModelRunner(job.place.address, token=token)
-        runner = stack.enter_context(portal.wrap_async_context_manager(client))
-        judge = None
-        if job.judge is not None:
-            client = ModelRunner(job.judge.place.address, token=token_of(job.judge.model))
-            judge = stack.enter_context(portal.wrap_async_context_manager(client))
-        yield BatchSession(job, portal, retrievers=retrievers, runner=runner, judge=judge)
+        opening = open_retrievers(config, rags, find_model, resident=True)
+        yield BatchSession(
+            config=config,
+            flow=flow,
+            keys=keys,
+            portal=portal,
+            retrievers=stack.enter_context(portal.wrap_async_context_manager(opening)),
+            runner=connect(agent.model),
+            judge=connect(flow.judge) if flow.judge else None,
+            concurrency=asyncio.Semaphore(max(batch_concurrency(config, flow), 1)),
+        )

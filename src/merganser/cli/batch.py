@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -19,8 +19,8 @@ from merganser.cli.options import (
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
-    from merganser.batch.forecast import BatchForecast
     from merganser.batch.journal import BatchReport
+    from merganser.batch.selection import BatchForecast
     from merganser.config.flow_definition import BatchFlow
     from merganser.config.load import Config
 
@@ -67,8 +67,7 @@ def command(
     if concurrency is not None:
         chosen = replace(chosen, concurrency=concurrency)
     if dry_run:
-        from merganser.batch.forecast import forecast_batch
-        from merganser.batch.selection import Selection
+        from merganser.batch.selection import Selection, forecast_batch
 
         _print_forecast(forecast_batch(config, chosen, Selection(limit, sample, seed)), as_json)
         return 0
@@ -123,7 +122,7 @@ def _print_report(report: BatchReport, flow: BatchFlow, *, as_json: bool) -> Non
 
 def _print_forecast(forecast: BatchForecast, as_json: bool) -> None:  # noqa: FBT001 - one flag
     if as_json:
-        print_json(forecast.to_json())
+        print_json(asdict(forecast))
     else:
         click.echo("\n".join(forecast.lines()))
 

@@ -119,7 +119,7 @@ def _index_json(facts: IndexFacts) -> dict[str, Any]:
 
 
 def _batch_json(facts: BatchFacts) -> dict[str, Any]:
-    from merganser.batch.summary import summarize
+    from merganser.batch.answer_rows import summarize
 
     summary = summarize(facts.rows)
     return {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from merganser.batch.answer_metrics import measure_answer
+from merganser.batch.answer_rows import measure_answer
 from merganser.batch.journal import partial_path
 from merganser.batch.questions import read_questions
 from merganser.batch.tables import read_rows

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from merganser.batch.journal import tokens_of
-from merganser.batch.selection import ANSWERED
-from merganser.batch.summary import outcome_of, places_of, reason_of, summarize
+from merganser.batch.answer_rows import (
+    ANSWERED,
+    outcome_of,
+    places_of,
+    reason_of,
+    summarize,
+    tokens_of,
+)
 from merganser.evaluation.chart import draw_trend
 from merganser.humanize import show_age, show_bytes
 from merganser.report.treemap import SHADES, Box, build_tree, map_nodes, shade

@@ -9,8 +9,8 @@ import pytest
 from merganser.agent.answer import Answer, SourceLine, TurnUsage
 from merganser.batch.journal import AnswerJournal, earlier_rows
 from merganser.batch.questions import Question
-from merganser.batch.selection import BatchPlan, Selection, plan_batch, question_key
-from merganser.batch.shard import run_batch_shard
+from merganser.batch.selection import BatchPlan, Selection, question_key, select_questions
+from merganser.batch.session import answer_questions
 from merganser.batch.tables import read_rows
 from merganser.config.flow_definition import DataTable
 from merganser.errors import AgentError, PlanError
@@ -28,7 +28,7 @@ def plan(
     shard_questions: int = 2,
     selection: Selection | None = None,
 ) -> BatchPlan:
-    return plan_batch(
+    return select_questions(
         questions,
         rows or [],
         config=config,
@@ -71,12 +71,12 @@ class Answerer:
 async def run(
     output: Path, batch: BatchPlan, answerer: Answerer, *, concurrency: int = 2
 ) -> AnswerJournal:
-    places = asyncio.Semaphore(concurrency)
+    limit = asyncio.Semaphore(concurrency)
     with AnswerJournal(DataTable(output), batch) as journal:
         async with asyncio.TaskGroup() as group:
             for shard in batch.shards:
-                answering = run_batch_shard(
-                    shard, answerer, journal, keys=batch.keys, places=places
+                answering = answer_questions(
+                    shard, answerer, journal, keys=batch.keys, concurrency=limit
                 )
                 group.create_task(answering)
     return journal
@@ -144,8 +144,8 @@ async def test_a_bug_in_one_turn_is_an_error_row(tmp_path: Path):
 
     batch = plan()
     with AnswerJournal(DataTable(tmp_path / "answers.jsonl"), batch) as journal:
-        counts = await run_batch_shard(
-            batch.shards[0], broken, journal, keys=batch.keys, places=asyncio.Semaphore()
+        counts = await answer_questions(
+            batch.shards[0], broken, journal, keys=batch.keys, concurrency=asyncio.Semaphore()
         )
 
     assert (counts.answered, counts.failed) == (0, 2)
@@ -195,8 +195,12 @@ async def test_an_interrupted_run_leaves_a_valid_file_that_the_next_run_complete
 
     async def interrupted() -> AnswerJournal:
         with AnswerJournal(DataTable(output), batch) as journal:
-            await run_batch_shard(
-                batch.shards[0], Answerer(), journal, keys=batch.keys, places=asyncio.Semaphore()
+            await answer_questions(
+                batch.shards[0],
+                Answerer(),
+                journal,
+                keys=batch.keys,
+                concurrency=asyncio.Semaphore(),
             )
             journals.append(journal)
             raise KeyboardInterrupt
@@ -235,8 +239,8 @@ async def test_rows_are_on_disk_as_soon_as_they_are_answered(tmp_path: Path):
     batch = plan()
 
     with AnswerJournal(DataTable(output), batch) as journal:
-        await run_batch_shard(
-            batch.shards[0], Answerer(), journal, keys=batch.keys, places=asyncio.Semaphore()
+        await answer_questions(
+            batch.shards[0], Answerer(), journal, keys=batch.keys, concurrency=asyncio.Semaphore()
         )
 
         assert {"1", "2"} == {row["id"] for row in rows_of(journal.partial)}
@@ -329,13 +333,13 @@ async def test_metrics_compare_with_what_each_question_expects(tmp_path: Path):
 async def test_every_kind_of_output_resumes(tmp_path: Path, name: str):
     path, _, table = name.partition("#")
     output = DataTable(tmp_path / path, table)
-    places = asyncio.Semaphore(2)
+    limit = asyncio.Semaphore(2)
     first, second = Answerer(failing=("2",)), Answerer()
     for answerer in (first, second):
         batch = plan(earlier_rows(output))
         with AnswerJournal(output, batch) as journal:
             for shard in batch.shards:
-                await run_batch_shard(shard, answerer, journal, keys=batch.keys, places=places)
+                await answer_questions(shard, answerer, journal, keys=batch.keys, concurrency=limit)
 
     rows = read_rows(output)
     assert second.asked == ["Question 2?"]

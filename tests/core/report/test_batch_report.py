@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.batch.summary import summarize
+from merganser.batch.answer_rows import summarize
 from merganser.cli import EXIT_FAILED, main
 
 if TYPE_CHECKING:

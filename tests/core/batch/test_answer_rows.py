@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from merganser.batch.answer_metrics import mean_metrics, measure_answer, token_f1
+from merganser.batch.answer_rows import mean_metrics, measure_answer, token_f1
 
 
 @pytest.mark.parametrize(
