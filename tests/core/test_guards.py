@@ -21,8 +21,8 @@ import pytest
 from merganser.batch.journal import AnswerJournal, earlier_rows
 from merganser.batch.questions import Question
 from merganser.batch.selection import select_questions
-from merganser.config.definitions import DataTable, Threshold
-from merganser.config.metric import Metric
+from merganser.config.flow_definition import DataTable
+from merganser.config.spec_evaluation import Metric, ThresholdSpec
 from merganser.embedding.drift import DRIFT_TEXTS, LEAST_CLOSENESS, recognise_model
 from merganser.embedding.embedder import Embedder
 from merganser.embedding.service import EmbedService
@@ -246,7 +246,7 @@ def test_a_figure_may_fall_by_exactly_what_is_allowed(
 
     found = check_thresholds(
         evaluation,
-        [Threshold(metric=recall, max_drop=max_drop)],
+        [ThresholdSpec(metric=recall, max_drop=max_drop)],
         Baseline("the served snapshot 1", {"recall@5": before}),
     )
 
