@@ -32,7 +32,7 @@ from merganser.flows.execute import Execution, Outcome, Question
 from merganser.flows.models import ModelPolicy
 from merganser.flows.task_batches import DEFAULT_WORKERS
 from merganser.humanize import without_credentials
-from merganser.models.ensure import PullPolicy  # noqa: TC001 - Prefect reads the annotation
+from merganser.models.ref import PullPolicy  # noqa: TC001 - Prefect reads the annotation
 from merganser.planning.deployments import flow_label
 from merganser.planning.explain import describe_plan
 from merganser.planning.plan import build_plan

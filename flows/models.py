@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from merganser.errors import ModelNotFoundError, ModelRunnerError, PlanError
-from merganser.models.names import canonical, pull_command
+from merganser.models.ref import canonical, pull_command
 from merganser.prompt import confirm
 from merganser.tasks.models import ModelStatus, ReadyModel, check_model, configure_model, pull_model
 from merganser.tasks.options import submit
@@ -14,8 +14,7 @@ from merganser.tasks.options import submit
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
-    from merganser.models.ensure import PullPolicy
-    from merganser.models.ref import ModelRef, ModelUse, Role
+    from merganser.models.ref import ModelRef, ModelUse, PullPolicy, Role
     from merganser.retrieval.opening import ModelPlace
 
 QUESTION = "Model not found locally. Do you want to pull it now?"
@@ -73,7 +72,7 @@ class ModelStages:
             return
         status = checked.result()
         try:
-            wanted = _must_pull(status, self._policy.pull)
+            wanted = must_pull(status, self._policy.pull)
         except ModelNotFoundError as error:
             self._do_without(use, error)
             return
@@ -95,11 +94,11 @@ class ModelStages:
                 self._ready[_key(use)] = configured
 
     def ready(self, role: Role, model: ModelRef) -> PrefectFuture[ReadyModel] | None:
-        """Give the future of a model in a role, or None when the run goes without it."""
+        """Return the future of a model in a role, or None when the run goes without it."""
         return self._ready.get((role, canonical(model.model)))
 
     def find(self, role: Role, model: ModelRef) -> ModelPlace | None:
-        """Give the place of a model in a role, or None when the run goes without it."""
+        """Return the place of a model in a role, or None when the run goes without it."""
         future = self.ready(role, model)
         if future is None:
             return None
@@ -110,10 +109,10 @@ class ModelStages:
         return ModelPlace(ready.address, ready.served)
 
     def place(self, role: Role, model: ModelRef) -> ModelPlace:
-        """Give the place of a model that the run cannot do without.
+        """Return the place of a model that the run cannot do without.
 
         Raises:
-            PlanError: The plan made it not ready.
+            PlanError: No stage of the plan made it ready.
         """
         found = self.find(role, model)
         if found is None:
@@ -149,8 +148,8 @@ def _key(use: ModelUse) -> tuple[Role, str]:
     return use.role, canonical(use.model.model)
 
 
-def _must_pull(status: ModelStatus, policy: PullPolicy) -> bool:
-    """Tell whether to pull.
+def must_pull(status: ModelStatus, policy: PullPolicy) -> bool:
+    """Return whether the policy has this model pulled.
 
     Raises:
         ModelNotFoundError: The model is missing and must not be pulled.

@@ -14,9 +14,9 @@ from merganser.embedding.embedder import Embedder
 from merganser.models.address import Address, resolve_address
 from merganser.models.client import ModelRunner, token_of
 from merganser.models.configure import configure_request, mode_of
-from merganser.models.ensure import ensure_model
 from merganser.models.pull import PullProgress, report_pull
 from merganser.models.retry import NO_RETRY
+from merganser.models.server_errors import model_not_found
 from merganser.tasks.options import CHECK_TASK, MODEL_TASK
 
 if TYPE_CHECKING:
@@ -86,13 +86,20 @@ def pull_model(status: ModelStatus) -> ModelStatus:
     """Pull the model, with its progress as an artifact of the run.
 
     Raises:
+        ModelNotFoundError: It is missing at a server that pulls nothing.
         PullError: It could not be pulled.
     """
-    show = _PullArtifact(status.use.model.model)
+    ref = status.use.model.model
+    show = _PullArtifact(ref)
 
     async def pull() -> ServedModel:
         async with open_runner(status.address, status.use.model) as runner:
-            return await ensure_model(runner, status.use, policy="always", on_progress=show)
+            if await runner.managed():
+                return await runner.pull(ref, on_progress=show)
+        if status.served is None:
+            where = status.address.shown
+            raise model_not_found(ref, where=where, reason="that server pulls nothing by itself")
+        return status.served
 
     return ModelStatus(status.use, status.address, asyncio.run(pull()))
 

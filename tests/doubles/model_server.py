@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from merganser.models.client import ModelRunner
-from merganser.models.names import canonical
+from merganser.models.ref import canonical
 from merganser.models.retry import RetryPolicy
 from merganser.models.wire import Timeouts
 
@@ -155,9 +155,8 @@ class Double:
             return missing
         if path == "/embeddings":
             return self.embed(body)
-        if body.get("stream"):
-            return StreamingResponse(self.chat(), media_type="text/event-stream")
-        return JSONResponse(json.loads(self.chat_events[0]))
+        assert body["stream"], "every answer is read as a stream"
+        return StreamingResponse(self.chat(), media_type="text/event-stream")
 
     def missing(self, body: dict[str, Any]) -> Response | None:
         ref = body.get("model", "")

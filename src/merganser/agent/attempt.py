@@ -25,7 +25,7 @@ from merganser.agent.citations import check_citations, only_copies
 from merganser.agent.events import EventSink, Noted, Reading, TextDelta
 from merganser.agent.evidence import Evidence, fit_evidence, number_hits, render_evidence
 from merganser.agent.instructions import compose_instructions, compose_prompt, compose_reading
-from merganser.agent.model import ChatOptions, chat_model, chat_settings, close_model
+from merganser.agent.model import ChatOptions, chat_settings, open_chat_model
 from merganser.agent.tools import (
     TurnScope,
     evidence_of,
@@ -261,17 +261,14 @@ async def _find_passages(turn: Turn, room: int) -> tuple[list[Evidence], list[st
 
 async def _ask(turn: Turn, prompt: str, room: int) -> Exchange:
     """Put a prompt to the model and let it call tools until it answers."""
-    model = chat_model(
+    async with open_chat_model(
         turn.model_name,
         turn.address,
         on_event=turn.on_event,
         token=turn.agent.token(),
         options=turn.hooks.chat,
-    )
-    try:
+    ) as model:
         messages, result = await _run(turn, model, prompt, room)
-    finally:
-        await close_model(model)
     return Exchange(tuple(messages), result.output if result is not None else "")
 
 

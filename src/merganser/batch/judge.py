@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from merganser.errors import PlanError
-from merganser.models.chat import ChatOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from merganser.models.chat import ChatAnswer
+    from pydantic_ai.messages import ModelResponse
 
 Aspect = Literal["grounded", "relevant"]
 
@@ -84,9 +83,9 @@ class Chats(Protocol):
     """What a judge needs of the model server's client; ``ModelRunner`` has it."""
 
     async def chat(
-        self, ref: str, messages: Sequence[Mapping[str, Any]], *, options: ChatOptions
-    ) -> ChatAnswer:
-        """Answer a conversation."""
+        self, ref: str, prompt: str, *, max_tokens: int, response_format: Mapping[str, Any]
+    ) -> ModelResponse:
+        """Answer one prompt."""
         ...
 
 
@@ -134,10 +133,9 @@ async def judge(runner: Chats, ref: str, aspect: Aspect, case: Judged) -> bool |
         f"{evidence}Question: {case.question}\nAnswer: {case.answer}\n\n{_QUESTIONS[aspect]} "
         'Reply with {"verdict": "yes"} or {"verdict": "no"}.'
     )
-    options = ChatOptions(temperature=0.0, max_tokens=16, response_format=_FORMAT)
-    answer = await runner.chat(ref, [{"role": "user", "content": prompt}], options=options)
+    answer = await runner.chat(ref, prompt, max_tokens=16, response_format=_FORMAT)
     try:
-        verdict = json.loads(answer.content)["verdict"]
+        verdict = json.loads(answer.text or "")["verdict"]
     except (ValueError, KeyError, TypeError):
         return None
     return {"yes": True, "no": False}.get(verdict)

@@ -63,10 +63,7 @@ def pull_models(
     from merganser.models.pull import report_pull
 
     async def pull(runner: ModelRunner, name: str) -> dict[str, Any]:
-        await runner.pull(name, on_progress=report_pull(name))
-        served = await runner.model(name)
-        if served is None:
-            raise ModelRunnerError(f"{name} was pulled, but {runner.address.shown} has it not")
+        served = await runner.pull(name, on_progress=report_pull(name))
         click.echo(f"pulled {name}: {_short_id(served)}", err=as_json)
         if served.note:
             click.echo(f"note: {served.note}", err=True)

@@ -7,9 +7,11 @@ import os
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
+
+from merganser.models.ref import PullPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from merganser.config.load import Config
     from merganser.services.supervisor import Service
 
-PullPolicy = Literal["always", "missing", "never", "ask"]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 

@@ -14,16 +14,20 @@ from merganser.errors import InputTooLongError, ModelRunnerError, SpecErrors
 from merganser.models.address import NEXT_STEPS, candidate_addresses, probe_all
 from merganser.models.client import ModelRunner, token_of
 from merganser.models.configure import configure_request
-from merganser.models.names import pull_command
+from merganser.models.probes import probe_embedding
+from merganser.models.ref import pull_command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from merganser.models.address import Address, Probe
-    from merganser.models.ref import ModelRef, ModelUse
-    from merganser.models.wire import DiskUsage, RunningModel, ServedModel
+    from merganser.models.ref import ModelUse, Role
+    from merganser.models.wire import DiskUsage, Mode, RunningModel, ServedModel
 
 Level: TypeAlias = Literal["ok", "note", "problem"]
+_Found: TypeAlias = tuple[Level, str, str]
+"""What a probe makes of a model: level, detail and fix of its check."""
+_Probe: TypeAlias = "Callable[[ModelRunner, str], Awaitable[_Found]]"
 
 # Longer than llama.cpp's default batch of 512 tokens, in any tokeniser.
 _LONG_INPUT = "word " * 600
@@ -121,7 +125,7 @@ class Diagnosis:
         return all(check.level != "problem" for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        """Give everything as plain data."""
+        """Return everything as plain data."""
         return {"healthy": self.healthy, **asdict(self)}
 
 
@@ -142,25 +146,17 @@ async def diagnose(
         env: Environment with ``MODEL_RUNNER_HOST``; the process's own by default.
         probe_models: Try each model, which loads it.
     """
+    by_server: dict[tuple[str | None, str | None], list[ModelUse]] = {}
+    for use in uses:
+        server = (use.model.base_url or base_url, use.model.token_env)
+        by_server.setdefault(server, []).append(use)
     servers: list[ServerReport] = []
     models: dict[int, ModelReport] = {}
-    for (url, _), numbers in _by_server(uses, base_url).items():
-        some = [uses[number] for number in numbers]
+    for (url, _), some in (by_server or {(base_url, None): []}).items():
         report, found = await _diagnose_server(some, url=url, env=env, probe_models=probe_models)
         servers.append(report)
-        models.update(zip(numbers, found, strict=True))
-    return Diagnosis(tuple(servers), tuple(models[number] for number in sorted(models)))
-
-
-def _by_server(
-    uses: Sequence[ModelUse], base_url: str | None
-) -> dict[tuple[str | None, str | None], list[int]]:
-    """Group the uses by server; without any, ask for the default server."""
-    groups: dict[tuple[str | None, str | None], list[int]] = {}
-    for number, use in enumerate(uses):
-        key = (use.model.base_url or base_url, use.model.token_env)
-        groups.setdefault(key, []).append(number)
-    return groups or {(base_url, None): []}
+        models |= {id(use): model for use, model in zip(some, found, strict=True)}
+    return Diagnosis(tuple(servers), tuple(models[id(use)] for use in uses))
 
 
 async def _diagnose_server(
@@ -170,19 +166,28 @@ async def _diagnose_server(
     env: Mapping[str, str] | None,
     probe_models: bool,
 ) -> tuple[ServerReport, list[ModelReport]]:
+    def no_server(check: Check) -> tuple[ServerReport, list[ModelReport]]:
+        shown = address.shown if address is not None else None
+        models = [
+            _report(
+                use,
+                None,
+                Check("model", "problem", f"{use.model.model}: no server to ask", fix=NEXT_STEPS),
+            )
+            for use in uses
+        ]
+        return ServerReport(address=shown, probes=probes, checks=(check,)), models
+
     address, probes = await probe_all(candidate_addresses(base_url=url, env=env))
     if address is None:
         asked = ", ".join(probe.url for probe in probes)
-        check = Check("address", "problem", f"no model server answers at {asked}", fix=NEXT_STEPS)
-        server = ServerReport(address=None, probes=probes, checks=(check,))
-        return server, [_report(use, None, [_unknown(use)]) for use in uses]
-    model: ModelRef | None = uses[0].model if uses else None
+        problem = f"no model server answers at {asked}"
+        return no_server(Check("address", "problem", problem, fix=NEXT_STEPS))
     try:
-        token = token_of(model, env=env)
+        token = token_of(uses[0].model if uses else None, env=env)
     except SpecErrors as error:
-        check = Check("token", "problem", error.errors[0].problem, fix=error.errors[0].fix)
-        server = ServerReport(address=address.shown, probes=probes, checks=(check,))
-        return server, [_report(use, None, [_unknown(use)]) for use in uses]
+        (missing,) = error.errors
+        return no_server(Check("token", "problem", missing.problem, fix=missing.fix))
     async with ModelRunner(address, token=token) as runner:
         server = await _look_at_server(runner, address, probes)
         return server, [
@@ -246,97 +251,82 @@ async def _look_at_model(runner: ModelRunner, use: ModelUse, *, probe_models: bo
     try:
         served = await runner.model(ref)
     except ModelRunnerError as error:
-        return _report(use, None, [Check("model", "problem", str(error))])
+        return _report(use, None, Check("model", "problem", str(error)))
     if served is None:
         missing = f"{ref} is not local at {runner.address.shown}"
-        return _report(use, None, [Check("model", "problem", missing, fix=pull_command(ref))])
+        return _report(use, None, Check("model", "problem", missing, fix=pull_command(ref)))
     checks = [
         Check("model", "note", served.note) if served.note else Check("model", "ok", served.id)
     ]
-    if served.managed:
-        checks += await _configuration_check(runner, use, served)
+    if served.managed and (request := configure_request(use, served)) is not None:
+        checks.append(await _configuration_check(runner, ref, request.mode))
     if probe_models:
-        checks += await _try_model(runner, use)
-    return _report(use, served, checks)
+        checks += [await _try(name, probe, runner, ref) for name, probe in _PROBES[use.role]]
+    return _report(use, served, *checks)
 
 
-async def _configuration_check(
-    runner: ModelRunner, use: ModelUse, served: ServedModel
-) -> list[Check]:
-    request = configure_request(use, served)
-    if request is None:
-        return []
+async def _configuration_check(runner: ModelRunner, ref: str, mode: Mode) -> Check:
     try:
-        standing = await runner.configuration(use.model.model)
+        standing = await runner.configurations(ref)
     except ModelRunnerError as error:
-        return [Check("configuration", "problem", str(error))]
+        return Check("configuration", "problem", str(error))
     if standing is None:
-        return [Check("configuration", "note", "the server is too old to say")]
-    if any(one.mode == request.mode for one in standing):
-        return [Check("configuration", "ok", f"set for {request.mode}")]
-    return [Check("configuration", "note", f"not set for {request.mode}; a run sets it")]
+        return Check("configuration", "note", "the server is too old to say")
+    if mode in standing:
+        return Check("configuration", "ok", f"set for {mode}")
+    return Check("configuration", "note", f"not set for {mode}; a run sets it")
 
 
-async def _try_model(runner: ModelRunner, use: ModelUse) -> list[Check]:
-    ref = use.model.model
-    tries: dict[str, list[tuple[str, Callable[[ModelRunner, str], Awaitable[Check]]]]] = {
-        "embedding": [("embedding probe", _try_embedding), ("long input", _try_long_input)],
-        "reranking": [("rerank probe", _try_reranking)],
-        "chat": [("tool probe", _try_tools)],
-    }
-    checks: list[Check] = []
-    for name, attempt in tries.get(use.role, []):
-        started = monotonic()
-        try:
-            check = await attempt(runner, ref)
-        except ModelRunnerError as error:
-            check = Check(name, "problem", str(error), fix="`docker model logs`")
-        seconds = monotonic() - started
-        checks.append(Check(name, check.level, check.detail, fix=check.fix, seconds=seconds))
-    return checks
+async def _try(name: str, probe: _Probe, runner: ModelRunner, ref: str) -> Check:
+    started = monotonic()
+    try:
+        level, detail, fix = await probe(runner, ref)
+    except ModelRunnerError as error:
+        level, detail, fix = "problem", str(error), "`docker model logs`"
+    return Check(name, level, detail, fix=fix, seconds=monotonic() - started)
 
 
-async def _try_embedding(runner: ModelRunner, ref: str) -> Check:
-    probe = await runner.probe_embedding(ref)
-    detail = f"{probe.dimensions} dimensions, norm {probe.norm:.4f}"
+async def _try_embedding(runner: ModelRunner, ref: str) -> _Found:
+    probe = await probe_embedding(runner, ref)
     # Vectors are normalised on our side anyway, so another norm only tells of another engine.
     usual = abs(probe.norm - 1.0) <= _NORM_TOLERANCE
-    return Check("", "ok" if usual else "note", detail)
+    detail = f"{probe.dimensions} dimensions, norm {probe.norm:.4f}"
+    return "ok" if usual else "note", detail, ""
 
 
-async def _try_long_input(runner: ModelRunner, ref: str) -> Check:
+async def _try_long_input(runner: ModelRunner, ref: str) -> _Found:
     try:
         await runner.embed(ref, [_LONG_INPUT])
     except InputTooLongError as error:
         limit = f"{error.limit} tokens" if error.limit else "its limit"
-        return Check("", "note", f"texts above {limit} are split and their vectors averaged")
-    return Check("", "ok", "600 words fit")
+        return "note", f"texts above {limit} are split and their vectors averaged", ""
+    return "ok", "600 words fit", ""
 
 
-async def _try_reranking(runner: ModelRunner, ref: str) -> Check:
+async def _try_reranking(runner: ModelRunner, ref: str) -> _Found:
     probe = await runner.probe_reranking(ref)
     detail = f"{probe.scale} scores, margin {probe.margin:.4g}"
     if probe.trusted:
-        return Check("", "ok", detail)
+        return "ok", detail, ""
     fix = "use a model made for reranking, for example hf.co/ggml-org/qwen3-reranker-0.6b-q8_0-gguf"
-    return Check("", "problem", f"{detail}: this model does not rerank", fix=fix)
+    return "problem", f"{detail}: this model does not rerank", fix
 
 
-async def _try_tools(runner: ModelRunner, ref: str) -> Check:
+async def _try_tools(runner: ModelRunner, ref: str) -> _Found:
     if await runner.calls_tools(ref):
-        return Check("", "ok", "calls tools")
-    return Check("", "note", "does not call tools: it is given the retrieved context instead")
+        return "ok", "calls tools", ""
+    return "note", "does not call tools: it is given the retrieved context instead", ""
 
 
-def _unknown(use: ModelUse) -> Check:
-    return Check("model", "problem", f"{use.model.model}: no server to ask", fix=NEXT_STEPS)
+_PROBES: Mapping[Role, Sequence[tuple[str, _Probe]]] = {
+    "embedding": (("embedding probe", _try_embedding), ("long input", _try_long_input)),
+    "reranking": (("rerank probe", _try_reranking),),
+    "chat": (("tool probe", _try_tools),),
+    "draft": (),
+}
 
 
-def _report(use: ModelUse, served: ServedModel | None, checks: list[Check]) -> ModelReport:
+def _report(use: ModelUse, served: ServedModel | None, *checks: Check) -> ModelReport:
     return ModelReport(
-        model=use.model.model,
-        role=use.role,
-        used_by=use.used_by,
-        served=served,
-        checks=tuple(checks),
+        model=use.model.model, role=use.role, used_by=use.used_by, served=served, checks=checks
     )

@@ -27,7 +27,7 @@ from merganser.indexing.changes import find_changes
 from merganser.indexing.workspace import segments_of
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner, token_of
-from merganser.models.names import canonical
+from merganser.models.ref import canonical
 from merganser.planning.explain import IndexWork, PlanState
 from merganser.planning.plan import CheckModel, SurveySources
 from merganser.store import IndexFolder, list_runs

@@ -22,7 +22,7 @@ import httpx
 
 from merganser.errors import RunnerUnreachableError
 from merganser.humanize import without_credentials
-from merganser.models.transport import ParallelTransport
+from merganser.models.connection import open_client
 from merganser.models.wire import as_mapping
 
 if TYPE_CHECKING:
@@ -268,27 +268,6 @@ async def probe(address: Address, *, explicit: bool) -> tuple[Address, Probe]:
         answer, ok = _words(exc), False
     url = f"{address.shown}{address.openai_prefix}/models"
     return address, Probe(address.source, url, answer, ok, monotonic() - started)
-
-
-def open_client(
-    address: Address, *, timeout: httpx.Timeout, headers: Mapping[str, str] | None = None
-) -> httpx.AsyncClient:
-    """Make the HTTP client for an address.
-
-    Proxy variables are ignored, as they break loopback addresses. No ``Origin`` is sent (any
-    that is not on the server's list is refused) and no user agent that has
-    ``docker-model-cli/`` in it, for which the server mixes text into its answers.
-    """
-    # Made once for all transports: reading the certificate authorities takes 20 ms.
-    context = httpx.create_ssl_context(verify=address.tls(), trust_env=False)
-    return httpx.AsyncClient(
-        transport=ParallelTransport(
-            lambda: httpx.AsyncHTTPTransport(uds=address.uds, verify=context, trust_env=False)
-        ),
-        trust_env=False,
-        timeout=timeout,
-        headers={"User-Agent": "merganser", **(headers or {})},
-    )
 
 
 def _judge(response: httpx.Response, *, explicit: bool) -> tuple[bool, str]:

@@ -1,415 +1,197 @@
-"""Chat: shape a request so that local templates accept it, and read the answer's stream.
+"""A chat model of a server: its OpenAI endpoint with our connection and our errors.
 
-Local chat templates are stricter than hosted models: several refuse two system or user messages in
-a row, tools without a description, and schemas with ``additionalProperties``.
+Pydantic AI speaks the protocol; this module gives it a client without proxies, reads every answer
+as a stream (so that a stalled engine is noticed between two tokens), and turns whatever fails into
+the typed errors of ``merganser.errors``. Pydantic AI takes two seconds to import, so only those
+who chat import it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import aclosing
-from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from merganser.errors import ProtocolError, RunnerUnavailableError
+from merganser.errors import (
+    ModelRunnerError,
+    ProtocolError,
+    RunnerUnavailableError,
+    RunnerUnreachableError,
+)
+from merganser.models.connection import PROVIDER
 from merganser.models.server_errors import ServerMessage, error_for, message_of, read_message
-from merganser.models.wire import as_list, as_mapping, as_text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import Callable
 
-    import httpx
+    from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponseStreamEvent
+    from pydantic_ai.models import ModelRequestParameters
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.settings import ModelSettings
 
-    from merganser.models.connection import Connection
-    from merganser.telemetry import Attributes
-
-JsonObject: TypeAlias = "Mapping[str, Any]"
-_MERGED_ROLES = frozenset({"system", "user"})
+    from merganser.models.address import Address
+    from merganser.models.wire import Timeouts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatOptions:
-    """How to answer; None leaves it to the server.
+class ChatModel:
+    """A chat model of one server; ``close`` ends its connections.
+
+    Args:
+        name: As requests carry it.
+        address: Where it is served.
+        token: Sent as a bearer token, for servers that want one.
+        timeouts: Of the connection, before the first token and between two.
 
     Attributes:
-        tools: OpenAI function tools.
-        tool_choice: ``auto``, ``none``, ``required`` or an object.
-        response_format: For example a ``json_schema``; enforced, but a cut answer is cut JSON.
-        stop: Texts that end the answer.
-        extra: More keys of the body, for example ``chat_template_kwargs``.
+        model: For Pydantic AI's agents; it raises Pydantic AI's errors.
     """
 
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    seed: int | None = None
-    tools: Sequence[JsonObject] = ()
-    tool_choice: str | JsonObject | None = None
-    parallel_tool_calls: bool = False
-    response_format: JsonObject | None = None
-    stop: Sequence[str] = ()
-    extra: JsonObject | None = None
+    def __init__(
+        self, name: str, address: Address, *, token: str | None, timeouts: Timeouts
+    ) -> None:
+        self.model = _openai_model(name, address, token, timeouts)
+        self._name = name
+        self._url = f"{address.shown}{address.openai_prefix}/chat/completions"
+        self._timeouts = timeouts
 
+    async def answer(
+        self,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+        *,
+        on_event: Callable[[ModelResponseStreamEvent], None] | None = None,
+        is_enough: Callable[[ModelResponse], bool] | None = None,
+    ) -> ModelResponse:
+        """Ask once and read the answer as it comes.
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one answer, as the server counted them."""
+        Args:
+            messages: The conversation.
+            settings: Of the sampling; None for the model's own.
+            parameters: The tools.
+            on_event: Told of each piece of the answer.
+            is_enough: Given what has come so far; once it returns true the rest is not awaited.
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+        Raises:
+            RunnerUnavailableError: The answer broke off or a token took too long.
+            ModelRunnerError: The server refused, also inside the stream.
+        """
+        import httpx2  # noqa: PLC0415 - openai's HTTP library, loaded with it
+        from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
 
-
-@dataclass(frozen=True, slots=True)
-class ToolCallDelta:
-    """A piece of a tool call; pieces with the same index belong together."""
-
-    index: int
-    id: str = ""
-    name: str = ""
-    arguments: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ChatDelta:
-    """A piece of an answer.
-
-    Attributes:
-        content: Text to append; often empty.
-        reasoning: Text of the model's reasoning to append.
-        tool_calls: Pieces of tool calls.
-        finish_reason: On the last piece with content: ``stop``, ``length`` or ``tool_calls``.
-        usage: On the very last piece, when the server counts.
-    """
-
-    content: str = ""
-    _: KW_ONLY
-    reasoning: str = ""
-    tool_calls: tuple[ToolCallDelta, ...] = ()
-    finish_reason: str | None = None
-    usage: Usage | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A tool call of a whole answer; the arguments are JSON text as the model wrote it."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChatAnswer:
-    """A whole answer."""
-
-    content: str
-    _: KW_ONLY
-    reasoning: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    finish_reason: str | None = None
-    usage: Usage = field(default_factory=Usage)
-
-
-def merge_messages(messages: Sequence[JsonObject]) -> list[dict[str, Any]]:
-    """Join consecutive system messages, and consecutive user messages, with a newline.
-
-    Args:
-        messages: In OpenAI's form; contents are texts or lists of parts.
-    """
-    merged: list[dict[str, Any]] = []
-    for message in messages:
-        role = message.get("role")
-        if merged and role in _MERGED_ROLES and merged[-1].get("role") == role:
-            merged[-1]["content"] = _join(merged[-1].get("content"), message.get("content"))
-        else:
-            merged.append(dict(message))
-    return merged
-
-
-def _join(first: Any, second: Any) -> Any:
-    if isinstance(first, str) and isinstance(second, str):
-        return f"{first}\n{second}"
-    return [*_parts(first), *_parts(second)]
-
-
-def _parts(content: Any) -> list[Any]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else as_list(content)
-
-
-def plain_tools(tools: Sequence[JsonObject]) -> list[dict[str, Any]]:
-    """Give each tool a description and drop ``additionalProperties`` from its parameters."""
-    plain: list[dict[str, Any]] = []
-    for tool in tools:
-        function = dict(as_mapping(tool.get("function")))
-        function["description"] = function.get("description") or f"Function {function.get('name')}"
-        if "parameters" in function:
-            function["parameters"] = _without_additional(function["parameters"])
-        plain.append({**tool, "function": function})
-    return plain
-
-
-def _without_additional(schema: Any) -> Any:
-    """Drop the keyword at every level, but not a property that is called so."""
-    if isinstance(schema, list):
-        return [_without_additional(item) for item in as_list(schema)]
-    if not isinstance(schema, dict):
-        return schema
-    cleaned: dict[str, Any] = {}
-    for key, value in as_mapping(schema).items():
-        if key in {"properties", "$defs", "definitions"}:
-            cleaned[key] = {k: _without_additional(v) for k, v in as_mapping(value).items()}
-        elif key != "additionalProperties":
-            cleaned[key] = _without_additional(value)
-    return cleaned
-
-
-def request_body(
-    name: str, messages: Sequence[JsonObject], options: ChatOptions, *, stream: bool
-) -> dict[str, Any]:
-    """Build the JSON of a chat request."""
-    body: dict[str, Any] = {"model": name, "messages": merge_messages(messages), "stream": stream}
-    if stream:
-        body["stream_options"] = {"include_usage": True}
-    for key in (
-        "temperature",
-        "top_p",
-        "max_tokens",
-        "frequency_penalty",
-        "presence_penalty",
-        "seed",
-        "response_format",
-    ):
-        if (value := getattr(options, key)) is not None:
-            body[key] = value
-    if options.stop:
-        body["stop"] = list(options.stop)
-    if options.tools:
-        body["tools"] = plain_tools(options.tools)
-        body["parallel_tool_calls"] = options.parallel_tool_calls
-        if options.tool_choice is not None:
-            body["tool_choice"] = options.tool_choice
-    return body | dict(options.extra or {})
-
-
-async def stream_chat(
-    connection: Connection, ref: str, body: JsonObject, *, name: str
-) -> AsyncGenerator[ChatDelta]:
-    """Send a chat request and give the answer piece by piece.
-
-    Args:
-        connection: To any server.
-        ref: The model, for errors.
-        body: From ``request_body`` with ``stream=True``.
-        name: The name that the server knows the model by.
-
-    Raises:
-        ModelRunnerError: The typed error of a refusal, also of one inside the stream.
-        RunnerUnavailableError: The stream broke off, fell silent, or ended unfinished.
-    """
-    with connection.span("chat", name, {"gen_ai.request.stream": True}) as span:
-        async with aclosing(_stream_chat(connection, ref, body, name)) as deltas:
-            async for delta in deltas:
-                span.set_attributes(_counted(delta))
-                yield delta
-
-
-async def _stream_chat(
-    connection: Connection, ref: str, body: JsonObject, name: str
-) -> AsyncGenerator[ChatDelta]:
-    path = f"{connection.address.openai_prefix}/chat/completions"
-    async with connection.stream(
-        path, body=body, model=ref, read_seconds=connection.patience(name, "completion")
-    ) as response:
-        connection.note_answer(name, "completion")
-        if "json" in response.headers.get("Content-Type", ""):
-            await response.aread()
-            yield _whole_as_delta(connection, connection.decode(response, path=path), path)
-            return
-        finished = False
-        async with aclosing(_events(response, connection, path)) as events:
-            async for event in events:
-                if event is None:
-                    finished = True
-                    break
-                delta = parse_delta(event)
-                finished = finished or delta.finish_reason is not None
-                yield delta
-        if not finished:
-            url = connection.shown(path)
-            raise RunnerUnavailableError(f"{url}: the answer broke off unfinished", url=url)
-
-
-def _counted(delta: ChatDelta) -> Attributes:
-    """Give what a span says of a piece: nothing but for the last ones."""
-    reason = (
-        {"gen_ai.response.finish_reasons": [delta.finish_reason]} if delta.finish_reason else {}
-    )
-    if delta.usage is None:
-        return reason
-    return {
-        **reason,
-        "gen_ai.usage.input_tokens": delta.usage.prompt_tokens,
-        "gen_ai.usage.output_tokens": delta.usage.completion_tokens,
-    }
-
-
-async def _events(
-    response: httpx.Response, connection: Connection, path: str
-) -> AsyncGenerator[dict[str, Any] | None, None]:
-    """Give the decoded events of a stream, and None for its ``[DONE]``; raise on an error in it."""
-    url = connection.shown(path)
-    lines = response.aiter_lines()
-    while True:
+        url, loop = self._url, asyncio.get_running_loop()
+        limit = self._timeouts.load  # the first token may wait for the model to load
         try:
-            async with asyncio.timeout(connection.timeouts.token):
-                line = (await anext(lines)).strip()
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            silence = f"{connection.timeouts.token:g} s without a token"
-            raise RunnerUnavailableError(f"{url}: {silence}", url=url) from None
-        kind, _, data = line.partition(":")
-        data = data.strip()
-        if kind == "error" and data:
-            raise _stream_error(read_message(data), url)
-        if kind != "data":
-            continue  # comments, event names and the empty lines between events
-        if data == "[DONE]":
-            yield None
-            return
-        try:
-            event = as_mapping(json.loads(data))
-        except ValueError as exc:
-            raise ProtocolError(f"{url}: an event is no JSON: {data[:200]!r}", url=url) from exc
-        if (message := message_of(event)) is not None:
-            raise _stream_error(message, url)
-        yield event
+            async with (
+                asyncio.timeout(limit) as patience,
+                self.model.request_stream(messages, settings, parameters) as stream,
+            ):
+                async for event in stream:
+                    limit = self._timeouts.token
+                    patience.reschedule(loop.time() + limit)
+                    if on_event is not None:
+                        on_event(event)
+                    if is_enough is not None and is_enough(stream.get()):
+                        break
+                return stream.get()
+        except TimeoutError as error:
+            message = f"{url}: {limit:g} s without a token of {self._name!r}"
+            raise RunnerUnavailableError(message, url=url) from error
+        except ModelAPIError as error:
+            raise translate(error, url=url, model=self._name) from error
+        except httpx2.TransportError as error:
+            message = f"{url} dropped the connection: {error}"
+            raise RunnerUnavailableError(message, url=url) from error
+        except UnexpectedModelBehavior as error:
+            raise ProtocolError(f"{url}: {error.message}", url=url) from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.model.client.close()
 
 
-def _stream_error(message: ServerMessage, url: str) -> Exception:
-    return error_for(message.code or 500, message, url=url)
-
-
-def parse_delta(event: JsonObject) -> ChatDelta:
-    """Read one event; the first one's content is null, the one with the usage has no choice."""
-    choice = as_mapping(next(iter(as_list(event.get("choices"))), None))
-    delta = as_mapping(choice.get("delta"))
-    return ChatDelta(
-        content=as_text(delta.get("content")) or "",
-        reasoning=_reasoning(delta),
-        tool_calls=tuple(_tool_deltas(delta)),
-        finish_reason=as_text(choice.get("finish_reason")),
-        usage=_usage(event),
+def _openai_model(
+    name: str, address: Address, token: str | None, timeouts: Timeouts
+) -> OpenAIChatModel:
+    import httpx2  # noqa: PLC0415 - openai's HTTP library, loaded with it
+    from openai import AsyncOpenAI
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.profiles.openai import OpenAIModelProfile
+    from pydantic_ai.providers.openai_compatible import (
+        OpenAICompatibleProvider,
     )
 
-
-def _tool_deltas(delta: JsonObject) -> list[ToolCallDelta]:
-    calls: list[ToolCallDelta] = []
-    for position, call in enumerate(map(as_mapping, as_list(delta.get("tool_calls")))):
-        function = as_mapping(call.get("function"))
-        index = call.get("index")
-        arguments = function.get("arguments")
-        calls.append(
-            ToolCallDelta(
-                index if isinstance(index, int) else position,
-                as_text(call.get("id")) or "",
-                as_text(function.get("name")) or "",
-                # Text by contract; some servers send the object itself.
-                json.dumps(arguments) if isinstance(arguments, dict) else as_text(arguments) or "",
-            )
-        )
-    return calls
-
-
-def _reasoning(message: JsonObject) -> str:
-    return as_text(message.get("reasoning_content")) or as_text(message.get("reasoning")) or ""
-
-
-def _usage(event: JsonObject) -> Usage | None:
-    usage = event.get("usage")
-    if not isinstance(usage, dict):
-        return None
-    counts = as_mapping(cast("Any", usage))
-    prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
-    return Usage(
-        prompt if isinstance(prompt, int) else 0, completion if isinstance(completion, int) else 0
+    timeout = httpx2.Timeout(timeouts.admin, connect=timeouts.connect, read=timeouts.load)
+    client = AsyncOpenAI(
+        base_url=address.openai_base,
+        api_key=token or "none",  # the SDK insists on one; local servers ignore it
+        max_retries=0,
+        timeout=timeout,
+        http_client=httpx2.AsyncClient(
+            # A proxy from the environment would take loopback requests to another machine.
+            trust_env=False,
+            timeout=timeout,
+            # As everywhere in HTTP, a login in the address comes before a token.
+            auth=address.login,
+            transport=httpx2.AsyncHTTPTransport(
+                uds=address.uds, verify=address.tls(), trust_env=False
+            ),
+        ),
     )
-
-
-async def collect(deltas: AsyncIterator[ChatDelta]) -> ChatAnswer:
-    """Put the pieces of an answer together."""
-    content: list[str] = []
-    reasoning: list[str] = []
-    calls: dict[int, ToolCallDelta] = {}
-    finish_reason, usage = None, Usage()
-    async for delta in deltas:
-        content.append(delta.content)
-        reasoning.append(delta.reasoning)
-        finish_reason = delta.finish_reason or finish_reason
-        usage = delta.usage or usage
-        for piece in delta.tool_calls:
-            so_far = calls.get(piece.index, ToolCallDelta(piece.index))
-            calls[piece.index] = ToolCallDelta(
-                piece.index,
-                so_far.id or piece.id,
-                so_far.name or piece.name,
-                so_far.arguments + piece.arguments,
-            )
-    return ChatAnswer(
-        "".join(content),
-        reasoning="".join(reasoning),
-        tool_calls=tuple(ToolCall(c.id, c.name, c.arguments) for _, c in sorted(calls.items())),
-        finish_reason=finish_reason,
-        usage=usage,
+    profile = OpenAIModelProfile(
+        # llama.cpp knows `max_tokens`; strict schemas and several system messages it does not.
+        openai_chat_supports_max_completion_tokens=False,
+        openai_supports_strict_tool_definition=False,
+        openai_chat_supports_multiple_system_messages=False,
+        # A stream that ends without a finish reason was cut off.
+        openai_chat_streaming_requires_finish_reason=True,
+        # Some templates cannot render the `additionalProperties` that the default puts in.
+        json_schema_transformer=None,
+        # Tags are found only where a stream's pieces end at them, else all is taken for reasoning:
+        # the loop splits the whole text instead. No model writes these.
+        thinking_tags=("\x00think", "\x00/think"),
+        # Chat templates drop old reasoning; sending it back costs context.
+        openai_chat_send_back_thinking_parts=False,
     )
+    provider = OpenAICompatibleProvider(PROVIDER, openai_client=client)
+    return OpenAIChatModel(name, provider=provider, profile=profile)
 
 
-async def whole_chat(
-    connection: Connection, ref: str, body: JsonObject, *, name: str
-) -> ChatAnswer:
-    """Send a chat request that is answered in one piece.
+def translate(error: Exception, *, url: str, model: str) -> ModelRunnerError:
+    """Turn a failed model request into the typed error with the same meaning.
 
     Args:
-        connection: To any server.
-        ref: The model, for errors.
-        body: From ``request_body`` with ``stream=False``.
-        name: The name that the server knows the model by.
-
-    Raises:
-        ModelRunnerError: As for ``stream_chat``.
+        error: A ``ModelAPIError`` of Pydantic AI.
+        url: What was asked.
+        model: The model's name in the request.
     """
-    path = f"{connection.address.openai_prefix}/chat/completions"
-    with connection.span("chat", name) as span:
-        # The whole answer is one silence, so it gets as long as a load.
-        document = await connection.json(
-            "POST", path, body=body, model=ref, read_seconds=connection.timeouts.load
+    from pydantic_ai.exceptions import ModelAPIError, ModelConnectionError, ModelHTTPError
+
+    if isinstance(error, ModelConnectionError):
+        if error.phase == "connect":
+            return RunnerUnreachableError(f"cannot connect to {url}: {error.message}", url=url)
+        return RunnerUnavailableError(f"{url} broke off: {error.message}", url=url)
+    if isinstance(error.__cause__, json.JSONDecodeError):
+        return ProtocolError(f"{url}: an event is no JSON: {error.__cause__}", url=url)
+    message = _server_message(getattr(error, "body", None))
+    if isinstance(error, ModelHTTPError):
+        return error_for(
+            error.status_code,
+            message,
+            url=url,
+            model=model,
+            retry_after=(error.headers or {}).get("retry-after"),
         )
-        connection.note_answer(name, "completion")
-        whole = _whole_as_delta(connection, document, path)
-        span.set_attributes(_counted(whole))
-
-    async def one() -> AsyncIterator[ChatDelta]:
-        yield whole
-
-    return await collect(one())
+    if isinstance(error, ModelAPIError) and error.in_stream:
+        # The stream began with 200; what broke it is the engine's own error.
+        return error_for(message.code or 500, message, url=url, model=model)
+    return RunnerUnavailableError(f"{url} broke off: {error}", url=url)
 
 
-def _whole_as_delta(connection: Connection, document: Any, path: str) -> ChatDelta:
-    event = as_mapping(document)
-    url = connection.shown(path)
-    if (error := message_of(event)) is not None:
-        raise _stream_error(error, url)
-    choice = as_mapping(next(iter(as_list(event.get("choices"))), None))
-    message = as_mapping(choice.get("message"))
-    if not message:
-        raise ProtocolError(f"{url}: an answer without a message: {str(document)[:200]}", url=url)
-    return ChatDelta(
-        content=as_text(message.get("content")) or "",
-        reasoning=_reasoning(message),
-        tool_calls=tuple(_tool_deltas(message)),
-        finish_reason=as_text(choice.get("finish_reason")),
-        usage=_usage(event),
-    )
+def _server_message(body: object) -> ServerMessage:
+    """Read an error body as the SDK hands it over: an object without its envelope, or text."""
+    if isinstance(body, dict):
+        document = cast("dict[str, Any]", body)
+        found = message_of(document if "error" in document else {"error": document})
+        return found or ServerMessage(json.dumps(document))
+    return read_message(str(body or ""))

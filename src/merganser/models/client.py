@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Self
 
-from merganser.errors import RequestRejectedError, SpecError, SpecErrors
+from merganser.errors import PullError, RequestRejectedError, SpecError, SpecErrors
 from merganser.models import configure, probes
-from merganser.models.address import Address, parse_address, resolve_address
-from merganser.models.chat import ChatOptions, collect, request_body, stream_chat, whole_chat
+from merganser.models.address import Address, parse_address
+from merganser.models.chat import ChatModel
 from merganser.models.connection import Connection
-from merganser.models.embeddings import request_embeddings
-from merganser.models.names import canonical, is_hugging_face, names_same_model
+from merganser.models.inference import (
+    looks_like_logits,
+    normalize_scores,
+    request_embeddings,
+    request_rerank,
+)
 from merganser.models.pull import PULL_RETRY, pull_model
-from merganser.models.rerank import looks_like_logits, normalise_scores, request_rerank
-from merganser.models.retry import RetryPolicy
+from merganser.models.ref import canonical, is_hugging_face, names_same_model
+from merganser.models.retry import RetryPolicy, with_retries
 from merganser.models.server_errors import model_not_found
 from merganser.models.wire import (
     DiskUsage,
@@ -28,26 +31,26 @@ from merganser.models.wire import (
     RunnerStatus,
     ServedModel,
     Timeouts,
+    as_count,
     as_list,
     as_mapping,
     as_text,
-    openai_ids,
     parse_model,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from typing import Any
 
     import httpx
+    from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.tools import ToolDefinition
 
-    from merganser.models.chat import ChatAnswer, ChatDelta, JsonObject
-    from merganser.models.configure import Configuration, ConfigureRequest
-    from merganser.models.embeddings import EncodingFormat
+    from merganser.models.configure import ConfigureRequest
     from merganser.models.pull import ProgressCallback
     from merganser.models.ref import ModelRef, ScoreNormalization
     from merganser.models.wire import EmbeddingBatch, Mode, RerankScore, RunningModel
 
-_DEFAULT_OPTIONS = ChatOptions()
 _DEFAULT_TIMEOUTS = Timeouts()
 _DEFAULT_RETRY = RetryPolicy()
 # How servers of other kinds say that they have no such call; 429 is about load, not about calls.
@@ -80,37 +83,23 @@ class ModelRunner:
         self.address = parse_address(address) if isinstance(address, str) else address
         self.connection = Connection(self.address, timeouts=timeouts, retry=retry, token=token)
         self._pull_retry = pull_retry
+        self._token = token
         self._env = os.environ if env is None else env
         self._managed: bool | None = None
         self._plain_floats: set[str] = set()
+        self._chat_models: dict[str, ChatModel] = {}
         self._logit_models: set[str] = set()
         self._abilities: dict[tuple[str, str], bool] = {}
-        self._asking_abilities = asyncio.Lock()  # whoever asks next waits and finds the answer
-
-    @classmethod
-    async def connect(
-        cls, model: ModelRef | None = None, *, env: Mapping[str, str] | None = None
-    ) -> Self:
-        """Find the server of a model (or the default one) and make its client.
-
-        Raises:
-            RunnerUnreachableError: None answers; lists every address asked.
-        """
-        env = os.environ if env is None else env
-        address = await resolve_address(base_url=model.base_url if model else None, env=env)
-        return cls(address, token=token_of(model, env=env), env=env)
+        self._probing = asyncio.Lock()  # whoever asks next waits and finds the answer
 
     async def __aenter__(self) -> Self:
         await self.connection.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        for chat in self._chat_models.values():
+            await chat.close()
         await self.connection.__aexit__(*exc)
-
-    @property
-    def http_client(self) -> httpx.AsyncClient:
-        """The open HTTP client, for an OpenAI client that shares its settings."""
-        return self.connection.client
 
     @property
     def retry(self) -> RetryPolicy:
@@ -118,7 +107,7 @@ class ModelRunner:
         return self.connection.retry
 
     async def managed(self) -> bool:
-        """Tell whether the server manages models, as Docker Model Runner does."""
+        """Return whether the server manages models, as Docker Model Runner does."""
         if self._managed is None:
             response = await self.connection.request("GET", "/models", expected=_NOT_THERE)
             # OpenAI servers whose API has no /v1 answer here too, with an object.
@@ -126,7 +115,7 @@ class ModelRunner:
         return self._managed
 
     async def version(self) -> str | None:
-        """Give the server's version, or None when it is older than v1.0.30 or of another kind."""
+        """Return the server's version, or None when it is older than v1.0.30 or of another kind."""
         response = await self.connection.request("GET", "/version", expected=_NOT_THERE)
         if not response.is_success:
             return None
@@ -136,7 +125,7 @@ class ModelRunner:
             return None
 
     async def status(self) -> RunnerStatus:
-        """Give what ``docker model status`` shows."""
+        """Return what ``docker model status`` shows."""
         running = await self.managed()
         engines: dict[str, object] = {}
         if running:
@@ -158,7 +147,7 @@ class ModelRunner:
         A server that manages no models and does not list any is believed to have it.
         """
         if not await self.managed():
-            return await self._model_elsewhere(ref)
+            return await self._find_unmanaged(ref)
         path = f"/models/{canonical(ref)}"
         response = await self.connection.request("GET", path, model=ref, expected={404})
         if not response.is_success:
@@ -167,39 +156,32 @@ class ModelRunner:
         # The server falls back to any model of that bare name, which inference does not.
         return found if names_same_model(ref, model_id=found.id, tags=found.tags) else None
 
-    async def remote_model(self, ref: str) -> ServedModel | None:
-        """Ask the registry for a model; None when it has none or cannot be asked."""
-        if not await self.managed():
-            return None
-        path = f"/models/{canonical(ref)}"
-        response = await self.connection.request(
-            "GET", path, params={"remote": "true"}, model=ref, expected={401, 404, 500}
-        )
-        if not response.is_success:
-            return None
-        return parse_model(as_mapping(self.connection.decode(response, path=path)), ref=ref)
-
-    async def pull(
-        self, ref: str, *, token: str | None = None, on_progress: ProgressCallback | None = None
-    ) -> None:
-        """Pull a model, and look whether it is there afterwards.
+    async def pull(self, ref: str, *, on_progress: ProgressCallback | None = None) -> ServedModel:
+        """Pull a model, look it up and return it.
 
         Args:
-            ref: The model.
-            token: Sent as ``bearer-token``; for Hugging Face ``HF_TOKEN`` by default.
+            ref: The model; from Hugging Face it is pulled with the token in ``HF_TOKEN``, if any.
             on_progress: Told after every line of the stream.
 
         Raises:
-            PullError: The pull failed for good.
+            PullError: The pull failed for good, or reported success without leaving the model.
             PullInterruptedError: It broke off for a reason that may pass.
             RequestRejectedError: The server manages no models.
         """
         await self._require_management("pull models")
-        if token is None and is_hugging_face(ref):
-            token = self._env.get("HF_TOKEN") or None
+        token = (self._env.get("HF_TOKEN") or None) if is_hugging_face(ref) else None
         await pull_model(
             self.connection, ref, token=token, on_progress=on_progress, retry=self._pull_retry
         )
+        served = await self.model(ref)
+        if served is None:
+            where = self.address.shown
+            raise PullError(
+                f"the pull of {ref!r} at {where} reported success, but the model is not there; "
+                "`docker model list` shows what is",
+                url=where,
+            )
+        return served
 
     async def remove(self, ref: str, *, force: bool = False) -> RemovedModel:
         """Remove a model's name, with the last one the model, after stopping its idle engines.
@@ -215,7 +197,7 @@ class ModelRunner:
         await self._require_management("remove models")
         if await self.model(ref) is None:  # a bare name must not remove another organisation's
             raise model_not_found(ref, where=self.address.shown, reason="nothing was removed")
-        stopped = await self.unload(ref)
+        stopped = await configure.unload(self.connection, ref)
         rows = await self.connection.json(
             "DELETE",
             f"/models/{canonical(ref)}",
@@ -239,8 +221,8 @@ class ModelRunner:
         await self._require_management("configure models")
         return await configure.configure(self.connection, ref, request)
 
-    async def configuration(self, ref: str) -> tuple[Configuration, ...] | None:
-        """Read the configurations of a model, or None when the server cannot say."""
+    async def configurations(self, ref: str) -> Mapping[str, Mapping[str, Any]] | None:
+        """Return the configurations of a model by mode, or None when the server cannot say."""
         if not await self.managed():
             return None
         return await configure.read_configurations(self.connection, ref)
@@ -257,69 +239,59 @@ class ModelRunner:
         elif mode != "reranking":
             await configure.preload(self.connection, ref, mode, name=ref)
 
-    async def unload(self, *refs: str, everything: bool = False, backend: str = "") -> int:
-        """Stop idle engines; with ``everything`` all of them, and forget all configurations."""
-        await self._require_management("unload models")
-        return await configure.unload(self.connection, refs, everything=everything, backend=backend)
-
     async def ps(self) -> tuple[RunningModel, ...]:
         """List the engines that run; none on a server that cannot say."""
         return await configure.running(self.connection) if await self.managed() else ()
 
     async def df(self) -> DiskUsage | None:
-        """Give the disk usage, or None when the server cannot say."""
+        """Return the disk usage, or None when the server cannot say."""
         if not await self.managed():
             return None
         response = await self.connection.request("GET", "/engines/df", expected={404, 500})
         if not response.is_success:
             return None
         sizes = as_mapping(self.connection.decode(response, path="/engines/df"))
-        models, engine = sizes.get("models_disk_usage"), sizes.get("default_backend_disk_usage")
         return DiskUsage(
-            models if isinstance(models, int) else 0, engine if isinstance(engine, int) else 0
+            as_count(sizes.get("models_disk_usage")) or 0,
+            as_count(sizes.get("default_backend_disk_usage")) or 0,
         )
 
     async def logs(self) -> str | None:
-        """Give the server's log, or None when it is older than v1.1.29 or keeps none."""
+        """Return the server's log, or None when it is older than v1.1.29 or keeps none."""
         response = await self.connection.request("GET", "/logs", expected=_NOT_THERE)
         return response.text if response.is_success else None
 
     async def embed(
-        self,
-        ref: str,
-        texts: Sequence[str],
-        *,
-        encoding_format: EncodingFormat = "base64",
-        retry: RetryPolicy | None = None,
+        self, ref: str, texts: Sequence[str], *, retry: RetryPolicy | None = None
     ) -> EmbeddingBatch:
         """Embed texts in one request.
 
         Args:
             ref: The model.
             texts: At least one.
-            encoding_format: What to ask for; a server that refuses base64 is asked for floats.
             retry: Instead of the client's own policy.
 
         Raises:
             InputTooLongError: A text exceeds the engine's batch or context.
             ProtocolError: The answer has the wrong count, order, dimensions or values.
         """
-        name = await self._name(ref)
-        if ref in self._plain_floats:
-            encoding_format = "float"
+        plain = ref in self._plain_floats
         try:
             return await request_embeddings(
-                self.connection, ref, texts, name=name, encoding_format=encoding_format, retry=retry
+                self.connection,
+                ref,
+                texts,
+                name=await self._name(ref),
+                encoding_format="float" if plain else "base64",
+                retry=retry,
             )
         except RequestRejectedError as error:
-            if encoding_format == "float" or "encoding_format" not in str(error):
+            if plain or "encoding_format" not in str(error):
                 raise
             self._plain_floats.add(ref)
-        return await self.embed(ref, texts, encoding_format="float", retry=retry)
+        return await self.embed(ref, texts, retry=retry)
 
-    async def rerank(
-        self, ref: str, query: str, documents: Sequence[str], *, top_n: int | None = None
-    ) -> list[RerankScore]:
+    async def rerank(self, ref: str, query: str, documents: Sequence[str]) -> list[RerankScore]:
         """Score documents against a query; raw scores, best first.
 
         Raises:
@@ -334,91 +306,96 @@ class ModelRunner:
             documents,
             name=await self._name(ref),
             managed=await self.managed(),
-            top_n=top_n,
         )
         self._learn_scale(ref, [one.score for one in scores])
         return scores
 
-    def normalise(self, ref: str, raw: Sequence[float], mode: ScoreNormalization) -> list[float]:
+    def normalize(self, ref: str, raw: Sequence[float], mode: ScoreNormalization) -> list[float]:
         """Normalise scores of a model, remembering what its scale has been seen to be."""
         self._learn_scale(ref, raw)
-        return normalise_scores(raw, mode, known_logits=canonical(ref) in self._logit_models)
-
-    async def chat_stream(
-        self,
-        ref: str,
-        messages: Sequence[JsonObject],
-        options: ChatOptions = _DEFAULT_OPTIONS,
-    ) -> AsyncGenerator[ChatDelta]:
-        """Answer piece by piece.
-
-        Args:
-            ref: The model.
-            messages: In OpenAI's form.
-            options: How to answer.
-
-        Raises:
-            ModelRunnerError: The typed error of a refusal, also of one inside the stream.
-        """
-        name = await self._name(ref)
-        body = request_body(name, messages, options, stream=True)
-        async with aclosing(stream_chat(self.connection, ref, body, name=name)) as deltas:
-            async for delta in deltas:
-                yield delta
+        return normalize_scores(raw, mode, known_logits=canonical(ref) in self._logit_models)
 
     async def chat(
         self,
         ref: str,
-        messages: Sequence[JsonObject],
-        options: ChatOptions = _DEFAULT_OPTIONS,
+        prompt: str,
         *,
-        stream: bool = True,
-    ) -> ChatAnswer:
-        """Answer in one piece.
+        max_tokens: int,
+        tools: Sequence[ToolDefinition] = (),
+        response_format: Mapping[str, Any] | None = None,
+        is_enough: Callable[[ModelResponse], bool] | None = None,
+    ) -> ModelResponse:
+        """Answer one prompt at temperature 0, for probes and judges; turns have their own model.
 
         Args:
             ref: The model.
-            messages: In OpenAI's form.
-            options: How to answer.
-            stream: Fetch it piece by piece, so that a slow answer is told from a dead server.
+            prompt: From the user.
+            max_tokens: Most tokens of the answer.
+            tools: What the model may call.
+            response_format: OpenAI's key of that name; an answer that is cut is cut JSON.
+            is_enough: Given what has come so far; once it returns true the rest is not awaited.
 
         Raises:
-            ModelRunnerError: The typed error of a refusal.
+            ModelRunnerError: The typed error of a refusal, also of one inside the stream.
         """
-        if stream:
-            return await collect(self.chat_stream(ref, messages, options))
-        name = await self._name(ref)
-        body = request_body(name, messages, options, stream=False)
-        return await whole_chat(self.connection, ref, body, name=name)
+        from pydantic_ai.messages import ModelRequest
+        from pydantic_ai.models import ModelRequestParameters
+        from pydantic_ai.settings import ModelSettings
 
-    async def probe_embedding(self, ref: str) -> probes.EmbeddingProbe:
-        """Embed the eight probe texts; see ``probes``."""
-        return await probes.probe_embedding(self, ref)
+        name = await self._name(ref)
+        if name not in self._chat_models:
+            self._chat_models[name] = ChatModel(
+                name, self.address, token=self._token, timeouts=self.connection.timeouts
+            )
+        chat = self._chat_models[name]
+        settings = ModelSettings(temperature=0.0, max_tokens=max_tokens)
+        if tools:
+            settings["parallel_tool_calls"] = False
+        if response_format is not None:
+            settings["extra_body"] = {"response_format": response_format}
+        parameters = ModelRequestParameters(function_tools=list(tools))
+
+        async def ask() -> ModelResponse:
+            return await chat.answer(
+                [ModelRequest.user_text_prompt(prompt)], settings, parameters, is_enough=is_enough
+            )
+
+        with self.connection.span("chat", name, {"gen_ai.request.stream": True}) as span:
+            answer = await with_retries(ask, self.retry)
+            span.set_attributes(
+                {
+                    "gen_ai.response.finish_reasons": [answer.finish_reason or ""],
+                    "gen_ai.usage.input_tokens": answer.usage.input_tokens,
+                    "gen_ai.usage.output_tokens": answer.usage.output_tokens,
+                }
+            )
+        return answer
 
     async def probe_reranking(self, ref: str) -> probes.RerankProbe:
         """See whether a model reranks; see ``probes``."""
         return await probes.probe_reranking(self, ref)
 
     async def calls_tools(self, ref: str) -> bool:
-        """See whether a model calls tools, once a client; see ``probes``."""
-        async with self._asking_abilities:
-            if (ref, "tool") not in self._abilities:
-                self._abilities[ref, "tool"] = await probes.calls_tools(self, ref)
-        return self._abilities[ref, "tool"]
+        """Return whether a model calls tools; it is probed once a client."""
+        return await self._probed(ref, probes.calls_tools)
 
     async def cites_sources(self, ref: str) -> bool:
-        """See whether a model cites its sources, once a client; see ``probes``."""
-        async with self._asking_abilities:
-            if (ref, "citation") not in self._abilities:
-                self._abilities[ref, "citation"] = await probes.cites_sources(self, ref)
-        return self._abilities[ref, "citation"]
+        """Return whether a model cites its sources; it is probed once a client."""
+        return await self._probed(ref, probes.cites_sources)
+
+    async def _probed(self, ref: str, probe: Callable[[ModelRunner, str], Awaitable[bool]]) -> bool:
+        async with self._probing:
+            key = (ref, probe.__name__)
+            if key not in self._abilities:
+                self._abilities[key] = await probe(self, ref)
+        return self._abilities[key]
 
     def _learn_scale(self, ref: str, raw: Sequence[float]) -> None:
         if looks_like_logits(raw):
             self._logit_models.add(canonical(ref))
 
     async def _name(self, ref: str) -> str:
-        """Give the name that the server knows a model by."""
+        """Return the name that the server knows a model by."""
         return canonical(ref) if await self.managed() else ref
 
     async def _require_management(self, what: str) -> None:
@@ -434,9 +411,10 @@ class ModelRunner:
         response = await self.connection.request("GET", path, expected={404, 405, 501})
         if not response.is_success:
             return None
-        return openai_ids(self.connection.decode(response, path=path))
+        rows = as_list(as_mapping(self.connection.decode(response, path=path)).get("data"))
+        return [name for row in map(as_mapping, rows) if (name := as_text(row.get("id")))]
 
-    async def _model_elsewhere(self, ref: str) -> ServedModel | None:
+    async def _find_unmanaged(self, ref: str) -> ServedModel | None:
         listed = await self._openai_models()
         if listed is None or ref in listed:
             return self._unmanaged(ref)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from merganser.errors import RunnerUnavailableError
 from merganser.humanize import parse_duration
-from merganser.models.names import canonical
-from merganser.models.wire import Mode, as_list, as_mapping, as_text, parse_running
+from merganser.models.ref import canonical
+from merganser.models.wire import Mode, as_count, as_list, as_mapping, as_text, parse_running
 
 if TYPE_CHECKING:
     from merganser.models.connection import Connection
@@ -59,7 +59,7 @@ class ConfigureRequest:
     keep_alive: str | None = None
 
     def body(self, ref: str) -> dict[str, Any]:
-        """Give the JSON of ``POST /engines/_configure``; its keys mix hyphens and underscores."""
+        """Return the JSON of ``POST /engines/_configure``; its keys mix hyphens and underscores."""
         body: dict[str, Any] = {"model": canonical(ref), "mode": self.mode}
         if self.context_size is not None:
             body["context-size"] = self.context_size
@@ -76,19 +76,8 @@ class ConfigureRequest:
         return body
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """One entry of ``GET /engines/_configure``."""
-
-    backend: str
-    model: str
-    model_id: str
-    mode: str
-    config: dict[str, Any]
-
-
 def mode_of(use: ModelUse) -> Mode | None:
-    """Give the mode that a use runs in; None for a draft, which runs inside its target."""
+    """Return the mode that a use runs in; None for a draft, which runs inside its target."""
     return _MODES.get(use.role)
 
 
@@ -120,7 +109,7 @@ def configure_request(use: ModelUse, served: ServedModel | None = None) -> Confi
 
 
 def _batch_flags(model: ModelRef, served: ServedModel | None) -> tuple[str, ...]:
-    """Give the flags that let one input fill the context; the user's own flags win."""
+    """Return the flags that let one input fill the context; the user's own flags win."""
     if any(flag.partition("=")[0] in _BATCH_FLAGS for flag in model.runtime_flags):
         return ()
     if model.context_size is not None:
@@ -131,11 +120,11 @@ def _batch_flags(model: ModelRef, served: ServedModel | None) -> tuple[str, ...]
     return ("--batch-size", str(tokens), "--ubatch-size", str(tokens))
 
 
-async def read_configurations(connection: Connection, ref: str) -> tuple[Configuration, ...] | None:
+async def read_configurations(connection: Connection, ref: str) -> dict[str, dict[str, Any]] | None:
     """Read what is configured for a model.
 
     Returns:
-        One entry per mode, or None when the server is older than v1.0.10 and cannot say.
+        The settings by mode, or None when the server is older than v1.0.10 and cannot say.
     """
     response = await connection.request(
         "GET",
@@ -146,16 +135,10 @@ async def read_configurations(connection: Connection, ref: str) -> tuple[Configu
     if response.status_code == HTTPStatus.NOT_FOUND:
         return None
     rows = as_list(connection.decode(response, path="/engines/_configure"))
-    return tuple(
-        Configuration(
-            backend=as_text(row.get("Backend")) or "",
-            model=as_text(row.get("Model")) or "",
-            model_id=as_text(row.get("ModelID")) or "",
-            mode=as_text(row.get("Mode")) or "",
-            config=as_mapping(row.get("Config")),
-        )
+    return {
+        as_text(row.get("Mode")) or "": as_mapping(row.get("Config"))
         for row in map(as_mapping, rows)
-    )
+    }
 
 
 async def configure(connection: Connection, ref: str, request: ConfigureRequest) -> bool:
@@ -173,18 +156,19 @@ async def configure(connection: Connection, ref: str, request: ConfigureRequest)
         RunnerUnavailableError: The model stayed busy for longer than the limit.
         RequestRejectedError: A flag is not allowed, or the server knows no such mode.
     """
-    present = await read_configurations(connection, ref)
-    wanted = request.body(ref)
-    mine = [c for c in present or () if c.mode == request.mode]
-    if any(_settings(c.config) == _settings(wanted) for c in mine):
-        return False
-    if any(_settings(c.config).get("speculative") != wanted.get("speculative") for c in mine):
-        # Another draft model makes another engine beside the old one, which would stay in memory.
-        await unload(connection, (ref,))
+    standing = (await read_configurations(connection, ref) or {}).get(request.mode)
+    body = request.body(ref)
+    if standing is not None:
+        present, wanted = _settings(standing), _settings(body)
+        if present == wanted:
+            return False
+        if present.get("speculative") != wanted.get("speculative"):
+            # Another draft model makes an engine beside the old one, which would stay in memory.
+            await unload(connection, ref)
     deadline = monotonic() + connection.timeouts.busy
     while True:
         response = await connection.request(
-            "POST", "/engines/_configure", body=wanted, model=ref, expected={HTTPStatus.CONFLICT}
+            "POST", "/engines/_configure", body=body, model=ref, expected={HTTPStatus.CONFLICT}
         )
         if response.status_code != HTTPStatus.CONFLICT:
             return True
@@ -192,7 +176,7 @@ async def configure(connection: Connection, ref: str, request: ConfigureRequest)
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Give what a configuration really sets, in one spelling, to compare two of them."""
+    """Return what a configuration really sets, in one spelling, to compare two of them."""
     keys = ("context-size", "runtime-flags", "speculative", "keep_alive")
     kept = {key: config.get(key) for key in keys if config.get(key)}
     if isinstance(alive := kept.get("keep_alive"), str):
@@ -237,29 +221,17 @@ async def engines_of(connection: Connection, ref: str) -> tuple[RunningModel, ..
     return tuple(engine for engine in await running(connection) if canonical(engine.model) == name)
 
 
-async def unload(
-    connection: Connection,
-    refs: tuple[str, ...] = (),
-    *,
-    everything: bool = False,
-    backend: str = "",
-) -> int:
-    """Stop idle engines.
-
-    Args:
-        connection: To a server that manages models.
-        refs: The models, in all their modes; busy engines stay.
-        everything: All models; this also clears every configuration.
-        backend: Empty for engines of every backend; naming one also clears the configuration.
+async def unload(connection: Connection, ref: str) -> int:
+    """Stop the idle engines of a model in all its modes; busy ones stay.
 
     Returns:
         How many engines stopped.
     """
-    body = {"all": everything, "backend": backend, "models": [canonical(ref) for ref in refs]}
+    # Without a backend the engines of all of them stop, and configurations are kept.
+    body = {"all": False, "backend": "", "models": [canonical(ref)]}
     answer = as_mapping(await connection.json("POST", "/engines/unload", body=body))
     connection.forget_answers()
-    count = answer.get("unloaded_runners")
-    return count if isinstance(count, int) else 0
+    return as_count(answer.get("unloaded_runners")) or 0
 
 
 async def preload(connection: Connection, ref: str, mode: Mode, *, name: str) -> None:
@@ -323,6 +295,6 @@ async def load_for(connection: Connection, ref: str, mode: Mode) -> None:
         if any(stray.in_use for stray in strays):
             return  # someone chats with it
         # There is no unload per mode: stop both, which keeps the configuration, and load the one.
-        await unload(connection, (ref,))
+        await unload(connection, ref)
         await preload(connection, ref, mode, name=name)
         return

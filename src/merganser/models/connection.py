@@ -1,12 +1,13 @@
-"""One HTTP connection to a model server: time limits, retries and errors of every call.
+"""The HTTP connection to a model server: time limits, retries and errors of every call.
 
-All requests of the client go through here, so that each failure becomes a typed error and each
-call waits as long as its kind may take.
+All requests of the client but those of chats go through here, so that each failure becomes a typed
+error and each call waits as long as its kind may take.
 """
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -15,13 +16,12 @@ import httpx
 import orjson
 
 from merganser.errors import ModelRunnerError, ProtocolError
-from merganser.models.address import open_client
 from merganser.models.retry import RetryPolicy, with_retries
 from merganser.models.server_errors import error_for, error_for_exception, read_message
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection, Mapping
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping
     from contextlib import AbstractContextManager
 
     from merganser.models.address import Address
@@ -66,7 +66,7 @@ class Connection:
         await self.client.aclose()
 
     def shown(self, path: str) -> str:
-        """Give the address of a call for messages."""
+        """Return the address of a call, for messages."""
         return self.address.shown + path
 
     def span(
@@ -116,7 +116,7 @@ class Connection:
             retry: Instead of the connection's own policy.
 
         Raises:
-            ModelRunnerError: The typed error of what went wrong; see ``faults``.
+            ModelRunnerError: The typed error of what went wrong; see ``server_errors``.
         """
         limit = self._limit(read_seconds if read_seconds is not None else self.timeouts.admin)
         # Encoded once for all tries; httpx would use the standard library, ten times slower.
@@ -180,7 +180,7 @@ class Connection:
         read_seconds: float | None,
         retry: RetryPolicy | None = None,
     ) -> AsyncGenerator[httpx.Response, None]:
-        """POST and give the answer before its body; a failed status raises.
+        """POST and yield the answer before its body is read; a failed status raises.
 
         Only what fails before the answer's first byte is retried, so nothing is done twice.
 
@@ -222,7 +222,7 @@ class Connection:
     def error(
         self, response: httpx.Response, text: str, *, path: str, model: str | None
     ) -> ModelRunnerError:
-        """Give the typed error of a failed answer."""
+        """Return the typed error of a failed answer."""
         return error_for(
             response.status_code,
             read_message(text),
@@ -232,11 +232,7 @@ class Connection:
         )
 
     def patience(self, model: str, mode: str) -> float:
-        """Give the read limit for an inference: the load may come first, unless it just answered.
-
-        Returns:
-            Seconds.
-        """
+        """Return the seconds to wait for an inference, which may have to load the model first."""
         last = self._answered.get((model, mode))
         warm = last is not None and monotonic() - last < _WARM_SECONDS
         return self.timeouts.inference if warm else self.timeouts.load
@@ -254,3 +250,83 @@ class Connection:
         return httpx.Timeout(
             connect=self.timeouts.connect, read=read_seconds, write=60.0, pool=None
         )
+
+
+def open_client(
+    address: Address, *, timeout: httpx.Timeout, headers: Mapping[str, str] | None = None
+) -> httpx.AsyncClient:
+    """Make the HTTP client for an address.
+
+    Proxy variables are ignored, as they break loopback addresses. No ``Origin`` is sent (any
+    that is not on the server's list is refused) and no user agent that has
+    ``docker-model-cli/`` in it, for which the server mixes text into its answers.
+    """
+    # Made once for all transports: reading the certificate authorities takes 20 ms.
+    context = httpx.create_ssl_context(verify=address.tls(), trust_env=False)
+    return httpx.AsyncClient(
+        transport=ParallelTransport(
+            lambda: httpx.AsyncHTTPTransport(uds=address.uds, verify=context, trust_env=False)
+        ),
+        trust_env=False,
+        timeout=timeout,
+        headers={"User-Agent": "merganser", **(headers or {})},
+    )
+
+
+class ParallelTransport(httpx.AsyncBaseTransport):
+    """Lends every request a transport that no other is using, until its answer is read.
+
+    httpcore's pool goes through all of its connections before and after every request, and asks
+    the operating system of each idle one whether it is still open. An embedder that looks for its
+    pace leaves dozens of them, and then the pool takes longer than the request. So each request in
+    flight has a pool of its own, the one that was idle last, with mostly one connection in it.
+
+    Args:
+        make: Makes one more transport.
+    """
+
+    def __init__(self, make: Callable[[], httpx.AsyncBaseTransport]) -> None:
+        self._make = make
+        self._all: list[httpx.AsyncBaseTransport] = []
+        self._idle: list[httpx.AsyncBaseTransport] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request; see ``httpx.AsyncBaseTransport``."""
+        if not self._idle:
+            self._idle.append(self._make())
+            self._all.append(self._idle[-1])
+        transport = self._idle.pop()
+        give_back = partial(self._idle.append, transport)
+        try:
+            response = await transport.handle_async_request(request)
+        except BaseException:
+            give_back()
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _LentStream(response.stream, give_back)
+        return response
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for transport in self._all:
+            await transport.aclose()
+
+
+class _LentStream(httpx.AsyncByteStream):
+    """The body of an answer; closing it gives the transport back, once."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, give_back: Callable[[], None]) -> None:
+        self._stream = stream
+        self._give_back: Callable[[], None] | None = give_back
+
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
+        async for part in self._stream:
+            yield part
+
+    async def aclose(self) -> None:
+        give_back, self._give_back = self._give_back, None
+        try:
+            await self._stream.aclose()
+        finally:
+            if give_back is not None:
+                give_back()

@@ -6,44 +6,30 @@ without tools drops them silently. A probe asks something with a known answer be
 
 from __future__ import annotations
 
-import json
 import re
-from contextlib import aclosing
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from merganser.errors import ProtocolError
-from merganser.models.chat import ChatOptions, collect
-from merganser.models.rerank import looks_like_logits
+from merganser.models.inference import looks_like_logits
 from merganser.models.server_errors import ToolTemplateError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
+    from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.tools import ToolDefinition
 
-    from merganser.models.chat import ChatDelta
-    from merganser.models.client import ModelRunner
+    from merganser.models.wire import EmbeddingBatch, RerankScore
 
-# Fixed for ever: snapshots keep their vectors and later runs compare with them. Prose, code,
-# another script, a short and a long text, because a changed tokeniser or template shows in one.
-PROBE_TEXTS: tuple[str, ...] = (
-    "merganser",
+# Prose, code, another script: a server whose dimensions depend on the text is no use.
+_EMBEDDED_TEXTS = (
     "How do I retry a failed task with exponential backoff?",
-    "The quick brown fox jumps over the lazy dog.",
     "def fibonacci(n: int) -> int:\n    return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)",
-    "SELECT path, count(*) FROM chunks GROUP BY path ORDER BY 2 DESC LIMIT 10;",
-    "Der Entenvogel taucht und kommt mit einem Fisch im Schnabel wieder an die Oberfläche.",
     "数据库的索引使查询更快,但会占用更多的磁盘空间。",
-    (
-        "An index is built beside the one that is being served, checked, and then put in its place "
-        "in a single step, so that a reader never waits and never sees half of it; when the check "
-        "fails, the old index stays, and the report says which part was at fault."
-    ),
 )
-
 # The relevant document comes last, so that a server which scores all alike is not in order.
 _RERANK_CASES: tuple[tuple[str, str, tuple[str, str]], ...] = (
     (
@@ -91,51 +77,57 @@ _CITATION_CASES: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ),
     ),
 )
-_CITATION_TOKENS = 1024
+# Of an answer; thinking models think first.
+_MOST_TOKENS = 1024
 # A model that is no reranker gives noise: the same score for all, or about 1e-20.
 _SMALLEST_MARGIN = 0.01
-# Thinking models think first; the call itself is about 30 tokens.
-_TOOL_TOKENS = 1024
 # Longer than what a model says before it calls; tags (reasoning, a call in text) are waited out.
 _TALK_CHARACTERS = 200
-_WEATHER_TOOL: dict[str, Any] = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "Get the present weather of a city.",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string", "description": "The city's name."}},
-            "required": ["city"],
-        },
-    },
-}
+
+
+class Embeds(Protocol):
+    """What the probe of an embedding model needs of a client."""
+
+    async def embed(self, ref: str, texts: Sequence[str]) -> EmbeddingBatch:
+        """Embed texts in one request."""
+        ...
+
+
+class Reranks(Protocol):
+    """What the probe of a reranker needs of a client."""
+
+    async def rerank(self, ref: str, query: str, documents: Sequence[str]) -> list[RerankScore]:
+        """Score documents against a query."""
+        ...
+
+
+class Chats(Protocol):
+    """What the probes of a chat model need of a client."""
+
+    async def chat(
+        self,
+        ref: str,
+        prompt: str,
+        *,
+        max_tokens: int,
+        tools: Sequence[ToolDefinition] = (),
+        is_enough: Callable[[ModelResponse], bool] | None = None,
+    ) -> ModelResponse:
+        """Answer one prompt."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingProbe:
-    """What an embedding model gives for ``PROBE_TEXTS``.
+    """What an embedding model gives.
 
     Attributes:
         dimensions: Of every vector.
-        norm: Of the raw vector that is farthest from 1, which llama.cpp's all are.
-        vectors: (8, dimensions) float32, rows L2-normalised.
+        norm: Of the raw vector whose length is farthest from 1, which those of llama.cpp have.
     """
 
     dimensions: int
     norm: float
-    _: KW_ONLY
-    vectors: NDArray[np.float32]
-
-    def closeness(self, others: NDArray[np.float32]) -> float:
-        """Give the lowest cosine between these vectors and earlier ones, or -1 for other shapes.
-
-        Args:
-            others: (8, dimensions) float32, rows L2-normalised.
-        """
-        if self.vectors.shape != others.shape:
-            return -1.0
-        return float(np.min(np.sum(self.vectors * others, axis=1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,26 +150,23 @@ class RerankProbe:
         return self.ordered and self.margin >= _SMALLEST_MARGIN
 
 
-async def probe_embedding(runner: ModelRunner, ref: str) -> EmbeddingProbe:
-    """Embed ``PROBE_TEXTS``, each alone, so that batching cannot change the vectors.
+async def probe_embedding(client: Embeds, ref: str) -> EmbeddingProbe:
+    """Embed three texts, each alone.
 
     Raises:
         ProtocolError: A vector has no length, or dimensions differ.
         ModelRunnerError: As for every request.
     """
-    rows = [(await runner.embed(ref, [text])).vectors[0] for text in PROBE_TEXTS]
+    rows = [(await client.embed(ref, [text])).vectors[0] for text in _EMBEDDED_TEXTS]
     if len({row.size for row in rows}) != 1:
         raise ProtocolError(f"{ref}: dimensions differ from text to text")
-    matrix = np.stack(rows)
-    norms = np.linalg.norm(matrix, axis=1)
-    if not norms.all():
-        raise ProtocolError(f"{ref}: the embedding of a probe text is all zeros")
-    farthest = float(norms[np.argmax(np.abs(norms - 1.0))])
-    vectors = (matrix / norms[:, None]).astype(np.float32)
-    return EmbeddingProbe(matrix.shape[1], farthest, vectors=vectors)
+    norms = [float(np.linalg.norm(row)) for row in rows]
+    if not all(norms):
+        raise ProtocolError(f"{ref}: the embedding of a text is all zeros")
+    return EmbeddingProbe(rows[0].size, max(norms, key=lambda norm: abs(norm - 1.0)))
 
 
-async def probe_reranking(runner: ModelRunner, ref: str) -> RerankProbe:
+async def probe_reranking(client: Reranks, ref: str) -> RerankProbe:
     """Ask a reranker three questions whose answer is known.
 
     Raises:
@@ -186,7 +175,7 @@ async def probe_reranking(runner: ModelRunner, ref: str) -> RerankProbe:
     margins: list[float] = []
     raw: list[float] = []
     for query, relevant, others in _RERANK_CASES:
-        answer = await runner.rerank(ref, query, [*others, relevant])
+        answer = await client.rerank(ref, query, [*others, relevant])
         scores = {one.index: one.score for one in answer}
         margins.append(scores[len(others)] - max(scores[i] for i in range(len(others))))
         raw += scores.values()
@@ -197,50 +186,47 @@ async def probe_reranking(runner: ModelRunner, ref: str) -> RerankProbe:
     )
 
 
-async def calls_tools(runner: ModelRunner, ref: str) -> bool:
+async def calls_tools(client: Chats, ref: str) -> bool:
     """Ask a model for something that only its tool can tell, and see whether it calls the tool.
 
     Raises:
         ModelRunnerError: As for every request; a template that cannot render tools is an answer.
     """
+    from pydantic_ai.tools import ToolDefinition
+
+    tool = ToolDefinition(
+        name="get_weather",
+        description="Get the present weather of a city.",
+        parameters_json_schema={
+            "type": "object",
+            "properties": {"city": {"type": "string", "description": "The city's name."}},
+            "required": ["city"],
+        },
+    )
     question = "What is the weather in Paris now? Use the tool get_weather to find out."
-    options = ChatOptions(temperature=0.0, max_tokens=_TOOL_TOKENS, tools=(_WEATHER_TOOL,))
-    messages = [{"role": "user", "content": question}]
     try:
-        async with aclosing(runner.chat_stream(ref, messages, options)) as deltas:
-            answer = await collect(_until_it_talks(deltas))
+        answer = await client.chat(
+            ref, question, max_tokens=_MOST_TOKENS, tools=[tool], is_enough=_talks
+        )
     except ToolTemplateError:
         return False
     return any(
-        call.name == "get_weather" and _names_city(call.arguments) for call in answer.tool_calls
+        call.tool_name == tool.name and "city" in call.args_as_dict() for call in answer.tool_calls
     )
 
 
-async def _until_it_talks(deltas: AsyncIterator[ChatDelta]) -> AsyncIterator[ChatDelta]:
-    """End an answer in prose early: a model that talks about the weather calls no tool."""
-    text = ""
-    async for delta in deltas:
-        yield delta
-        text += delta.content
-        if len(text) > _TALK_CHARACTERS and not text.lstrip().startswith("<"):
-            return
+def _talks(answer: ModelResponse) -> bool:
+    """Tell prose early: a model that talks about the weather calls no tool."""
+    text = answer.text or ""
+    return len(text) > _TALK_CHARACTERS and not text.lstrip().startswith("<")
 
 
-def _names_city(arguments: str) -> bool:
-    try:
-        decoded = json.loads(arguments)
-    except ValueError:
-        return False
-    return isinstance(decoded, dict) and "city" in decoded
-
-
-async def cites_sources(runner: ModelRunner, ref: str) -> bool:
+async def cites_sources(client: Chats, ref: str) -> bool:
     """Ask what one of three numbered sources answers, and see whether the answer cites just it.
 
     Raises:
         ModelRunnerError: As for every request.
     """
-    options = ChatOptions(temperature=0.0, max_tokens=_CITATION_TOKENS)
     for question, sources in _CITATION_CASES:
         listed = "\n\n".join(
             f"[{n}] {place}\n```\n{text}\n```" for n, (place, text) in enumerate(sources, 1)
@@ -249,7 +235,7 @@ async def cites_sources(runner: ModelRunner, ref: str) -> bool:
             f"Sources:\n\n{listed}\n\nQuestion: {question}\n\nAnswer from the sources and cite "
             "each one you use by its number, as [1]."
         )
-        answer = await runner.chat(ref, [{"role": "user", "content": prompt}], options)
-        if set(re.findall(r"\[(\d+)\]", answer.content)) != {str(len(sources))}:
+        answer = await client.chat(ref, prompt, max_tokens=_MOST_TOKENS)
+        if set(re.findall(r"\[(\d+)\]", answer.text or "")) != {str(len(sources))}:
             return False
     return True

@@ -21,7 +21,7 @@ from merganser.errors import (
     RunnerUnreachableError,
     TransientError,
 )
-from merganser.models.names import canonical, is_hugging_face, pull_command
+from merganser.models.ref import canonical, is_hugging_face, pull_command
 from merganser.models.retry import NO_RETRY, RetryPolicy
 from merganser.models.server_errors import error_for_exception
 from merganser.models.wire import as_count, as_mapping, as_text

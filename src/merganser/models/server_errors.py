@@ -26,7 +26,7 @@ from merganser.errors import (
     RunnerUnavailableError,
     RunnerUnreachableError,
 )
-from merganser.models.names import canonical, pull_command
+from merganser.models.ref import canonical, pull_command
 from merganser.models.wire import as_count, as_mapping, as_text
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from merganser.models.names import canonical
+from merganser.models.ref import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -155,22 +155,22 @@ class RunnerStatus:
 
 
 def as_mapping(value: Any) -> dict[str, Any]:
-    """Give decoded JSON as an object, or an empty one when it is something else."""
+    """Return decoded JSON as an object, or an empty one when it is something else."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def as_list(value: Any) -> list[Any]:
-    """Give decoded JSON as an array, or an empty one when it is something else."""
+    """Return decoded JSON as an array, or an empty one when it is something else."""
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def as_text(value: Any) -> str | None:
-    """Give decoded JSON as a string that is not empty, or None."""
+    """Return decoded JSON as a string that is not empty, or None."""
     return value if isinstance(value, str) and value else None
 
 
 def as_count(value: Any) -> int | None:
-    """Give decoded JSON as an integer above 0, or None."""
+    """Return decoded JSON as an integer above 0, or None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
@@ -218,9 +218,3 @@ def parse_running(document: Any) -> tuple[RunningModel, ...]:
         )
         for row in map(as_mapping, as_list(document))
     )
-
-
-def openai_ids(document: Any) -> Sequence[str]:
-    """Read the ids of an OpenAI-style model list."""
-    rows = map(as_mapping, as_list(as_mapping(document).get("data")))
-    return [model_id for row in rows if (model_id := as_text(row.get("id")))]

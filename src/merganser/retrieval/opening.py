@@ -12,7 +12,7 @@ from merganser.embedding.embedder import Embedder
 from merganser.errors import ModelNotFoundError, ModelRunnerError
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner, token_of
-from merganser.models.names import canonical, pull_command
+from merganser.models.ref import canonical, pull_command
 from merganser.retrieval.search import Retriever
 
 if TYPE_CHECKING:

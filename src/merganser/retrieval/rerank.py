@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from merganser.errors import InputTooLongError, MerganserError, TransientError
-from merganser.models.names import pull_command
+from merganser.models.ref import pull_command
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
@@ -37,13 +37,11 @@ class RerankRunner(Protocol):
         """Check whether a model reranks."""
         ...
 
-    async def rerank(
-        self, ref: str, query: str, documents: Sequence[str], *, top_n: int | None = None
-    ) -> list[RerankScore]:
+    async def rerank(self, ref: str, query: str, documents: Sequence[str]) -> list[RerankScore]:
         """Score documents against a query."""
         ...
 
-    def normalise(self, ref: str, raw: Sequence[float], mode: ScoreNormalization) -> list[float]:
+    def normalize(self, ref: str, raw: Sequence[float], mode: ScoreNormalization) -> list[float]:
         """Bring raw scores of a model to [0, 1] where that is possible."""
         ...
 
@@ -128,7 +126,7 @@ class Reranker:
         raw, cut_note = await self._ask(query, texts[:count])
         assert self._runner is not None, "an absent runner is not ready"
         mode = definition.model.score_normalization
-        normal = self._runner.normalise(definition.model.model, raw, mode)
+        normal = self._runner.normalize(definition.model.model, raw, mode)
         known = mode != "none" or ready.scale == "probability"
         notes = [*ready.notes, *cut_note]
         scores = dict(enumerate(normal))

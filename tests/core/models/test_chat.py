@@ -5,6 +5,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic_ai.tools import ToolDefinition
 
 from merganser.errors import (
     InputTooLongError,
@@ -12,7 +13,6 @@ from merganser.errors import (
     ProtocolError,
     RunnerUnavailableError,
 )
-from merganser.models.chat import ChatOptions, ToolCall, Usage, merge_messages, plain_tools
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from tests.doubles.model_server import Double
 
 MODEL = "ai/qwen3"
-HELLO = [{"role": "user", "content": "hello"}]
+HELLO = "hello"
 DONE = "data: [DONE]"
+CHAT = "/engines/v1/chat/completions"
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"q": {"type": "string"}}}
 
 
 def delta(finish: str | None = None, **content: Any) -> str:
@@ -52,16 +54,15 @@ async def test_a_stream_gives_text_reasoning_reason_and_usage(client: ModelRunne
         DONE,
     ]
 
-    pieces = [piece async for piece in client.chat_stream(MODEL, HELLO)]
-    answer = await client.chat(MODEL, HELLO)
+    answer = await client.chat(MODEL, HELLO, max_tokens=9)
 
-    assert [piece.content for piece in pieces] == ["", "", "Hel", "lo", "", ""]
-    assert (answer.content, answer.reasoning) == ("Hello", "hm")
+    assert (answer.text, answer.thinking) == ("Hello", "hm")
     assert answer.finish_reason == "stop"
-    assert answer.usage == Usage(7, 2)
-    (body, _) = [one.body for one in double.asked("/engines/v1/chat/completions")]
-    assert body["stream_options"] == {"include_usage": True}
-    assert body["model"] == "ai/qwen3:latest"
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (7, 2)
+    (seen,) = double.asked(CHAT)
+    assert seen.body["stream_options"] == {"include_usage": True}
+    assert seen.body["model"] == "ai/qwen3:latest"
+    assert (seen.body["temperature"], seen.body["max_tokens"]) == (0.0, 9)
 
 
 async def test_tool_calls_are_put_together_from_their_pieces(client: ModelRunner, double: Double):
@@ -77,32 +78,19 @@ async def test_tool_calls_are_put_together_from_their_pieces(client: ModelRunner
         DONE,
     ]
 
-    answer = await client.chat(MODEL, HELLO)
+    answer = await client.chat(MODEL, HELLO, max_tokens=9)
 
-    assert answer.tool_calls == (
-        ToolCall("c1", "search", '{"q": "x"}'),
-        ToolCall("c2", "read", "{}"),
-    )
-
-
-async def test_one_answer_in_one_piece(client: ModelRunner, double: Double):
-    message = {"role": "assistant", "content": "Hi"}
-    choice = {"index": 0, "message": message, "finish_reason": "length"}
-    double.chat_events = [json.dumps({"choices": [choice], "usage": {"prompt_tokens": 3}})]
-
-    answer = await client.chat(MODEL, HELLO, stream=False)
-
-    assert (answer.content, answer.finish_reason) == ("Hi", "length")
-    assert answer.usage == Usage(3, 0)
-    (seen,) = double.asked("/engines/v1/chat/completions")
-    assert seen.body["stream"] is False
+    assert [(call.tool_name, call.args_as_dict()) for call in answer.tool_calls] == [
+        ("search", {"q": "x"}),
+        ("read", {}),
+    ]
 
 
 async def test_a_stream_that_ends_unfinished_is_transient(client: ModelRunner, double: Double):
     double.chat_events = [delta(content="Hel")]
 
     with pytest.raises(RunnerUnavailableError, match="broke off"):
-        await client.chat(MODEL, HELLO)
+        await client.chat(MODEL, HELLO, max_tokens=9)
 
 
 async def test_an_error_inside_the_stream_is_typed(client: ModelRunner, double: Double):
@@ -114,23 +102,14 @@ async def test_an_error_inside_the_stream_is_typed(client: ModelRunner, double: 
     double.chat_events = [delta(content="Hel"), "data: " + json.dumps({"error": error})]
 
     with pytest.raises(InputTooLongError):
-        await client.chat(MODEL, HELLO)
-
-
-async def test_the_older_form_of_an_error_in_the_stream_is_read(
-    client: ModelRunner, double: Double
-):
-    double.chat_events = ['error: {"code": 503, "message": "loading"}']
-
-    with pytest.raises(RunnerUnavailableError, match="loading"):
-        await client.chat(MODEL, HELLO)
+        await client.chat(MODEL, HELLO, max_tokens=9)
 
 
 async def test_an_event_that_is_no_json_is_a_broken_contract(client: ModelRunner, double: Double):
     double.chat_events = ["data: {nope"]
 
     with pytest.raises(ProtocolError, match="no JSON"):
-        await client.chat(MODEL, HELLO)
+        await client.chat(MODEL, HELLO, max_tokens=9)
 
 
 async def test_silence_between_tokens_is_not_waited_for_without_end(
@@ -143,78 +122,54 @@ async def test_silence_between_tokens_is_not_waited_for_without_end(
     double.chat = silent
 
     with pytest.raises(RunnerUnavailableError, match=r"0\.5 s without a token"):
-        await client.chat(MODEL, HELLO)
+        await client.chat(MODEL, HELLO, max_tokens=9)
 
 
 async def test_an_unknown_model_names_its_pull_command(client: ModelRunner):
     with pytest.raises(ModelNotFoundError, match="docker model pull ai/other"):
-        await client.chat("other", HELLO)
+        await client.chat("other", HELLO, max_tokens=9)
 
 
 async def test_a_503_before_the_first_token_is_tried_again(client: ModelRunner, double: Double):
-    double.fail("/engines/v1/chat/completions", 503, "backend installer not started\n")
+    double.fail(CHAT, 503, "backend installer not started\n")
     double.chat_events = [delta("stop", content="Hi"), DONE]
 
-    answer = await client.chat(MODEL, HELLO)
+    answer = await client.chat(MODEL, HELLO, max_tokens=9)
 
-    assert answer.content == "Hi"
-
-
-def test_messages_of_one_role_in_a_row_are_merged():
-    image = {"type": "image_url", "image_url": {"url": "x"}}
-    messages = [
-        {"role": "system", "content": "a"},
-        {"role": "system", "content": "b"},
-        {"role": "user", "content": "c"},
-        {"role": "user", "content": [image]},
-        {"role": "assistant", "content": "d"},
-        {"role": "assistant", "content": "e"},
-    ]
-
-    assert merge_messages(messages) == [
-        {"role": "system", "content": "a\nb"},
-        {"role": "user", "content": [{"type": "text", "text": "c"}, image]},
-        {"role": "assistant", "content": "d"},
-        {"role": "assistant", "content": "e"},
-    ]
-    assert messages[0]["content"] == "a"
+    assert answer.text == "Hi"
 
 
-def test_tools_get_a_description_and_lose_what_templates_refuse():
-    inner: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": {}}
-    schema: dict[str, Any] = {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {"additionalProperties": {"type": "array", "items": inner}},
-    }
-    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+async def test_tools_and_a_format_go_into_the_body_only_when_given(
+    client: ModelRunner, double: Double
+):
+    double.chat_events = [delta("stop", content="Hi"), DONE]
+    tool = ToolDefinition(name="f", description="Do it.", parameters_json_schema=SCHEMA)
 
-    (tool,) = plain_tools(tools)
+    await client.chat(MODEL, HELLO, max_tokens=9)
+    await client.chat(MODEL, HELLO, max_tokens=9, tools=[tool], response_format={"type": "text"})
 
-    assert tool["function"] == {
-        "name": "f",
-        "description": "Function f",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "additionalProperties": {
-                    "type": "array",
-                    "items": {"type": "object", "properties": {}},
-                }
-            },
-        },
-    }
+    (plain, full) = [one.body for one in double.asked(CHAT)]
+    assert not {"tools", "tool_choice", "parallel_tool_calls", "response_format"} & set(plain)
+    assert plain["messages"] == [{"role": "user", "content": HELLO}]
+    function = {"name": "f", "description": "Do it.", "parameters": SCHEMA}
+    assert full["tools"] == [{"type": "function", "function": function}]
+    assert full["parallel_tool_calls"] is False
+    assert full["response_format"] == {"type": "text"}
 
 
-async def test_options_go_into_the_body_only_when_set(client: ModelRunner, double: Double):
-    double.chat_events = [delta("stop"), DONE]
+async def test_what_is_enough_ends_the_answer(client: ModelRunner, double: Double):
+    async def endless() -> AsyncIterator[str]:
+        while True:
+            yield delta(content="word ") + "\n\n"
+            await asyncio.sleep(0.01)
 
-    await client.chat(MODEL, HELLO)
-    await client.chat(MODEL, HELLO, ChatOptions(temperature=0.0, stop=("x",), extra={"k": 1}))
+    double.chat = endless
 
-    (plain, full) = [one.body for one in double.asked("/engines/v1/chat/completions")]
-    assert set(plain) == {"model", "messages", "stream", "stream_options"}
-    assert (full["temperature"], full["stop"], full["k"]) == (0.0, ["x"], 1)
+    answer = await client.chat(
+        MODEL, HELLO, max_tokens=9, is_enough=lambda so_far: len(so_far.text or "") > 20
+    )
+
+    assert answer.text == "word " * 5
 
 
 async def test_a_model_that_calls_the_tool_passes_the_tool_probe(
@@ -236,8 +191,6 @@ async def test_a_model_that_only_talks_fails_the_tool_probe(
 
 
 async def test_a_template_without_tools_fails_the_tool_probe(client: ModelRunner, double: Double):
-    double.fail(
-        "/engines/v1/chat/completions", 500, {"error": {"code": 500, "message": "Jinja error"}}
-    )
+    double.fail(CHAT, 500, {"error": {"code": 500, "message": "Jinja error"}})
 
     assert await client.calls_tools(MODEL) is False

@@ -15,8 +15,8 @@ from merganser.errors import (
     RunnerUnreachableError,
 )
 from merganser.models.client import ModelRunner
-from merganser.models.probes import PROBE_TEXTS
-from merganser.models.rerank import normalise_scores
+from merganser.models.inference import normalize_scores
+from merganser.models.probes import probe_embedding
 from merganser.models.retry import RetryPolicy
 from merganser.models.wire import DiskUsage, Timeouts
 
@@ -100,9 +100,11 @@ async def test_vectors_come_in_the_order_of_the_texts(client: ModelRunner, doubl
 async def test_both_encodings_give_the_same_vectors(client: ModelRunner, double: Double):
     double.add_model(EMBEDDER)
 
-    packed = await client.embed(EMBEDDER, ["a"], encoding_format="base64")
-    plain = await client.embed(EMBEDDER, ["a"], encoding_format="float")
+    packed = await client.embed(EMBEDDER, ["a"])
+    double.fail(EMBEDDINGS, 400, {"error": {"code": 400, "message": "bad encoding_format"}})
+    plain = await client.embed(EMBEDDER, ["a"])
 
+    assert double.asked(EMBEDDINGS)[-1].body["encoding_format"] == "float"
     np.testing.assert_allclose(packed.vectors, plain.vectors, rtol=1e-6)
 
 
@@ -299,15 +301,6 @@ async def test_rerank_scores_come_best_first_and_raw(client: ModelRunner, double
     assert double.asked("/engines/rerank")
 
 
-async def test_top_n_asks_for_the_best_alone(client: ModelRunner, double: Double):
-    double.add_model(RERANKER)
-    double.rerank_scores = [0.1, 0.9, 0.5]
-
-    scores = await client.rerank(RERANKER, "q", ["a", "b", "c"], top_n=2)
-
-    assert [one.index for one in scores] == [1, 2]
-
-
 @pytest.mark.parametrize(
     ("results", "problem"),
     [
@@ -337,39 +330,33 @@ async def test_a_server_too_old_to_rerank_says_which_version_can(
 
 
 def test_probabilities_stay_and_logits_go_through_a_sigmoid():
-    assert normalise_scores([0.9, 0.1], "auto") == [0.9, 0.1]
-    assert normalise_scores([0.0, 2.0], "auto") == pytest.approx([0.5, 0.8808], abs=1e-4)
-    assert normalise_scores([0.0], "sigmoid") == [0.5]
-    assert normalise_scores([-5.0, 7.0], "none") == [-5.0, 7.0]
-    assert normalise_scores([1000.0, -1000.0], "sigmoid") == [1.0, 0.0]
+    assert normalize_scores([0.9, 0.1], "auto") == [0.9, 0.1]
+    assert normalize_scores([0.0, 2.0], "auto") == pytest.approx([0.5, 0.8808], abs=1e-4)
+    assert normalize_scores([0.0], "sigmoid") == [0.5]
+    assert normalize_scores([-5.0, 7.0], "none") == [-5.0, 7.0]
+    assert normalize_scores([1000.0, -1000.0], "sigmoid") == [1.0, 0.0]
 
 
 async def test_a_model_that_once_gave_logits_keeps_its_scale(client: ModelRunner, double: Double):
     double.add_model(RERANKER)
     inside = [0.25, 0.75]
-    before = client.normalise(RERANKER, inside, "auto")
+    before = client.normalize(RERANKER, inside, "auto")
     double.rerank_scores = [-2.0, 2.0]
 
     await client.rerank(RERANKER, "q", ["a", "b"])
 
     assert before == inside
-    assert client.normalise(RERANKER, inside, "auto") == normalise_scores(inside, "sigmoid")
-    assert client.normalise("ai/another", inside, "auto") == inside
+    assert client.normalize(RERANKER, inside, "auto") == normalize_scores(inside, "sigmoid")
+    assert client.normalize("ai/another", inside, "auto") == inside
 
 
-async def test_the_embedding_probe_gives_unit_vectors_of_the_fixed_texts(
-    client: ModelRunner, double: Double
-):
+async def test_the_embedding_probe_tells_dimensions_and_norm(client: ModelRunner, double: Double):
     double.add_model(EMBEDDER)
 
-    first = await client.probe_embedding(EMBEDDER)
-    second = await client.probe_embedding(EMBEDDER)
+    probe = await probe_embedding(client, EMBEDDER)
 
-    assert first.vectors.shape == (len(PROBE_TEXTS), 16)
-    assert first.norm == pytest.approx(1.0, abs=1e-5)
-    assert first.closeness(second.vectors) == pytest.approx(1.0, abs=1e-5)
-    assert first.closeness(-second.vectors) == pytest.approx(-1.0, abs=1e-5)
-    assert first.closeness(second.vectors[:, :4]) == -1.0
+    assert probe.dimensions == 16
+    assert probe.norm == pytest.approx(1.0, abs=1e-5)
 
 
 async def test_a_real_reranker_passes_its_probe(client: ModelRunner, double: Double):

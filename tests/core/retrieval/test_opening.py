@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic_ai import Agent
 
-from merganser.agent.model import chat_model, close_model
+from merganser.agent.model import open_chat_model
 from merganser.config.load import load_config
 from merganser.config.rag_definition import resolve_rag
 from merganser.errors import ModelRunnerError, SpecErrors
@@ -97,11 +97,10 @@ async def test_a_token_that_is_not_set_is_an_error_at_its_line(
 
 async def test_a_chat_logs_in_with_the_login_of_its_address(url: str, seen: list[str | None]):
     address = parse_address(url.replace("http://", "http://ann:made-up@"))
-    model = chat_model("order", address, on_event=lambda _: None)
 
-    with pytest.raises(ModelRunnerError) as caught:
-        await Agent(model).run("Which bird?")
-    await close_model(model)
+    async with open_chat_model("order", address, on_event=lambda _: None) as model:
+        with pytest.raises(ModelRunnerError) as caught:
+            await Agent(model).run("Which bird?")
 
     assert set(seen) == {f"Basic {base64.b64encode(b'ann:made-up').decode()}"}
     assert "made-up" not in str(caught.value)

@@ -10,9 +10,9 @@ import pytest
 from merganser.config.rag_definition import RerankDefinition
 from merganser.errors import InputTooLongError, ModelRunnerError, RunnerUnavailableError
 from merganser.models.client import ModelRunner
+from merganser.models.inference import normalize_scores
 from merganser.models.probes import RerankProbe
 from merganser.models.ref import ModelRef
-from merganser.models.rerank import normalise_scores
 from merganser.models.wire import RerankScore, ServedModel
 from merganser.retrieval.rerank import Reranker
 
@@ -53,9 +53,7 @@ class ScoringRunner:
             raise self.probe
         return self.probe
 
-    async def rerank(
-        self, ref: str, query: str, documents: Sequence[str], *, top_n: int | None = None
-    ) -> list[RerankScore]:
+    async def rerank(self, ref: str, query: str, documents: Sequence[str]) -> list[RerankScore]:
         if self.failure is not None:
             raise self.failure
         if max(map(len, documents)) > self.most_characters:
@@ -65,9 +63,9 @@ class ScoringRunner:
         ranked = [RerankScore(index, score) for index, score in enumerate(scores)]
         return sorted(ranked, key=lambda one: -one.score)
 
-    def normalise(self, ref: str, raw: Sequence[float], mode: ScoreNormalization) -> list[float]:
+    def normalize(self, ref: str, raw: Sequence[float], mode: ScoreNormalization) -> list[float]:
         logits = isinstance(self.probe, RerankProbe) and self.probe.scale == "logit"
-        return normalise_scores(raw, mode, known_logits=logits)
+        return normalize_scores(raw, mode, known_logits=logits)
 
 
 def with_normalization(mode: str) -> RerankDefinition:

@@ -1,27 +1,19 @@
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.errors import (
-    ModelNotFoundError,
-    PullError,
-    RequestRejectedError,
-    RunnerUnavailableError,
-)
-from merganser.models.client import ModelRunner
+from merganser.errors import RequestRejectedError, RunnerUnavailableError
 from merganser.models.configure import ConfigureRequest, configure_request
-from merganser.models.ensure import PullPolicy, ensure_model, prepare_model
 from merganser.models.ref import DraftModel, ModelRef, ModelUse
 from merganser.models.wire import ServedModel
 
 if TYPE_CHECKING:
+    from merganser.models.client import ModelRunner
     from merganser.models.ref import Role
     from tests.doubles.model_server import Double
 
-SUCCESS = json.dumps({"type": "success", "message": "Model pulled successfully"})
 CONFIGURE = "/engines/_configure"
 EMBEDDER = "ai/embeddinggemma"
 
@@ -33,76 +25,6 @@ def use_of(model: str = EMBEDDER, role: Role = "embedding", **more: Any) -> Mode
 
 def posted(double: Double, path: str) -> list[dict[str, Any]]:
     return [one.body for one in double.asked(path) if one.method == "POST"]
-
-
-@pytest.mark.parametrize(
-    ("policy", "local", "pulls"),
-    [
-        ("missing", True, 0),
-        ("missing", False, 1),
-        ("always", True, 1),
-        ("never", True, 0),
-        ("ask", True, 0),
-        ("ask", False, 1),
-    ],
-)
-async def test_the_policy_decides_what_is_pulled(
-    client: ModelRunner, double: Double, policy: PullPolicy, *, local: bool, pulls: int
-):
-    double.pull_lines = [SUCCESS]
-    if local:
-        double.add_model(EMBEDDER)
-
-    served = await ensure_model(client, use_of(), policy=policy, confirm=lambda _: True)
-
-    assert served.canonical == "ai/embeddinggemma:latest"
-    assert len(double.asked("/models/create")) == pulls
-
-
-async def test_never_names_the_pull_command_and_who_wants_the_model(client: ModelRunner):
-    with pytest.raises(ModelNotFoundError) as caught:
-        await ensure_model(client, use_of(), policy="never")
-
-    assert "`docker model pull ai/embeddinggemma`" in str(caught.value)
-    assert "rag.codebase.strategies[0]" in str(caught.value)
-
-
-async def test_a_declined_pull_is_a_missing_model(client: ModelRunner, double: Double):
-    with pytest.raises(ModelNotFoundError, match="declined"):
-        await ensure_model(client, use_of(), policy="ask", confirm=lambda _: False)
-
-    assert not double.asked("/models/create")
-
-
-async def test_without_anyone_to_ask_the_model_is_pulled(client: ModelRunner, double: Double):
-    double.pull_lines = [SUCCESS]
-
-    await ensure_model(client, use_of(), policy="ask", confirm=None)
-
-    assert len(double.asked("/models/create")) == 1
-
-
-async def test_a_success_without_the_model_is_a_failure(client: ModelRunner, double: Double):
-    double.pull_lines = [SUCCESS]
-    double.pull_adds = False
-
-    with pytest.raises(PullError, match="reported success"):
-        await ensure_model(client, use_of())
-
-
-async def test_another_server_pulls_and_configures_nothing(double: Double):
-    double.managed = False
-    double.tags["nomic-embed"] = ""
-    use = use_of("nomic-embed", context_size=2048)
-
-    async with ModelRunner(f"{double.url}/v1") as client:
-        prepared = await prepare_model(client, use)
-        with pytest.raises(ModelNotFoundError, match="pulls nothing"):
-            await ensure_model(client, use_of("another"))
-
-    assert "manages no models" in prepared.notes[0]
-    assert prepared.configured is False
-    assert not double.asked(CONFIGURE)
 
 
 def test_a_plain_chat_model_needs_no_configuration():
@@ -232,33 +154,6 @@ async def test_a_flag_that_is_not_allowed_is_said(client: ModelRunner, double: D
         await client.configure(
             EMBEDDER, ConfigureRequest(mode="embedding", runtime_flags=("--foo",))
         )
-
-
-async def test_preparing_pulls_then_configures_then_loads(client: ModelRunner, double: Double):
-    double.pull_lines = [SUCCESS]
-
-    prepared = await prepare_model(client, use_of())
-
-    asked = [(one.method, one.path) for one in double.seen]
-    order = [
-        asked.index(("POST", path))
-        for path in ("/models/create", CONFIGURE, "/engines/v1/embeddings")
-    ]
-    assert order == sorted(order)
-    assert prepared.configured is True
-
-
-async def test_the_completion_engine_that_configuring_starts_is_cleared_away(
-    client: ModelRunner, double: Double
-):
-    double.add_model(EMBEDDER)
-
-    await prepare_model(client, use_of())
-
-    loads = double.asked("/engines/v1/embeddings")
-    assert [one.headers["x-preload-only"] for one in loads] == ["true", "true"]
-    assert len(posted(double, "/engines/unload")) == 1
-    assert double.engines == []
 
 
 async def test_a_completion_engine_in_use_is_left_alone(client: ModelRunner, double: Double):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merganser.models.names import canonical, is_hugging_face, names_same_model, pull_command
+from merganser.models.ref import canonical, is_hugging_face, names_same_model, pull_command
 
 HEX64 = "0123456789abcdef" * 4
 
