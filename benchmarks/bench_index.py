@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
     from measuring import Measured
 
-    from merganser.store import FileRow, Snapshot, StoredChunk
+    from merganser.store.catalogue import FileRow
+    from merganser.store.reader import Snapshot
+    from merganser.store.rows import StoredChunk
 
 ALONE = Path(".merganser", "alone")  # the index of the engine alone, in a round's folder
 SIZES = ("raw", "snapshot", "share", "graph", "journals", "kept")
@@ -234,7 +236,7 @@ def index_alone(root: Path, size: int) -> None:
     """Index once without an orchestrator and print what it took."""
     from merganser.chunking import ChunkingOptions  # noqa: PLC0415 - the parent needs none of it
     from merganser.config.index_definition import IndexDefinition  # noqa: PLC0415 - the parent needs none of it
-    from merganser.indexing import index_once  # noqa: PLC0415 - the parent needs none of it
+    from merganser.indexing.run import index_once  # noqa: PLC0415 - the parent needs none of it
 
     class FreeEmbedder:
         fingerprint = "f" * 64
@@ -271,7 +273,7 @@ def index_alone(root: Path, size: int) -> None:
 
 def _count_rows(root: Path) -> None:
     """Print the stale rows of every index of the round, and the sizes of one."""
-    from merganser.store import open_snapshot  # noqa: PLC0415 - the parent needs none of it
+    from merganser.store.reader import open_snapshot  # noqa: PLC0415 - the parent needs none of it
 
     stale = 0
     facts: dict[str, float] = {}
@@ -294,8 +296,8 @@ def measure_sizes(folder: Path) -> dict[str, float]:
         files; their ``share``; ``graph``, its approximate indexes; ``journals``, vectors that are
         in no snapshot; ``kept``, all there is.
     """
-    from merganser.store import open_snapshot  # noqa: PLC0415 - the parent needs none of it
     from merganser.store.filters import live_rows  # noqa: PLC0415 - the parent needs none of it
+    from merganser.store.reader import open_snapshot  # noqa: PLC0415 - the parent needs none of it
 
     def megabytes(paths: Iterable[Path]) -> float:
         return sum(path.stat().st_size for path in paths if path.is_file()) / 1e6

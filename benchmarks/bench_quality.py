@@ -38,7 +38,7 @@ from merganser.config.spec_rag import FusionSpec
 from merganser.embedding.embedder import Embedder
 from merganser.evaluation.queries import read_queries
 from merganser.evaluation.rag_evaluation import evaluate
-from merganser.indexing import index_once_async
+from merganser.indexing.run import index_once_async
 from merganser.models.client import ModelRunner
 from merganser.retrieval import Retriever
 from merganser.runner.embedded_runner import EmbeddedRunner

@@ -82,7 +82,7 @@ def prepare(folder: Path, size: int, tree: Path) -> None:
     """Make the index and, above the engine's threshold, its graph."""
     from synthetic_index import make_index, read_pieces  # noqa: PLC0415 - a child may need neither
 
-    from merganser.indexing.build_ann import build_missing  # noqa: PLC0415 - the parent needs none of it
+    from merganser.indexing.publishing import build_graphs  # noqa: PLC0415 - the parent needs none of it
     from merganser.store.folder import IndexFolder  # noqa: PLC0415 - the parent needs none of it
 
     began = time.process_time()
@@ -90,7 +90,7 @@ def prepare(folder: Path, size: int, tree: Path) -> None:
         make_index(folder / "index", folder / "tree", size, read_pieces(tree))
         print(f"{size:,} chunks written in {time.process_time() - began:.0f} CPU s")
     began = time.process_time()
-    for told in build_missing(IndexFolder(folder / "index"), 1):
+    for told in build_graphs(IndexFolder(folder / "index"), 1):
         print(f"{told}; {time.process_time() - began:.0f} CPU s")
 
 

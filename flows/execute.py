@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from merganser.config.load import Config
     from merganser.evaluation.assess import Assessment
     from merganser.flows.evaluate import EvaluationStages
-    from merganser.indexing import IndexReport
+    from merganser.indexing.run_report import IndexReport
     from merganser.planning.plan import Plan, Stage
 
 

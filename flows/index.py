@@ -1,20 +1,18 @@
-"""The stages of one index within a flow run: survey, embed, build, publish."""
+"""The stages of one index within a flow run: find changes, embed, build, publish."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from merganser.errors import StoreError
 from merganser.flows.task_batches import TaskBatches
-from merganser.indexing import IndexReport, drop_old_snapshots
+from merganser.indexing.publishing import drop_old_snapshots
+from merganser.indexing.run_report import IndexReport
+from merganser.indexing.workspace import Workspace
 from merganser.tasks.indexing import (
     EmbeddedShards,
-    IndexRun,
     build,
-    drop_run,
     embed_shards,
     find_index_changes,
     publish_snapshot,
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
     from merganser.config.index_definition import IndexDefinition
     from merganser.config.spec_flows import RunnerSpec
-    from merganser.indexing import BuiltSnapshot
+    from merganser.indexing.build import BuiltSnapshot
     from merganser.tasks.models import ReadyModel
 
 
@@ -62,7 +60,7 @@ class IndexStages:
         self._model = model
         self._full = full
         self._workers = workers
-        self._run: IndexRun | None = None
+        self._run: Workspace | None = None
         self._built: BuiltSnapshot | None = None
         self.name = index.name
         self.last: list[PrefectFuture[Any] | State[Any]] = []
@@ -70,11 +68,10 @@ class IndexStages:
         self.embed_seconds = 0.0
 
     @property
-    def built(self) -> tuple[IndexRun, BuiltSnapshot] | None:
-        """The run with its built snapshot, or None when there is nothing to publish."""
-        if self._run is None or self._built is None or self._built.generation is None:
-            return None
-        return self._run, self._built
+    def built(self) -> BuiltSnapshot | None:
+        """The snapshot that is not published yet, or None when there is none."""
+        is_new = self._built is not None and self._built.catalogue is not None
+        return self._built if is_new else None
 
     def find_changes(self) -> None:
         """Find what changed and lay the run out, or finish when nothing did."""
@@ -83,7 +80,7 @@ class IndexStages:
         match found.result():
             case IndexReport() as report:
                 self._show(report)
-            case IndexRun() as run:
+            case Workspace() as run:
                 self._run = run
 
     def embed(self, runner: RunnerSpec | None = None, workers: int | None = None) -> None:
@@ -110,9 +107,9 @@ class IndexStages:
         if model is not None:
             self.embed_seconds = monotonic() - began
 
-    def _embed_here(self, run: IndexRun, model: ReadyModel | None) -> None:
+    def _embed_here(self, run: Workspace, model: ReadyModel | None) -> None:
         """Start the next task when one is done, with as many shards as fit the time of a task."""
-        batches = TaskBatches(run.shards, self._workers)
+        batches = TaskBatches(len(run.shards), self._workers)
         tasks: list[PrefectFuture[EmbeddedShards]] = []
         done: SimpleQueue[PrefectFuture[EmbeddedShards]] = SimpleQueue()
 
@@ -142,7 +139,7 @@ class IndexStages:
         """Write the new snapshot beside the served one."""
         if self._run is None:
             return
-        built = submit(build, self._run, self._index.name, after=self.last)
+        built = submit(build, self._run, after=self.last)
         self._built = built.result()
         self.last = [built]
 
@@ -160,21 +157,18 @@ class IndexStages:
             publish_snapshot,
             self._run,
             self._built,
-            self.name,
             keep_snapshots,
             after=[*self.last, *after],
         )
         self.last = [published]
         report = published.result()
-        self._run = None
+        self._run = self._built = None
         self._show(report)
 
     def give_up(self, reason: str) -> None:
         """Let the next run write; what was embedded is kept."""
         if self._run is not None:
-            # A run that was published or dropped is no longer open: nothing is left to do.
-            with suppress(StoreError):
-                drop_run(self._run, reason)
+            self._run.abandon(error=reason)
 
     def _show(self, report: IndexReport) -> None:
-        self.report = submit(show_report, report, report.name, after=self.last).result()
+        self.report = submit(show_report, report, after=self.last).result()

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, assert_never, cast
 from prefect.client.schemas.objects import State, TaskRunResult
 
 from merganser.errors import MerganserError, PlanError
-from merganser.tasks.remote import embed_shard_remotely, receive, share
+from merganser.remote.sharing import receive_shard, share_run
+from merganser.tasks.remote import embed_shard_remotely
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from merganser.config.index_definition import IndexDefinition
     from merganser.config.spec_flows import RunnerSpec
+    from merganser.indexing.workspace import Workspace
     from merganser.remote.sharing import ShardReceipt
-    from merganser.tasks.indexing import IndexRun
     from merganser.tasks.models import ReadyModel
 
 
@@ -47,7 +48,7 @@ def require_runner(runner: RunnerSpec) -> None:
 def embed_remotely(
     runner: RunnerSpec,
     workers: int | None,
-    run: IndexRun,
+    run: Workspace,
     index: IndexDefinition,
     model: ReadyModel | None,
     *,
@@ -63,7 +64,7 @@ def embed_remotely(
         PlanError: No cluster answers, or it lost a shard for good.
     """
     with _naming_failures(runner, index.name):
-        shared, shards = share(run)
+        shared, shards = share_run(run), run.shards
         upstream = [
             cast("Any", TaskRunResult(id=_run_id(one))) for one in after
         ]  # frozen, so hashable
@@ -84,7 +85,7 @@ def embed_remotely(
                 except Exception as error:  # noqa: BLE001 - the others are waited for, then it is raised
                     failure = failure or error
                 else:
-                    receive(run, receipt)
+                    receive_shard(run, receipt)
             if failure is not None:
                 raise failure
             return [future.state for future in futures]

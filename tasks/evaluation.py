@@ -26,8 +26,7 @@ from merganser.evaluation.present import (
     failure_lines,
     query_table,
 )
-from merganser.indexing import Workspace, open_built
-from merganser.store import open_snapshot
+from merganser.store.reader import open_snapshot
 from merganser.tasks.indexing import artifact_key
 from merganser.tasks.options import MODEL_TASK
 
@@ -37,12 +36,12 @@ if TYPE_CHECKING:
     from merganser.config.flow_definition import EvaluateFlow, Gate
     from merganser.config.index_definition import IndexDefinition
     from merganser.config.load import Config
-    from merganser.indexing import BuiltSnapshot
+    from merganser.indexing.build import BuiltSnapshot
     from merganser.retrieval.opening import FindModel
-    from merganser.store import EvaluationKind, EvaluationRow, Snapshot
-    from merganser.tasks.indexing import IndexRun
+    from merganser.store.evaluations import EvaluationKind, EvaluationRow
+    from merganser.store.reader import Snapshot
 
-    Candidates = Mapping[str, tuple[IndexRun, BuiltSnapshot]]
+    Candidates = Mapping[str, BuiltSnapshot]
 
 
 @task(**MODEL_TASK, task_run_name="gate {rag}")
@@ -74,8 +73,7 @@ def hold_gate(
     def open_index(index: IndexDefinition) -> Snapshot:
         if index.name not in candidates:
             return open_snapshot(index.folder)
-        run, built = candidates[index.name]
-        return open_built(Workspace.open(run.folder, run.run_id), built)
+        return candidates[index.name].open()
 
     assessment = asyncio.run(
         assess_candidate(

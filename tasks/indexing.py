@@ -1,7 +1,7 @@
-"""Tasks of an index run: survey, embed a shard, build, publish; ids and paths go between them.
+"""Tasks of an index run: find changes, embed shards, build, publish.
 
-A run lives in the process that began it, as ``merganser.indexing.Workspace``; the tasks find it
-again by folder and run id. Vectors and chunks never pass through Prefect.
+The run is a ``Workspace`` of this process, which the tasks hand on to each other. Vectors and
+chunks are in its files and never pass through Prefect.
 """
 
 from __future__ import annotations
@@ -19,19 +19,12 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from merganser.embedding.drift import recognise_model
 from merganser.embedding.service import EmbedService
-from merganser.indexing import (
-    BuiltSnapshot,
-    IndexReport,
-    Workspace,
-    abandon,
-    begin_run,
-    build_snapshot,
-    embed_shard,
-    find_changes,
-    finish_unchanged,
-    publish,
-)
+from merganser.indexing.build import build_snapshot
+from merganser.indexing.changes import find_changes
 from merganser.indexing.forecast import work_of
+from merganser.indexing.publishing import finish_unchanged, publish
+from merganser.indexing.shards import embed_shard
+from merganser.indexing.workspace import begin_run
 from merganser.planning.explain import describe_work
 from merganser.progress import report
 from merganser.tasks.models import embedder_of, open_runner
@@ -39,32 +32,19 @@ from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-    from pathlib import Path
 
     from merganser.config.index_definition import IndexDefinition
     from merganser.embedding.embedder import Embedder
-    from merganser.indexing import ShardResult
+    from merganser.indexing.build import BuiltSnapshot
+    from merganser.indexing.run_report import IndexReport
+    from merganser.indexing.shard_plan import ShardResult
+    from merganser.indexing.workspace import Workspace
     from merganser.tasks.models import ReadyModel
 
 
 _SHARDS_PER_COLLECTION = 16
 # httpx ties each answer to itself, with the texts that were sent and the vectors that came. That is
 # few objects and much memory: left to the collector's own time, 0.5 GB of it piles up.
-
-
-@dataclass(frozen=True, slots=True)
-class IndexRun:
-    """A run that was laid out, or the report of one that has nothing to do.
-
-    Attributes:
-        folder: The index folder.
-        run_id: Empty when there is nothing to do.
-        shards: How many shards have to be embedded.
-    """
-
-    folder: Path
-    run_id: str
-    shards: int
 
 
 class TaskBatch(NamedTuple):
@@ -90,7 +70,7 @@ class TaskBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedShards:
-    """What became of a batch, in numbers; the rest is in the run's workspace.
+    """What became of a batch, in numbers.
 
     Attributes:
         batch: The shards.
@@ -110,11 +90,11 @@ class EmbeddedShards:
 @task(**MODEL_TASK, task_run_name="survey {index.name}")
 def find_index_changes(
     index: IndexDefinition, model: ReadyModel | None, *, full: bool
-) -> IndexRun | IndexReport:
+) -> Workspace | IndexReport:
     """Compare the files with the served snapshot and lay the run out; show the plan.
 
     Returns:
-        The run, or its report when there is nothing to do.
+        The run, or a report when there is nothing to do.
 
     Raises:
         PlanError: There is nothing to index, or the model's vectors have another length.
@@ -125,7 +105,7 @@ def find_index_changes(
 
 @task(**MODEL_TASK, task_run_name="embed {batch}")
 def embed_shards(
-    run: IndexRun, batch: TaskBatch, index: IndexDefinition, model: ReadyModel | None
+    run: Workspace, batch: TaskBatch, index: IndexDefinition, model: ReadyModel | None
 ) -> EmbeddedShards:
     """Chunk and embed the files of some shards and commit the vectors of each.
 
@@ -134,9 +114,7 @@ def embed_shards(
         StoreError: The disk is full or the folder cannot be written.
     """
     began = monotonic()
-    results = asyncio.run(
-        _embed_shards(Workspace.open(run.folder, run.run_id), batch, index, model)
-    )
+    results = asyncio.run(_embed_shards(run, batch, index, model))
     return EmbeddedShards(
         batch,
         sum(result.chunks for result in results),
@@ -146,38 +124,37 @@ def embed_shards(
     )
 
 
-@task(**LOCAL_TASK, task_run_name="build {name}")
-def build(run: IndexRun, name: str) -> BuiltSnapshot:
+@task(**LOCAL_TASK, task_run_name="build {run.definition.name}")
+def build(run: Workspace) -> BuiltSnapshot:
     """Write the new snapshot beside the served one.
 
     Raises:
         PlanError: The index would be empty.
         StoreError: Too many files failed, the disk is full, or the index is damaged.
     """
-    built = build_snapshot(Workspace.open(run.folder, run.run_id))
-    get_run_logger().info("built a snapshot of %s: %d chunks", name, built.chunks)
+    built = build_snapshot(run)
+    get_run_logger().info(
+        "built a snapshot of %s: %d chunks", built.report.name, built.report.chunks
+    )
     return built
 
 
-@task(**LOCAL_TASK, task_run_name="publish {name}")
-def publish_snapshot(
-    run: IndexRun, built: BuiltSnapshot, name: str, keep_snapshots: int
-) -> IndexReport:
+@task(**LOCAL_TASK, task_run_name="publish {run.definition.name}")
+def publish_snapshot(run: Workspace, built: BuiltSnapshot, keep_snapshots: int) -> IndexReport:
     """Switch readers to the new snapshot and remove what is not kept any more.
 
     Raises:
         StoreError: A file cannot be moved or written; the old snapshot is served.
     """
-    workspace = Workspace.open(run.folder, run.run_id)
-    published = publish(workspace, built, keep_snapshots=keep_snapshots)
-    get_run_logger().info("%s serves snapshot %s", name, published.generation)
-    return published.report
+    published = publish(run, built, keep_snapshots=keep_snapshots)
+    get_run_logger().info("%s serves snapshot %s", published.name, published.served)
+    return published
 
 
-@task(**LOCAL_TASK, task_run_name="report {name}")
-def show_report(result: IndexReport, name: str) -> IndexReport:
+@task(**LOCAL_TASK, task_run_name="report {result.name}")
+def show_report(result: IndexReport) -> IndexReport:
     """Leave the report as two artifacts of the run: what happened, and each file that was not."""
-    key = artifact_key("index", name)
+    key = artifact_key("index", result.name)
     create_markdown_artifact(
         report_markdown(result), key=key, description=f"Index {result.name}: {result.status}"
     )
@@ -188,7 +165,7 @@ def show_report(result: IndexReport, name: str) -> IndexReport:
     ]
     if rows:
         create_table_artifact(
-            rows, key=artifact_key("left-out", name), description="Files left out, and why"
+            rows, key=artifact_key("left-out", result.name), description="Files left out, and why"
         )
     return result
 
@@ -196,11 +173,6 @@ def show_report(result: IndexReport, name: str) -> IndexReport:
 def embed_service(index: IndexDefinition, model: ReadyModel) -> EmbedService:
     """Start the embedder that all shards of a process share."""
     return EmbedService(lambda: _embedder(index, model))
-
-
-def drop_run(run: IndexRun, error: str) -> None:
-    """Give up a run that is still open; vectors that were paid for stay."""
-    abandon(Workspace.open(run.folder, run.run_id), error=error)
 
 
 def artifact_key(kind: str, name: str) -> str:
@@ -244,7 +216,7 @@ def _shown(value: object) -> str:
 
 async def _find_changes(
     index: IndexDefinition, model: ReadyModel | None, *, full: bool
-) -> IndexRun | IndexReport:
+) -> Workspace | IndexReport:
     recognised = None
     if model is not None and index.embedding is not None:
         async with _embedder(index, model) as embedder:
@@ -260,21 +232,20 @@ async def _find_changes(
     report(f"survey {index.name}", found.scanned, found.scanned, unit="files")
     if not found.has_work:
         return finish_unchanged(found)
-    workspace = begin_run(found, model=recognised)
-    return IndexRun(workspace.folder, workspace.run_id, len(workspace.shards))
+    return begin_run(found, model=recognised)
 
 
 async def _embed_shards(
-    workspace: Workspace, batch: TaskBatch, index: IndexDefinition, model: ReadyModel | None
+    run: Workspace, batch: TaskBatch, index: IndexDefinition, model: ReadyModel | None
 ) -> list[ShardResult]:
     service = None
     if model is not None and index.embedding is not None:
-        service = workspace.service(lambda: embed_service(index, model))
+        service = run.service(lambda: embed_service(index, model))
     results: list[ShardResult] = []
     for number in batch.numbers:
-        told = partial(workspace.progress.embedded, number)
+        told = partial(run.progress.embedded, number)
         embedder = service.telling(told) if service else None
-        results.append(await embed_shard(workspace, workspace.shards[number], embedder))
+        results.append(await embed_shard(run, run.shards[number], embedder))
         if number % _SHARDS_PER_COLLECTION == 0:
             gc.collect()
     return results

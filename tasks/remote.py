@@ -1,4 +1,4 @@
-"""Tasks of an index run whose shards are embedded in other processes; names of files come back."""
+"""The task that embeds a shard in another process; names of files come back."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
-from merganser.indexing import Workspace
-from merganser.remote.sharing import ShardReceipt, receive_shard, share_run
 from merganser.remote.worker import embed_remote_shard
 from merganser.tasks.indexing import embed_service
 from merganser.tasks.options import MODEL_TASK
 
 if TYPE_CHECKING:
     from merganser.config.index_definition import IndexDefinition
-    from merganser.indexing import Shard
-    from merganser.remote.sharing import SharedRun
-    from merganser.tasks.indexing import IndexRun
+    from merganser.indexing.shard_plan import Shard
+    from merganser.remote.sharing import ShardReceipt, SharedRun
     from merganser.tasks.models import ReadyModel
 
 
@@ -40,22 +37,3 @@ def embed_shard_remotely(
         result.texts_reused,
     )
     return receipt
-
-
-def share(run: IndexRun) -> tuple[SharedRun, tuple[Shard, ...]]:
-    """Leave what other processes need of a run; give it with the shards.
-
-    Raises:
-        StoreError: The shared folder cannot be reached, read or written.
-    """
-    workspace = Workspace.open(run.folder, run.run_id)
-    return share_run(workspace), workspace.shards
-
-
-def receive(run: IndexRun, receipt: ShardReceipt) -> None:
-    """Take in what a shard left.
-
-    Raises:
-        StoreError: A file is not there or not whole.
-    """
-    receive_shard(Workspace.open(run.folder, run.run_id), receipt)

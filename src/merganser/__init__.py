@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from merganser.config.rag_definition import resolve_rag
     from merganser.errors import MerganserError, SpecError, SpecErrors
     from merganser.flows.compile import compile_flow
-    from merganser.indexing import IndexReport, index_once
+    from merganser.indexing.run import index_once
+    from merganser.indexing.run_report import IndexReport
     from merganser.planning.plan import Plan, build_plan
     from merganser.retrieval import Hit, Retriever, SearchResult
 
@@ -42,7 +43,7 @@ __all__ = [
 _HOMES = {
     "Config": "config.load",
     "Hit": "retrieval",
-    "IndexReport": "indexing",
+    "IndexReport": "indexing.run_report",
     "MerganserError": "errors",
     "Plan": "planning.plan",
     "Retriever": "retrieval",
@@ -51,7 +52,7 @@ _HOMES = {
     "SpecErrors": "errors",
     "build_plan": "planning.plan",
     "compile_flow": "flows.compile",
-    "index_once": "indexing",
+    "index_once": "indexing.run",
     "load_config": "config.load",
     "resolve_flow": "config.flow_definition",
     "resolve_flows": "config.flow_definition",

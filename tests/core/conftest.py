@@ -14,9 +14,9 @@ import pytest
 from merganser.chunking import ChunkingOptions
 from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
 from merganser.embedding.drift import DRIFT_TEXTS
-from merganser.indexing import IndexReport, index_once
+from merganser.indexing.run import index_once
 from merganser.models.ref import ModelRef
-from merganser.store import Snapshot, open_snapshot
+from merganser.store.reader import Snapshot, open_snapshot
 from merganser.store.resident import ResidentTables
 from tests.doubles.model_server import client, double, host, socket_double
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from merganser.indexing.run_report import IndexReport
 
 __all__ = ["client", "corpus", "double", "host", "small", "socket_double"]
 

@@ -29,8 +29,9 @@ from merganser.embedding.service import EmbedService
 from merganser.errors import InputTooLongError, RunnerUnavailableError, StoreError
 from merganser.evaluation.assess import Baseline, check_thresholds
 from merganser.evaluation.rag_evaluation import Evaluation, Figure
-from merganser.indexing import begin_run, find_changes
+from merganser.indexing.changes import find_changes
 from merganser.indexing.shards import chunks_path, load_result
+from merganser.indexing.workspace import begin_run
 from merganser.models.ref import ModelRef
 from merganser.models.retry import RetryPolicy, with_retries
 from merganser.models.wire import ServedModel

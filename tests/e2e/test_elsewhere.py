@@ -15,7 +15,7 @@ from merganser.config.rag_definition import resolve_rag
 from merganser.config.spec_flows import RunnerSpec
 from merganser.embedding.embedder import Embedder
 from merganser.errors import PlanError
-from merganser.indexing import index_once_async
+from merganser.indexing.run import index_once_async
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner
 

@@ -9,8 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from merganser.indexing.shards import CHUNKS_PER_SHARD
-from merganser.store import IndexFolder
+from merganser.indexing.shard_plan import CHUNKS_PER_SHARD
+from merganser.store.folder import IndexFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from merganser.indexing.shards import CHUNKS_PER_SHARD
+from merganser.indexing.shard_plan import CHUNKS_PER_SHARD
 from merganser.services.supervisor import merganser_home
-from merganser.store import open_snapshot
+from merganser.store.reader import open_snapshot
 from merganser.store.resident import ResidentTables
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ WORDS = ["red", "blue", "green", "black", "white", "gold", "dark", "light", "war
 READER = """
 import sys, time
 from pathlib import Path
-from merganser.store import open_snapshot
+from merganser.store.reader import open_snapshot
 from merganser.store.resident import ResidentTables
 
 folder, stop = map(Path, sys.argv[1:])

@@ -16,7 +16,7 @@ from merganser.agent.turn import take_turn
 from merganser.config.load import Config, load_config
 from merganser.config.rag_definition import resolve_rag
 from merganser.errors import ModelRunnerError
-from merganser.indexing import index_once_async
+from merganser.indexing.run import index_once_async
 from merganser.models.client import ModelRunner
 from merganser.models.ref import ModelRef, Role
 from merganser.retrieval.opening import open_retrievers

@@ -18,7 +18,7 @@ from merganser.flows.ask import answer_question
 from merganser.flows.batch import answer_batch
 from merganser.flows.compile import compile_flow
 from merganser.flows.models import ModelPolicy, ModelStages
-from merganser.indexing import index_once
+from merganser.indexing.run import index_once
 from tests.doubles import FaultyRunner, ScriptedAnswer, ScriptedCall
 
 pytestmark = pytest.mark.usefixtures("citing_model")

@@ -17,7 +17,11 @@ from merganser.config.rag_definition import resolve_rag
 from merganser.errors import NoSnapshotError, QualityError, SpecErrors
 from merganser.flows.compile import compile_flow
 from merganser.flows.evaluate import EvaluationFailedError
-from merganser.store import IndexFolder, list_evaluations, list_runs, list_snapshots, open_snapshot
+from merganser.store.evaluations import list_evaluations
+from merganser.store.folder import IndexFolder
+from merganser.store.history import list_runs
+from merganser.store.reader import open_snapshot
+from merganser.store.snapshots import list_snapshots
 
 if TYPE_CHECKING:
     from pathlib import Path

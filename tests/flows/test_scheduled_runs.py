@@ -16,7 +16,7 @@ from merganser.deployment.apply import apply_changes, read_deployed
 from merganser.deployment.runs import MISSED, read_scheduled_runs
 from merganser.doctor.deployments import judge_deployments
 from merganser.doctor.indexes import diagnose_index
-from merganser.indexing import index_once
+from merganser.indexing.run import index_once
 from merganser.planning.deployments import compare, define_deployments
 
 if TYPE_CHECKING:

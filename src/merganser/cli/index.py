@@ -10,7 +10,7 @@ from merganser.cli import EXIT_DEGRADED
 from merganser.cli.options import Reach, file_argument, json_option, print_json, reach_options
 
 if TYPE_CHECKING:
-    from merganser.indexing import IndexReport
+    from merganser.indexing.run_report import IndexReport
 
 
 @click.command()

@@ -17,7 +17,7 @@ def command(file: str, *, rag: str | None, generation: int | None, as_json: bool
     """Serve an earlier snapshot of an index of FILE; what is served now stays kept."""
     from merganser.config.load import load_config
     from merganser.config.rag_definition import resolve_rag
-    from merganser.store import rollback
+    from merganser.store.snapshots import rollback
 
     config = load_config(file)
     names = [rag] if rag else list(config.spec.rag)

@@ -20,7 +20,7 @@ from merganser.errors import PlanError
 if TYPE_CHECKING:
     from merganser.config.load import Config
     from merganser.retrieval import Hit, Missing, SearchResult
-    from merganser.store import Filter
+    from merganser.store.filters import Filter
 
 _SNIPPET_LINES = 6
 
@@ -54,7 +54,7 @@ def command(
     reach: Reach,
 ) -> int:
     """Find the passages for QUERY in the indexes of FILE."""
-    from merganser.store import Filter
+    from merganser.store.filters import Filter
 
     config = reach.load(file)
     names = rags or tuple(config.spec.rag)

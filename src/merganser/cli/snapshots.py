@@ -17,7 +17,7 @@ def command(file: str, *, rags: tuple[str, ...], as_json: bool) -> int:
     """List the snapshots of the indexes of FILE; the served one is marked."""
     from merganser.config.load import load_config
     from merganser.config.rag_definition import resolve_rag
-    from merganser.store import list_snapshots
+    from merganser.store.snapshots import list_snapshots
 
     config = load_config(file)
     names = rags or tuple(config.spec.rag)

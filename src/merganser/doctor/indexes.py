@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from merganser.doctor.servers import Check
 from merganser.errors import StoreError, StoreFormatError
 from merganser.humanize import show_age
-from merganser.store import IndexFolder, SnapshotInfo, list_runs, list_snapshots
 from merganser.store.ann import approximate_path, read_approximate
+from merganser.store.folder import IndexFolder
+from merganser.store.history import list_runs
+from merganser.store.snapshots import SnapshotInfo, list_snapshots
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from merganser.errors import PlanError, ProtocolError, StoreError
-from merganser.remote.shared_journals import shared_models, shared_root
 from merganser.store.catalogue import DriftSample, read_model
 from merganser.store.embedding_store import journal_models
 from merganser.store.folder import IndexFolder
+from merganser.store.shared_journals import shared_models, shared_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

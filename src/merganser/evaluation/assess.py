@@ -18,15 +18,15 @@ from merganser.evaluation.queries import read_queries
 from merganser.evaluation.rag_evaluation import evaluate
 from merganser.retrieval import MANY_QUERIES
 from merganser.retrieval.opening import open_retrievers
-from merganser.store import (
+from merganser.store.evaluations import (
     EvaluationRow,
-    IndexFolder,
     MetricRow,
     QueryRow,
     list_evaluations,
-    open_snapshot,
     record_evaluation,
 )
+from merganser.store.folder import IndexFolder
+from merganser.store.reader import open_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from merganser.evaluation.queries import QuerySet
     from merganser.evaluation.rag_evaluation import Evaluation, Figure
     from merganser.retrieval.opening import FindModel
-    from merganser.store import EvaluationKind, Snapshot
+    from merganser.store.evaluations import EvaluationKind
+    from merganser.store.reader import Snapshot
 
     OpensIndex = Callable[[IndexDefinition], Snapshot]
 

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from merganser.store import EvaluationRow
+    from merganser.store.evaluations import EvaluationRow
 
 _WIDTH, _HEIGHT = 640, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 130, 16, 34

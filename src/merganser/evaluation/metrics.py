@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from merganser.config.spec_evaluation import Metric
     from merganser.evaluation.queries import Label
     from merganser.retrieval import Hit
-    from merganser.store import Snapshot, StoredChunk
+    from merganser.store.reader import Snapshot
+    from merganser.store.rows import StoredChunk
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from merganser.evaluation.assess import Assessment, Verdict
     from merganser.evaluation.rag_evaluation import QueryResult
-    from merganser.store import EvaluationRow
+    from merganser.store.evaluations import EvaluationRow
 
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

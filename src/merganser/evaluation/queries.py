@@ -21,7 +21,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
 from merganser.json_lines import JsonLine, LineError, read_json_lines
-from merganser.store import Filter
+from merganser.store.filters import Filter
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,14 +12,20 @@ import numpy as np
 from merganser.documents.scanning import Skipped
 from merganser.errors import PlanError, StoreError
 from merganser.indexing.changes import describe_empty
-from merganser.indexing.chunk_files import CHUNK_NUMBERS, join_chunks, read_chunks
 from merganser.indexing.compaction import SegmentState, choose_merges
-from merganser.indexing.scan_cache import ScannedFile
-from merganser.indexing.shards import FileOutcome, ShardResult, chunks_path, fail_shard, load_result
+from merganser.indexing.run_report import FailedFile, IndexReport
+from merganser.indexing.scan_cache import ScannedFile, load_scan_cache
+from merganser.indexing.shard_plan import (
+    FileOutcome,
+    ShardResult,
+    chunks_path,
+    load_result,
+    read_chunks,
+)
 from merganser.indexing.workspace import require_space
 from merganser.store.catalogue import Catalogue, FileRow, SegmentRow, SkippedRow, write_catalogue
 from merganser.store.reader import Snapshot
-from merganser.store.segments import ChunkRows, SegmentWriter
+from merganser.store.segments import NO_CHUNKS, ChunkRows, SegmentWriter
 from merganser.store.snapshots import next_numbers, read_kept
 from merganser.store.tokens import TOKENISER_VERSION
 from merganser.telemetry import span
@@ -28,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from merganser.documents.scanning import Document
+    from merganser.indexing.run_report import Status
+    from merganser.indexing.shard_plan import Shard
     from merganser.indexing.workspace import Workspace
     from merganser.store.segments import Placed
 
@@ -41,37 +48,33 @@ _BATCH_ROWS = 16_384
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltSnapshot:
-    """A snapshot that is finished and not served yet.
+    """A snapshot that is finished and not served yet, or a run that changes nothing.
 
     Attributes:
-        generation: Its number, or None when the run changes nothing and there is none.
-        catalogue: Its file in the run's working folder, or None.
+        folder: The index folder, with the older segments.
+        catalogue: Its file in the run's working folder, or None when the run changes nothing.
         segment: File of its new segment there, or None.
         next_segment: Number of the next run's segment.
-        results: What became of the shards.
-        files: Live files.
-        chunks: Live chunks.
-        segments: Number of segments.
-        merged: Number of older segments that were rewritten.
-        skipped: All files that were found and are not indexed.
-        scan_cache: What is remembered of files that made no change.
+        scan_cache: What the next scan need not find out again.
+        report: What the run did, but for what publishing adds.
     """
 
-    generation: int | None
-    catalogue: Path | None
-    segment: Path | None
-    next_segment: int
-    results: tuple[ShardResult, ...]
-    files: int
-    chunks: int
-    segments: int
-    merged: int
-    skipped: tuple[SkippedRow, ...]
+    folder: Path
+    catalogue: Path | None = None
+    segment: Path | None = None
+    next_segment: int = 0
     scan_cache: tuple[ScannedFile, ...]
+    report: IndexReport
 
-    def outcomes(self, status: str) -> tuple[FileOutcome, ...]:
-        """Give the files that were read, skipped or failed."""
-        return tuple(f for result in self.results for f in result.files if f.status == status)
+    def open(self) -> Snapshot:
+        """Open it before it is published, for a gate; close it before publishing.
+
+        Raises:
+            StoreError: The run changes nothing, so there is no snapshot.
+        """
+        if self.catalogue is None:
+            raise StoreError("the run changes nothing: the served snapshot is the one to look at")
+        return Snapshot(self.catalogue, (self.catalogue.parent, self.folder))
 
 
 def build_snapshot(workspace: Workspace) -> BuiltSnapshot:
@@ -84,12 +87,12 @@ def build_snapshot(workspace: Workspace) -> BuiltSnapshot:
         StoreError: More than ``MAX_FAILED_SHARE`` of the files failed, the disk is full, or the
             index is damaged.
     """
-    name = workspace.plan.changes.definition.name
+    name = workspace.changes.definition.name
     try:
         with span("build", {"merganser.index": name}) as building:
             built = _Build(workspace).run()
             building.set_attributes(
-                {"merganser.files": built.files, "merganser.chunks": built.chunks}
+                {"merganser.files": built.report.files, "merganser.chunks": built.report.chunks}
             )
             return built
     except (OSError, duckdb.Error) as error:
@@ -99,27 +102,15 @@ def build_snapshot(workspace: Workspace) -> BuiltSnapshot:
         ) from error
 
 
-def open_built(workspace: Workspace, built: BuiltSnapshot) -> Snapshot:
-    """Open a snapshot before it is published, for a gate; close it before publishing.
-
-    Raises:
-        StoreError: The run changes nothing, so there is none.
-    """
-    if built.catalogue is None:
-        raise StoreError("the run changes nothing: the served snapshot is the one to look at")
-    return Snapshot(built.catalogue, (workspace.path, workspace.folder))
-
-
 class _Build:
     """The state of one build."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.changes = workspace.plan.changes
-        self.model = workspace.plan.model
+        self.changes = workspace.changes
+        self.model = workspace.model
         self.results = tuple(
-            load_result(workspace, shard.number)
-            or fail_shard(workspace, shard, "the shard did not finish")
+            load_result(workspace, shard.number) or _not_finished(shard)
             for shard in workspace.shards
         )
         self.outcomes = {f.path: f for result in self.results for f in result.files}
@@ -128,7 +119,7 @@ class _Build:
 
     def run(self) -> BuiltSnapshot:
         self._check_failures()
-        read = [o for o in self.outcomes.values() if o.status == "read"]
+        read = self._outcomes("read")
         kept = self._kept_files()
         if not (read or self._lost(kept)):
             return self._nothing_changed()
@@ -142,29 +133,26 @@ class _Build:
         )
         files, segments, merged = self._write_segments(kept, read, segment)
         catalogue_path = self.workspace.path / self.workspace.index.catalogue(generation).name
-        skipped = self._skipped_rows()
         catalogue = Catalogue(
             meta=self._meta(generation),
             files=tuple(sorted(files, key=lambda file: file.path)),
             segments=tuple(segments),
-            skipped=skipped,
+            skipped=self._skipped_rows(),
             drift_sample=self.model.drift_sample if self.model else None,
         )
         write_catalogue(catalogue_path, catalogue)
         is_new = any(row.segment == segment for row in segments)
         return BuiltSnapshot(
-            generation=generation,
+            folder=self.workspace.folder,
             catalogue=catalogue_path,
             segment=self._segment_path(segment) if is_new else None,
             next_segment=segment + is_new,
-            results=self.results,
-            files=len(files),
-            chunks=sum(file.row_count for file in files),
-            segments=len(segments),
-            merged=merged,
-            skipped=skipped,
-            scan_cache=self._unread(),
+            scan_cache=self._scan_cache(generation),
+            report=self._report(generation, files, len(segments), merged),
         )
+
+    def _outcomes(self, status: str) -> list[FileOutcome]:
+        return [outcome for outcome in self.outcomes.values() if outcome.status == status]
 
     def _read_base(self) -> Catalogue | None:
         if self.changes.base_generation is None or self.changes.full:
@@ -172,7 +160,7 @@ class _Build:
         return read_kept(self.workspace.index, self.changes.base_generation)
 
     def _check_failures(self) -> None:
-        failed = [o for o in self.outcomes.values() if o.status == "failed"]
+        failed = self._outcomes("failed")
         if len(failed) > MAX_FAILED_SHARE * max(self.changes.scanned, 1):
             named = "; ".join(f"{o.path}: {o.reason}: {o.detail}" for o in failed[:5])
             raise StoreError(
@@ -214,18 +202,11 @@ class _Build:
 
     def _nothing_changed(self) -> BuiltSnapshot:
         files = self.base.files if self.base else ()
+        segments = len(self.base.segments) if self.base else 0
         return BuiltSnapshot(
-            generation=None,
-            catalogue=None,
-            segment=None,
-            next_segment=0,
-            results=self.results,
-            files=len(files),
-            chunks=sum(file.row_count for file in files),
-            segments=len(self.base.segments) if self.base else 0,
-            merged=0,
-            skipped=self._skipped_rows(),
-            scan_cache=(*self.changes.touched, *self._unread()),
+            folder=self.workspace.folder,
+            scan_cache=self._scan_cache(None),
+            report=self._report(None, files, segments, 0),
         )
 
     def _write_segments(
@@ -298,13 +279,13 @@ class _Build:
     ) -> ChunkRows:
         """Read the chunk files of some shards, numbering their good files from 0."""
         number_of = {outcome.path: i for i, outcome in enumerate(outcomes)}
-        parts = [self._load_shard(result, number_of) for result in batch if result.chunks]
-        return join_chunks(parts) if parts else _no_rows()
-
-    def _load_shard(self, result: ShardResult, number_of: dict[str, int]) -> ChunkRows:
-        rows = read_chunks(chunks_path(self.workspace, result.number))
-        numbers = np.array([number_of.get(o.path, -1) for o in result.files], dtype=np.int32)
-        return replace(rows, file=numbers[rows.file])
+        parts = [NO_CHUNKS]
+        for result in batch:
+            if result.chunks:
+                rows = read_chunks(chunks_path(self.workspace, result.number))
+                numbers = np.array([number_of.get(o.path, -1) for o in result.files], np.int32)
+                parts.append(replace(rows, file=numbers[rows.file]))
+        return ChunkRows.join(parts)
 
     def _segment_path(self, number: int) -> Path:
         return self.workspace.path / self.workspace.index.segment(number).name
@@ -344,11 +325,7 @@ class _Build:
         }
 
     def _skipped_documents(self) -> tuple[Skipped, ...]:
-        found = (
-            Skipped(o.path, o.reason, o.detail)
-            for o in self.outcomes.values()
-            if o.status == "skipped"
-        )
+        found = (Skipped(o.path, o.reason, o.detail) for o in self._outcomes("skipped"))
         return (*self.changes.skipped, *found)
 
     def _skipped_rows(self) -> tuple[SkippedRow, ...]:
@@ -358,25 +335,65 @@ class _Build:
         }
         return tuple(rows[path] for path in sorted(rows))
 
-    def _unread(self) -> tuple[ScannedFile, ...]:
-        """Give the files that were opened for nothing, so that the next run does not."""
-        known = [
-            self._scanned(self.documents[o.path], o)
-            for o in self.outcomes.values()
-            if o.status == "skipped"
-        ]
-        return tuple(known)
+    def _scan_cache(self, generation: int | None) -> tuple[ScannedFile, ...]:
+        """Return the files whose status is known and not in the served snapshot."""
+        index, changes = self.workspace.index, self.changes
+        known = {} if changes.full else load_scan_cache(index.scan_cache)
+        if generation is not None:  # the snapshot has the status of its own files
+            known = {path: entry for path, entry in known.items() if entry.reason}
+        for outcome in self._outcomes("read"):
+            known.pop(outcome.path, None)
+        if generation is None:
+            known |= {entry.path: entry for entry in changes.touched}
+        for outcome in self._outcomes("skipped"):  # opened for nothing, once
+            known[outcome.path] = ScannedFile.of(
+                self.documents[outcome.path],
+                changes.stat_ns,
+                reason=outcome.reason,
+                detail=outcome.detail,
+            )
+        return tuple(known.values())
 
-    def _scanned(self, document: Document, outcome: FileOutcome) -> ScannedFile:
-        return ScannedFile(
-            document.path,
-            document.size_bytes,
-            document.mtime_ns,
-            document.inode,
-            self.changes.stat_ns,
-            reason=outcome.reason,
-            detail=outcome.detail,
+    def _report(
+        self, generation: int | None, files: Sequence[FileRow], segments: int, merged: int
+    ) -> IndexReport:
+        changes, read, failed = self.changes, self._outcomes("read"), self._outcomes("failed")
+        paths = {outcome.path for outcome in read}
+        changed = {document.path for document in changes.changed}
+        status: Status = "published" if generation is not None else "unchanged"
+        return IndexReport(
+            name=changes.definition.name,
+            run_id=self.workspace.run_id,
+            status="degraded" if failed else status,
+            generation=generation,
+            reasons=changes.reasons,
+            files=len(files),
+            added=sum(document.path in paths for document in changes.added),
+            changed=len(changed & paths),
+            moved=sum(move.document.path in paths for move in changes.moved),
+            removed=len(changes.removed)
+            + sum(outcome.path in changed for outcome in self._outcomes("skipped")),
+            unchanged=changes.unchanged,
+            outside=changes.outside,
+            failed=tuple(FailedFile(o.path, o.reason, o.detail) for o in failed),
+            skipped=self._skipped_rows(),
+            chunks=sum(file.row_count for file in files),
+            chunks_written=sum(outcome.chunks for outcome in read),
+            texts_embedded=sum(result.texts_embedded for result in self.results),
+            texts_reused=sum(result.texts_reused for result in self.results),
+            bytes=sum(outcome.size_bytes for outcome in read),
+            segments=segments,
+            merged=merged,
+            embedding=self.model is not None,
+            model=self.model.name if self.model else "",
         )
+
+
+def _not_finished(shard: Shard) -> ShardResult:
+    """Return the result of a shard without one: its files keep their old versions."""
+    why = "the shard did not finish"
+    files = (FileOutcome(d.path, "failed", reason="shard", detail=why) for d in shard.documents)
+    return ShardResult(number=shard.number, files=tuple(files))
 
 
 def _count_live(files: Sequence[FileRow]) -> dict[int, int]:
@@ -395,15 +412,3 @@ def _copy(
         replace(file, segment=number, file_id=place.file_id, first_row=place.first_row)
         for file, place in zip(ordered, writer.copy(path, ordered), strict=True)
     ]
-
-
-def _no_rows() -> ChunkRows:
-    none = np.zeros(0, dtype=np.int32)
-    return ChunkRows(
-        file=none,
-        numbers=dict.fromkeys(CHUNK_NUMBERS, none),
-        symbols=(),
-        kinds=(),
-        hashes=np.zeros((0, 2), dtype=np.uint64),
-        texts=(),
-    )

@@ -9,15 +9,18 @@ without a new mtime, so it is hashed as well.
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merganser.documents.scanning import Skipped, scan_documents
 from merganser.embedding.drift import is_served_by
 from merganser.errors import PlanError, SpecError, SpecErrors
+from merganser.globs import GlobEntry, is_glob
 from merganser.indexing.scan_cache import ScannedFile, load_scan_cache, save_scan_cache
-from merganser.indexing.scope import Scope
 from merganser.store.database import SCHEMA_VERSION
 from merganser.store.folder import IndexFolder
 from merganser.store.snapshots import read_kept
@@ -26,7 +29,6 @@ from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from merganser.config.index_definition import IndexDefinition
     from merganser.documents.scanning import Document, Scan
@@ -35,6 +37,63 @@ if TYPE_CHECKING:
 _SECOND_NS = 1_000_000_000
 _COARSE_NS = 2 * _SECOND_NS  # FAT stores even seconds, HFS+ and old NFS whole ones
 _FINE_NS = 20_000_000  # Linux stamps files with the kernel's tick, 1 to 10 ms
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The sources of a snapshot or a run.
+
+    Attributes:
+        docs: Entries of ``docs``, sorted, without repetitions.
+        respect_vcs: Whether ignore rules applied.
+    """
+
+    docs: tuple[str, ...]
+    respect_vcs: bool
+
+    @classmethod
+    def of(cls, docs: Sequence[str], *, respect_vcs: bool) -> Scope:
+        """Make a scope of the entries in a config."""
+        return cls(tuple(sorted({os.path.normpath(entry) for entry in docs})), respect_vcs)
+
+    @classmethod
+    def from_text(cls, text: str) -> Scope:
+        """Read what ``to_text`` wrote."""
+        data = json.loads(text)
+        return cls(tuple(data["docs"]), bool(data["respect_vcs"]))
+
+    def to_text(self) -> str:
+        """Write for the meta of a snapshot."""
+        return json.dumps({"docs": self.docs, "respect_vcs": self.respect_vcs})
+
+    def union(self, other: Scope) -> Scope:
+        """Give the scope of both; what this one says of ignore rules holds."""
+        return Scope(tuple(sorted({*self.docs, *other.docs})), self.respect_vcs)
+
+    def covers(self, path: str, base: Path) -> bool:
+        """Tell whether a file lies in it, existing or not.
+
+        Args:
+            path: As stored, relative to ``base``.
+            base: The folder that entries are relative to.
+        """
+        absolute = _absolute(path, base)
+        return any(_matches(absolute, _absolute(entry, base)) for entry in self.docs)
+
+
+def _absolute(path: str, base: Path) -> str:
+    return os.path.normpath(base / Path(path).expanduser()).replace(os.sep, "/")
+
+
+def _matches(path: str, entry: str) -> bool:
+    if path == entry or path.startswith(entry.rstrip("/") + "/"):
+        return True
+    if not is_glob(entry):
+        return False
+    glob = GlobEntry.parse(entry)
+    root = glob.root.rstrip("/") + "/"
+    # A pattern names files and folders alike; what is in a named folder is in the scope.
+    return path.startswith(root) and glob.matches(path.removeprefix(root))
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,14 +293,8 @@ class _Comparison:
             return
         self.unchanged += 1
         if seen is None:
-            seen = self.learnt[document.path] = ScannedFile(
-                document.path,
-                document.size_bytes,
-                document.mtime_ns,
-                document.inode,
-                self._stat_ns,
-                content_hash,
-            )
+            seen = ScannedFile.of(document, self._stat_ns, content_hash=content_hash)
+            self.learnt[document.path] = seen
         self.touched.append(seen)
 
 

@@ -30,9 +30,10 @@ from merganser.models.client import ModelRunner, token_of
 from merganser.models.ref import canonical
 from merganser.planning.explain import IndexWork, PlanState
 from merganser.planning.plan import CheckModel, SurveySources
-from merganser.store import IndexFolder, list_runs
 from merganser.store.database import connect_writer
 from merganser.store.embedding_store import EmbeddingStore, hash_texts
+from merganser.store.folder import IndexFolder
+from merganser.store.history import list_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

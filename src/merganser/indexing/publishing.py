@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from merganser.errors import StoreError
-from merganser.indexing.build_ann import build_missing
-from merganser.indexing.run_report import FailedFile, IndexReport, Status
-from merganser.indexing.scan_cache import ScannedFile, load_scan_cache, save_scan_cache
-from merganser.remote.sharing import tidy_shared
+from merganser.indexing.run_report import IndexReport
+from merganser.indexing.scan_cache import save_scan_cache
 from merganser.store import arrow
+from merganser.store.ann import (
+    MIN_RECALL,
+    approximate_path,
+    build_approximate,
+    is_available,
+    read_approximate,
+)
 from merganser.store.catalogue import SkippedRow, read_segment_rows
 from merganser.store.database import attach, borrow
 from merganser.store.embedding_store import drop_journals, journal_folder
 from merganser.store.folder import Current, IndexFolder, move_file, sync_folder
 from merganser.store.history import FailureRow, RunRow, record_run
+from merganser.store.shared_journals import tidy_shared
 from merganser.store.snapshots import KEEP_SNAPSHOTS, collect, collect_builds, keep_latest, readable
 from merganser.store.writer_lock import WriterLock
 from merganser.telemetry import span
@@ -34,27 +40,20 @@ if TYPE_CHECKING:
     from merganser.indexing.build import BuiltSnapshot
     from merganser.indexing.changes import Changes
     from merganser.indexing.workspace import Workspace
+    from merganser.store.ann import ApproximateInfo
     from merganser.store.catalogue import SegmentRow
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What readers get now.
-
-    Attributes:
-        generation: The served snapshot, or None when nothing has ever been published.
-        report: What the run did.
-    """
-
-    generation: int | None
-    report: IndexReport
+GRAPH_ROWS = 500_000
+"""Chunks of a segment from which on a graph is built: an exact search takes 50 ms of CPU in memory
+and 0.4 s by SQL there, and what is saved pays the building back after about 6,000 searches."""
 
 
 def publish(
     workspace: Workspace, built: BuiltSnapshot, *, keep_snapshots: int = KEEP_SNAPSHOTS
-) -> Published:
+) -> IndexReport:
     """Serve a built snapshot and end the run.
 
     Readers that have an older snapshot open keep it. Before the switch a crash leaves the old
@@ -68,35 +67,57 @@ def publish(
     Raises:
         StoreError: A file cannot be moved or written; the old snapshot is served.
     """
-    name = workspace.plan.changes.definition.name
-    with span("publish", {"merganser.index": name}) as publishing:
-        published = _publish(workspace, built, keep_snapshots)
-        publishing.set_attributes({"merganser.snapshot": published.generation or 0})
-    return published
-
-
-def _publish(workspace: Workspace, built: BuiltSnapshot, keep_snapshots: int) -> Published:
     index = workspace.index
-    notes: tuple[str, ...] = ()
-    try:
-        current = index.read_current()
-        written = 0
-        if built.generation is not None and built.catalogue is not None:
-            written = _move_in(workspace, built, built.catalogue)
-            current = _switch(index, current, built, keep_snapshots)
-            _clean_up(index, current, own=workspace.run_id)
-            _clean_up_shared(workspace)
-            notes = build_missing(index, current.generation)
-        elif current is not None:
+    with span("publish", {"merganser.index": workspace.definition.name}) as publishing:
+        try:
+            report = _switch_to(workspace, built, max(1, keep_snapshots))
+            save_scan_cache(index.scan_cache, built.scan_cache)
+        except OSError as error:
+            raise StoreError(f"cannot publish in {str(index.path)!r}: {error}") from error
+        report = replace(report, seconds=time.time() - workspace.changes.stat_ns / 1e9)
+        _record(index, report, workspace.started)
+        workspace.close()
+        publishing.set_attributes({"merganser.snapshot": report.served or 0})
+    return report
+
+
+def _switch_to(workspace: Workspace, built: BuiltSnapshot, keep_snapshots: int) -> IndexReport:
+    """Serve the new snapshot when there is one, and clean up."""
+    index, report = workspace.index, built.report
+    current = index.read_current()
+    if report.generation is None or built.catalogue is None:
+        if current is not None:
             current = keep_latest(index, current, keep_snapshots)
-        _remember(workspace, built)
-    except OSError as error:
-        raise StoreError(f"cannot publish in {str(index.path)!r}: {error}") from error
-    report = _report(workspace, built, served=current.generation if current else None,
-                     bytes_written=written, notes=notes)  # fmt: skip
-    _record(index, report, workspace.plan.started)
-    workspace.close()
-    return Published(report.served, report)
+        return replace(report, served=current.generation if current else None)
+    written = _move_in(index, built.catalogue, built.segment)
+    kept = (report.generation, *(current.kept if current else ()))[:keep_snapshots]
+    current = Current(
+        generation=report.generation,
+        kept=readable(index, kept),
+        next_generation=report.generation + 1,
+        next_segment=built.next_segment,
+    )
+    index.write_current(current)
+    _clean_up(index, current, own=workspace.run_id)
+    if workspace.definition.shards is not None:
+        try:
+            store = workspace.embeddings() if workspace.model else None
+            tidy_shared(workspace.shared, store, run_id=workspace.run_id)
+        except StoreError as error:
+            _log.warning("could not clean up: %s", error)
+    notes = build_graphs(index, current.generation)
+    return replace(report, served=current.generation, bytes_written=written, notes=notes)
+
+
+def _move_in(index: IndexFolder, catalogue: Path, segment: Path | None) -> int:
+    """Move the files of a snapshot to the index folder, and return their bytes."""
+    written = 0
+    for path in (segment, catalogue):
+        if path is not None:
+            written += path.stat().st_size
+            move_file(path, index.path / path.name)
+    sync_folder(index.path)
+    return written
 
 
 def finish_unchanged(changes: Changes) -> IndexReport:
@@ -156,32 +177,6 @@ def drop_old_snapshots(folder: Path, keep_snapshots: int) -> None:
         _log.warning("could not drop old snapshots of %s: %s", folder, error)
 
 
-def _move_in(workspace: Workspace, built: BuiltSnapshot, catalogue: Path) -> int:
-    index = workspace.index
-    written = catalogue.stat().st_size
-    if built.segment is not None:
-        written += built.segment.stat().st_size
-        move_file(built.segment, index.path / built.segment.name)
-    move_file(catalogue, index.path / catalogue.name)
-    sync_folder(index.path)
-    return written
-
-
-def _switch(
-    index: IndexFolder, current: Current | None, built: BuiltSnapshot, keep_snapshots: int
-) -> Current:
-    generation = built.generation or 0
-    kept = (generation, *(current.kept if current else ()))[: max(1, keep_snapshots)]
-    switched = Current(
-        generation=generation,
-        kept=readable(index, kept),
-        next_generation=generation + 1,
-        next_segment=built.next_segment,
-    )
-    index.write_current(switched)
-    return switched
-
-
 def _clean_up(index: IndexFolder, current: Current, *, own: str | None) -> None:
     """Remove what is not needed any more; the next run does what fails here."""
     try:
@@ -196,13 +191,6 @@ def _clean_up(index: IndexFolder, current: Current, *, own: str | None) -> None:
         collect(index, current)
     except (OSError, StoreError) as error:
         _log.warning("could not clean up %s: %s", index.path, error)
-
-
-def _clean_up_shared(workspace: Workspace) -> None:
-    try:
-        tidy_shared(workspace)
-    except StoreError as error:
-        _log.warning("could not clean up: %s", error)
 
 
 def _clean_up_after_dead_runs(index: IndexFolder) -> None:
@@ -233,66 +221,6 @@ def _hashes(index: IndexFolder, segments: Iterable[SegmentRow]) -> NDArray[np.ui
     return np.concatenate(parts)
 
 
-def _remember(workspace: Workspace, built: BuiltSnapshot) -> None:
-    """Keep what surveys learnt of files that the snapshot does not know."""
-    path = workspace.index.scan_cache
-    found: dict[str, ScannedFile] = {} if workspace.plan.changes.full else load_scan_cache(path)
-    if built.generation is not None:  # the snapshot has the status of its own files
-        found = {name: entry for name, entry in found.items() if entry.reason}
-    read = {outcome.path for outcome in built.outcomes("read")}
-    found = {name: entry for name, entry in found.items() if name not in read}
-    found |= {entry.path: entry for entry in built.scan_cache}
-    save_scan_cache(path, found.values())
-
-
-def _report(
-    workspace: Workspace,
-    built: BuiltSnapshot,
-    *,
-    served: int | None,
-    bytes_written: int,
-    notes: tuple[str, ...],
-) -> IndexReport:
-    changes = workspace.plan.changes
-    failed = built.outcomes("failed")
-    read = {outcome.path: outcome for outcome in built.outcomes("read")}
-    status: Status = "published" if built.generation is not None else "unchanged"
-    return IndexReport(
-        name=changes.definition.name,
-        run_id=workspace.run_id,
-        status="degraded" if failed else status,
-        generation=built.generation,
-        served=served,
-        reasons=changes.reasons,
-        files=built.files,
-        added=sum(document.path in read for document in changes.added),
-        changed=sum(document.path in read for document in changes.changed),
-        moved=sum(move.document.path in read for move in changes.moved),
-        removed=len(changes.removed)
-        + sum(
-            outcome.status == "skipped"
-            for outcome in built.outcomes("skipped")
-            if outcome.path in {document.path for document in changes.changed}
-        ),
-        unchanged=changes.unchanged,
-        outside=changes.outside,
-        failed=tuple(FailedFile(o.path, o.reason, o.detail) for o in failed),
-        skipped=built.skipped,
-        chunks=built.chunks,
-        chunks_written=sum(outcome.chunks for outcome in read.values()),
-        texts_embedded=sum(result.texts_embedded for result in built.results),
-        texts_reused=sum(result.texts_reused for result in built.results),
-        bytes=sum(outcome.size_bytes for outcome in read.values()),
-        bytes_written=bytes_written,
-        segments=built.segments,
-        merged=built.merged,
-        embedding=workspace.model is not None,
-        model=workspace.model.name if workspace.model else "",
-        notes=notes,
-        seconds=time.time() - changes.stat_ns / 1e9,
-    )
-
-
 def _model_name(changes: Changes) -> str:
     embedding = changes.definition.embedding
     return embedding.model.name if embedding and changes.fingerprint else ""
@@ -300,26 +228,51 @@ def _model_name(changes: Changes) -> str:
 
 def _record(index: IndexFolder, report: IndexReport, started: datetime) -> None:
     """Write the history; the snapshot is served whether or not this works."""
-    run = RunRow(
-        run_id=report.run_id,
-        started=started,
-        finished=datetime.now(UTC),
-        status=report.status,
-        generation=report.generation,
-        files=report.files,
-        added=report.added,
-        changed=report.changed,
-        moved=report.moved,
-        removed=report.removed,
-        failed=len(report.failed),
-        skipped=len(report.skipped),
-        chunks=report.chunks,
-        texts_embedded=report.texts_embedded,
-        texts_reused=report.texts_reused,
-        bytes=report.bytes,
-    )
+    values = {f.name: getattr(report, f.name) for f in fields(RunRow) if hasattr(report, f.name)}
+    counted: dict[str, Any] = {"failed": len(report.failed), "skipped": len(report.skipped)}
+    run = RunRow(**{**values, **counted}, started=started, finished=datetime.now(UTC))
     try:
         failures = [FailureRow(run.run_id, f.path, f.reason, f.detail) for f in report.failed]
         record_run(index, run, failures)
     except StoreError as error:
         _log.warning("could not write the history of %s: %s", index.path, error)
+
+
+def build_graphs(index: IndexFolder, generation: int) -> tuple[str, ...]:
+    """Build the approximate indexes that a published snapshot's large segments lack.
+
+    It is done after the switch: the new snapshot is served meanwhile, exactly, and a run that dies
+    here loses nothing but the graph, which the next run builds. A failure leaves searches exact,
+    and so does a missing library. docs/adr/0003 has the threshold's figures. Call it with the
+    writer's lock.
+
+    Args:
+        index: The index.
+        generation: The served snapshot.
+
+    Returns:
+        A line for the report on each graph that was built or could not be.
+    """
+    if not is_available():
+        return ()
+    told: list[str] = []
+    try:
+        for segment in read_segment_rows(index.catalogue(generation)):
+            path = index.path / segment.file
+            target = approximate_path(path)
+            is_large = segment.row_count >= GRAPH_ROWS and segment.dimensions
+            if not is_large or read_approximate(target) is not None:
+                continue
+            info = build_approximate(path, target)
+            if info is not None:
+                told.append(_describe(info))
+    except (StoreError, FileNotFoundError) as error:
+        told.append(f"could not build an approximate index: {error}")
+    return tuple(told)
+
+
+def _describe(info: ApproximateInfo) -> str:
+    reached = f"recall@10 {info.recall:.3f} for {info.rows:,} chunks"
+    if info.is_used:
+        return f"built an approximate index: {reached}"
+    return f"an approximate index reached {reached}, less than {MIN_RECALL}: searches stay exact"

@@ -1,4 +1,16 @@
-"""The stages of a run in a row, without an orchestrator."""
+"""A whole run, one stage after the other, without an orchestrator.
+
+::
+
+    model = await recognise_model(embedder, definition)
+    changes = find_changes(definition, fingerprint=model.fingerprint)
+    if not changes.has_work:
+        return finish_unchanged(changes)
+    with begin_run(changes, model=model) as workspace:  # abandons what is not published
+        for shard in workspace.shards:                  # in any number of threads
+            await embed_shard(workspace, shard, embedder)
+        return publish(workspace, build_snapshot(workspace))
+"""
 
 from __future__ import annotations
 
@@ -14,13 +26,9 @@ from merganser.indexing.workspace import begin_run
 from merganser.store.snapshots import KEEP_SNAPSHOTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from merganser.config.index_definition import IndexDefinition
     from merganser.embedding.drift import EmbedsDocuments
     from merganser.indexing.run_report import IndexReport
-
-OnProgress = "Callable[[str, int, int], None]"
 
 
 def index_once(
@@ -29,17 +37,10 @@ def index_once(
     *,
     full: bool = False,
     keep_snapshots: int = KEEP_SNAPSHOTS,
-    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> IndexReport:
     """Bring an index up to date; see ``index_once_async``."""
     return asyncio.run(
-        index_once_async(
-            definition,
-            embedder,
-            full=full,
-            keep_snapshots=keep_snapshots,
-            on_progress=on_progress,
-        )
+        index_once_async(definition, embedder, full=full, keep_snapshots=keep_snapshots)
     )
 
 
@@ -49,7 +50,6 @@ async def index_once_async(
     *,
     full: bool = False,
     keep_snapshots: int = KEEP_SNAPSHOTS,
-    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> IndexReport:
     """Bring an index up to date: find changes, embed, build and publish.
 
@@ -57,8 +57,7 @@ async def index_once_async(
         definition: The index.
         embedder: Its model, or None for an index of words alone.
         full: Do everything anew.
-        keep_snapshots: How many snapshots to keep.
-        on_progress: Told the stage, shards done and shards in all.
+        keep_snapshots: How many snapshots to keep, at least 1.
 
     Raises:
         SpecErrors: An entry of ``docs`` names nothing.
@@ -67,16 +66,11 @@ async def index_once_async(
         ModelRunnerError: The server could not embed.
     """
     model = await recognise_model(embedder, definition) if embedder else None
-    found = find_changes(definition, fingerprint=model.fingerprint if model else "", full=full)
-    if not found.has_work:
+    changes = find_changes(definition, fingerprint=model.fingerprint if model else "", full=full)
+    if not changes.has_work:
         drop_old_snapshots(definition.folder, keep_snapshots)
-        return finish_unchanged(found)
-    with begin_run(found, model=model) as workspace:
+        return finish_unchanged(changes)
+    with begin_run(changes, model=model) as workspace:
         for shard in workspace.shards:
-            if on_progress:
-                on_progress("embed", shard.number, len(workspace.shards))
             await embed_shard(workspace, shard, embedder)
-        if on_progress:
-            on_progress("build", len(workspace.shards), len(workspace.shards))
-        built = build_snapshot(workspace)
-        return publish(workspace, built, keep_snapshots=keep_snapshots).report
+        return publish(workspace, build_snapshot(workspace), keep_snapshots=keep_snapshots)

@@ -57,8 +57,8 @@ class IndexReport:
     name: str
     run_id: str
     status: Status
-    generation: int | None
-    served: int | None
+    generation: int | None = None
+    served: int | None = None
     reasons: tuple[str, ...] = ()
     files: int = 0
     added: int = 0
@@ -83,5 +83,5 @@ class IndexReport:
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain data for ``--json`` and artifacts."""
+        """Return plain data for ``--json`` and artifacts."""
         return asdict(self)

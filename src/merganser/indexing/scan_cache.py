@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from merganser.documents.scanning import Document
+
 _RULES = f"1.{CHUNKER_VERSION}"
 # What was skipped under other rules is looked at again.
 
@@ -49,6 +51,28 @@ class ScannedFile:
     content_hash: str = ""
     reason: str = ""
     detail: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        document: Document,
+        stat_ns: int,
+        *,
+        content_hash: str = "",
+        reason: str = "",
+        detail: str = "",
+    ) -> ScannedFile:
+        """Remember a document as a scan that began at ``stat_ns`` found it."""
+        return cls(
+            document.path,
+            document.size_bytes,
+            document.mtime_ns,
+            document.inode,
+            stat_ns,
+            content_hash,
+            reason,
+            detail,
+        )
 
 
 def load_scan_cache(path: Path) -> dict[str, ScannedFile]:

@@ -1,8 +1,8 @@
-"""The working folder of one run, and the right to write that goes with it.
+"""The run in progress: its working folder, its changes and shards, and the right to write.
 
-Everything that crosses from one stage to the next is in ``build/<run id>/`` or named by an id, so
-that a stage may run in another thread; ``Workspace.open`` finds the run again. The process that
-began a run holds the writer's lock until the run is published or abandoned.
+Everything that crosses from one stage to the next is in ``build/<run id>/`` or in the
+``Workspace``, which any thread of the process may use. The process that began a run holds the
+writer's lock until the run is published or abandoned.
 """
 
 from __future__ import annotations
@@ -12,21 +12,23 @@ import json
 import secrets
 import shutil
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
 from merganser.errors import PlanError, StoreError
-from merganser.indexing.changes import find_changes as find_again
-from merganser.indexing.shard_progress import ShardProgress
-from merganser.indexing.shards import CHUNKS_PER_SHARD, Shard, expected_chunks, plan_shards
-from merganser.remote.shared_journals import exchange_journals
-from merganser.remote.sharing import journals_folder
+from merganser.indexing.changes import find_changes
+from merganser.indexing.shard_plan import (
+    CHUNKS_PER_SHARD,
+    ShardProgress,
+    expected_chunks,
+    plan_shards,
+)
 from merganser.store.catalogue import read_segment_rows
 from merganser.store.database import connect_writer
 from merganser.store.embedding_store import EmbeddingStore, SegmentSource
 from merganser.store.folder import IndexFolder, replace_file
 from merganser.store.history import RunRow, record_run
+from merganser.store.shared_journals import exchange_journals, shared_root
 from merganser.store.snapshots import collect, collect_builds
 from merganser.store.writer_lock import WriterLock
 
@@ -41,78 +43,59 @@ if TYPE_CHECKING:
     from merganser.embedding.drift import SnapshotModel
     from merganser.embedding.service import EmbedService
     from merganser.indexing.changes import Changes
+    from merganser.store.shared_folder import SharedFolder
 
 _RESERVE_BYTES = 64 << 20
 _CHARACTERS_PER_CHUNK = 400  # on the low side, so that the estimate of the vectors is on the high
 
-_open: dict[tuple[Path, str], Workspace] = {}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunPlan:
-    """What a run was set out to do.
-
-    Attributes:
-        run_id: Its name.
-        started: When it began.
-        changes: What differs.
-        model: The embedding model, or None for an index without embeddings.
-        shards: The changed files in groups.
-    """
-
-    run_id: str
-    started: datetime
-    changes: Changes
-    model: SnapshotModel | None
-    shards: tuple[Shard, ...]
-
 
 class Workspace:
-    """One run in progress; make it by ``begin_run``, find it again by ``Workspace.open``.
+    """One run in progress; make it by ``begin_run``.
 
     As a context manager it abandons a run that was not published.
 
     Attributes:
+        run_id: Name of the run.
+        started: When it began.
         index: The index folder.
-        plan: What is to be done.
+        changes: What differs.
+        model: The embedding model, or None for an index without embeddings.
+        shards: The changed files in groups, for ``embed_shard``.
         path: The run's working folder.
-        progress: How far its shards are.
-        cutting: Held by the one shard that reads and cuts its files. Cutting holds the interpreter,
-            so several at once gain nothing, switch to and fro, and bring the first texts to the
-            model later.
+        progress: How many texts of the shards are done.
+        chunking: Held by the one shard that reads and chunks its files. Chunking holds the
+            interpreter, so several at once gain nothing, switch to and fro, and bring the first
+            texts to the model later.
     """
 
-    def __init__(self, index: IndexFolder, plan: RunPlan, lock: WriterLock) -> None:
-        self.index = index
-        self.plan = plan
-        self.path = index.build / plan.run_id
-        chunking = plan.changes.definition.chunking
+    def __init__(
+        self,
+        changes: Changes,
+        model: SnapshotModel | None,
+        lock: WriterLock,
+        *,
+        chunks_per_shard: int,
+    ) -> None:
+        options = changes.definition.chunking
+        self.index = IndexFolder(changes.definition.folder)
+        self.changes = changes
+        self.model = model
+        self.shards = plan_shards(changes.pending, options, chunks_per_shard=chunks_per_shard)
+        self.started = datetime.now(UTC)
+        self.run_id = f"{self.started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+        self.path = self.index.build / self.run_id
         self.progress = ShardProgress(
-            plan.changes.definition.name,
-            {shard.number: expected_chunks(shard, chunking) for shard in plan.shards},
-            embeds=bool(plan.changes.fingerprint),
+            changes.definition.name,
+            {shard.number: expected_chunks(shard, options) for shard in self.shards},
+            embeds=model is not None,
         )
-        self.cutting = threading.Lock()
+        self.chunking = threading.Lock()
         self._lock = lock
         self._guard = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._embeddings: EmbeddingStore | None = None
         self._service: EmbedService | None = None
         self._closed = False
-
-    @classmethod
-    def open(cls, folder: Path, run_id: str) -> Workspace:
-        """Find a run that this process began.
-
-        Raises:
-            StoreError: It is over, or another process began it.
-        """
-        try:
-            return _open[folder.resolve(), run_id]
-        except KeyError:
-            raise StoreError(
-                f"the run {run_id} of {str(folder)!r} is not in progress in this process"
-            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -123,12 +106,7 @@ class Workspace:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        abandon(self, error=str(error or kind.__name__) if kind else "not published")
-
-    @property
-    def run_id(self) -> str:
-        """Name of the run; with the folder it is all that a stage needs."""
-        return self.plan.run_id
+        self.abandon(error=str(error or kind.__name__) if kind else "not published")
 
     @property
     def folder(self) -> Path:
@@ -136,62 +114,52 @@ class Workspace:
         return self.index.path
 
     @property
-    def shards(self) -> tuple[Shard, ...]:
-        """The groups of files that ``embed_shard`` takes."""
-        return self.plan.shards
-
-    @property
-    def model(self) -> SnapshotModel | None:
-        """The embedding model, or None for an index without embeddings."""
-        return self.plan.model
-
-    @property
     def definition(self) -> IndexDefinition:
         """The index."""
-        return self.plan.changes.definition
+        return self.changes.definition
 
     @property
     def dimensions(self) -> int | None:
         """Length of the model's vectors, or None without a model."""
-        return self.plan.model.dimensions if self.plan.model else None
+        return self.model.dimensions if self.model else None
 
     @property
-    def is_open(self) -> bool:
-        """Whether the run was neither published nor abandoned."""
-        return not self._closed
-
-    def _connect(self) -> duckdb.DuckDBPyConnection:
-        """Give the database in memory to which the run's older segments are attached."""
-        if self._connection is None:
-            self._connection = connect_writer(self.path / "spill")
-        return self._connection
+    def shared(self) -> SharedFolder:
+        """Folder for other processes: the one in the config, or a part of the working folder."""
+        place = self.definition.shards or str(self.path / "shared")
+        return shared_root(place, self.definition.name)
 
     def embeddings(self) -> EmbeddingStore:
-        """Give the vectors that are there; the first call looks for them.
+        """Return the vectors that are there; the first call looks for them.
 
         Raises:
             StoreError: The run has no embedding model, or the folder that machines share for
                 their shards cannot be reached.
         """
-        if self.plan.model is None:
+        if self.model is None:
             raise StoreError("this run has no embedding model")
         with self._guard:
             if self._embeddings is None:
-                model = self.plan.model
                 store = EmbeddingStore(
                     self.index,
-                    model.fingerprint,
-                    segments_of(self.index, model.fingerprint),
+                    self.model.fingerprint,
+                    segments_of(self.index, self.model.fingerprint),
                     connect=self._connect,
-                    drift_sample=model.drift_sample,
+                    drift_sample=self.model.drift_sample,
                 )
                 if self.definition.shards is not None:
-                    exchange_journals(store, journals_folder(self, store))
+                    exchange_journals(store, self.shared.below(store.journal_folder.name))
                 self._embeddings = store
             return self._embeddings
 
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        """Return the database in memory to which the run's older segments are attached."""
+        if self._connection is None:
+            self._connection = connect_writer(self.path / "spill")
+        return self._connection
+
     def service(self, start: Callable[[], EmbedService]) -> EmbedService:
-        """Give the run's one embedder; the first call starts it, the end of the run ends it.
+        """Return the run's one embedder; the first call starts it, the end of the run ends it.
 
         Raises:
             MerganserError: It could not be started.
@@ -203,15 +171,37 @@ class Workspace:
                 self._service = start()
             return self._service
 
+    def abandon(self, *, error: str) -> None:
+        """Publish nothing; vectors that were embedded stay for the next run.
+
+        Does nothing after ``publish`` or a second time.
+
+        Args:
+            error: What ended the run, for the history.
+        """
+        if self._closed:
+            return
+        try:
+            run = RunRow(
+                run_id=self.run_id,
+                started=self.started,
+                finished=datetime.now(UTC),
+                status="failed",
+                error=error,
+            )
+            with contextlib.suppress(StoreError):  # a full disk must not hide what ended the run
+                record_run(self.index, run)
+        finally:
+            self.close()
+
     def close(self) -> None:
-        """Give up what is being embedded, remove the working folder and let the next run write."""
+        """Stop the embedder, remove the working folder and let the next run write."""
         with self._guard:
             if self._closed:
                 return
             self._closed = True
         if self._service is not None:
             self._service.close()
-        _open.pop((self.folder.resolve(), self.run_id), None)
         if self._connection is not None:
             self._connection.close()
         shutil.rmtree(self.path, ignore_errors=True)
@@ -246,19 +236,11 @@ def begin_run(
     try:
         current = index.read_current()
         if (current.generation if current else None) != changes.base_generation:
-            changes = find_again(changes.definition, fingerprint=fingerprint, full=changes.full)
+            changes = find_changes(changes.definition, fingerprint=fingerprint, full=changes.full)
         collect_builds(index)
         collect(index, current)
-        started = datetime.now(UTC)
-        plan = RunPlan(
-            run_id=f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
-            started=started,
-            changes=changes,
-            model=model,
-            shards=plan_shards(changes, chunks_per_shard=chunks_per_shard),
-        )
-        require_space(index, _estimate_bytes(plan))
-        workspace = Workspace(index, plan, lock)
+        require_space(index, _estimate_bytes(changes, model))
+        workspace = Workspace(changes, model, lock, chunks_per_shard=chunks_per_shard)
         _write_plan(workspace)
     except OSError as error:
         lock.release()
@@ -266,29 +248,7 @@ def begin_run(
     except BaseException:
         lock.release()
         raise
-    _open[index.path.resolve(), plan.run_id] = workspace
     return workspace
-
-
-def abandon(workspace: Workspace, *, error: str = "") -> None:
-    """Give a run up: nothing is published, embedded vectors stay for the next run.
-
-    Does nothing after ``publish`` or a second time.
-    """
-    if not workspace.is_open:
-        return
-    try:
-        run = RunRow(
-            run_id=workspace.run_id,
-            started=workspace.plan.started,
-            finished=datetime.now(UTC),
-            status="failed",
-            error=error,
-        )
-        with contextlib.suppress(StoreError):  # a full disk must not hide what ended the run
-            record_run(workspace.index, run)
-    finally:
-        workspace.close()
 
 
 def require_space(index: IndexFolder, needed: int) -> None:
@@ -306,10 +266,10 @@ def require_space(index: IndexFolder, needed: int) -> None:
         )
 
 
-def _estimate_bytes(plan: RunPlan) -> int:
+def _estimate_bytes(changes: Changes, model: SnapshotModel | None) -> int:
     """Estimate what the journals, the shard files and a new segment will take, at most."""
-    source = sum(document.size_bytes for document in plan.changes.pending)
-    vectors = 4 * (plan.model.dimensions if plan.model else 0) * source // _CHARACTERS_PER_CHUNK
+    source = sum(document.size_bytes for document in changes.pending)
+    vectors = 4 * (model.dimensions if model else 0) * source // _CHARACTERS_PER_CHUNK
     return 4 * source + 2 * vectors
 
 
@@ -331,9 +291,9 @@ def _write_plan(workspace: Workspace) -> None:
     workspace.path.mkdir(parents=True)
     data = {
         "run_id": workspace.run_id,
-        "started": workspace.plan.started.isoformat(),
+        "started": workspace.started.isoformat(),
         "shards": [[d.path for d in shard.documents] for shard in workspace.shards],
-        "removed": workspace.plan.changes.removed,
-        "reasons": workspace.plan.changes.reasons,
+        "removed": workspace.changes.removed,
+        "reasons": workspace.changes.reasons,
     }
     replace_file(workspace.path / "plan.json", json.dumps(data).encode(), is_durable=False)

@@ -1,11 +1,10 @@
 """Shards for several machines: what they leave in a shared folder, and how it is taken in.
 
-Under ``<shards>/<index>/`` lie the journals of each model, which any run may take vectors from, and
-a folder for each run whose shards are embedded in other processes::
+Beside the journals of each model (see ``merganser.store.shared_journals``) lies a folder for each
+run whose shards are embedded in other processes::
 
-    3f2a.../20261126T...-00007-0.<hash>     a journal: vectors by content, and the drift sample
-    runs/<run id>/known.<hash>              texts that have vectors already
-    runs/<run id>/00007.<hash>              a parcel: the chunks and the result of one shard
+    runs/<run id>/known.<hash>      texts that have vectors already, and the drift sample
+    runs/<run id>/00007.<hash>      a shard archive: the chunks and the result of one shard
 
 Only the process that began a run writes the index: it is the one publisher. Others are told what
 to do by a ``SharedRun``, find documents and model themselves, and answer with the names of files.
@@ -16,30 +15,23 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from merganser.errors import StoreError
-from merganser.indexing.shards import chunks_path, result_path
-from merganser.remote.shared_folder import SharedFolder
-from merganser.remote.shared_journals import shared_root, stem_of
+from merganser.indexing.shard_plan import chunks_path, result_path
 from merganser.store.catalogue import DriftSample
 from merganser.store.folder import replace_file
+from merganser.store.shared_folder import SharedFolder
+from merganser.store.shared_journals import RUNS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from merganser.config.index_definition import IndexDefinition
-    from merganser.indexing.shards import ShardWork
+    from merganser.indexing.shard_plan import ShardWork
     from merganser.indexing.workspace import Workspace
-    from merganser.store.embedding_store import EmbeddingStore
-
-KEEP_SHARED = timedelta(days=1)
-"""How long a journal stays after it was published here: other machines may be counting on it."""
-
-_STAMP = "%Y%m%dT%H%M%S"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +64,13 @@ class ShardReceipt:
     Attributes:
         number: Of the shard.
         chunks: How many it has.
-        parcel: File with its chunks and its result.
+        archive: File with its chunks and its result.
         journals: Files with the vectors that it embedded.
     """
 
     number: int
     chunks: int
-    parcel: str
+    archive: str
     journals: tuple[str, ...]
 
 
@@ -96,7 +88,7 @@ def share_run(workspace: Workspace) -> SharedRun:
         texts, vectors = np.array(model.drift_sample.texts), model.drift_sample.vectors
         np.savez(content, hashes=store.hashes(), texts=texts, vectors=vectors)
         known = run_folder(workspace).put("known", content.getvalue())
-        journals = journals_folder(workspace, store).place
+        journals = workspace.shared.below(store.journal_folder.name).place
     return SharedRun(
         run_id=workspace.run_id,
         definition=workspace.definition,
@@ -135,10 +127,10 @@ def send_shard(work: ShardWork, run: SharedRun, number: int) -> str:
         StoreError: The shared folder cannot be written.
     """
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as parcel:
+    with zipfile.ZipFile(content, "w") as archive:
         for path in (result_path(work, number), chunks_path(work, number)):
             if path.exists():
-                parcel.writestr(path.name, path.read_bytes())
+                archive.writestr(path.name, path.read_bytes())
     return SharedFolder(run.folder).put(f"{number:05d}", content.getvalue())
 
 
@@ -151,71 +143,27 @@ def receive_shard(workspace: Workspace, receipt: ShardReceipt) -> None:
     try:
         if receipt.journals:
             store = workspace.embeddings()
-            folder = journals_folder(workspace, store)
+            folder = workspace.shared.below(store.journal_folder.name)
             for name in receipt.journals:
                 store.adopt(name, folder.get(name))
-        content = run_folder(workspace).get(receipt.parcel)
+        content = run_folder(workspace).get(receipt.archive)
     except FileNotFoundError as error:
         raise StoreError(
             f"shard {receipt.number} was embedded, but what it left is not here: {error}; name a "
             "folder that all machines reach with `shards`"
         ) from error
-    with zipfile.ZipFile(io.BytesIO(content)) as parcel:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         # The result goes last: it says that the shard is done.
         for path in (
             chunks_path(workspace, receipt.number),
             result_path(workspace, receipt.number),
         ):
-            if path.name in parcel.namelist():
-                replace_file(path, parcel.read(path.name), is_durable=False)
-    workspace.progress.was_cut(receipt.number, receipt.chunks)
+            if path.name in archive.namelist():
+                replace_file(path, archive.read(path.name), is_durable=False)
+    workspace.progress.chunked(receipt.number, receipt.chunks)
     workspace.progress.finished(receipt.number)
 
 
-def tidy_shared(workspace: Workspace) -> None:
-    """Remove what no machine needs any more; call it after publishing.
-
-    A journal goes when it is a day old and the index here does not need it.
-
-    Raises:
-        StoreError: The shared folder cannot be read or written.
-    """
-    if workspace.definition.shards is None:
-        return
-    if workspace.model is not None:
-        store = workspace.embeddings()
-        folder, needed = journals_folder(workspace, store), store.journal_folder
-        for name in folder.names():
-            kept = (needed / f"{name}.npz").exists() or (needed / f"{stem_of(name)}.npz").exists()
-            if _is_old(name) and not kept:
-                folder.remove(name)
-    runs = _root(workspace).below("runs")
-    for name in runs.names():
-        if name == workspace.run_id or _is_old(name):
-            runs.remove(name)
-
-
-def journals_folder(workspace: Workspace, store: EmbeddingStore) -> SharedFolder:
-    """Where the journals of a model are left for other processes."""
-    return _root(workspace).below(store.journal_folder.name)
-
-
 def run_folder(workspace: Workspace) -> SharedFolder:
-    """Where is left what lives as long as the run."""
-    return _root(workspace).below("runs").below(workspace.run_id)
-
-
-def _root(workspace: Workspace) -> SharedFolder:
-    definition = workspace.definition
-    # Without a place of the user's, other processes of this machine meet in the run's own folder.
-    place = definition.shards or str(workspace.path / "shared")
-    return shared_root(place, definition.name)
-
-
-def _is_old(name: str) -> bool:
-    """Tell by the run whose name a file begins with; what has another name is not ours."""
-    try:
-        begun = datetime.strptime(name.partition("-")[0], _STAMP).replace(tzinfo=UTC)
-    except ValueError:
-        return False
-    return datetime.now(UTC) - begun > KEEP_SHARED
+    """Return the shared folder for files that live as long as the run."""
+    return workspace.shared.below(RUNS).below(workspace.run_id)

@@ -17,13 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merganser.indexing.shard_progress import ShardProgress
-from merganser.indexing.shards import FileOutcome, Shard, ShardResult, embed_shard, save_result
-from merganser.remote.shared_folder import SharedFolder
+from merganser.indexing.shard_plan import (
+    FileOutcome,
+    Shard,
+    ShardProgress,
+    ShardResult,
+    save_result,
+)
+from merganser.indexing.shards import embed_shard
 from merganser.remote.sharing import ShardReceipt, read_known, send_shard
 from merganser.store.database import connect_writer
 from merganser.store.embedding_store import EmbeddingStore
 from merganser.store.folder import IndexFolder
+from merganser.store.shared_folder import SharedFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -52,28 +58,28 @@ async def embed_remote_shard(
         ProtocolError: The model gave unusable vectors.
         StoreError: The shared folder cannot be reached, read or written.
     """
-    with _desk(run) as desk:
+    with _workspace(run) as workspace:
         here = [document for document in shard.documents if _stands_here(document)]
-        embedder = desk.service(start) if start else None
-        result = await embed_shard(desk, Shard(shard.number, tuple(here)), embedder)
+        embedder = workspace.service(start) if start else None
+        result = await embed_shard(workspace, Shard(shard.number, tuple(here)), embedder)
         absent = [_absent(document) for document in shard.documents if document not in here]
         if absent:
             result = replace(result, files=(*result.files, *absent))
-            save_result(desk, result)
-        parcel = send_shard(desk, run, shard.number)
-        journals = desk.journals(shard.number)
-        return ShardReceipt(shard.number, result.chunks, parcel, journals), result
+            save_result(workspace, result)
+        archive = send_shard(workspace, run, shard.number)
+        journals = workspace.journals(shard.number)
+        return ShardReceipt(shard.number, result.chunks, archive, journals), result
 
 
 class RemoteWorkspace:
-    """The means of a run in another process; see ``merganser.indexing.shards.ShardWork``."""
+    """The means of a run in another process; see ``merganser.indexing.shard_plan.ShardWork``."""
 
     def __init__(self, run: SharedRun) -> None:
         self.run_id = run.run_id
         self.definition = run.definition
         self.dimensions = run.dimensions
         self.progress = ShardProgress(run.definition.name, {}, embeds=bool(run.fingerprint))
-        self.cutting = threading.Lock()
+        self.chunking = threading.Lock()
         self.users = 0
         self._run = run
         self._guard = threading.Lock()
@@ -130,32 +136,32 @@ class RemoteWorkspace:
         path.unlink()  # the publisher has it; here it would only fill the disk
 
 
-_desks: dict[str, RemoteWorkspace] = {}
-_desks_guard = threading.Lock()
+_workspaces: dict[str, RemoteWorkspace] = {}
+_guard = threading.Lock()
 
 
 @contextmanager
-def _desk(run: SharedRun) -> Generator[RemoteWorkspace]:
-    """Give the process's desk for a run; those of runs that nobody works for any more go."""
-    with _desks_guard:
-        for folder, other in list(_desks.items()):
+def _workspace(run: SharedRun) -> Generator[RemoteWorkspace]:
+    """Give the process's workspace for a run; those of runs that nobody works for any more go."""
+    with _guard:
+        for folder, other in list(_workspaces.items()):
             if folder != run.folder and not other.users:
-                _desks.pop(folder).close()
-        desk = _desks.get(run.folder)
-        if desk is None:
-            desk = _desks[run.folder] = RemoteWorkspace(run)
-        desk.users += 1
+                _workspaces.pop(folder).close()
+        workspace = _workspaces.get(run.folder)
+        if workspace is None:
+            workspace = _workspaces[run.folder] = RemoteWorkspace(run)
+        workspace.users += 1
     try:
-        yield desk
+        yield workspace
     finally:
-        with _desks_guard:
-            desk.users -= 1
+        with _guard:
+            workspace.users -= 1
 
 
 @atexit.register
-def _close_desks() -> None:
-    for desk in _desks.values():
-        desk.close()
+def _close_workspaces() -> None:
+    for workspace in _workspaces.values():
+        workspace.close()
 
 
 def _stands_here(document: Document) -> bool:

@@ -12,25 +12,16 @@ from merganser.batch.questions import read_questions
 from merganser.batch.tables import read_rows
 from merganser.config.flow_definition import DataTable
 from merganser.errors import SpecErrors, StoreError
-from merganser.store import (
-    EvaluationRow,
-    FailureRow,
-    IndexFolder,
-    RunRow,
-    SkippedRow,
-    SnapshotInfo,
-    list_evaluations,
-    list_failures,
-    list_runs,
-    list_snapshots,
-)
-from merganser.store.snapshots import read_kept
+from merganser.store.evaluations import EvaluationRow, list_evaluations
+from merganser.store.folder import IndexFolder
+from merganser.store.history import FailureRow, RunRow, list_failures, list_runs
+from merganser.store.snapshots import SnapshotInfo, list_snapshots, read_kept
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from merganser.config.flow_definition import BatchFlow
-    from merganser.store.catalogue import FileRow
+    from merganser.store.catalogue import FileRow, SkippedRow
 
 RUNS = 20
 """Most runs of a report; more rows do not fit a screen."""

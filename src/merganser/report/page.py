@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from merganser.report.facts import BatchFacts, IndexFacts
-    from merganser.store import EvaluationRow
+    from merganser.store.evaluations import EvaluationRow
 
     Kind: TypeAlias = Literal["failed", "unlike", "fine"]
 

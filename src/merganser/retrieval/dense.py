@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from merganser.store.catalogue import SegmentRow
-    from merganser.store.reader import Filter, Similarity, Snapshot
+    from merganser.store.filters import Filter
+    from merganser.store.reader import Similarity, Snapshot
     from merganser.store.resident import ResidentTables
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from merganser.retrieval.bm25 import Ranking
     from merganser.retrieval.ranking import PassageRanking
     from merganser.retrieval.strategies import OpenIndex, StrategyResult
-    from merganser.store.reader import Filter
+    from merganser.store.filters import Filter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from merganser.store.reader import Filter, Snapshot
+    from merganser.store.filters import Filter
+    from merganser.store.reader import Snapshot
     from merganser.store.resident import ResidentTables
 
 # Words that make a sentence a question and say nothing of its subject. In code they are rare, so

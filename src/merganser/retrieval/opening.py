@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from merganser.models.address import Address
     from merganser.models.ref import ModelRef, Role
     from merganser.models.wire import ServedModel
-    from merganser.store import Snapshot
+    from merganser.store.reader import Snapshot
 
 
 @dataclass(frozen=True, slots=True)

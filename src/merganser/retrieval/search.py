@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from merganser.config.rag_definition import RagDefinition
     from merganser.retrieval.rerank import RerankRunner
     from merganser.retrieval.strategies import EmbedderFor
-    from merganser.store.reader import Filter, Snapshot
+    from merganser.store.filters import Filter
+    from merganser.store.reader import Snapshot
     from merganser.store.rows import StoredChunk
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
     from merganser.config.rag_definition import StrategyDefinition
     from merganser.retrieval.hits import PassageKey
-    from merganser.store.reader import Filter, Snapshot
+    from merganser.store.filters import Filter
+    from merganser.store.reader import Snapshot
     from merganser.store.rows import ChunkPlace, StoredChunk
 
 MOST_EQUALS = 256

@@ -45,7 +45,7 @@ _RECENT_BLOCKS = 32
 # Lookups search this many small sorted blocks before they are merged into the large one: merging
 # at every commit would sort everything once a shard.
 
-_DRIFT_FILE = "canaries"
+DRIFT_FILE = "canaries"
 
 
 def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
@@ -157,7 +157,7 @@ class EmbeddingStore:
         self._attached: set[int] = set()
         for segment in segments:
             self._add_segment(segment)
-        if read_drift_sample(self.journal_folder / _DRIFT_FILE) is not None:
+        if read_drift_sample(self.journal_folder / DRIFT_FILE) is not None:
             for path in sorted(self.journal_folder.glob("*.npz")):
                 self._add_journal(path)
         self._merge()
@@ -258,7 +258,7 @@ class EmbeddingStore:
             The file with them.
         """
         assert self._drift_sample is not None, "who commits knows the model"
-        path = self.journal_folder / _DRIFT_FILE
+        path = self.journal_folder / DRIFT_FILE
         with self._lock:
             if read_drift_sample(path) is not None:
                 return path
@@ -380,7 +380,7 @@ def drop_journals(
     for path in journals.glob("*.tmp"):
         path.unlink(missing_ok=True)
     if not any(journals.glob("*.npz")):
-        (journals / _DRIFT_FILE).unlink(missing_ok=True)
+        (journals / DRIFT_FILE).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         journals.rmdir()
 
@@ -388,7 +388,7 @@ def drop_journals(
 def journal_models(folder: IndexFolder) -> Iterator[tuple[str, DriftSample]]:
     """Give the models whose vectors lie in journals, by fingerprint, with their drift samples."""
     for journals in sorted(folder.embeddings.glob("*")):
-        if (found := read_drift_sample(journals / _DRIFT_FILE)) is not None:
+        if (found := read_drift_sample(journals / DRIFT_FILE)) is not None:
             yield found
 
 

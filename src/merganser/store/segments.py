@@ -8,6 +8,7 @@ Rows of a file are contiguous. A chunk's key is ``segment << 32 | row``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,14 +46,17 @@ KEY_SHIFT = 32
 """A chunk's key is ``segment << KEY_SHIFT | row``."""
 
 
+CHUNK_NUMBERS = ("ord", "start_line", "end_line", "start_char", "end_char")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ChunkRows:
-    """Chunks of some files, file after file.
+    """Chunks of some files as columns, file after file.
 
     Attributes:
         file: (n,) int32, which of the files the chunk belongs to, ascending from 0, no gaps but
             for files without chunks.
-        numbers: (n,) int32 each: ord, start_line, end_line, start_char, end_char.
+        numbers: (n,) int32 each, by the names in ``CHUNK_NUMBERS``.
         symbols: n strings.
         kinds: n strings.
         hashes: (n, 2) uint64, of the texts.
@@ -65,6 +69,41 @@ class ChunkRows:
     kinds: Sequence[str]
     hashes: NDArray[np.uint64]
     texts: Sequence[str]
+
+    def take(self, rows: NDArray[np.intp]) -> ChunkRows:
+        """Return the chunks at some positions."""
+        listed: list[int] = rows.tolist()
+        return ChunkRows(
+            file=self.file[rows],
+            numbers={name: column[rows] for name, column in self.numbers.items()},
+            symbols=[self.symbols[i] for i in listed],
+            kinds=[self.kinds[i] for i in listed],
+            hashes=self.hashes[rows],
+            texts=[self.texts[i] for i in listed],
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[ChunkRows]) -> ChunkRows:
+        """Put chunks one after the other; their ``file`` has to fit already."""
+        return cls(
+            file=np.concatenate([part.file for part in parts]),
+            numbers={n: np.concatenate([part.numbers[n] for part in parts]) for n in CHUNK_NUMBERS},
+            symbols=[*chain.from_iterable(part.symbols for part in parts)],
+            kinds=[*chain.from_iterable(part.kinds for part in parts)],
+            hashes=np.concatenate([part.hashes for part in parts]),
+            texts=[*chain.from_iterable(part.texts for part in parts)],
+        )
+
+
+_NO_NUMBERS = np.zeros(0, dtype=np.int32)
+NO_CHUNKS = ChunkRows(
+    file=_NO_NUMBERS,
+    numbers=dict.fromkeys(CHUNK_NUMBERS, _NO_NUMBERS),
+    symbols=(),
+    kinds=(),
+    hashes=np.zeros((0, 2), dtype=np.uint64),
+    texts=(),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ import pytest
 
 from merganser.agent import resume
 from merganser.agent.resume import LIFETIME, keep_turn, prune_turns
-from merganser.store import IndexFolder
-from merganser.store.folder import Current
+from merganser.store.folder import Current, IndexFolder
 
 if TYPE_CHECKING:
     from pathlib import Path

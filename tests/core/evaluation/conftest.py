@@ -10,7 +10,7 @@ import pytest
 
 from merganser.config.load import Config, load_config
 from merganser.config.rag_definition import resolve_rag
-from merganser.indexing import index_once, index_once_async
+from merganser.indexing.run import index_once, index_once_async
 
 if TYPE_CHECKING:
     from pathlib import Path

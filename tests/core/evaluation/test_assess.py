@@ -19,8 +19,12 @@ from merganser.evaluation.assess import (
     earlier,
     record,
 )
-from merganser.indexing import begin_run, build_snapshot, embed_shard, find_changes, open_built
-from merganser.store import IndexFolder, list_evaluations
+from merganser.indexing.build import build_snapshot
+from merganser.indexing.changes import find_changes
+from merganser.indexing.shards import embed_shard
+from merganser.indexing.workspace import begin_run
+from merganser.store.evaluations import list_evaluations
+from merganser.store.folder import IndexFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,7 +144,7 @@ async def test_a_candidate_is_compared_with_what_is_served(shop: Shop):
             queries,
             [ThresholdSpec(metric=RECALL, min=0.5, max_drop=0.2)],
             find_model=no_model,
-            open_index=lambda _: open_built(workspace, built),
+            open_index=lambda _: built.open(),
         )
 
     assert found.evaluation.snapshots == {"code": 2}

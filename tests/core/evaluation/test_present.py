@@ -23,7 +23,7 @@ from merganser.evaluation.present import (
 )
 from merganser.evaluation.queries import Label, LabelledQuery, QuerySet
 from merganser.evaluation.rag_evaluation import Evaluation, Figure, QueryResult
-from merganser.store import EvaluationRow, MetricRow
+from merganser.store.evaluations import EvaluationRow, MetricRow
 
 RECALL = Metric("recall", 5)
 

@@ -9,7 +9,7 @@ import pytest
 
 from merganser.errors import SpecErrors
 from merganser.evaluation.queries import Label, read_queries
-from merganser.store import Filter
+from merganser.store.filters import Filter
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from merganser.config.rag_definition import resolve_rag
 from merganser.evaluation.metrics import Locator, Target, mark_relevant
 from merganser.evaluation.queries import Label
 from merganser.retrieval import Hit
-from merganser.store import open_snapshot
+from merganser.store.reader import open_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from merganser.config.load import load_config
 from merganser.config.rag_definition import resolve_rag
 from merganser.evaluation.assess import Assessment, assess_published
 from merganser.evaluation.present import assessment_lines, failure_lines
-from merganser.indexing import index_once_async
+from merganser.indexing.run import index_once_async
 
 if TYPE_CHECKING:
     from merganser.config.spec_evaluation import ThresholdSpec

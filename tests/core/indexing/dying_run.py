@@ -29,21 +29,15 @@ import merganser.indexing.workspace as workspaces
 from merganser.chunking import ChunkingOptions
 from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
 from merganser.embedding.drift import DRIFT_TEXTS
-from merganser.indexing import begin_run, index_once, publishing, shards
+from merganser.indexing import publishing, shards
 from merganser.indexing import run as once
+from merganser.indexing.run import index_once
+from merganser.indexing.workspace import begin_run
 from merganser.models.ref import ModelRef
-from merganser.store import (
-    database as schema,
-)
-from merganser.store import (
-    embedding_store as embeddings,
-)
-from merganser.store import (
-    folder as layout,
-)
-from merganser.store import (
-    segments,
-)
+from merganser.store import database as schema
+from merganser.store import embedding_store as embeddings
+from merganser.store import folder as layout
+from merganser.store import segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -202,7 +196,7 @@ def _arm(points: Points) -> None:
     _within(points, embeddings.EmbeddingStore, "commit", "embed commit")
     _within(points, publishing, "_move_in", "rename")
     _within(points, layout.IndexFolder, "write_current", "switch")
-    for name in ("_clean_up", "_remember", "_record"):
+    for name in ("_clean_up", "save_scan_cache", "_record"):
         _within(points, publishing, name, "collect")
     _after_opening(points)
     _before(points, os, "fsync")

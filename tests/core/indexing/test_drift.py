@@ -6,7 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from merganser.embedding.drift import recognise_model
-from merganser.indexing import begin_run, embed_shard, find_changes
+from merganser.indexing.changes import find_changes
+from merganser.indexing.shards import embed_shard
+from merganser.indexing.workspace import begin_run
 
 if TYPE_CHECKING:
     from tests.core.conftest import Corpus

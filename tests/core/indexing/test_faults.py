@@ -21,8 +21,12 @@ from merganser.errors import (
     StoreError,
     StoreFormatError,
 )
-from merganser.indexing import Workspace, begin_run, find_changes
-from merganser.store import IndexFolder, list_runs, list_snapshots, open_snapshot, rollback
+from merganser.indexing.changes import find_changes
+from merganser.indexing.workspace import begin_run
+from merganser.store.folder import IndexFolder
+from merganser.store.history import list_runs
+from merganser.store.reader import open_snapshot
+from merganser.store.snapshots import list_snapshots, rollback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +38,7 @@ def test_readers_in_other_processes_never_fail_or_see_a_mix(small: Corpus):
     reader = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from merganser.store import open_snapshot\n"
+        "from merganser.store.reader import open_snapshot\n"
         "seen, stop = set(), time.monotonic() + float(sys.argv[2])\n"
         "print('ready', flush=True)\n"
         "while time.monotonic() < stop:\n"
@@ -310,6 +314,5 @@ def test_run_that_was_overtaken_looks_again(small: Corpus):
 
     model = asyncio.run(recognise_model(small.embedder, small.definition))
     with begin_run(found, model=model) as workspace:
-        assert workspace.plan.changes.base_generation == 2
-        assert not workspace.plan.changes.has_work
-        assert Workspace.open(small.folder, workspace.run_id) is workspace
+        assert workspace.changes.base_generation == 2
+        assert not workspace.changes.has_work

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from merganser.chunking import ChunkingOptions
 from merganser.documents.reading import read_document
 from merganser.errors import PlanError, SourcePosition, SpecErrors, StoreError
-from merganser.indexing import find_changes
-from merganser.store import IndexFolder, list_runs
+from merganser.indexing.changes import find_changes
+from merganser.store.folder import IndexFolder
+from merganser.store.history import list_runs
 from merganser.store.tokens import query_terms
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from merganser.errors import StoreBusyError
-from merganser.store import IndexFolder
+from merganser.store.folder import IndexFolder
 
 if TYPE_CHECKING:
     from collections.abc import Generator

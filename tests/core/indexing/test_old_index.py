@@ -20,14 +20,11 @@ from merganser.embedding.embedder import Embedder
 from merganser.indexing.run import index_once_async
 from merganser.models.client import ModelRunner
 from merganser.retrieval import Retriever
-from merganser.store import (
-    IndexFolder,
-    list_evaluations,
-    list_runs,
-    list_snapshots,
-    open_snapshot,
-    rollback,
-)
+from merganser.store.evaluations import list_evaluations
+from merganser.store.folder import IndexFolder
+from merganser.store.history import list_runs
+from merganser.store.reader import open_snapshot
+from merganser.store.snapshots import list_snapshots, rollback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -10,14 +10,16 @@ import pytest
 from merganser.embedding.drift import DRIFT_TEXTS
 from merganser.embedding.embedder import Embedder
 from merganser.errors import MerganserError
-from merganser.indexing import IndexReport, index_once_async
+from merganser.indexing.run import index_once_async
 from merganser.models.client import ModelRunner
 from merganser.models.retry import NO_RETRY
 from merganser.models.wire import Timeouts
-from merganser.store import IndexFolder, list_runs
+from merganser.store.folder import IndexFolder
+from merganser.store.history import list_runs
 from tests.doubles import Fault
 
 if TYPE_CHECKING:
+    from merganser.indexing.run_report import IndexReport
     from tests.core.conftest import Corpus
     from tests.doubles import FaultyRunner
 

@@ -14,22 +14,24 @@ import pytest
 from merganser.chunking import ChunkingOptions
 from merganser.embedding.drift import recognise_model
 from merganser.errors import NoSnapshotError, StoreError
-from merganser.indexing import (
-    begin_run,
-    build_snapshot,
-    embed_shard,
-    find_changes,
-    open_built,
-    publish,
-)
+from merganser.indexing.build import build_snapshot
+from merganser.indexing.changes import find_changes
 from merganser.indexing.compaction import FEW_SEGMENTS, MAX_SEGMENTS, SegmentState, choose_merges
-from merganser.store import Filter, IndexFolder, list_runs, list_snapshots, open_snapshot, rollback
+from merganser.indexing.publishing import publish
+from merganser.indexing.shards import embed_shard
+from merganser.indexing.workspace import begin_run
+from merganser.store.filters import Filter
+from merganser.store.folder import IndexFolder
+from merganser.store.history import list_runs
+from merganser.store.reader import open_snapshot
+from merganser.store.snapshots import list_snapshots, rollback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from merganser.indexing import Shard
-    from merganser.store import SegmentRow, Similarity
+    from merganser.indexing.shard_plan import Shard
+    from merganser.store.catalogue import SegmentRow
+    from merganser.store.reader import Similarity
     from tests.core.conftest import Corpus
 
 
@@ -282,12 +284,12 @@ def test_shards_in_threads_embed_equal_texts_once(corpus: Corpus):
         for thread in threads:
             thread.join()
         built = build_snapshot(workspace)
-        with open_built(workspace, built) as snapshot:
-            assert snapshot.chunk_count == built.chunks
+        with built.open() as snapshot:
+            assert snapshot.chunk_count == built.report.chunks
         published = publish(workspace, built)
 
     texts = corpus.embedded()
-    assert len(texts) == len(set(texts)) == published.report.texts_embedded
+    assert len(texts) == len(set(texts)) == published.texts_embedded
     corpus.embedder.before = None
     rows = corpus.rows()
     corpus.change(folder=corpus.root / ".merganser" / "fresh")

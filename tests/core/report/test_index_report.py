@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from merganser.cli import EXIT_FAILED, main
-from merganser.store import EvaluationRow, IndexFolder, MetricRow, record_evaluation
+from merganser.store.evaluations import EvaluationRow, MetricRow, record_evaluation
+from merganser.store.folder import IndexFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

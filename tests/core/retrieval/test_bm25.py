@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merganser.retrieval.bm25 import Ranking, Weighing, explain_chunk, score_chunks, split_postings
-from merganser.store.reader import Postings
+from merganser.store.rows import Postings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,13 +13,15 @@ import pytest
 from merganser.chunking import ChunkingOptions
 from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
 from merganser.doctor.indexes import diagnose_index
-from merganser.indexing import IndexReport, index_once
-from merganser.indexing import build_ann as approximate
+from merganser.indexing import publishing
+from merganser.indexing.run import index_once
 from merganser.models.ref import ModelRef
 from merganser.retrieval.dense import DenseIndex
-from merganser.store import Filter, list_snapshots, open_snapshot
 from merganser.store.ann import ApproximateVectors, approximate_path, read_approximate
+from merganser.store.filters import Filter
+from merganser.store.reader import open_snapshot
 from merganser.store.resident import ResidentTables
+from merganser.store.snapshots import list_snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from merganser.indexing.run_report import IndexReport
     from merganser.retrieval.bm25 import Ranking
-    from merganser.store import Snapshot
+    from merganser.store.reader import Snapshot
 
 _DIMENSIONS = 32
 _FILES = 60
@@ -92,7 +95,7 @@ class Indexed:
 @pytest.fixture
 def indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Indexed:
     """Give an index of 60 files with a graph."""
-    monkeypatch.setattr(approximate, "MIN_ROWS", 200)
+    monkeypatch.setattr(publishing, "GRAPH_ROWS", 200)
     (tmp_path / "docs").mkdir()
     made = Indexed(tmp_path / "docs")
     for number in range(_FILES):

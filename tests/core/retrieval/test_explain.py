@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from merganser.store.reader import Filter
+from merganser.store.filters import Filter
 
 if TYPE_CHECKING:
     from conftest import Rags

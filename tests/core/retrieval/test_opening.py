@@ -13,7 +13,7 @@ from merganser.agent.model import open_chat_model
 from merganser.config.load import load_config
 from merganser.config.rag_definition import resolve_rag
 from merganser.errors import ModelRunnerError, SpecErrors
-from merganser.indexing import index_once_async
+from merganser.indexing.run import index_once_async
 from merganser.models.address import parse_address
 from merganser.retrieval.opening import locate_models, open_retrievers
 

@@ -23,7 +23,7 @@ from merganser.indexing.run import index_once_async
 from merganser.models.client import ModelRunner
 from merganser.models.ref import ModelRef
 from merganser.retrieval import Retriever
-from merganser.store.reader import Filter
+from merganser.store.filters import Filter
 
 if TYPE_CHECKING:
     from conftest import Rags

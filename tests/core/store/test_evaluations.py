@@ -11,17 +11,15 @@ import duckdb
 import pytest
 
 from merganser.errors import StoreError
-from merganser.store import (
+from merganser.store.evaluations import (
     EvaluationRow,
-    IndexFolder,
     MetricRow,
     QueryRow,
-    RunRow,
     list_evaluations,
-    list_runs,
     record_evaluation,
-    record_run,
 )
+from merganser.store.folder import IndexFolder
+from merganser.store.history import RunRow, list_runs, record_run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,18 +13,15 @@ import pytest
 from merganser.embedding.drift import recognise_model
 from merganser.embedding.service import EmbedService
 from merganser.errors import StoreError
-from merganser.indexing import (
-    begin_run,
-    build_snapshot,
-    embed_shard,
-    find_changes,
-    plan_shards,
-    publish,
-)
-from merganser.indexing.shards import MOST_SHARDS
-from merganser.remote import sharing as sharing_module
+from merganser.indexing.build import build_snapshot
+from merganser.indexing.changes import find_changes
+from merganser.indexing.publishing import publish
+from merganser.indexing.shard_plan import MOST_SHARDS, plan_shards
+from merganser.indexing.shards import embed_shard
+from merganser.indexing.workspace import begin_run
 from merganser.remote.sharing import receive_shard, share_run
 from merganser.remote.worker import embed_remote_shard
+from merganser.store import shared_journals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -32,7 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from merganser.embedding.embedder import Embedder
-    from merganser.indexing import IndexReport, Workspace
+    from merganser.indexing.run_report import IndexReport
+    from merganser.indexing.workspace import Workspace
     from tests.core.conftest import Corpus, HashEmbedder
 
 
@@ -74,7 +72,7 @@ def index_elsewhere(corpus: Corpus, *, before: Callable[[], None] | None = None)
         for shard in reversed(workspace.shards):
             receipt, _ = asyncio.run(embed_remote_shard(run, shard, service_of(corpus)))
             receive_shard(workspace, receipt)
-        return publish(workspace, build_snapshot(workspace)).report
+        return publish(workspace, build_snapshot(workspace))
 
 
 def index_here(corpus: Corpus, *, shards: int | None = None) -> IndexReport | None:
@@ -83,7 +81,7 @@ def index_here(corpus: Corpus, *, shards: int | None = None) -> IndexReport | No
         for shard in workspace.shards[:shards]:
             asyncio.run(embed_shard(workspace, shard, corpus.embedder))
         if shards is None:
-            return publish(workspace, build_snapshot(workspace)).report
+            return publish(workspace, build_snapshot(workspace))
     return None
 
 
@@ -215,8 +213,8 @@ def test_shared_vectors_stay_for_others_for_a_day(
     index_here(later)
     assert later.embedded() == []
 
-    nothing: timedelta = sharing_module.KEEP_SHARED * 0
-    monkeypatch.setattr(sharing_module, "KEEP_SHARED", nothing)
+    nothing: timedelta = shared_journals.KEEP_SHARED * 0
+    monkeypatch.setattr(shared_journals, "KEEP_SHARED", nothing)
     later.write("src/new.py", "NEW = 1\n")
     later.index()
 
@@ -260,7 +258,7 @@ def test_a_large_run_has_larger_shards_and_not_more(documents: Corpus):
     many = replace(found, added=tuple(replace(one, path=f"{n:05d}.py") for n in range(9000)))
 
     assert MOST_SHARDS < 9000 // 6
-    shards = plan_shards(many, chunks_per_shard=6)
+    shards = plan_shards(many.pending, many.definition.chunking, chunks_per_shard=6)
 
     assert len(shards) < 1.2 * MOST_SHARDS, "files are not divided, so shards are not full"
     assert [d.path for shard in shards for d in shard.documents] == [d.path for d in many.pending]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from merganser.errors import StoreError
-from merganser.remote.shared_folder import SharedFolder
+from merganser.store.shared_folder import SharedFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
