@@ -30,7 +30,7 @@ from merganser.errors import InputTooLongError, RunnerUnavailableError, StoreErr
 from merganser.evaluation.assess import Baseline, check_thresholds
 from merganser.evaluation.rag_evaluation import Evaluation, Figure
 from merganser.indexing.changes import find_changes
-from merganser.indexing.shards import chunks_path, load_result
+from merganser.indexing.shard_plan import chunks_path, load_result
 from merganser.indexing.workspace import begin_run
 from merganser.models.ref import ModelRef
 from merganser.models.retry import RetryPolicy, with_retries

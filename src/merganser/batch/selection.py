@@ -15,7 +15,7 @@ from merganser.batch.journal import earlier_rows
 from merganser.batch.questions import read_questions
 from merganser.config.flow_definition import batch_concurrency
 from merganser.config.rag_definition import resolve_rag
-from merganser.store import open_snapshot
+from merganser.store.reader import open_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
