@@ -1,4 +1,4 @@
-"""Split documents into chunks, along a syntax tree, headings, or running text."""
+"""Chunk documents along a syntax tree, headings, or running text."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-r"""Split a document into chunks.
+r"""Chunk a document.
 
-Owns options, chunks and the laws; where to cut is the business of ``merganser.chunking.code`` (a
-syntax tree), ``merganser.chunking.markdown`` and ``merganser.chunking.sections`` (headings), and
-``merganser.chunking.text`` (running text).
+Owns options, chunks and the laws. Where chunks break is decided by ``merganser.chunking.code`` (a
+syntax tree), ``merganser.chunking.sections`` (headings) and ``merganser.chunking.text`` (running
+text).
 
 The laws, for every text whatsoever:
 
@@ -19,15 +19,18 @@ What an option does:
 
 - ``size``: the most characters of a chunk, its overlap included.
 - ``overlap``: how many characters a chunk repeats from before its start, where it goes on with
-  something that was cut: running text, a long function, a long section. Whole definitions and
+  something that was divided: running text, a long function, a long section. Whole definitions and
   sections that stand side by side share nothing, so they do not repeat each other's ends.
-- ``respect_word_boundaries``: a cut that would fall inside a word moves back to white space if the
-  second half of the window has some, and an overlap begins at a word. No text is ever dropped.
-- ``code_aware``: cuts follow the syntax tree of the languages of ``grammars``; in other text they
-  follow blank lines and line ends, and an overlap begins at a line.
+- ``respect_word_boundaries``: a break that would fall inside a word moves back to white space if
+  the second half of the window has some, and an overlap begins at a word. No text is dropped.
+- ``code_aware``: breaks follow the syntax tree of the languages of ``grammars``; in other text
+  they follow blank lines and line ends, and an overlap begins at a line.
 
-Markdown, HTML and PDF are split by their headings or pages whatever the options say: these are the
-text's own structure.
+Markdown, HTML and PDF are chunked by their headings or pages whatever the options say: these are
+the text's own structure.
+
+To add a chunker, write a ``Chunker`` in a module of its own and list it in ``STRUCTURED``, or name
+the definitions of a programming language in ``GRAMMARS``.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.chunking.code import chunk_code
@@ -57,16 +62,23 @@ _MAX_PARSED = 8_000_000
 _BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)*")
 
 
+Chunker = Callable[[str, Limits], list[Piece]]
+"""Returns pieces that tile a text, none longer than the limits say."""
+
+STRUCTURED: Mapping[str, Chunker] = {"markdown": chunk_markdown}
+"""Chunkers of the languages whose own structure is followed whatever the options say."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkingOptions:
-    """How documents are split; lengths in characters of the decoded text.
+    """How documents are chunked; lengths in characters of the decoded text.
 
     Attributes:
         size: The most characters of a chunk, at least 2.
         overlap: Characters repeated from the chunk before, at least 0; more than half of ``size``
             counts as half.
-        respect_word_boundaries: Whether cuts keep words whole where they can.
-        code_aware: Whether cuts follow syntax trees, blank lines and line ends.
+        respect_word_boundaries: Whether breaks keep words whole where they can.
+        code_aware: Whether breaks follow syntax trees, blank lines and line ends.
 
     Raises:
         ValueError: A length is out of range.
@@ -86,7 +98,7 @@ class ChunkingOptions:
             )
 
     def fingerprint(self) -> str:
-        """Give a hex digest that differs whenever the same text might give other chunks.
+        """Return a hex digest that differs whenever the same text might give other chunks.
 
         It covers the options, the chunker's version and, when syntax trees are used, the versions
         of the grammars.
@@ -135,33 +147,41 @@ def chunk_document(
     options: ChunkingOptions,
     headings: Sequence[Heading] | None = None,
 ) -> list[Chunk]:
-    """Split one document; an empty text has no chunks.
+    r"""Chunk one document; an empty text has no chunks.
 
     Args:
         text: The decoded text, with its line ends as they are.
         language: As in ``Document.language``.
         options: Lengths and preferences.
         headings: As in ``DocumentText.headings``.
+
+    >>> options = ChunkingOptions(size=20, overlap=0, respect_word_boundaries=True)
+    >>> text = "Mergansers dive for their food.\nThey eat fish.\n"
+    >>> for chunk in chunk_document(text, language=None, options=options):
+    ...     print(chunk.start_line, chunk.end_line, repr(chunk.text))
+    1 1 'Mergansers dive for '
+    1 2 'their food.\nThey eat'
+    2 2 ' fish.\n'
     """
     if not text:
         return []
     overlap = min(options.overlap, options.size // 2, options.size - 2)
-    is_structured = headings is not None or language == "markdown"
+    structured = (
+        STRUCTURED.get(language or "")
+        if headings is None
+        else partial(chunk_sections, headings=headings)
+    )
     limits = Limits(
         whole=options.size,
         part=options.size - overlap,
-        structure=options.code_aware or is_structured,
+        structure=options.code_aware or structured is not None,
         words=options.respect_word_boundaries or headings is not None,
     )
+    chunker = structured or chunk_text
     parsed = language if options.code_aware and len(text) <= _MAX_PARSED else None
-    if headings is not None:
-        pieces = chunk_sections(text, headings, limits)
-    elif is_structured:
-        pieces = chunk_markdown(text, limits)
-    elif parsed is not None and parsed in GRAMMARS:
-        pieces = chunk_code(text, parsed, limits)
-    else:
-        pieces = chunk_text(text, 0, len(text), limits)
+    if structured is None and parsed is not None and parsed in GRAMMARS:
+        chunker = partial(chunk_code, language=parsed)
+    pieces = chunker(text, limits)
     chunks = _to_chunks(text, absorb_blanks(text, pieces, limits), overlap, limits)
     return chunks if headings is None else _without_blank_edges(chunks)
 

@@ -1,9 +1,10 @@
-"""Split source code along its syntax tree.
+"""Chunk source code along its syntax tree.
 
 A definition that fits stays whole, with the comments and decorators above it; small neighbours
-share a piece; one that is too long is split at the starts of its members or statements, each piece
-named by the path of the definition (``Flow.run``). Cuts fall at line starts until a single line is
-too long. Nothing depends on the code being valid: what the parser cannot read is split like text.
+share a piece; one that is too long breaks at the starts of its members or statements, each piece
+named by the path of the definition (``Flow.run``). Breaks fall at line starts until a single line
+is too long. Nothing depends on the code being valid: what the parser cannot read is chunked as
+text.
 
 Only nodes that are too long are looked into, so the work in Python is per piece, not per node.
 """
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.chunking.grammars import GRAMMARS, Grammar, parse
 from merganser.chunking.packing import Unit, pack
-from merganser.chunking.text import Limits, Piece, chunk_text
+from merganser.chunking.text import Limits, Piece, chunk_span, chunk_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from merganser.chunking.packing import Group
 
-# Levels that are looked into; deeper nesting is machine-made and is split like text. It also
+# Levels that are looked into; deeper nesting is machine-made and is chunked as text. It also
 # bounds Python's recursion and the work for one line of ten thousand brackets.
 _MAX_DEPTH = 60
 # Types whose children are a list of equals, of every language: none of them takes in another.
@@ -49,7 +50,7 @@ _LISTS = frozenset(
 _PREFIXES = frozenset(
     {"comment", "line_comment", "block_comment", "decorator", "attribute_item", "html_comment"}
 )
-# A blank line above a cut ends the comment block before it.
+# A blank line above a break ends the comment block before it.
 _BLANK_ABOVE = re.compile(r"\n[ \t\r\f]*\n\Z")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _FUNCTION_VALUES = frozenset(
@@ -73,7 +74,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the lines being split belong to.
+    """The definition that the lines being chunked belong to.
 
     Attributes:
         symbol: Dotted path, empty at the top of a file.
@@ -89,39 +90,43 @@ class Scope:
 _TOP = Scope("", "module", opaque=False)
 
 
-def chunk_code(text: str, language: str, limits: Limits) -> list[Piece]:
-    """Tile the text with pieces along its syntax tree.
+def chunk_code(text: str, limits: Limits, *, language: str) -> list[Piece]:
+    r"""Tile the text with pieces along its syntax tree.
 
     Args:
         text: The whole file.
-        language: A key of ``merganser.chunking.grammars.GRAMMARS``.
         limits: Length of pieces; ``structure`` is taken as set.
+        language: A key of ``merganser.chunking.grammars.GRAMMARS``.
+
+    >>> limits = Limits(whole=40, part=40, structure=True, words=False)
+    >>> source = "def dive(depth):\n    return -depth\n\ndef surface():\n    return 0\n"
+    >>> [(piece.symbol, piece.kind) for piece in chunk_code(source, limits, language="python")]
+    [('dive', 'function'), ('surface', 'function')]
     """
-    return _CodeChunker(text, GRAMMARS[language], limits).split(language)
+    return _CodeChunker(text, GRAMMARS[language], limits).chunk(language)
 
 
 class _CodeChunker:
-    """The state of splitting one file."""
+    """The state of chunking one file."""
 
     def __init__(self, text: str, grammar: Grammar, limits: Limits) -> None:
         self._text = text
-        self._grammar = grammar
         self._limits = limits
         self._definitions = grammar.definitions
         self._wrappers = grammar.wrappers
         self._naming = grammar.wrappers | grammar.definitions.keys()
 
-    def split(self, language: str) -> list[Piece]:
+    def chunk(self, language: str) -> list[Piece]:
         text = self._text
         # One byte for each character makes the parser's offsets character offsets. The letter
         # keeps names, strings and comments of any script what they are.
         plain = text if text.isascii() else _NON_ASCII.sub("x", text)
         tree = parse(plain.encode("ascii"), language)
         if tree is None:
-            return chunk_text(text, 0, len(text), self._limits)
-        return self._split_node(tree.root_node, (0, len(text)), _TOP, self._limits.whole)
+            return chunk_text(text, self._limits)
+        return self._chunk_node(tree.root_node, (0, len(text)), _TOP, self._limits.whole)
 
-    def _split_node(
+    def _chunk_node(
         self, node: Node, span: tuple[int, int], scope: Scope, limit: int, *, depth: int = 0
     ) -> list[Piece]:
         """Tile a span, the lines of ``node``, with pieces of at most ``limit``."""
@@ -138,23 +143,23 @@ class _CodeChunker:
                 opens = bool(definition)
                 items.append(Unit(part.start, part.end, inner.symbol, inner.kind, opens))
             else:
-                items.append(self._split_part(part, scope, limit, depth))
+                items.append(self._chunk_part(part, scope, limit, depth))
         return pack(items, limit, self._limits)
 
-    def _split_part(self, part: Part, scope: Scope, limit: int, depth: int) -> Group:
-        """Split a part that is too long: a definition by its members, a statement by its lines."""
+    def _chunk_part(self, part: Part, scope: Scope, limit: int, depth: int) -> Group:
+        """Chunk a part that is too long: a definition by its members, a statement by its lines."""
         definition = part.main and self._definition(part.main, scope)
         node, inner = definition or (part.main, scope)
         members = definition is not None and not inner.opaque
         transparent = node is not None and definition is None and node.type in _LISTS
-        # What is cut inside goes on in the next piece, which then begins with an overlap.
+        # What breaks inside goes on in the next piece, which then begins with an overlap.
         inside = limit if members or transparent else self._limits.part
         if node is None or depth >= _MAX_DEPTH or not node.child_count:
             narrow = Limits(inside, inside, structure=True, words=self._limits.words)
-            return chunk_text(
+            return chunk_span(
                 self._text, part.start, part.end, narrow, symbol=inner.symbol, kind=inner.kind
             )
-        pieces = self._split_node(node, part[:2], inner, inside, depth=depth + 1)
+        pieces = self._chunk_node(node, part[:2], inner, inside, depth=depth + 1)
         if members or transparent:
             return pieces
         return [pieces[0], *(piece._replace(continues=True) for piece in pieces[1:])]
@@ -182,7 +187,7 @@ class _CodeChunker:
         return parts
 
     def _parts(self, children: Sequence[Node], start: int, end: int) -> list[Part]:
-        """Cut ``start:end`` at the lines on which a named child begins."""
+        """Divide ``start:end`` at the lines on which a named child begins."""
         text = self._text
         parts: list[Part] = []
         main: Node | None = None
@@ -192,19 +197,19 @@ class _CodeChunker:
             at = child.start_byte
             if at >= end:
                 break
-            cut = text.rfind("\n", start, at) + 1
-            begins = cut > start and child.is_named and (cut == at or text[cut:at].isspace())
+            begin = text.rfind("\n", start, at) + 1
+            begins = begin > start and child.is_named and (begin == at or text[begin:at].isspace())
             if begins:
-                if held is not None and _BLANK_ABOVE.search(text, max(start, cut - 80), cut):
+                if held is not None and _BLANK_ABOVE.search(text, max(start, begin - 80), begin):
                     parts.append(Part(start, held, main))
                     start, main, longest, held = held, None, -1, None
                 if child.type in _PREFIXES:
-                    held = cut if held is None else held
+                    held = begin if held is None else held
                     continue
-                cut = cut if held is None else held
-                if cut > start:
-                    parts.append(Part(start, cut, main))
-                    start, main, longest = cut, None, -1
+                begin = begin if held is None else held
+                if begin > start:
+                    parts.append(Part(start, begin, main))
+                    start, main, longest = begin, None, -1
                 held = None
             length = child.end_byte - at
             if length > longest:
@@ -217,15 +222,11 @@ class _CodeChunker:
 
     def _definition(self, node: Node, scope: Scope) -> tuple[Node, Scope] | None:
         """Find the definition that a node is or wraps, with the scope of its inside."""
-        kind = self._definitions.get(node.type)
-        while kind is None:
-            if node.type not in self._wrappers:
-                return None
-            inner = self._wrapped(node)
+        while (kind := self._definitions.get(node.type)) is None:
+            inner = self._wrapped(node) if node.type in self._wrappers else None
             if inner is None:
                 return None
             node = inner
-            kind = self._definitions.get(node.type)
         name = self._name(node)
         if node.type in {"variable_declarator", "field_definition", "public_field_definition"}:
             value = node.child_by_field_name("value")
@@ -240,7 +241,7 @@ class _CodeChunker:
         return node, Scope(symbol, kind, opaque=kind in {"function", "method"})
 
     def _wrapped(self, node: Node) -> Node | None:
-        """Give the one definition inside a wrapper; a declaration of several has no one name."""
+        """Return the one definition inside a wrapper; a declaration of several has no one name."""
         found = [child for child in node.named_children if self._is_definition(child)]
         return found[0] if len(found) == 1 else None
 

@@ -1,8 +1,8 @@
-"""Pack small neighbours into pieces, and leave what was already cut alone.
+"""Pack small neighbours into pieces, and leave what was already chunked alone.
 
-Packing is local on purpose: a definition that had to be cut is a closed group which no neighbour
-reflows, so an edit changes the pieces around it and not the rest of the file. What an index must
-embed again after an edit depends on it.
+Packing is local on purpose: a definition that had to be divided is a closed group which no
+neighbour reflows, so an edit changes the pieces around it and not the rest of the file. What an
+index must embed again after an edit depends on it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     _Namer = Callable[[Iterable[str]], str]
 
-# A piece this full is not filled up with the start of the next definition: measured on the
-# reference corpus, more pieces then are whole definitions at hardly more pieces.
+# A piece this full is not filled up with the start of the next definition: measured on
+# Prefect's source, more pieces then are whole definitions at hardly more pieces.
 _FULL = 0.6
 # A piece below this share of the limit is glued to the group beside it if that fits.
 _CRUMB = 0.125
@@ -31,14 +31,14 @@ _MAX_SYMBOLS = 8
 
 
 class Unit(NamedTuple):
-    """A span that is not cut: a definition, a statement, a comment block, a section.
+    """A span that is not divided: a definition, a statement, a comment block, a section.
 
     Attributes:
         start: First character.
         end: One past the last character.
         symbol: As in ``Piece``.
         kind: As in ``Piece``.
-        opens: Whether a definition or section begins here, so that a cut before it is natural.
+        opens: Whether a definition or section begins here, so that a break before it is natural.
     """
 
     start: int
@@ -129,7 +129,7 @@ def _fill(units: Sequence[Unit], limit: int) -> list[list[Unit]]:
 
 
 def _even_out(filled: list[list[Unit]], limit: int) -> None:
-    """Join the last two pieces if they fit in one, else cut them where the longer is shortest."""
+    """Join the last two pieces if they fit in one, else break them where the longer is shortest."""
     tail = filled.pop()
     both = filled.pop() + tail
     start, end = both[0].start, both[-1].end
@@ -153,7 +153,7 @@ def _merge(units: Sequence[Unit], name: _Namer) -> Piece:
 
 
 def _kind_of_all(kinds: Mapping[str, str]) -> str:
-    """Give the kind that all symbols share; a class with members of its own is a class."""
+    """Return the kind that all symbols share; a class with members of its own is a class."""
     owner, kind = next(iter(kinds.items()))
     if len(set(kinds.values())) == 1 or all(s.startswith(f"{owner}.") for s in [*kinds][1:]):
         return kind

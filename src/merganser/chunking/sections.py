@@ -1,9 +1,13 @@
-"""Split a text along its headings, however these were found.
+"""Chunk a text along its headings, however these were found.
 
 A section that fits stays whole with its subsections; small sections of one parent share a piece; a
-long one is cut at its subsections, then at paragraphs. The symbol is the path of headings, such as
-``Install > Linux``. ``merganser.chunking.markdown`` reads the headings out of the text;
+long one breaks at its subsections, then at paragraphs. The symbol is the path of headings, such as
+``Install > Linux``. The headings of Markdown are read here, out of the text;
 ``html_text`` and ``pdf_text`` of ``merganser.documents`` know them from the file's own structure.
+
+Of Markdown, ATX and setext headings count; what stands in fenced or indented code, in HTML comments
+or in front matter does not. Headings are read, not a rendering, so a line-by-line reading is enough
+and no parser is needed.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.chunking.packing import Unit, pack
-from merganser.chunking.text import Limits, Piece, chunk_text
+from merganser.chunking.text import Limits, Piece, chunk_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,18 +53,18 @@ class _Section:
     children: list[_Section] = field(default_factory=list["_Section"])
 
 
-def chunk_sections(text: str, headings: Iterable[Heading], limits: Limits) -> list[Piece]:
+def chunk_sections(text: str, limits: Limits, headings: Iterable[Heading]) -> list[Piece]:
     """Tile the text with pieces along its headings.
 
     Args:
         text: The whole text.
-        headings: In order of ``start``.
         limits: How long pieces may be.
+        headings: In order of ``start``.
     """
-    return _split_section(text, _outline(text, headings), "", limits)
+    return _chunk_section(text, _outline(text, headings), "", limits)
 
 
-def _split_section(text: str, section: _Section, path: str, limits: Limits) -> list[Piece]:
+def _chunk_section(text: str, section: _Section, path: str, limits: Limits) -> list[Piece]:
     """Tile one section; its pieces bear the heading path down to it or to its subsections.
 
     Recursion is bounded by the six levels of headings.
@@ -69,7 +73,7 @@ def _split_section(text: str, section: _Section, path: str, limits: Limits) -> l
     kind = "section" if path else "text"
     items: list[Unit | Group] = []
     if first - section.start > limits.whole:
-        items.append(chunk_text(text, section.start, first, limits, symbol=path, kind=kind))
+        items.append(chunk_span(text, section.start, first, limits, symbol=path, kind=kind))
     elif first > section.start:
         items.append(Unit(section.start, first, path, kind, opens=False))
     for child in section.children:
@@ -77,7 +81,7 @@ def _split_section(text: str, section: _Section, path: str, limits: Limits) -> l
         if child.end - child.start <= limits.whole:
             items.append(Unit(child.start, child.end, inner, "section", opens=True))
         else:
-            items.append(_split_section(text, child, inner, limits))
+            items.append(_chunk_section(text, child, inner, limits))
     return pack(items, limits.whole, limits, name=_common_path) if items else []
 
 
@@ -122,8 +126,14 @@ _NOT_A_TITLE = re.compile(r"^(?: {4}|\t|\s*$| {0,3}(?:[-*+>#|]|\d+[.)]\s))")
 
 
 def chunk_markdown(text: str, limits: Limits) -> list[Piece]:
-    """Tile the text with pieces along its headings."""
-    return chunk_sections(text, _headings(text), limits)
+    r"""Tile a Markdown text with pieces along its headings.
+
+    >>> limits = Limits(whole=30, part=30, structure=True, words=True)
+    >>> text = "# Ducks\n\nThey swim.\n\n## Mergansers\n\nThey dive.\n"
+    >>> [piece.symbol for piece in chunk_markdown(text, limits)]
+    ['Ducks', 'Ducks > Mergansers']
+    """
+    return chunk_sections(text, limits, _headings(text))
 
 
 def _headings(text: str) -> Iterator[Heading]:
@@ -156,7 +166,7 @@ def _fence_end(text: str, opening: re.Match[str]) -> int:
 
 
 def _setext_title(text: str, underline: re.Match[str]) -> str | None:
-    """Give the text above a run of ``=`` or ``-`` if that makes it a heading."""
+    """Return the text above a run of ``=`` or ``-`` if that makes it a heading."""
     end = underline.start() - 1
     if end <= 0:
         return None

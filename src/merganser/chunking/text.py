@@ -1,10 +1,10 @@
-"""Cut running text at the best places that a limit allows.
+"""Chunk running text at the best breaks that a limit allows.
 
-Owns where a cut may fall inside a stretch of text that no syntax tree or heading divides further.
-``merganser.chunking.code`` and ``merganser.chunking.markdown`` find the structure above it and
-call this for what is still too long; ``merganser.chunking`` turns the pieces into chunks.
+Owns where a chunk may end inside a stretch of text that no syntax tree or heading divides further.
+``merganser.chunking.code`` and ``merganser.chunking.sections`` find the structure above it and call
+``chunk_span`` for what is still too long; ``merganser.chunking.chunks`` turns pieces into chunks.
 
-The law of all splitters: the pieces tile the text, so joining them gives every character back.
+The law of all chunkers: the pieces tile the text, so joining them gives every character back.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple
 
-# How far a safe cut may walk back; a longer run of combining marks is not text that anyone reads.
+# How far a safe break may walk back; a longer run of combining marks is not text that anyone reads.
 _MAX_CLUSTER = 32
 _ZERO_WIDTH_JOINER = "\u200d"
 # The first combining mark of Unicode: everything below needs no look-up.
@@ -40,13 +40,13 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long pieces may be and where they may be cut.
+    """How long pieces may be and where they may break.
 
     Attributes:
         whole: Characters of a piece that stands for itself.
         part: Characters of a piece that continues another one and gets an overlap in front.
-        structure: Whether blank lines and line ends are preferred as cuts.
-        words: Whether white space is preferred to a cut inside a word.
+        structure: Whether breaks at blank lines and line ends are preferred.
+        words: Whether white space is preferred to a break inside a word.
     """
 
     whole: int
@@ -55,7 +55,17 @@ class Limits:
     words: bool
 
 
-def chunk_text(
+def chunk_text(text: str, limits: Limits) -> list[Piece]:
+    r"""Tile a text without structure with pieces.
+
+    >>> limits = Limits(whole=20, part=20, structure=True, words=True)
+    >>> [piece[:2] for piece in chunk_text("Mergansers dive.\nThey eat fish.\n", limits)]
+    [(0, 17), (17, 32)]
+    """
+    return chunk_span(text, 0, len(text), limits)
+
+
+def chunk_span(
     text: str, start: int, end: int, limits: Limits, *, symbol: str = "", kind: str = "text"
 ) -> list[Piece]:
     """Tile ``text[start:end]`` with pieces of at most the limits' length, in order.
@@ -65,9 +75,9 @@ def chunk_text(
     pieces: list[Piece] = []
     limit = limits.whole
     while end - start > limit:
-        cut = _best_break(text, start, _window_end(start, end, limit, limits), limits)
-        pieces.append(Piece(start, cut, symbol, kind, bool(pieces)))
-        start, limit = cut, limits.part
+        at = _best_break(text, start, _window_end(start, end, limit, limits), limits)
+        pieces.append(Piece(start, at, symbol, kind, bool(pieces)))
+        start, limit = at, limits.part
     if start < end:
         pieces.append(Piece(start, end, symbol, kind, bool(pieces)))
     return pieces
@@ -76,7 +86,7 @@ def chunk_text(
 def absorb_blanks(text: str, pieces: list[Piece], limits: Limits) -> list[Piece]:
     """Merge pieces of nothing but white space into a neighbour where the limits allow it.
 
-    Where they do not, the cut moves so that the blank piece gets some visible characters of its
+    Where they do not, the break moves so that the blank piece gets some visible characters of its
     neighbour; only white space that alone nearly fills a piece stays by itself.
     """
     if not any(_is_blank(text, piece) for piece in pieces):
@@ -96,52 +106,48 @@ def _is_blank(text: str, piece: Piece) -> bool:
 
 
 def _join_or_shift(text: str, left: Piece, right: Piece, limits: Limits) -> list[Piece]:
-    """Give the two as one piece if they fit, else as two with visible text in both if possible."""
+    """Join two pieces if they fit in one, else move the break so that both hold visible text."""
     limit = limits.part if left.continues else limits.whole
     if right.end - left.start <= limit:
         seen = left if _is_blank(text, right) else right
         return [Piece(left.start, right.end, seen.symbol, seen.kind, left.continues)]
     if _is_blank(text, right):
         visible = len(text[left.start : left.end].rstrip())
-        cut = safe_break(text, left.start, left.start + visible - 1) if visible > 1 else left.end
+        at = safe_break(text, left.start, left.start + visible - 1) if visible > 1 else left.end
         seen = left
     else:
-        start = (
-            right.start
-            + len(text[right.start : right.end])
-            - len(text[right.start : right.end].lstrip())
-        )
+        start = right.end - len(text[right.start : right.end].lstrip())
         line = text.find("\n", start, right.end) + 1
-        cut = line if 0 < line - left.start <= limit else _next_break(text, start + 1)
+        at = line if 0 < line - left.start <= limit else _next_break(text, start + 1)
         seen = right
-    first = Piece(left.start, cut, seen.symbol, seen.kind, left.continues)
-    second = Piece(cut, right.end, seen.symbol, seen.kind, continues=True)
-    fits = cut - left.start <= limit and right.end - cut <= limits.part and cut < right.end
+    first = Piece(left.start, at, seen.symbol, seen.kind, left.continues)
+    second = Piece(at, right.end, seen.symbol, seen.kind, continues=True)
+    fits = at - left.start <= limit and right.end - at <= limits.part and at < right.end
     if fits and not _is_blank(text, first) and not _is_blank(text, second):
         return [first, second]
     return [left, right]
 
 
-def _next_break(text: str, cut: int) -> int:
-    """Move a cut forward to where it parts nothing that is shown as one."""
-    while cut < len(text) and _joins(text, cut):
-        cut += 1
-    return cut
+def _next_break(text: str, at: int) -> int:
+    """Move a break forward to where it parts nothing that is shown as one character."""
+    while at < len(text) and _joins(text, at):
+        at += 1
+    return at
 
 
 def _window_end(start: int, end: int, limit: int, limits: Limits) -> int:
-    """Where the window of the next cut ends; leaves no crumb at the end of structured text."""
+    """Return where the window of the next break ends; structured text ends with no crumb."""
     if limits.structure and end - start <= limit + limit // 4:
         return min(start + limit, end - limit // 4)
     return start + limit
 
 
 def _best_break(text: str, start: int, stop: int, limits: Limits) -> int:
-    """Find a cut in ``(start, stop]``: paragraph, line, word, and else between two characters."""
+    """Find a break in ``(start, stop]``: paragraph, line, word, and else between two characters."""
     if limits.structure:
         half, quarter = start + (stop - start) // 2, start + (stop - start) // 4
         blank = max(text.rfind("\n\n", half, stop) + 2, text.rfind("\n\r\n", half, stop) + 3)
-        if blank > half:
+        if blank > max(half, 2):  # up to 2 none was found
             return blank
         line = text.rfind("\n", quarter, stop) + 1
         if line > quarter:
@@ -150,32 +156,35 @@ def _best_break(text: str, start: int, stop: int, limits: Limits) -> int:
         half = start + (stop - start) // 2
         if text[stop : stop + 1].isspace():
             return safe_break(text, start, stop)
-        for cut in range(stop, half, -1):
-            if text[cut - 1].isspace():
-                return safe_break(text, start, cut)
+        for at in range(stop, half, -1):
+            if text[at - 1].isspace():
+                return safe_break(text, start, at)
     return safe_break(text, start, stop)
 
 
-def safe_break(text: str, start: int, cut: int) -> int:
-    """Move a cut back so that it does not part a line end or the marks of one visible character.
+def safe_break(text: str, start: int, at: int) -> int:
+    r"""Move a break back so that it parts no line end and no marks of one visible character.
 
     Args:
         text: The whole text.
-        start: The cut stays above it.
-        cut: Where the cut would be, in ``(start, len(text)]``.
+        start: The break stays above it.
+        at: Where the break would be, in ``(start, len(text)]``.
+
+    >>> safe_break("a\r\nb", 0, 2)
+    1
     """
-    for candidate in range(cut, max(start, cut - _MAX_CLUSTER), -1):
+    for candidate in range(at, max(start, at - _MAX_CLUSTER), -1):
         if not _joins(text, candidate):
             return candidate
-    # A cluster without end is cut, but a line end is one character in every editor.
-    return cut - 1 if text[cut - 1 : cut + 1] == "\r\n" and cut - 1 > start else cut
+    # A cluster without end is broken, but a line end is one character in every editor.
+    return at - 1 if text[at - 1 : at + 1] == "\r\n" and at - 1 > start else at
 
 
-def _joins(text: str, cut: int) -> bool:
-    """Whether the characters on both sides of a cut are shown as one."""
-    if not 0 < cut < len(text):
+def _joins(text: str, at: int) -> bool:
+    """Whether the characters on both sides of a break are shown as one."""
+    if not 0 < at < len(text):
         return False
-    before, after = text[cut - 1], text[cut]
+    before, after = text[at - 1], text[at]
     if after == "\n":
         return before == "\r"
     if after < _FIRST_COMBINING:
@@ -185,7 +194,7 @@ def _joins(text: str, cut: int) -> bool:
         or unicodedata.category(after) in {"Mn", "Me", "Mc"}
         # Skin tones follow the emoji that they colour; flags are pairs of regional indicators.
         or "\U0001f3fb" <= after <= "\U0001f3ff"
-        or (_is_regional(after) and _regional_run(text, cut) % 2 == 1)
+        or (_is_regional(after) and _regional_run(text, at) % 2 == 1)
     )
 
 
@@ -193,9 +202,9 @@ def _is_regional(character: str) -> bool:
     return "\U0001f1e6" <= character <= "\U0001f1ff"
 
 
-def _regional_run(text: str, cut: int) -> int:
-    """How many regional indicators stand directly before the cut, at most a cluster's length."""
+def _regional_run(text: str, at: int) -> int:
+    """Count the regional indicators directly before a break, up to a cluster's length."""
     run = 0
-    while run < min(cut, _MAX_CLUSTER) and _is_regional(text[cut - 1 - run]):
+    while run < min(at, _MAX_CLUSTER) and _is_regional(text[at - 1 - run]):
         run += 1
     return run

@@ -33,12 +33,12 @@ _CONTROL = re.compile(rb"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A file's text and how to get its bytes back.
+    """A file's text and what its bytes are restored with.
 
     Attributes:
         text: Without the byte order mark, line ends as they are.
         encoding: Name of a Python codec.
-        bom: The byte order mark that stood in front; mostly empty.
+        bom: The byte order mark in front; mostly empty.
     """
 
     text: str
@@ -94,7 +94,7 @@ def _declared_encoding(data: bytes, *, is_html: bool) -> str | None:
 
 
 def _round_trip(data: bytes, encoding: str) -> str | None:
-    """Decode if the text encodes to the same bytes, else give None."""
+    """Decode if the text encodes to the same bytes, else return None."""
     try:
         text = data.decode(encoding)
         return text if text.encode(encoding) == data else None

@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -84,7 +85,7 @@ def _work_tree(path: str) -> str | None:
 
 
 def _between(top: str, root: str) -> list[str]:
-    """Give the directories below ``top`` down to and with ``root``."""
+    """Return the directories below ``top``, down to ``root`` itself."""
     found = [root, *map(str, Path(root).parents)]
     return list(reversed(found[: found.index(top)]))
 
@@ -141,17 +142,12 @@ def _expand_git(root: str, listed: list[Listed], prune: Callable[[str], bool]) -
 
     A submodule is listed like a file; whoever looks at the path finds a directory.
     """
-    pruned: dict[str, bool] = {}
 
+    @cache
     def out(directory: str) -> bool:
-        """Whether a directory of the tree, relative to the root, or one above it is pruned."""
-        if not directory:
-            return False
-        known = pruned.get(directory)
-        if known is None:
-            known = out(directory.rpartition("/")[0]) or prune(f"{root}/{directory}")
-            pruned[directory] = known
-        return known
+        """Tell whether a directory of the tree, or one above it, is pruned."""
+        above = directory.rpartition("/")[0]
+        return bool(directory) and (out(above) or prune(f"{root}/{directory}"))
 
     for entry in listed:
         name = entry.path.rstrip("/")
@@ -310,7 +306,7 @@ def parse_rule(line: str, number: int = 1) -> Rule | None:
 
 
 def ignoring_rule(files: tuple[RuleFile, ...], path: str, *, folder: bool) -> str | None:
-    """Give the rule that ignores a path as ``file:line: rule``, or None.
+    """Return the rule that ignores a path as ``file:line: rule``, or None.
 
     Args:
         files: The outermost first; the innermost that says something decides.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
+from contextlib import closing
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -35,7 +36,7 @@ def missing_pdf_extra() -> str:
 
 
 def read_pdf(data: bytes) -> tuple[str, tuple[Heading, ...]]:
-    """Give the text of a PDF file with its pages as headings.
+    """Return the text of a PDF file with its pages as headings.
 
     Args:
         data: The file.
@@ -71,25 +72,17 @@ def _read_pages(data: bytes) -> list[str]:
             if error.err_code == _PASSWORD_WANTED:
                 raise SkipDocument("encoding", "it needs a password") from error
             raise SkipDocument("encoding", f"not a PDF file that can be read: {error}") from error
-        try:
-            return [_read_page(file, number) for number in range(len(file))]
-        except pdfium.PdfiumError as error:
-            raise SkipDocument("encoding", f"a page cannot be read: {error}") from error
-        finally:
-            file.close()
+        with closing(file):
+            try:
+                return [_read_page(file, number) for number in range(len(file))]
+            except pdfium.PdfiumError as error:
+                raise SkipDocument("encoding", f"a page cannot be read: {error}") from error
 
 
 def _read_page(file: Any, number: int) -> str:
-    """Give a page's text, of what is visible on it."""
-    page = file[number]
-    try:
-        text = page.get_textpage()
-        try:
-            return text.get_text_bounded()
-        finally:
-            text.close()
-    finally:
-        page.close()
+    """Return the visible text of a page."""
+    with closing(file[number]) as page, closing(page.get_textpage()) as text:
+        return text.get_text_bounded()
 
 
 def _one_line(page: str) -> str:

@@ -30,19 +30,13 @@ Reader = Callable[[bytes], tuple[str, "tuple[Heading, ...] | None"]]
 """Returns the text of a file's bytes, and its headings if the format itself has them.
 
 Raises ``SkipDocument`` when the bytes cannot be read. Line k of the text must be a place that a
-user can open, since chunks and citations count its lines.
-
->>> def read_subtitles(data: bytes):
-...     lines = data.decode().split("\\n")
-...     return "\\n".join("" if "-->" in line or line.isdigit() else line for line in lines), None
->>> read_subtitles(b"1\\n00:01 --> 00:02\\nDucks dive.")
-('\\n\\nDucks dive.', None)
+user can open, since citations count its lines.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentFormat:
-    """How files of one language are read.
+    r"""How files of one language are read.
 
     Attributes:
         read: Extracts the text.
@@ -50,6 +44,12 @@ class DocumentFormat:
             or bundles; the largest hand-written source seen is below 1 MB.
         missing: Says what must be installed before files of this format can be read; empty when
             nothing is missing.
+
+    >>> def read_subtitles(data: bytes):
+    ...     text, _ = TEXT.read(data)
+    ...     return re.sub(r"(?m)^(\d+|.* --> .*)$", "", text), None
+    >>> DocumentFormat(read_subtitles).read(b"1\n00:01 --> 00:02\nDucks dive.")
+    ('\n\nDucks dive.', None)
     """
 
     read: Reader

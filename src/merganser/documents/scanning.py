@@ -9,6 +9,7 @@ is decided by ``merganser.indexing.changes``.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from merganser.documents.ignore import Listed
+
+# Python stands a surrogate for each byte of a name that is not UTF-8.
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,6 @@ class _Scanner:
         self._base = base
         self._respect_vcs = respect_vcs
         self._exclude = frozenset(os.path.realpath(path) for path in exclude)
-        self._prefixes: dict[str, str] = {}
         self._documents: dict[str, Document] = {}
         self._skipped: dict[str, Skipped] = {}
         self._links: dict[str, str] = {}  # path of a followed link to where it leads
@@ -133,18 +136,19 @@ class _Scanner:
         """Scan the files that match, or that lie in a folder that matches."""
         if not Path(glob.root).is_dir():
             return False
-        found = False
+        found, prefix = False, self._shown(glob.root)
         for listed in self._list(glob.root):
             if glob.matches(listed.path.rstrip("/")):
                 found = True
-                self._add_listed(glob.root, listed)
+                self._add_listed(glob.root, prefix, listed)
         return found
 
     def _add_directory(self, root: str) -> None:
         if self._is_excluded(root):
             return
+        prefix = self._shown(root)
         for listed in self._list(root):
-            self._add_listed(root, listed)
+            self._add_listed(root, prefix, listed)
 
     def _list(self, root: str) -> Iterator[Listed]:
         return list_files(root, respect_vcs=self._respect_vcs, prune=self._is_pruned)
@@ -158,17 +162,11 @@ class _Scanner:
     def _is_excluded(self, directory: str) -> bool:
         return bool(self._exclude) and os.path.realpath(directory) in self._exclude
 
-    def _prefix(self, root: str) -> str:
-        if root not in self._prefixes:
-            self._prefixes[root] = self._shown(root)
-        return self._prefixes[root]
-
     def _shown(self, absolute: str) -> str:
-        """Give a path relative to the base, with ``/``; nothing of the disk is asked."""
+        """Return a path relative to the base, with ``/``, without looking at the disk."""
         return Path(os.path.relpath(absolute, self._base)).as_posix()
 
-    def _add_listed(self, root: str, listed: Listed) -> None:
-        prefix = self._prefix(root)
+    def _add_listed(self, root: str, prefix: str, listed: Listed) -> None:
         path = listed.path if prefix == "." else f"{prefix}/{listed.path}"
         if listed.reason:
             self._skip(path, listed.reason, listed.detail)
@@ -177,7 +175,7 @@ class _Scanner:
 
     def _add_file(self, absolute: str, path: str, *, root: str | None = None) -> None:
         """Take a file, or say why not; a path that was named itself (no root) may be a link."""
-        if not path.isascii() and _is_mangled(path):
+        if not path.isascii() and _NOT_UTF8.search(path):  # which no database column takes
             self._skip(os.fsencode(path).decode("utf-8", "backslashreplace"), "name", "not UTF-8")
             return
         try:
@@ -191,15 +189,10 @@ class _Scanner:
         except OSError as error:
             self._skip(path, "unreadable", error.strerror or "")
             return
-        if stat.S_ISDIR(status.st_mode):
-            self._add_submodule(absolute)
-        else:
+        if not stat.S_ISDIR(status.st_mode):
             self._admit(absolute, path, status)
-
-    def _add_submodule(self, root: str) -> None:
-        """Scan a submodule, which git lists as one path."""
-        if not self._is_pruned(root):
-            self._add_directory(root)
+        elif not self._is_pruned(absolute):  # a submodule, which git lists as one path
+            self._add_directory(absolute)
 
     def _admit(self, absolute: str, path: str, status: os.stat_result) -> None:
         """Make a document of a file unless its name, type, size or format speaks against it."""
@@ -223,7 +216,7 @@ class _Scanner:
             )
 
     def _may_follow(self, absolute: str, path: str, root: str) -> bool:
-        """Whether a link met in a folder is a document by itself; says why when it is not.
+        """Tell whether a link found in a folder is a document by itself; if not, skip it.
 
         Links to folders are not entered, which rules cycles out. A link to a file of the same
         folder is followed when the scan does not find the file itself, which is known at the end.
@@ -264,12 +257,3 @@ class _Scanner:
                 self._skip(path, "duplicate", f"the same file as {kept[real]}")
             else:
                 kept[real] = path
-
-
-def _is_mangled(path: str) -> bool:
-    """Whether a name holds bytes that are not UTF-8, which no database column takes."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

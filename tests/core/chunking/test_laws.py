@@ -103,7 +103,10 @@ def _line_of(text: str, position: int) -> int:
 
 @settings(max_examples=400, deadline=None)
 @given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=OPTIONS)
-def test_no_cut_parts_a_line_end(text: str, language: str | None, options: ChunkingOptions):
+@example(
+    text="\n\r\n", language="bash", options=ChunkingOptions(size=2, overlap=0, code_aware=True)
+)
+def test_no_break_parts_a_line_end(text: str, language: str | None, options: ChunkingOptions):
     chunks = chunk_document(text, language=language, options=options)
 
     for cut in {c.start_char for c in chunks} | {c.end_char for c in chunks}:
