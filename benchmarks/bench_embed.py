@@ -39,7 +39,7 @@ from merganser.chunking import ChunkingOptions, chunk_document
 from merganser.documents.reading import read_document
 from merganser.documents.scanning import scan_documents
 from merganser.embedding.embedder import Embedder, count_words
-from merganser.embedding.pace import forget_paces
+from merganser.embedding.pace import learnt
 from merganser.embedding.service import EmbedService
 from merganser.errors import SkipDocument
 from merganser.models.client import ModelRunner
@@ -247,7 +247,7 @@ def fixed_batches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
 
 def timed_pipeline(url: str, texts: Sequence[str]) -> float:
     """Give the seconds of an index run's embedding, beginning without any knowledge."""
-    forget_paces()
+    learnt.clear()
     shards = [texts[i : i + SHARD_TEXTS] for i in range(0, len(texts), SHARD_TEXTS)]
 
     @asynccontextmanager

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 
-from merganser.embedding.drift import DRIFT_TEXTS
+from merganser.indexing.drift import DRIFT_TEXTS
 from merganser.runner.embedded_runner import EmbeddedRunner
 
 if TYPE_CHECKING:

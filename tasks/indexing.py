@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from merganser.embedding.drift import recognise_model
 from merganser.embedding.service import EmbedService
 from merganser.indexing.build import build_snapshot
 from merganser.indexing.changes import find_changes
+from merganser.indexing.drift import recognise_model
 from merganser.indexing.forecast import work_of
 from merganser.indexing.publishing import finish_unchanged, publish
 from merganser.indexing.shards import embed_shard

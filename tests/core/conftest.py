@@ -13,7 +13,7 @@ import pytest
 
 from merganser.chunking import ChunkingOptions
 from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
-from merganser.embedding.drift import DRIFT_TEXTS
+from merganser.indexing.drift import DRIFT_TEXTS
 from merganser.indexing.run import index_once
 from merganser.models.ref import ModelRef
 from merganser.store.reader import Snapshot, open_snapshot

@@ -23,13 +23,13 @@ from merganser.batch.questions import Question
 from merganser.batch.selection import select_questions
 from merganser.config.flow_definition import DataTable
 from merganser.config.spec_evaluation import Metric, ThresholdSpec
-from merganser.embedding.drift import DRIFT_TEXTS, LEAST_CLOSENESS, recognise_model
 from merganser.embedding.embedder import Embedder
 from merganser.embedding.service import EmbedService
 from merganser.errors import InputTooLongError, RunnerUnavailableError, StoreError
 from merganser.evaluation.assess import Baseline, check_thresholds
 from merganser.evaluation.rag_evaluation import Evaluation, Figure
 from merganser.indexing.changes import find_changes
+from merganser.indexing.drift import DRIFT_TEXTS, LEAST_CLOSENESS, recognise_model
 from merganser.indexing.shard_plan import chunks_path, load_result
 from merganser.indexing.workspace import begin_run
 from merganser.models.ref import ModelRef

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.embedding.drift import DRIFT_TEXTS
+from merganser.indexing.drift import DRIFT_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

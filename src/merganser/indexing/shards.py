@@ -15,8 +15,8 @@ import numpy as np
 
 from merganser.chunking import Chunk, chunk_document
 from merganser.documents.reading import read_document
-from merganser.embedding.drift import check_vectors
 from merganser.errors import InputTooLongError, RequestRejectedError, SkipDocument, StoreError
+from merganser.indexing.drift import check_vectors
 from merganser.indexing.shard_plan import (
     FileOutcome,
     ShardResult,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from merganser.chunking import ChunkingOptions
     from merganser.documents.scanning import Document
-    from merganser.embedding.drift import EmbedsDocuments
+    from merganser.indexing.drift import EmbedsDocuments
     from merganser.indexing.shard_plan import Shard, ShardWork
 
 

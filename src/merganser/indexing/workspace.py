@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     import duckdb
 
     from merganser.config.index_definition import IndexDefinition
-    from merganser.embedding.drift import SnapshotModel
     from merganser.embedding.service import EmbedService
     from merganser.indexing.changes import Changes
+    from merganser.indexing.drift import SnapshotModel
     from merganser.store.shared_folder import SharedFolder
 
 _RESERVE_BYTES = 64 << 20

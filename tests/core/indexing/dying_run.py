@@ -28,9 +28,9 @@ import numpy as np
 import merganser.indexing.workspace as workspaces
 from merganser.chunking import ChunkingOptions
 from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
-from merganser.embedding.drift import DRIFT_TEXTS
 from merganser.indexing import publishing, shards
 from merganser.indexing import run as once
+from merganser.indexing.drift import DRIFT_TEXTS
 from merganser.indexing.run import index_once
 from merganser.indexing.workspace import begin_run
 from merganser.models.ref import ModelRef

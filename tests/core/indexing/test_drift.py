@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from merganser.embedding.drift import recognise_model
 from merganser.indexing.changes import find_changes
+from merganser.indexing.drift import recognise_model
 from merganser.indexing.shards import embed_shard
 from merganser.indexing.workspace import begin_run
 

@@ -310,7 +310,7 @@ def test_run_that_was_overtaken_looks_again(small: Corpus):
 
     import asyncio
 
-    from merganser.embedding.drift import recognise_model
+    from merganser.indexing.drift import recognise_model
 
     model = asyncio.run(recognise_model(small.embedder, small.definition))
     with begin_run(found, model=model) as workspace:

@@ -194,7 +194,7 @@ def test_changed_model_embeds_everything_and_switching_back_nothing(small: Corpu
 
 
 def _drift_texts() -> tuple[str, ...]:
-    from merganser.embedding.drift import DRIFT_TEXTS
+    from merganser.indexing.drift import DRIFT_TEXTS
 
     return DRIFT_TEXTS
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.embedding.drift import DRIFT_TEXTS
 from merganser.embedding.embedder import Embedder
 from merganser.errors import MerganserError
+from merganser.indexing.drift import DRIFT_TEXTS
 from merganser.indexing.run import index_once_async
 from merganser.models.client import ModelRunner
 from merganser.models.retry import NO_RETRY

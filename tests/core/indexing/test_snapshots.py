@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from merganser.chunking import ChunkingOptions
-from merganser.embedding.drift import recognise_model
 from merganser.errors import NoSnapshotError, StoreError
 from merganser.indexing.build import build_snapshot
 from merganser.indexing.changes import find_changes
 from merganser.indexing.compaction import FEW_SEGMENTS, MAX_SEGMENTS, SegmentState, choose_merges
+from merganser.indexing.drift import recognise_model
 from merganser.indexing.publishing import publish
 from merganser.indexing.shards import embed_shard
 from merganser.indexing.workspace import begin_run

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from merganser.embedding.drift import recognise_model
 from merganser.embedding.service import EmbedService
 from merganser.errors import StoreError
 from merganser.indexing.build import build_snapshot
 from merganser.indexing.changes import find_changes
+from merganser.indexing.drift import recognise_model
 from merganser.indexing.publishing import publish
 from merganser.indexing.shard_plan import MOST_SHARDS, plan_shards
 from merganser.indexing.shards import embed_shard
