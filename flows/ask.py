@@ -15,10 +15,10 @@ from merganser.tasks.options import submit
 from merganser.tasks.turns import durable_hooks, publish_answer
 
 if TYPE_CHECKING:
-    from merganser.agent.agent_definition import RequestedMode
     from merganser.agent.answer import Answer
     from merganser.agent.events import EventSink
     from merganser.config.load import Config
+    from merganser.config.spec_agents import RequestedMode
     from merganser.flows.models import ModelStages
 
 

@@ -33,13 +33,13 @@ from merganser.planning.plan import (
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
-    from merganser.agent.agent_definition import RequestedMode
     from merganser.agent.answer import Answer
     from merganser.agent.events import EventSink
     from merganser.batch.journal import BatchReport
     from merganser.config.flow_definition import BatchFlow
     from merganser.config.index_definition import IndexDefinition
     from merganser.config.load import Config
+    from merganser.config.spec_agents import RequestedMode
     from merganser.evaluation.assess import Assessment
     from merganser.flows.evaluate import EvaluationStages
     from merganser.indexing.run_report import IndexReport

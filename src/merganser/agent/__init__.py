@@ -1,5 +1,5 @@
-"""Agents: one turn of question and answer, and batches of them.
+"""Agents: one turn of question and answer.
 
-Import from the modules: ``turn`` (take_turn), ``answers``, ``events``.
-Nothing is imported here, because the modules of a turn load what a batch plan does not need.
+``turn`` takes a turn, ``attempt`` makes each attempt, ``answer`` and ``events`` are its outcome.
+Nothing is imported here, because planning a batch needs ``agent_definition`` alone.
 """

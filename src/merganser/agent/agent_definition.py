@@ -1,9 +1,9 @@
-"""An agent as a turn needs it: resolved values in place of the YAML's references."""
+"""An agent as a turn needs it, with the YAML's references resolved."""
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from merganser.config.rag_definition import resolve_rag
 from merganser.config.resolve_model import resolve_model
@@ -14,9 +14,8 @@ from merganser.models.client import token_of
 if TYPE_CHECKING:
     from merganser.config.load import Config
     from merganser.config.rag_definition import RagDefinition
+    from merganser.config.spec_agents import RequestedMode
     from merganser.models.ref import ModelRef
-
-RequestedMode: TypeAlias = Literal["auto", "tool", "context"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +36,12 @@ class AgentRag:
 
 
 @dataclass(frozen=True, slots=True)
-class FilesystemOptions:
-    """How an agent may read files.
-
-    Attributes:
-        instruction: For the system message; empty for the toolset's own.
-        ignore_vcs: Leave out of listings what version control ignores.
-    """
-
-    instruction: str
-    ignore_vcs: bool
-
-
-@dataclass(frozen=True, slots=True)
 class AgentDefinition:
-    """An agent.
+    """An agent with everything resolved.
 
     Attributes:
         name: In the config.
-        model: Who answers.
+        model: The model that answers.
         instruction: The beginning of the system message.
         rags: What it may search, in the order of the config.
         filesystem: How it may read files, or None.
@@ -67,7 +53,7 @@ class AgentDefinition:
     _: KW_ONLY
     instruction: str = ""
     rags: tuple[AgentRag, ...] = ()
-    filesystem: FilesystemOptions | None = None
+    filesystem: FilesystemToolset | None = None
     rag_mode: RequestedMode = "auto"
 
     def token(self) -> str | None:
@@ -89,7 +75,7 @@ def describe_agent(config: Config, name: str) -> AgentDefinition:
     if agent is None:
         known = ", ".join(map(repr, config.spec.agents)) or "none"
         raise PlanError(f"{config.path} has no agent {name!r}; it has {known}")
-    files = None
+    files: FilesystemToolset | None = None
     rags = [_agent_rag(resolve_rag(config, rag)) for rag in agent.rag]
     for toolset in agent.toolsets:
         match toolset:
@@ -97,7 +83,7 @@ def describe_agent(config: Config, name: str) -> AgentDefinition:
                 rag = resolve_rag(config, toolset.ref)
                 rags.append(_agent_rag(rag, toolset.name, toolset.instruction))
             case FilesystemToolset():
-                files = FilesystemOptions(toolset.instruction or "", toolset.ignore_vcs)
+                files = toolset
     if repeated := _repeated([rag.tool_name for rag in rags]):
         raise PlanError(f"agent {name!r} has two tools named {repeated!r}; name one of them")
     return AgentDefinition(

@@ -1,12 +1,12 @@
-"""What a turn gives back: the answer, its sources, what it cost, and what happened on the way.
+"""What a turn returns: the answer, its sources, what it cost, and the tools it used.
 
 All values are plain data that survive JSON, because batch rows, artifacts and the run history hold
-them. How citations are found and judged is in ``citations``.
+them. How citations are found and checked is in ``citations``.
 """
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class SourceLine:
         path: As indexed: posix and relative to the config's folder.
         start_line: First line, from 1.
         end_line: Last line, inclusive.
-        id: The number the model may cite as ``[id]``; None for a file read by a tool.
+        id: The number that the model may cite as ``[id]``; None for a file read by a tool.
         cited: True when the answer names it by id, by lines or by path; otherwise it was only
             retrieved.
-        source: The rag or the tool that gave it.
+        source: The rag or the tool that returned it.
         score: The retriever's score, higher is better; None for a file read by a tool.
     """
 
@@ -50,7 +50,7 @@ class SourceLine:
     score: float | None = None
 
     def __str__(self) -> str:
-        """Give ``path:start-end``, which editors and terminals can jump to."""
+        """Return ``path:start-end``, which editors and terminals can jump to."""
         return f"{self.path}:{self.start_line}-{self.end_line}"
 
 
@@ -60,7 +60,7 @@ class ToolUse:
 
     Attributes:
         name: The tool.
-        arguments: As the model gave them.
+        arguments: As the model wrote them.
         outcome: ``success``, or ``failed`` when the model was told of an error.
     """
 
@@ -71,7 +71,7 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class TurnUsage:
-    """What the model requests of a turn took, as the server counted it.
+    """What the model requests of a turn cost, as the server counted it.
 
     Attributes:
         requests: Answered model requests.
@@ -90,17 +90,17 @@ class Answer:
 
     Attributes:
         text: The answer's text, without reasoning.
-        reasoning: The model's reasoning, when it gave any; never part of ``text``.
+        reasoning: The model's reasoning, if any; never part of ``text``.
         sources: Everything that was retrieved or read, cited ones first.
         invalid_citations: Citations of what was never retrieved, as written in the text.
         copied: The text is nothing but lines and places of its sources.
-        grounded: False when the text was held against its source and does not rest on it.
+        grounded: False when the text was compared with its source, which does not support it.
         tool_calls: In order.
         usage: Tokens and requests.
         seconds: Wall time of the turn.
         rag_mode: The mode that was used, which ``auto`` decided.
         notes: What the reader should know: a shrunk context, a cut answer, a skipped reranking.
-        finish_reason: Of the last model response: ``stop``, ``length``, ...; None when not given.
+        finish_reason: Of the last model response: ``stop``, ``length``, ...; None when unknown.
         model: The reference of the model that answered.
         turn_id: The id that the turn was started with.
     """
@@ -134,7 +134,7 @@ class Answer:
         return "answered"
 
     def to_json(self) -> dict[str, Any]:
-        """Give the answer as JSON values, with the keys that ``--json`` and batch rows share."""
+        """Return the answer as JSON values, with the keys that ``--json`` and batch rows share."""
         return {
             "answer": self.text,
             "reasoning": self.reasoning,
@@ -151,10 +151,7 @@ class Answer:
                 for line in self.sources
             ],
             "invalid_citations": list(self.invalid_citations),
-            "tool_calls": [
-                {"name": use.name, "arguments": use.arguments, "outcome": use.outcome}
-                for use in self.tool_calls
-            ],
+            "tool_calls": [asdict(use) for use in self.tool_calls],
             "tokens": {"input": self.usage.input_tokens, "output": self.usage.output_tokens},
             "requests": self.usage.requests,
             "seconds": round(self.seconds, 3),
@@ -167,7 +164,7 @@ class Answer:
 
 
 def describe_source(line: SourceLine) -> str:
-    """Say where a passage is and whether the answer names it, for one line of a terminal."""
+    """Return where a passage is and whether the answer names it, for one line of a terminal."""
     label = f"[{line.id}] " if line.id is not None else ""
     return f"{label}{line} ({'cited' if line.cited else 'retrieved, not cited'})"
 

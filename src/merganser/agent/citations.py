@@ -1,8 +1,8 @@
-"""Find the citations in an answer and hold each against what was really retrieved.
+"""Find the citations in an answer and check each against what was retrieved.
 
 A citation is ``[n]`` with a number that the model was given, or ``path:line`` and
 ``path:line-line`` inside lines that it was shown. Anything else that looks like one is invalid:
-an answer that cites what nobody retrieved is a failure, whatever it says.
+an answer that cites what was never retrieved is a failure, whatever it says.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 _CODE = re.compile(r"(`{3,}|~{3,}).*?(?:\1`*|\Z)", re.DOTALL)
 _INLINE_CODE = re.compile(r"(?<!`)(`{1,2})(?!`)(.+?)(?<!`)\1(?!`)")
-# "[1]", "[1, 2]", "[1-3]"; what stands before tells a citation from an index like argv[1].
+# "[1]", "[1, 2]", "[1-3]"; the character before tells a citation from an index like argv[1].
 _NUMBERS = re.compile(r"\[(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)\]")
-# A path with an extension that begins with a letter, so that 127.0.0.1:8000 is none.
+# A path with an extension that begins with a letter, which excludes 127.0.0.1:8000.
 _PLACE = re.compile(
     r"(?<![\w/.:@-])((?:\.{0,2}/)?[\w.@+-]+(?:/[\w.@+-]+)*\.[A-Za-z]\w{0,9})"
     r":L?(\d{1,7})(?:\s?[-–]\s?L?(\d{1,7}))?(?!\w|\.\d)"
 )
-_DRESS = re.compile(r"^\s*(?:`{3,}|~{3,}).*$|^[\s>*•-]*(?:\d+[.)](?:\s|$))?")
+_MARKUP = re.compile(r"^\s*(?:`{3,}|~{3,}).*$|^[\s>*•-]*(?:\d+[.)](?:\s|$))?")
 _DOMAINS = frozenset({"com", "org", "net", "io", "dev", "local", "localhost", "internal", "ai"})
 """Endings that make ``name.ending:8000`` a host and port unless a folder comes before it."""
 
@@ -38,7 +38,7 @@ class Citations:
     """What an answer cites.
 
     Attributes:
-        sources: Every passage, those the answer names first, then by number and place.
+        sources: Every passage: first those that the answer names, then by number and place.
         invalid: The citations that match no passage, as written, without repetition.
     """
 
@@ -56,6 +56,11 @@ def check_citations(text: str, evidence: Sequence[Evidence]) -> Citations:
 
     Returns:
         The passages with ``cited`` set, and the citations that match none of them.
+
+    >>> from merganser.agent.evidence import Evidence
+    >>> found = check_citations("It dives [1], and sings [7].", [Evidence("a.md", 1, 2, "", id=1)])
+    >>> [str(line) for line in found.sources if line.cited], found.invalid
+    (['a.md:1-2'], ('[7]',))
     """
     prose = _CODE.sub(" ", text)
     cited: set[int] = set()
@@ -86,8 +91,8 @@ def only_copies(text: str, evidence: Sequence[Evidence]) -> bool:
         evidence: What the model was shown.
 
     Returns:
-        True for a list of citations, and for several lines that all stand in the passages. One
-        such line is a quotation, which may well answer a question; an empty text is no copy.
+        True for a list of citations, and for several lines that are all in the passages. A single
+        such line is a quotation, which may answer a question; an empty text is no copy.
     """
     bare = _PLACE.sub(" ", _NUMBERS.sub(" ", text))
     lines = [line for line in map(_plain, bare.splitlines()) if re.search(r"\w", line)]
@@ -99,13 +104,13 @@ def only_copies(text: str, evidence: Sequence[Evidence]) -> bool:
 
 
 def _plain(line: str) -> str:
-    """Take off what lists, quotes and fences put around a line."""
-    return _DRESS.sub("", line).strip(" \t`.,;:")
+    """Remove what lists, quotes and fences put around a line."""
+    return _MARKUP.sub("", line).strip(" \t`.,;:")
 
 
 def _keep_number(match: re.Match[str]) -> str:
     inside = match.group(2)
-    # `[2]` alone in backticks is a citation in the dress of code; `argv[2]` is not.
+    # `[2]` alone in backticks is a citation written as code; `argv[2]` is not.
     return inside if _NUMBERS.fullmatch(inside.strip()) else " "
 
 
@@ -131,7 +136,7 @@ def _numbers(inside: str) -> list[int]:
     numbers: list[int] = []
     for part in re.split(r"[,;]", inside):
         bounds = [int(bound) for bound in re.split(r"[–-]", part)]
-        # A range that spans more than a turn ever retrieves is judged by its two ends.
+        # Of a range that spans more than a turn ever retrieves only the two ends are checked.
         if len(bounds) == 2 and 0 <= bounds[1] - bounds[0] <= 100:
             numbers += range(bounds[0], bounds[1] + 1)
         else:
@@ -158,7 +163,7 @@ def _check_places(
 
 
 def _check_names(prose: str, evidence: Sequence[Evidence], cited: set[int]) -> None:
-    """Count a file named without lines, which is no exact citation but does name the source."""
+    """Mark files that are named without lines: no exact citation, but it names the source."""
     for position, item in enumerate(evidence):
         if position not in cited and re.search(
             rf"(?<![\w/.-]){re.escape(item.path)}(?![\w/:-]|\.\w)", prose
@@ -186,7 +191,7 @@ def _covered(start: int, end: int, passages: Sequence[Evidence]) -> bool:
 
 
 def _merge(lines: Sequence[SourceLine]) -> tuple[SourceLine, ...]:
-    """Drop repeated places, keeping the cited one, and put cited places first."""
+    """Keep one line per place, a cited one if there is one, and put cited places first."""
     best: dict[tuple[str, int, int], SourceLine] = {}
     for line in lines:
         place = (line.path, line.start_line, line.end_line)

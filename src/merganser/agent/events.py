@@ -1,7 +1,7 @@
-"""What happens during a turn, as it happens, for whoever shows it.
+"""Events of a turn, as they happen.
 
-Events are for display only: an answer is complete without them, and a resumed turn does not repeat
-the events of what it takes over.
+They are for display only: an answer is complete without them, and a resumed turn does not repeat
+the events of what was kept.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class ToolAnswered:
-    """A tool gave its result, or told the model why it cannot."""
+    """A tool returned its result, or told the model why it cannot."""
 
     name: str
     outcome: Literal["success", "failed"]
@@ -55,21 +55,21 @@ class ToolAnswered:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One passage is read alone; its answer follows as one piece once it stood the test."""
+    """One passage is read alone; an answer that it supports follows as one piece."""
 
     place: str
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something a reader should know; it also stands in the answer's notes."""
+    """Something a reader should know; it is also in the answer's notes."""
 
     note: str
 
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """The model's stream broke off and is asked for again: text shown so far is void."""
+    """The model's stream broke off and is requested again: text shown so far is void."""
 
     reason: str
 

@@ -110,7 +110,14 @@ def _cut(item: Evidence, characters: int) -> Evidence:
 
 
 def render_evidence(evidence: Sequence[Evidence]) -> str:
-    """Return passages for a prompt, each under its number and inside a fence it cannot close."""
+    """Return passages for a prompt, each under its number and inside a fence it cannot close.
+
+    >>> print(render_evidence([Evidence("ducks.md", 1, 1, "It dives.", id=1)]))
+    [1] ducks.md:1-1
+    ```
+    It dives.
+    ```
+    """
     blocks: list[str] = []
     for item in evidence:
         # A fence longer than any run of backticks inside is closed by nothing in the text.

@@ -1,8 +1,8 @@
-"""Reading files on behalf of a model: only inside the roots, only text, only so much.
+"""Read files on behalf of a model: only inside the roots, only text, within limits.
 
 Every path that a model gives is untrusted. It is refused when it names ``..``, when it resolves
 (symbolic links included) to a place outside the roots, when it lies in version control's own
-folder, or when it is no regular file. Writing is not here: it needs permissions first.
+folder, or when it is no regular file. Files cannot be written.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 MAX_FILE_BYTES = 2 * 1024 * 1024
-"""Files beyond this are not read at all; source files are far below, data dumps far above."""
+"""Larger files are not read at all; source files are far smaller, data dumps far larger."""
 
 MAX_READ_CHARACTERS = 40_000
-"""What one read may hand to the model, near 13,000 tokens; more is had by line ranges."""
+"""Most characters of one read, near 13,000 tokens; line ranges get the rest."""
 
 MAX_ENTRIES = 1_000
-"""Entries that one listing, tree or search may give."""
+"""Most entries of one listing, tree or search."""
 
 MAX_DEPTH = 6
 """Levels of a directory tree."""
@@ -38,7 +38,7 @@ MAX_LINE_CHARACTERS = 400
 """Longest line of a search result; generated files have lines of megabytes."""
 
 SEARCH_SECONDS = 10.0
-"""Wall time of a search by pattern, which a hostile pattern could stretch for ever."""
+"""Wall time of a search by pattern, which a hostile pattern could make endless."""
 
 _HIDDEN = frozenset({".git", ".hg", ".svn", ".jj"})
 _UNWANTED = frozenset({".merganser", "__pycache__", "node_modules", ".venv"})
@@ -117,7 +117,7 @@ class Filesystem:
         return real
 
     def name(self, real: Path) -> str:
-        """Give a real path as the model sees it: relative to its root, posix."""
+        """Return a real path as the model sees it: relative to its root, posix."""
         root = self._root_of(real)
         assert root is not None, real
         return real.relative_to(root).as_posix()
@@ -156,7 +156,7 @@ class Filesystem:
         )
 
     def list_directory(self, path: str = ".") -> list[str]:
-        """Name what a directory holds, directories with a slash at the end, sorted.
+        """Return the names in a directory, sorted, directories with a slash at the end.
 
         Raises:
             FilesystemError: Not a directory inside the roots.
@@ -165,7 +165,7 @@ class Filesystem:
         return [entry + ("/" if folder else "") for entry, folder in self._entries(real, path)]
 
     def directory_tree(self, path: str = ".") -> list[str]:
-        """Name everything below a directory, indented by depth.
+        """Return the names of everything below a directory, indented by depth.
 
         Raises:
             FilesystemError: Not a directory inside the roots.
@@ -182,7 +182,7 @@ class Filesystem:
             if len(lines) > MAX_ENTRIES:
                 return
             below = real / entry
-            # A link to a folder is named but not followed: it may lead round in circles.
+            # A link to a folder is named but not followed: it may lead back to a folder above.
             if folder and depth + 1 < MAX_DEPTH and not below.is_symlink():
                 self._draw(below, f"{path}/{entry}", depth + 1, lines)
 
@@ -253,7 +253,7 @@ class Filesystem:
 
 
 def search_lines(files: Sequence[tuple[str, str]], pattern: re.Pattern[str]) -> list[str]:
-    """Give ``name:line: text`` for every matching line of text files; others are passed over."""
+    """Return ``name:line: text`` for every matching line of text files; others are skipped."""
     found: list[str] = []
     for file, name in files:
         try:
@@ -269,7 +269,7 @@ def search_lines(files: Sequence[tuple[str, str]], pattern: re.Pattern[str]) -> 
 
 
 def _search_apart(files: Sequence[tuple[str, str]], query: str) -> list[str]:
-    """Search in a process of its own, because nothing stops a hostile pattern inside this one."""
+    """Search in another process, because a hostile pattern cannot be stopped inside this one."""
     program = (
         "import json, re, sys\n"
         "from merganser.agent.filesystem import search_lines\n"
@@ -324,7 +324,7 @@ def read_text(real: Path, shown: str) -> str:
     if not real.is_file():
         raise FilesystemError(f"{shown!r} is not a file")
     try:
-        # O_NOFOLLOW: the path is resolved, so a link here was put in after the check.
+        # O_NOFOLLOW: the path is resolved, so a link here was made after the check.
         with os.fdopen(os.open(real, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:

@@ -123,6 +123,11 @@ def filesystem_toolset(files: Filesystem, on_event: EventSink) -> FunctionToolse
 
     The tools have docker-agent's names; those that write are missing, so the model cannot call
     them, and the system message says that files cannot be written.
+
+    >>> from pathlib import Path
+    >>> toolset = filesystem_toolset(Filesystem.at(Path()), lambda event: None)
+    >>> sorted(toolset.tools)[:3]
+    ['directory_tree', 'list_directory', 'read_file']
     """
     from pydantic_ai import FunctionToolset
 

@@ -24,10 +24,11 @@ from merganser.models.server_errors import ToolTemplateError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from merganser.agent.agent_definition import AgentDefinition, RequestedMode
+    from merganser.agent.agent_definition import AgentDefinition
     from merganser.agent.answer import Answer, HitSource, RagMode
     from merganser.agent.events import EventSink
     from merganser.config.load import Config
+    from merganser.config.spec_agents import RequestedMode
     from merganser.models.address import Address
     from merganser.models.wire import ServedModel
 

@@ -10,7 +10,7 @@ from merganser.config.config_tree import is_list
 from merganser.config.spec_base import Flag, StrictModel, Text, ToolName, fault
 from merganser.config.spec_models import AUTO_MODEL
 
-RagMode = Literal["auto", "tool", "context"]
+RequestedMode = Literal["auto", "tool", "context"]
 
 
 class FilesystemToolset(StrictModel):
@@ -68,7 +68,7 @@ class AgentSpec(StrictModel):
     rag: tuple[Text, ...] = ()
     """Names under ``rag`` that the agent may search."""
 
-    rag_mode: RagMode = "auto"
+    rag_mode: RequestedMode = "auto"
     """How the agent gets at its rags: it calls a ``tool``, or finds the passages in its
     ``context``. ``auto`` tries whether the model can call tools and uses the context if not."""
 

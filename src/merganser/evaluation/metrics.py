@@ -103,6 +103,12 @@ def mark_relevant(hits: Sequence[Hit], targets: Sequence[Target]) -> Relevance:
     Args:
         hits: Best first.
         targets: At least one.
+
+    >>> from merganser.evaluation.queries import Label
+    >>> from merganser.retrieval import Hit
+    >>> hits = [Hit("b.py", 1, 9, "", 0.9), Hit("a.py", 5, 20, "", 0.8)]
+    >>> mark_relevant(hits, [Target(Label(path="a.py"), spans=((10, 12),))]).ranks
+    (2,)
     """
     matches = [[target.matches(hit) for target in targets] for hit in hits]
     ranks = [

@@ -189,6 +189,13 @@ def score_chunks(found: TermLists, weighing: Weighing, *, limit: int | None = No
     Returns:
         The best ``limit`` and all that are exactly as good as the last of them; empty when no
         term occurs.
+
+    >>> once, twice = np.array([0], np.int32), np.array([0, 1], np.int32)
+    >>> rare = TermList(once, tf=np.array([1], np.uint8), frequency=1)
+    >>> common = TermList(twice, tf=np.array([1, 2], np.uint8), frequency=2)
+    >>> found = TermLists(np.array([7, 9]), np.array([5, 5], np.int32), (rare, common))
+    >>> score_chunks(found, Weighing(chunk_count=10, total_terms=50)).keys.tolist()
+    [7, 9]
     """
     wanted = len(found.keys) if limit is None else limit
     terms = _rarest_first(found.lists, weighing)

@@ -52,6 +52,9 @@ def similarity_scores(cosines: NDArray[np.float64], similarity: Similarity) -> N
 
     Returns:
         (n,) float64, higher is nearer.
+
+    >>> similarity_scores(np.array([1.0, -1.0]), "euclidean").round(3).tolist()
+    [1.0, 0.333]
     """
     if similarity != "euclidean":
         return cosines

@@ -45,7 +45,11 @@ _QUESTION_WORDS = frozenset(query_terms(_QUESTION_WORDS_TEXT))
 
 
 def subject_terms(query: str) -> tuple[str, ...]:
-    """Return a query's distinct terms without question words, or all when nothing else is left."""
+    """Return a query's distinct terms without question words, or all when nothing else is left.
+
+    >>> subject_terms("how does the retriever open an index")
+    ('retriev', 'open', 'index')
+    """
     terms = query_terms(query)
     return tuple(term for term in terms if term not in _QUESTION_WORDS) or tuple(terms)
 

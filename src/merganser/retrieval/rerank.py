@@ -79,6 +79,15 @@ class Reranker:
     Args:
         runner: The model server's client, or None where there is no server.
         definition: What the config says; ``top_k`` is how many candidates are scored.
+
+    >>> import asyncio
+    >>> from merganser.config.rag_definition import RerankDefinition
+    >>> from merganser.models.ref import ModelRef
+    >>> model = ModelRef(name="order", provider="dmr", model="ai/qwen3-reranker")
+    >>> definition = RerankDefinition(model=model, top_k=10, threshold=None, criteria=None)
+    >>> reranked = asyncio.run(Reranker(None, definition).rerank("ducks", ["Geese.", "Ducks."]))
+    >>> reranked.order, reranked.status
+    ((0, 1), "skipped (the model 'ai/qwen3-reranker' is not ready)")
     """
 
     def __init__(self, runner: RerankRunner | None, definition: RerankDefinition) -> None:
