@@ -2,8 +2,9 @@
 
 A real runner must have the models of the roles, which CONFORMANCE_EMBEDDING_MODEL,
 CONFORMANCE_CHAT_MODEL and CONFORMANCE_RERANK_MODEL name. Their engines are loaded, configured and
-unloaded many times, and their configs are forgotten at the end; other models are left alone and
-nothing is pulled or deleted.
+unloaded many times, and their configs are forgotten at the end. Other models are left alone and
+nothing is loaded, tagged or deleted unless CONFORMANCE_DISPOSABLE says that the server's models may
+be.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def target(model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             chat_model=chat,
             rerank_model=os.environ.get("CONFORMANCE_RERANK_MODEL", "ai/qwen3-reranker"),
             http=http,
+            disposable=bool(os.environ.get("CONFORMANCE_DISPOSABLE")),
         )
         for model in (real.embedding_model, real.chat_model, real.rerank_model):
             found = real.get(f"/models/{model}").status_code == 200

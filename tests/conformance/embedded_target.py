@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from dmr_contract import INFERENCE_MODES, Target
 from dmr_contract.asgi import Switch
 from dmr_contract.target import LONG_READ_SECONDS
 
+from merganser.runner.artifacts import Artifact, GgufFile
 from merganser.runner.known_models import MINILM
 from merganser.runner.weights import WeightStore
 from tests.doubles import FaultyRunner
@@ -22,12 +24,11 @@ from tests.doubles.synthetic_reranker import write_synthetic_reranker
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-    from pathlib import Path
 
     from dmr_contract import PullFault
     from dmr_contract.asgi import App
 
-    from tests.doubles import FaultKind, Faults
+    from tests.doubles import FaultKind
 
 TIMEOUT = httpx.Timeout(10, read=LONG_READ_SECONDS, write=60)
 
@@ -67,8 +68,9 @@ PULL_FAULTS: dict[PullFault, FaultKind] = {
 class EmbeddedControls:
     """The runner's faults as the cases ask for them."""
 
-    def __init__(self, faults: Faults) -> None:
-        self._faults = faults
+    def __init__(self, runner: FaultyRunner) -> None:
+        self._store = runner.store
+        self._faults = runner.faults
 
     def slow_load(self, seconds: float) -> None:
         self._faults.inject("load-slow", seconds=seconds, times=None)
@@ -83,6 +85,14 @@ class EmbeddedControls:
 
     def pullable_model(self) -> str:
         return PULLABLE_MODEL
+
+    def add_model(self, identifier: str, config: dict[str, Any]) -> None:
+        self._store.add(Artifact(identifier, GgufFile(Path("none"), None), config=config), None)
+
+    def tag_model(self, identifier: str, reference: str) -> None:
+        model = self._store.find(identifier)
+        assert model is not None
+        self._store.add(model.artifact, reference)
 
     def crash_next_load(self, message: str) -> None:
         self._faults.inject("load-fail", message=f"llama.cpp failed: {message}")
@@ -143,7 +153,7 @@ def start_embedded(cache_dir: Path, models_dir: Path) -> Generator[RunningTarget
         middleware=(breakable,),
     )
     with runner, httpx.Client(timeout=TIMEOUT, trust_env=False) as http:
-        controls = EmbeddedControls(runner.faults)
+        controls = EmbeddedControls(runner)
         target = Target(
             url=runner.url,
             embedding_model=EMBEDDING_MODEL,

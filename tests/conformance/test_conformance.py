@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from dmr_contract import Case, Need, Target
 
 REFUSALS: dict[Need, str] = {
-    "faults": "needs faults injected, and a real runner has no admin object for that",
+    "faults": "needs faults injected, and a real runner has no way for that",
     "store": "would pull, tag, load or delete models, and these are the user's own",
     "everything": "would end all engines and forget all configs, and these are the user's own",
     "embedded": "is a duty of servers that stand in for Docker's",
+    "docker": "is a route that our client never calls, so the embedded runner lacks it",
 }
 
 
@@ -36,10 +37,11 @@ def test_contract(case: Case, target: Target) -> None:
 
 
 def granted(target: Target) -> set[Need]:
-    """Give what this target allows beyond HTTP."""
+    """Return what this target allows beyond HTTP."""
     needs: set[Need] = set()
     if target.faults is not None:
         needs.add("faults")
-    if target.embedded:
-        needs |= {"embedded", "store", "everything"}
+    needs.add("embedded" if target.embedded else "docker")
+    if target.embedded or target.disposable:
+        needs |= {"store", "everything"}
     return needs

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from merganser.runner.gguf_metadata import SYNTHETIC_KEY
 from merganser.runner.libraries import load_library
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def _write_parameters(
     if source.description:
         writer.add_description(source.description)
     if source.synthetic:
-        writer.add_bool(SYNTHETIC_KEY, True)
+        writer.add_bool("merganser.synthetic", True)
     writer.add_block_count(parameters["num_hidden_layers"])
     writer.add_context_length(parameters["max_position_embeddings"])
     writer.add_embedding_length(parameters["hidden_size"])

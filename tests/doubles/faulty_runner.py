@@ -20,7 +20,8 @@ from merganser.runner.engines import (
     Mode,
     encode_json,
 )
-from merganser.runner.factory import load_engine
+from merganser.runner.loading import load_engine
+from merganser.runner.model_store import ModelStore
 from merganser.runner.weights import WeightStore, default_cache_dir
 from tests.doubles.counters import Counters
 from tests.doubles.faults import Faults
@@ -47,11 +48,13 @@ class FaultyRunner(EmbeddedRunner):
     Attributes:
         faults: Faults and scripted answers to come.
         counters: What was asked and embedded.
+        store: Its models, for a test that brings one.
     """
 
     def __init__(self, *, port: int = 0, **options: Any) -> None:
         self.faults = Faults()
         self.counters = Counters()
+        self.store = options.setdefault("store", ModelStore())
         inject = partial(FaultInjection, faults=self.faults, counters=self.counters)
         cache_dir = options.get("cache_dir") or default_cache_dir()
         options["middleware"] = (*options.get("middleware", ()), inject)

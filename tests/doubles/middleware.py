@@ -13,13 +13,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from merganser.runner.engines import encode_json
 from merganser.runner.known_models import CATALOGUE, MINILM, default_alias
-from merganser.runner.model_routes import encode_line
+from merganser.runner.model_routes import pull_reply
 from merganser.runner.pulls import RawText, layer_line, progress_line
-from merganser.runner.replies import RequesterGoneError, StreamReply, TextError, unless_gone
+from merganser.runner.replies import TextError, unless_gone
 from tests.doubles.scripted import scripted_response
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class FaultInjection:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or have it answered."""
         label = route_label(scope["method"], scope["path"])
-        with self._counters.request(label), suppress(RequesterGoneError, ConnectionAbortedError):
+        with self._counters.request(label), suppress(ClientDisconnect):
             body = await _read(receive)
             fields = _parse(body)
             model = str(fields.get("from" if label == "pull" else "model", ""))
@@ -115,7 +116,7 @@ class FaultInjection:
         """Return what is answered instead of the runner; None lets the runner answer.
 
         Raises:
-            RequesterGoneError: The client did not wait for a slow answer.
+            ClientDisconnect: The client did not wait for a slow answer.
         """
         fault = self._faults.take("status", "slow", "hang", "garbage", route=label, model=model)
         if fault is not None and (reply := await _general(fault, receive)):
@@ -146,11 +147,7 @@ class FaultInjection:
             return None
         as_json = (b"accept", b"application/json") in scope["headers"]
         lines = self._broken_pull(fault, model, fields)
-        return StreamReply(
-            _encoded(lines, as_json=as_json),
-            content_type="application/json" if as_json else "text/plain",
-            headers={"Cache-Control": "no-cache"},
-        )
+        return pull_reply(await anext(lines), lines, as_json=as_json)
 
     async def _broken_pull(
         self, fault: Fault, model: str, fields: Mapping[str, Any]
@@ -198,7 +195,7 @@ async def _general(fault: Fault, receive: Receive) -> Response | None:
     """Let a fault strike that any route can have; None means that the request goes on.
 
     Raises:
-        RequesterGoneError: The client did not wait.
+        ClientDisconnect: The client did not wait.
     """
     match fault.kind:
         case "status":
@@ -230,11 +227,6 @@ def _doubled_lines(files: Any, total: int) -> list[Line]:
         if prefix == "path":
             lines.append(progress_line("progress", "Building model artifact..."))
     return lines
-
-
-async def _encoded(lines: AsyncIterator[Line], *, as_json: bool) -> AsyncIterator[bytes]:
-    async for line in lines:
-        yield encode_line(line, as_json=as_json)
 
 
 async def _read(receive: Receive) -> bytes:
@@ -276,7 +268,7 @@ def _cut(send: Send, after_bytes: int) -> Send:
             await send(message)
             return
         await send({**message, "body": body[:left], "more_body": True})
-        raise ConnectionAbortedError
+        raise ClientDisconnect
 
     return limited
 

@@ -2,8 +2,8 @@
 
 No reranker's weights come in a package. This one is MiniLM with seeded random numbers where a
 trained classifier would be: its answers have the right form and are the same every time, its order
-means nothing. It says so in ``general.name`` and ``general.description``, its Model JSON says
-``"quantization": "SYNTHETIC"``.
+means nothing. It says so in ``general.name`` and ``general.description``, and its Model JSON shows
+``merganser.synthetic``.
 """
 
 from __future__ import annotations

@@ -1,40 +1,31 @@
-"""The HTTP surface: paths, methods and the answers to what is not there (section 1.0).
+"""The HTTP surface: who may ask, aliases of paths, and the answers to what is not there.
 
-The rules are upstream's: a wrong method is a 404, ``/v1`` and ``/rerank`` are short for paths under
-``/engines``, browsers are refused by their Origin.
+The rules are Docker Model Runner's (``docs/model-runner.md``, "Paths"): a wrong method is a 404,
+``/v1`` and ``/rerank`` are short for paths under ``/engines``, browsers are refused by their
+``Origin``.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
 
-from merganser.runner import engine_routes as engines
-from merganser.runner import model_routes as models
-from merganser.runner.inference import (
-    get_openai_model,
-    infer,
-    list_openai_models,
-)
-from merganser.runner.replies import RequesterGoneError, TextError
+from merganser.runner.engine_routes import SERVER_NAME
+from merganser.runner.replies import TextError
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from collections.abc import Callable, Iterable, Sequence
 
-    from merganser.runner.engines import Operation
-    from merganser.runner.state import RunnerState
-
-Handler = Callable[..., Awaitable[Response]]
+    from starlette.responses import Response
+    from starlette.routing import Route
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
-SERVER_NAME = "merganser-embedded"
 DESKTOP_PREFIX = "/exp/vDD4.40"
 """Docker Desktop serves the same API under this path on its socket."""
 
@@ -45,118 +36,78 @@ ALLOWED_ORIGINS = frozenset(
     for host in _HOSTS
     for port in ("", ":*")
 )
-"""Compared as text, so no origin with a port is allowed: that is upstream's rule."""
+"""Compared as text, as Docker Model Runner does, so no origin with a port is allowed."""
 
-_ENGINE = r"/engines(?:/(?P<backend>[^/]+))?"
-_V1 = rf"{_ENGINE}/v1"
-
-
-def _inference(operation: Operation) -> Handler:
-    return partial(infer, operation=operation)
-
-
-_ROUTES: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", r"/", engines.get_root),
-    ("GET", r"/version", engines.get_version),
-    ("GET", r"/logs", engines.get_logs),
-    ("GET", r"/models/?", models.list_models),
-    ("POST", r"/models/create", models.create_model),
-    ("POST", r"/models/load", models.load_model),
-    ("POST", r"/models/(?P<reference>.+)/tag", models.tag_model),
-    ("DELETE", r"/models/purge", models.purge_models),
-    ("DELETE", r"/models/(?P<reference>.+)", models.delete_model),
-    ("GET", r"/models/(?P<reference>.+)", models.get_model),
-    ("GET", r"/engines/status", engines.get_status),
-    ("GET", r"/engines/ps", engines.get_processes),
-    ("GET", r"/engines/df", engines.get_disk_usage),
-    ("GET", r"/engines/requests", engines.get_requests),
-    ("GET", r"/engines/_configure", engines.get_configurations),
-    ("POST", r"/engines/unload", engines.unload),
-    ("POST", rf"{_ENGINE}/_configure", engines.configure),
-    ("GET", rf"{_V1}/models", list_openai_models),
-    ("GET", rf"{_V1}/models/(?P<reference>.+)", get_openai_model),
-    ("POST", rf"{_V1}/chat/completions", _inference("chat")),
-    ("POST", rf"{_V1}/completions", _inference("completions")),
-    ("POST", rf"{_V1}/embeddings", _inference("embeddings")),
-    ("POST", rf"{_V1}/images/generations", _inference("images")),
-    ("POST", rf"{_ENGINE}/rerank", _inference("rerank")),
-    ("POST", rf"{_ENGINE}/score", _inference("score")),
-)
-_TABLE = [(method, re.compile(path), handler) for method, path, handler in _ROUTES]
 _UNKNOWN_ACTION = re.compile(r"/models/.+/(?P<action>[^/]+)")
 
 
-class RunnerApp:
-    """The ASGI application of one runner.
+def build_app(
+    routes: Sequence[Route], middleware: Iterable[Callable[[ASGIApp], ASGIApp]] = ()
+) -> ASGIApp:
+    """Return the application of these routes, wrapped in ASGI middleware (outermost first)."""
+    inner = Starlette(
+        routes=routes,
+        exception_handlers={
+            TextError: _answer_error,
+            404: _answer_not_found,
+            405: _answer_not_found,
+            Exception: _answer_failure,
+        },
+    )
+    inner.router.redirect_slashes = False
+    app: ASGIApp = _Surface(inner)
+    for wrap in reversed(tuple(middleware)):
+        app = wrap(app)
+    return app
 
-    Args:
-        state: What its routes share.
-    """
 
-    def __init__(self, state: RunnerState) -> None:
-        self._state = state
+class _Surface:
+    """Refuses browsers, resolves aliases of paths and puts the server's name on every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        request = Request(scope, receive)
-        path = _clean_path(str(scope["path"]))
-        try:
-            response = await self._respond(request, _match(request.method, path))
-        except RequesterGoneError:
-            return
-        response.headers["Server"] = SERVER_NAME
-        await response(scope, receive, send)
-
-    async def _respond(self, request: Request, handler: Handler) -> Response:
+        request = Request(scope)
         origin = request.headers.get("origin")
+        app = self._app
+        if origin is not None and origin not in ALLOWED_ORIGINS:
+            app = TextError(403, "Origin not allowed").to_response()
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"server", SERVER_NAME.encode()))
+            await send(message)
+
         try:
-            if origin is not None and origin not in ALLOWED_ORIGINS:
-                return TextError(403, "Origin not allowed").to_response()
-            return await handler(self._state, request)
-        except TextError as error:
-            return error.to_response()
-        except RequesterGoneError:
-            raise
-        except ConnectionAbortedError:
-            raise RequesterGoneError from None
+            await app({**scope, "path": _clean_path(scope["path"])}, receive, send_named)
+        except ClientDisconnect:
+            return
         except Exception:
             logger.exception("%s %s failed", request.method, request.url.path)
-            return TextError(500, "internal error, see the runner's log").to_response()
 
 
 def _clean_path(path: str) -> str:
-    """Give the path under which a route is looked up."""
+    """Return the path under which a route is looked up."""
     path = re.sub(r"/{2,}", "/", path).removeprefix(DESKTOP_PREFIX) or "/"
-    first = path.split("/", 2)[1]
-    return f"/engines{path}" if first in {"v1", "rerank", "score"} else path
+    return f"/engines{path}" if path.split("/", 2)[1] in {"v1", "rerank"} else path
 
 
-def _match(method: str, path: str) -> Handler:
-    """Find the route, or a handler for what is not there."""
-    wanted = "GET" if method == "HEAD" else method
-    for allowed, pattern, handler in _TABLE:
-        match = pattern.fullmatch(path)
-        if match and allowed == wanted:
-            named = {key: value for key, value in match.groupdict().items() if value is not None}
-            return partial(handler, **named)
-    return partial(_not_found, method=wanted, path=path)
+async def _answer_error(_: Request, error: Any) -> Response:
+    return error.to_response()
 
 
-async def _not_found(state: RunnerState, request: Request, *, method: str, path: str) -> Response:
-    del state, request
-    if path.startswith(("/models", "/engines")):
-        action = _UNKNOWN_ACTION.fullmatch(path)
-        if method == "POST" and action:
-            raise TextError(404, f'unknown action "{action["action"]}"')
-        raise TextError(404, "not found")
-    raise TextError(404, "404 page not found")
+async def _answer_not_found(request: Request, _: Exception) -> Response:
+    path = request.scope["path"]
+    if not path.startswith(("/models", "/engines")):
+        return TextError(404, "404 page not found").to_response()
+    action = _UNKNOWN_ACTION.fullmatch(path) if request.method == "POST" else None
+    message = f'unknown action "{action["action"]}"' if action else "not found"
+    return TextError(404, message).to_response()
 
 
-def build_app(state: RunnerState, middleware: Any = ()) -> Any:
-    """Give the application, wrapped in ASGI middleware (outermost first)."""
-    app: Any = RunnerApp(state)
-    for wrap in reversed(tuple(middleware)):
-        app = cast("Callable[[Any], Any]", wrap)(app)
-    return app
+async def _answer_failure(_: Request, __: Exception) -> Response:
+    return TextError(500, "internal error, see the runner's log").to_response()

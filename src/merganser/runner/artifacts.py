@@ -1,7 +1,11 @@
-"""Turn weights into something an engine can load, once, and say what it is.
+"""Model files: what they are, what they say of themselves, and those in the user's own folder.
 
-Conversions are kept in the cache by model id. The id is a digest of the original weights, the
-converter's version and the numeric variant of this machine, so equal ids mean equal vectors.
+``models/qwen3.gguf`` is served as ``ai/qwen3``, ``models/acme/coder.gguf`` as ``acme/coder``, and a
+folder ``models/acme/embed/`` with ``tokenizer.json`` and ``model.onnx`` as ``acme/embed``.
+
+The metadata of a GGUF file is read here because the reader of the ``gguf`` package builds an object
+for each of the 50,000 vocabulary entries (5 s for a model of 98 MB, against 10 ms), and because it
+belongs to an extra that embedding does without.
 """
 
 from __future__ import annotations
@@ -9,36 +13,57 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import shutil
-import tempfile
-import time
+import struct
 from dataclasses import KW_ONLY, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-import numpy as np
-
-from merganser.runner.bert_onnx import (
-    CONVERTER_VERSION,
-    ConversionError,
-    convert_bert,
-    numeric_variant,
-)
-from merganser.runner.encoder import OnnxEncoder
-from merganser.runner.gguf_metadata import FILE_TYPES, SYNTHETIC_KEY, read_gguf_metadata
 from merganser.runner.hub import file_sha256
-from merganser.runner.onnx_engine import OnnxFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from merganser.runner.known_models import CatalogueModel
-    from merganser.runner.weights import Progress, Weights, WeightStore
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+DEFAULT_POSITIONS = 512
+"""Of a sentence encoder whose config does not say."""
+
+Scalar = str | int | float | bool
+
+_SCALARS: Final = {
+    0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d",
+}  # fmt: skip
+"""GGUF's value types by number, as struct codes; 8 is a string and 9 an array."""
+_STRING: Final = 8
+_ARRAY: Final = 9
+_MAX_STRING_BYTES: Final = 1 << 20
+
+FILE_TYPES: Final = {
+    0: "F32", 1: "MOSTLY_F16", 2: "MOSTLY_Q4_0", 3: "MOSTLY_Q4_1", 7: "MOSTLY_Q8_0",
+    8: "MOSTLY_Q5_0", 9: "MOSTLY_Q5_1", 10: "MOSTLY_Q2_K", 11: "MOSTLY_Q3_K_S",
+    12: "MOSTLY_Q3_K_M", 13: "MOSTLY_Q3_K_L", 14: "MOSTLY_Q4_K_S", 15: "MOSTLY_Q4_K_M",
+    16: "MOSTLY_Q5_K_S", 17: "MOSTLY_Q5_K_M", 18: "MOSTLY_Q6_K", 32: "MOSTLY_BF16",
+}  # fmt: skip
+"""``general.file_type`` by number, as llama.cpp names them."""
+
+
+class NotGgufError(ValueError):
+    """The file does not begin as a GGUF file does, or breaks off."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxFiles:
+    """What an ONNX embedding model is made of.
+
+    Attributes:
+        model: The graph.
+        tokenizer: The ``tokenizer.json`` beside it.
+        max_tokens: Positions the model has.
+    """
+
+    model: Path
+    tokenizer: Path
+    max_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,111 +102,57 @@ class Artifact:
 
 
 def format_size(size_bytes: float) -> str:
-    """Write a size for people: ``21.77MiB``."""
-    unit = 0
-    while size_bytes >= 1024 and unit < len(_BINARY_UNITS) - 1:
+    """Return a size as Docker Model Runner shows it, ``21.77MiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.2f}{unit}"
         size_bytes /= 1024
-        unit += 1
-    return f"{size_bytes:.2f}{_BINARY_UNITS[unit]}"
+    return f"{size_bytes:.2f}GiB"
 
 
-def prepare(
-    model: CatalogueModel, store: WeightStore, on_progress: Progress, *, token: str | None = None
-) -> Artifact:
-    """Obtain a catalogue model and convert it if needed. Blocks: call it in a thread.
+def find_local_models(folder: Path) -> list[tuple[str, Artifact]]:
+    """Give reference and model of everything in the folder that can be served.
 
-    Raises:
-        WeightsUnavailableError: No place has its weights.
-        MissingExtraError: A library for the conversion is not installed.
+    Files that cannot be are named in the log. Blocks: each file is read once for its digest.
     """
-    weights = store.obtain(model, on_progress=on_progress, token=token)
-    if model.kind == "chat":
-        path = weights.paths[model.files[0].name]
-        return gguf_artifact(path, digest=_digest_of(model, "gguf", ""), source=weights.source)
-    return _convert(model, weights, store.cache_dir)
+    return [*_gguf_models(folder), *_onnx_models(folder)]
 
 
-def _digest_of(model: CatalogueModel, converter: str, variant: str) -> str:
-    """Digest the pinned files that the numbers come from, and how they are computed."""
-    identity = {
-        "weights": {file.name: file.sha256 for file in model.files},
-        "converter": converter,
-        "variant": variant,
-    }
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+def _gguf_models(folder: Path) -> Iterator[tuple[str, Artifact]]:
+    for path in sorted(folder.rglob("*.gguf")):
+        try:
+            yield _reference(path.with_suffix(""), folder), gguf_artifact(path, source=str(path))
+        except (NotGgufError, OSError) as error:
+            logger.warning("not served: %s", error)
 
 
-def _convert(model: CatalogueModel, weights: Weights, cache_dir: Path) -> Artifact:
-    from filelock import FileLock  # noqa: PLC0415 - only a first use pays for it
+def _onnx_models(folder: Path) -> Iterator[tuple[str, Artifact]]:
+    for tokenizer in sorted(folder.rglob("tokenizer.json")):
+        model = tokenizer.with_name("model.onnx")
+        if model.is_file():
+            yield _reference(tokenizer.parent, folder), _onnx_artifact(model, tokenizer)
 
-    variant = numeric_variant()
-    digest = _digest_of(model, CONVERTER_VERSION, variant)
-    folder = cache_dir / "converted" / digest.removeprefix("sha256:")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if not _is_whole(folder):
-        with FileLock(f"{folder}.lock"):
-            if not _is_whole(folder):
-                _write_conversion(weights, folder)
-    files = OnnxFiles(folder / "model.onnx", folder / "tokenizer.json", model.context_tokens)
-    size = files.model.stat().st_size
+
+def _reference(path: Path, folder: Path) -> str:
+    return "/".join(path.relative_to(folder).parts).lower()
+
+
+def _onnx_artifact(model: Path, tokenizer: Path) -> Artifact:
+    digests = f"{file_sha256(model)}{file_sha256(tokenizer)}"
+    positions = DEFAULT_POSITIONS
+    config = model.with_name("config.json")
+    if config.is_file():
+        document = json.loads(config.read_text(encoding="utf-8"))
+        positions = int(document.get("max_position_embeddings", positions))
+    size = model.stat().st_size
     return Artifact(
-        digest,
-        files,
-        config={
-            "format": "onnx",
-            "quantization": variant,
-            "parameters": model.parameters,
-            "architecture": model.architecture,
-            "size": format_size(size),
-            "context_size": model.context_tokens,
-        },
+        f"sha256:{hashlib.sha256(digests.encode()).hexdigest()}",
+        OnnxFiles(model, tokenizer, positions),
+        config={"format": "onnx", "size": format_size(size), "context_size": positions},
         size_bytes=size,
-        created=int(files.model.stat().st_mtime),
-        source=weights.source,
+        created=int(model.stat().st_mtime),
+        source=str(model.parent),
     )
-
-
-def _write_conversion(weights: Weights, folder: Path) -> None:
-    """Convert beside the target and rename, so that a cut conversion leaves nothing behind."""
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="converting-") as scratch:
-        draft = Path(scratch) / "draft"
-        draft.mkdir()
-        model = draft / "model.onnx"
-        convert_bert(weights.paths["config.json"], weights.paths["model.safetensors"], model)
-        tokenizer = draft / "tokenizer.json"
-        shutil.copyfile(weights.paths["tokenizer.json"], tokenizer)
-        _try_out(model, tokenizer)
-        record = {name: file_sha256(draft / name) for name in ("model.onnx", "tokenizer.json")}
-        (draft / "manifest.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(draft, folder)  # noqa: PTH105 - a rename of a folder in one step
-    logger.info("converted the embedding model in %.1f s", time.monotonic() - started)
-
-
-def _try_out(model: Path, tokenizer: Path) -> None:
-    """Refuse to keep a conversion that does not load or does not give vectors of length 1.
-
-    Raises:
-        ConversionError: It does not.
-    """
-    encoder = OnnxEncoder(model, tokenizer, max_tokens=512)
-    for ids in encoder.tokenize(["a merganser dives", "and comes up with the catch"]):
-        if not np.isclose(np.linalg.norm(encoder.encode(ids)), 1.0, atol=1e-3):
-            raise ConversionError("the converted model does not give normalised vectors")
-
-
-def _is_whole(folder: Path) -> bool:
-    """Tell whether a conversion is there and is what was written."""
-    try:
-        record: dict[str, str] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        return bool(record) and all(
-            file_sha256(folder / name) == digest for name, digest in record.items()
-        )
-    except (OSError, ValueError):
-        return False
 
 
 def gguf_artifact(path: Path, *, digest: str = "", source: str = "file") -> Artifact:
@@ -196,8 +167,6 @@ def gguf_artifact(path: Path, *, digest: str = "", source: str = "file") -> Arti
     context_tokens = int(context) if isinstance(context, int) else None
     size = path.stat().st_size
     quantization = FILE_TYPES.get(int(metadata.get("general.file_type", -1)), "unknown")
-    if metadata.get(SYNTHETIC_KEY):
-        quantization = "SYNTHETIC"
     config: dict[str, Any] = {
         "format": "gguf",
         "quantization": quantization,
@@ -219,3 +188,61 @@ def gguf_artifact(path: Path, *, digest: str = "", source: str = "file") -> Arti
 
 def _as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def read_gguf_metadata(path: Path) -> dict[str, Scalar]:
+    """Give the scalar metadata of a GGUF file; arrays are left out.
+
+    Raises:
+        NotGgufError: It is no GGUF file of version 2 or 3.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as source:
+        if source.read(4) != b"GGUF":
+            raise NotGgufError(f"{path}: not a GGUF file")
+        try:
+            version, _tensors, count = _unpack(source, "IQQ")
+            if version not in {2, 3}:
+                raise NotGgufError(f"{path}: GGUF version {version} is not supported")
+            return _read_pairs(source, count)
+        except (struct.error, UnicodeDecodeError, KeyError) as error:
+            raise NotGgufError(f"{path}: broken metadata: {error}") from error
+
+
+def _read_pairs(source: BinaryIO, count: int) -> dict[str, Scalar]:
+    found = dict[str, Scalar]()
+    for _ in range(count):
+        key = _read_string(source)
+        (kind,) = _unpack(source, "I")
+        if kind == _ARRAY:
+            _skip_array(source)
+        elif kind == _STRING:
+            found[key] = _read_string(source)
+        else:
+            (found[key],) = _unpack(source, _SCALARS[kind])
+    return found
+
+
+def _unpack(source: BinaryIO, codes: str) -> tuple[int, ...]:
+    layout = f"<{codes}"
+    return struct.unpack(layout, source.read(struct.calcsize(layout)))
+
+
+def _read_string(source: BinaryIO) -> str:
+    (length,) = _unpack(source, "Q")
+    if length > _MAX_STRING_BYTES:
+        raise NotGgufError(f"a string of {length} bytes in the metadata")
+    return source.read(length).decode("utf-8")
+
+
+def _skip_array(source: BinaryIO) -> None:
+    kind, count = _unpack(source, "IQ")
+    if kind == _STRING:
+        for _ in range(count):
+            (length,) = _unpack(source, "Q")
+            source.seek(length, 1)
+    elif kind == _ARRAY:
+        for _ in range(count):
+            _skip_array(source)
+    else:
+        source.seek(count * struct.calcsize(f"<{_SCALARS[kind]}"), 1)

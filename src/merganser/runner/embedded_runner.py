@@ -5,35 +5,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import tempfile
 import threading
 from collections import deque
 from contextlib import asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
 
 from merganser.errors import MerganserError
 from merganser.runner.app import build_app
-from merganser.runner.artifacts import prepare
-from merganser.runner.factory import load_engine
+from merganser.runner.artifacts import find_local_models
+from merganser.runner.conversion import prepare
+from merganser.runner.engine_routes import EngineRoutes
+from merganser.runner.inference import InferenceRoutes
 from merganser.runner.known_models import CATALOGUE
-from merganser.runner.local_models import find_local_models
+from merganser.runner.loading import load_engine
+from merganser.runner.model_routes import ModelRoutes
 from merganser.runner.model_store import ModelStore
 from merganser.runner.pulls import Puller
 from merganser.runner.scheduler import DEFAULT_IDLE_SECONDS, Scheduler
-from merganser.runner.state import RequestLog, RunnerState
 from merganser.runner.weights import WeightStore, default_cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
-    from merganser.runner.factory import EngineLoader
+    from starlette.types import ASGIApp
+
     from merganser.runner.known_models import WeightFile
+    from merganser.runner.loading import EngineLoader
 
 LOOPBACK = "127.0.0.1"
 LOG_LINES = 500
@@ -57,6 +59,7 @@ class RunnerOptions:
             are on this machine.
         cache_dir: For downloads and conversions; None means the user's cache.
         offline: Never ask the model hub; None lets ``HF_HUB_OFFLINE`` decide.
+        store: Keeps the models; None means an empty one.
         weights: Finds the packaged models' files; None means by ``cache_dir`` and ``offline``.
         load_engine: Loads engines.
         slots: Engines at one time; None means ``min(cores, 8)``.
@@ -71,11 +74,12 @@ class RunnerOptions:
     pulled: Sequence[str] | None = ()
     cache_dir: Path | None = None
     offline: bool | None = None
+    store: ModelStore | None = None
     weights: WeightStore | None = None
     load_engine: EngineLoader = load_engine
     slots: int | None = None
     idle_seconds: float = DEFAULT_IDLE_SECONDS
-    middleware: Sequence[Callable[[Any], Any]] = ()
+    middleware: Sequence[Callable[[ASGIApp], ASGIApp]] = ()
 
 
 class _LogLines(logging.Handler):
@@ -91,9 +95,9 @@ class _LogLines(logging.Handler):
 
 
 @asynccontextmanager
-async def _opened(options: RunnerOptions) -> AsyncGenerator[Any]:
+async def _opened(options: RunnerOptions) -> AsyncGenerator[ASGIApp]:
     """Build a runner's application, and end its engines afterwards."""
-    store = ModelStore()
+    store = options.store or ModelStore()
     scheduler = Scheduler(
         store,
         load_engine=options.load_engine,
@@ -110,35 +114,30 @@ async def _opened(options: RunnerOptions) -> AsyncGenerator[Any]:
     handler = _LogLines(lines)
     logger.addHandler(handler)
     try:
-        with tempfile.TemporaryDirectory(prefix="merganser-models-") as scratch:
-            if (folder := options.models_dir) is not None:
-                for reference, artifact in await asyncio.to_thread(find_local_models, folder):
-                    store.add(artifact, reference)
-            if options.pulled is None:
-                await asyncio.to_thread(_add_present, store, cache_dir)
-            for reference in options.pulled or ():
-                await puller.make_available(reference)
-            state = RunnerState(
-                version=f"merganser-embedded/{version('merganser')}",
-                store=store,
-                puller=puller,
-                scheduler=scheduler,
-                requests=RequestLog(),
-                scratch=Path(scratch),
-                log=lines,
-            )
-            yield build_app(state, options.middleware)
-            await scheduler.close()
+        await asyncio.to_thread(_add_present, store, options, cache_dir)
+        for reference in options.pulled or ():
+            await puller.make_available(reference)
+        routes = [
+            *ModelRoutes(store, puller).routes,
+            *EngineRoutes(store, scheduler, lines).routes,
+            *InferenceRoutes(store, scheduler).routes,
+        ]
+        yield build_app(routes, options.middleware)
+        await scheduler.close()
     finally:
         logger.removeHandler(handler)
 
 
-def _add_present(store: ModelStore, cache_dir: Path) -> None:
-    """List the packaged models whose weights are on this machine, so that no pull is needed."""
-    weights = WeightStore(cache_dir, offline=True)
-    for model in CATALOGUE.values():
-        with suppress(MerganserError):
-            store.add(prepare(model, weights, _ignore_progress), model.reference)
+def _add_present(store: ModelStore, options: RunnerOptions, cache_dir: Path) -> None:
+    """List the models that need no pull: the user's own and, if wanted, the packaged ones."""
+    if options.models_dir is not None:
+        for reference, artifact in find_local_models(options.models_dir):
+            store.add(artifact, reference)
+    if options.pulled is None:
+        weights = WeightStore(cache_dir, offline=True)
+        for model in CATALOGUE.values():
+            with suppress(MerganserError):
+                store.add(prepare(model, weights, _ignore_progress), model.reference)
 
 
 def _ignore_progress(file: WeightFile, done_bytes: int) -> None:
@@ -166,7 +165,7 @@ def _bind(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """Serves one application on a port that is taken already."""
 
-    def __init__(self, app: Any, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, on_ready: Callable[[], None]) -> None:
         config = uvicorn.Config(
             app,
             lifespan="off",

@@ -3,7 +3,7 @@
 The runner's other half (names, pulls, loading, errors in plain text) never looks inside an answer.
 The contract of an implementation:
 
-- ``answer`` gives exactly what llama.cpp's server would: status, JSON, error objects.
+- ``answer`` returns exactly what llama.cpp's server would: status, JSON, error objects.
 - It may be called concurrently. It never truncates, and one bad input fails its whole request.
 - ``close`` is called once, when nothing is in flight, and frees the memory.
 """
@@ -22,25 +22,19 @@ if TYPE_CHECKING:
 Mode = Literal["completion", "embedding", "reranking", "image-generation"]
 """What an engine was started for; a model used in two modes has two engines."""
 
-Operation = Literal["chat", "completions", "embeddings", "rerank", "score", "images"]
+Operation = Literal["chat", "completions", "embeddings", "rerank"]
 
 MODE_OF: Mapping[Operation, Mode] = {
     "chat": "completion",
     "completions": "completion",
     "embeddings": "embedding",
     "rerank": "reranking",
-    "score": "reranking",
-    "images": "image-generation",
 }
 """The path alone selects the mode."""
 
 
 class EngineLoadError(MerganserError):
     """An engine could not be started; the message goes to the requester as it is."""
-
-
-class EngineMissingError(MerganserError):
-    """The library behind the engine is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +99,7 @@ def encode_json(value: object) -> bytes:
 
 
 def not_supported(what: str, fix: str) -> EngineRefusalError:
-    """Give the error for an operation that the engine was not started for."""
+    """Return the error for an operation that the engine was not started for."""
     message = f"This server does not support {what}. {fix}"
     return EngineRefusalError(501, message, "not_supported_error")
 
@@ -119,8 +113,6 @@ class EncoderOnlyEngine:
 
     async def answer(self, request: EngineRequest) -> EngineResponse:
         """Refuse as llama.cpp does."""
-        if request.operation in {"score", "images"}:
-            return file_not_found()
         if request.operation == "rerank":
             fix = "Start it with `--reranking`"
             return not_supported("reranking", fix).response
@@ -129,9 +121,3 @@ class EncoderOnlyEngine:
 
     async def close(self) -> None:
         """Hold nothing, free nothing."""
-
-
-def file_not_found() -> EngineResponse:
-    """Give llama.cpp's answer for a path that it does not have, ``/score`` for one."""
-    error = {"message": "File Not Found", "type": "not_found_error", "code": 404}
-    return EngineResponse(encode_json({"error": error}), status=404)

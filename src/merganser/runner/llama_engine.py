@@ -22,7 +22,7 @@ from merganser.runner.engines import (
     EngineRequest,
     EngineResponse,
     Mode,
-    file_not_found,
+    Operation,
 )
 from merganser.runner.libraries import load_library
 
@@ -41,7 +41,7 @@ DEFAULT_SLOTS: Final = 4
 MAX_DEFAULT_CONTEXT: Final = 8192
 """Context when none is configured; the cache of a long one would take gigabytes."""
 
-_PATHS: Final[Mapping[str, str]] = {
+_PATHS: Final[Mapping[Operation, str]] = {
     "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
@@ -111,11 +111,11 @@ class LlamaEngine:
 
     async def answer(self, request: EngineRequest) -> EngineResponse:
         """Pass the request on and its answer back, streamed if it is a stream."""
-        path = _PATHS.get(request.operation)
-        if path is None:
-            return file_not_found()
         sent = self._client.build_request(
-            "POST", path, content=request.body, headers={"Content-Type": "application/json"}
+            "POST",
+            _PATHS[request.operation],
+            content=request.body,
+            headers={"Content-Type": "application/json"},
         )
         response = await self._client.send(sent, stream=True)
         content_type = response.headers.get("content-type", "application/json; charset=utf-8")

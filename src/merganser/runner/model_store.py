@@ -116,10 +116,6 @@ class ModelStore:
                         return FoundModel(entry.artifact, tuple(entry.tags), alias_of)
         return None
 
-    def tag(self, model: FoundModel, tag: str) -> None:
-        """Give a model one more tag."""
-        self._move_tag(qualify(tag), self._entries[model.artifact.digest], "")
-
     def delete(self, reference: str, *, force: bool) -> list[dict[str, str]] | None:
         """Remove a tag, and the model with its last tag; None when there is no such model.
 
@@ -136,10 +132,6 @@ class ModelStore:
             )
         del self._entries[entry.artifact.digest]
         return [*({"Untagged": tag} for tag in entry.tags), {"Deleted": entry.artifact.digest}]
-
-    def purge(self) -> None:
-        """Forget all models."""
-        self._entries.clear()
 
     def size_bytes(self) -> int:
         """Sum of all models on disk."""

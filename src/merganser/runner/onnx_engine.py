@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from merganser.runner.encoder import EncoderPool, OnnxEncoder
@@ -13,14 +12,13 @@ from merganser.runner.engines import (
     EngineRequest,
     EngineResponse,
     encode_json,
-    file_not_found,
     not_supported,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
+    from merganser.runner.artifacts import OnnxFiles
     from merganser.runner.encoder import Vectors
     from merganser.runner.settings import EngineSettings
 
@@ -36,21 +34,6 @@ _JSON_TYPES: dict[type[object], str] = {
     list: "array",
     dict: "object",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class OnnxFiles:
-    """What an ONNX embedding model is made of.
-
-    Attributes:
-        model: The graph.
-        tokenizer: The ``tokenizer.json`` beside it.
-        max_tokens: Positions the model has.
-    """
-
-    model: Path
-    tokenizer: Path
-    max_tokens: int
 
 
 class OnnxEngine:
@@ -77,8 +60,6 @@ class OnnxEngine:
             match request.operation:
                 case "embeddings":
                     return await self._embed(request.document)
-                case "score" | "images":
-                    return file_not_found()
                 case "rerank":
                     raise not_supported("reranking", "Start it with `--reranking`")
                 case "chat" | "completions":

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from merganser.errors import MerganserError
-from merganser.runner.artifacts import Artifact, format_size, prepare
+from merganser.runner.artifacts import Artifact, format_size
+from merganser.runner.conversion import prepare
 from merganser.runner.known_models import CatalogueModel, WeightFile, catalogue_model, default_alias
 from merganser.runner.model_names import shorten
 from merganser.runner.replies import TextError

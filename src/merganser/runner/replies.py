@@ -1,14 +1,17 @@
-"""Answers in the runner's own dialect: plain text with a newline, never JSON (section 1)."""
+"""Answers in the runner's own dialect, plain text with a newline, and requests as they come in.
+
+The forms are those of ``docs/model-runner.md``, "Errors".
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from starlette.responses import Response
-
-from merganser.runner.engines import encode_json
+from starlette.requests import ClientDisconnect
+from starlette.responses import PlainTextResponse, Response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
-"""Upstream's limit for every POST under ``/engines``."""
+"""Docker Model Runner's limit for every POST under ``/engines``."""
 
 
 class TextError(Exception):
@@ -28,7 +31,7 @@ class TextError(Exception):
     Attributes:
         status: HTTP status.
         message: Without its trailing newline.
-        headers: More headers.
+        headers: Further headers.
     """
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
@@ -38,38 +41,23 @@ class TextError(Exception):
         super().__init__(message)
 
     def to_response(self) -> Response:
-        """Give what Go's ``http.Error`` would have sent."""
+        """Return what Go's ``http.Error`` would send."""
         headers = {"X-Content-Type-Options": "nosniff", **self.headers}
-        return text_reply(f"{self.message}\n", status=self.status, headers=headers)
-
-
-class RequesterGoneError(Exception):
-    """The client closed the connection before it got its answer."""
-
-
-def text_reply(
-    text: str, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Answer in plain text."""
-    return Response(
-        text.encode(), status, dict(headers or {}), media_type="text/plain; charset=utf-8"
-    )
-
-
-def json_reply(value: object, *, status: int = 200) -> Response:
-    """Answer in JSON."""
-    return Response(encode_json(value), status, media_type="application/json")
+        return PlainTextResponse(f"{self.message}\n", self.status, headers)
 
 
 class StreamReply(Response):
     """Sends pieces as they come; ends the connection when the pieces break off.
 
+    Starlette's own streaming response cancels its pieces again at every step of their cleaning up,
+    so that an engine would never hear that its requester has gone.
+
     Args:
         pieces: The body. ``ConnectionAbortedError`` from it closes the connection without the
-            body's end, which is how an engine that dies in mid-stream looks to a client.
+            body's end, which is what a client sees of an engine that dies in mid-stream.
         status: HTTP status.
         content_type: Of the body.
-        headers: More headers.
+        headers: Further headers.
     """
 
     def __init__(
@@ -89,7 +77,7 @@ class StreamReply(Response):
         del scope
         start = {"type": "http.response.start", "status": self.status_code}
         await send({**start, "headers": self.raw_headers})
-        with suppress(ConnectionAbortedError, RequesterGoneError):
+        with suppress(ConnectionAbortedError, ClientDisconnect):
             await unless_gone(receive, self._send_pieces(send))
 
     async def _send_pieces(self, send: Send) -> None:
@@ -102,14 +90,14 @@ async def unless_gone(receive: Receive, work: Awaitable[T]) -> T:
     """Do the work, but cancel it as soon as the client disconnects.
 
     Raises:
-        RequesterGoneError: It did.
+        ClientDisconnect: It did.
     """
     working = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnect(receive))
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise RequesterGoneError
+            raise ClientDisconnect
         return working.result()
     finally:
         for task in (working, gone):
@@ -124,15 +112,32 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-async def read_body(request: Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
+async def read_body(request: Request) -> bytes:
     """Read the whole body.
 
     Raises:
-        TextError: It is larger than the limit: 400, as upstream, not 413.
+        TextError: It is larger than the limit: 400, not 413.
     """
     body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > limit:
+        if len(body) > MAX_BODY_BYTES:
             raise TextError(400, "request too large")
     return bytes(body)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Parse a body as Go would into a struct: a JSON object, or null for an empty one.
+
+    Raises:
+        TextError: It is neither.
+    """
+    try:
+        document = json.loads(body)
+    except ValueError:
+        raise TextError(400, "invalid request") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise TextError(400, "invalid request")
+    return document  # pyright: ignore[reportUnknownVariableType] - any JSON object

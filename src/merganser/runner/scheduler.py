@@ -26,17 +26,16 @@ from typing import TYPE_CHECKING, Any
 
 from merganser.errors import MerganserError
 from merganser.runner.engines import Engine, EngineLoadError, Mode
-from merganser.runner.factory import load_engine
+from merganser.runner.loading import load_engine
 from merganser.runner.model_names import shorten
-from merganser.runner.settings import BACKENDS, EngineSettings, format_keep_alive
+from merganser.runner.settings import DEFAULT_BACKEND, EngineSettings, format_keep_alive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
 
-    from merganser.runner.factory import EngineLoader
+    from merganser.runner.loading import EngineLoader
     from merganser.runner.model_store import FoundModel, ModelStore
 
-DEFAULT_BACKEND = BACKENDS[0]
 DEFAULT_IDLE_SECONDS = 300.0
 PRELOAD_SECONDS = 60.0
 """Limit of the load that ``_configure`` starts by itself."""
@@ -73,8 +72,8 @@ class _Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Configuration:
-    """Settings of one (model, mode), as ``GET _configure`` lists them."""
+class _Configured:
+    """Settings of one (model, mode)."""
 
     model: str
     digest: str
@@ -82,7 +81,7 @@ class Configuration:
     settings: EngineSettings
 
     def to_json(self) -> dict[str, Any]:
-        """Give the entry; its keys are capitalised in the contract."""
+        """Return the entry of ``GET _configure``; the contract capitalises its keys."""
         return {
             "Backend": DEFAULT_BACKEND,
             "Model": self.model,
@@ -115,7 +114,7 @@ class Scheduler:
         self._load_engine = load_engine
         self._idle_seconds = idle_seconds
         self._loaded = dict[_Key, _Loaded]()
-        self._configured = dict[_Key, Configuration]()
+        self._configured = dict[_Key, _Configured]()
         self._lock = asyncio.Lock()  # held by whoever adds or takes out an engine
         self._released = asyncio.Event()
         self._background = set[asyncio.Task[None]]()
@@ -155,16 +154,16 @@ class Scheduler:
                 raise RunnerBusyError("runner already active")
             if loaded is not None:
                 await self._evict(loaded)
-            self._configured[key] = Configuration(reference, digest, mode, settings)
+            self._configured[key] = _Configured(reference, digest, mode, settings)
         if model is not None:
             self._start(self._preload(model, reference))
 
-    def configurations(self, reference: str = "") -> list[Configuration]:
-        """Give all settings, or those of one model."""
+    def configurations(self, reference: str = "") -> list[dict[str, Any]]:
+        """Return the entries of ``GET _configure``, of all models or of one."""
         model = self._store.find(reference) if reference else None
         wanted = {reference, model.artifact.digest if model else reference}
         return [
-            entry
+            entry.to_json()
             for entry in self._configured.values()
             if not reference or entry.digest in wanted or entry.model in wanted
         ]
@@ -210,7 +209,7 @@ class Scheduler:
     def settings_for(self, digest: str, mode: Mode) -> EngineSettings:
         """Give what an engine would be started with."""
         fallbacks: tuple[Mode, ...] = (mode,)
-        if mode in {"reranking", "image-generation"}:
+        if mode == "reranking":
             fallbacks = (mode, "completion")
         for candidate in fallbacks:
             if entry := self._configured.get((digest, candidate)):

@@ -5,10 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from merganser.humanize import parse_duration
 from merganser.runner.engines import Mode
+
+BACKENDS = ("llama.cpp", "vllm", "mlx", "sglang", "diffusers")
+"""Backend names that a path may carry; only the first is here."""
+
+DEFAULT_BACKEND = BACKENDS[0]
 
 DEFAULT_BATCH = 2048
 DEFAULT_UBATCH = 512
@@ -194,8 +199,3 @@ def format_keep_alive(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes}m{tail}"
     return f"{minutes}m{tail}" if minutes else tail
-
-
-ConfigureBackend = Literal["llama.cpp", "vllm", "mlx", "sglang", "diffusers"]
-BACKENDS: tuple[str, ...] = get_args(ConfigureBackend)
-"""Backend names that a path may carry; only the first is here."""

@@ -1,9 +1,9 @@
 """What a Docker Model Runner must answer, as plain functions over HTTP.
 
 Each module holds the cases of one topic and registers them by ``case``; importing this package
-fills the registry ``CASES``. The cases know the contract's text (model-runner.md, by section) and
-nothing of any runner's code: they are run against the embedded runner, against a real Docker Model
-Runner and against deliberately broken ones.
+fills the registry ``CASES``. The cases know the contract's text (docs/model-runner.md, by section)
+and nothing of any runner's code: they are run against the embedded runner, against a real Docker
+Model Runner and against deliberately broken ones.
 """
 
 from __future__ import annotations

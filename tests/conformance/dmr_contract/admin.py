@@ -144,7 +144,7 @@ def unload_of_all_ends_all_engines(target: Target) -> None:
     assert as_objects(target.get("/engines/ps")) == []
 
 
-@case("1.5")
+@case("1.5", "docker")
 def requests_keep_the_last_calls_of_a_model(target: Target) -> None:
     marker = "a duck that is recorded"
     target.embed(marker)

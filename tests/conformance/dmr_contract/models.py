@@ -95,7 +95,7 @@ def unknown_action_is_not_found(target: Target) -> None:
     assert_runner_error(response, 404, 'unknown action "other"')
 
 
-@case("1.1")
+@case("1.1", "docker")
 def tag_without_repo_or_tag_is_refused(target: Target) -> None:
     for query in ("", "?repo=ai/x", "?tag=latest"):
         response = target.post(f"/models/{target.chat_model}/tag{query}")
@@ -103,14 +103,14 @@ def tag_without_repo_or_tag_is_refused(target: Target) -> None:
         assert_runner_error(response, 400, "missing repo or tag query parameter")
 
 
-@case("1.1")
+@case("1.1", "docker")
 def tagging_an_unknown_model_is_not_found(target: Target) -> None:
     response = target.post(f"/models/{ABSENT}/tag", params={"repo": "ai/x", "tag": "latest"})
 
     assert_text_error(response, 404)
 
 
-@case("1.1", "store")
+@case("1.1", "store", "docker")
 def tag_is_created_and_removed(target: Target) -> None:
     original = target.model(target.chat_model)
     query = {"repo": "ai/conformance-tag", "tag": "v1"}
@@ -139,7 +139,7 @@ def deleting_an_unknown_model_is_not_found(target: Target) -> None:
 
 @case("1.1", "store")
 def delete_names_what_it_removed(target: Target) -> None:
-    load_tar(target, "delete-me")
+    load_tagged(target, "delete-me")
 
     removed = as_objects(target.send("DELETE", "/models/ai/delete-me"))
 
@@ -153,7 +153,7 @@ def delete_names_what_it_removed(target: Target) -> None:
 
 @case("1.1", "store")
 def delete_by_id_of_a_model_with_two_tags_needs_force(target: Target) -> None:
-    identifier = load_tar(target, "two-tags")
+    identifier = load_tagged(target, "two-tags")
     tag(target, identifier, "ai/two-tags-again")
 
     refused = target.send("DELETE", f"/models/{identifier}")
@@ -173,9 +173,9 @@ def delete_by_id_of_a_model_with_two_tags_needs_force(target: Target) -> None:
     assert_runner_error(target.get(f"/models/{identifier}"), 404, "model not found")
 
 
-@case("8", "store")
+@case("8", "store", "docker")
 def loaded_tar_is_found_by_the_digest_of_its_manifest(target: Target) -> None:
-    identifier = load_tar(target, "loaded-from-a-tar")
+    identifier = load_tagged(target, "loaded-from-a-tar")
 
     entry = target.model("ai/loaded-from-a-tar")
 
@@ -186,7 +186,7 @@ def loaded_tar_is_found_by_the_digest_of_its_manifest(target: Target) -> None:
     target.send("DELETE", "/models/ai/loaded-from-a-tar")
 
 
-@case("1.1", "store")
+@case("1.1", "store", "docker")
 def load_refuses_what_is_no_tar(target: Target) -> None:
     response = target.post("/models/load", content=b"this is no tar archive" * 100)
 
@@ -195,8 +195,7 @@ def load_refuses_what_is_no_tar(target: Target) -> None:
 
 @case("1.1", "store")
 def model_without_tags_or_config_is_listed(target: Target) -> None:
-    identifier, archive = model_tar("untagged", config={})
-    check_loaded(target.post("/models/load", content=archive))
+    identifier = load(target, "untagged", config={})
 
     entry = next(e for e in as_objects(target.get("/models")) if e["id"] == identifier)
 
@@ -229,18 +228,31 @@ def check_model(entry: Json) -> None:
         assert_whole(config["context_size"], "context_size", least=1)
 
 
-def load_tar(target: Target, name: str) -> str:
-    """Load a small artefact and tag it ``ai/<name>``; gives its id."""
-    identifier, archive = model_tar(name, config={"format": "gguf", "context_size": 2048})
-    check_loaded(target.post("/models/load", content=archive))
+def load_tagged(target: Target, name: str) -> str:
+    """Load a small model and tag it ``ai/<name>``; return its id."""
+    identifier = load(target, name, config={"format": "gguf", "context_size": 2048})
     tag(target, identifier, f"ai/{name}")
     return identifier
 
 
-def tag(target: Target, identifier: str, repo: str) -> None:
-    """Tag a model ``<repo>:latest``."""
-    response = target.post(f"/models/{identifier}/tag", params={"repo": repo, "tag": "latest"})
-    assert response.status_code == 201, describe(response)
+def load(target: Target, name: str, *, config: Json) -> str:
+    """Bring a small model, by its tar where the server takes one; return its id."""
+    identifier, archive = model_tar(name, config=config)
+    if target.faults is not None:
+        target.faults.add_model(identifier, config)
+    else:
+        check_loaded(target.post("/models/load", content=archive))
+    return identifier
+
+
+def tag(target: Target, identifier: str, repo: str, tag_name: str = "latest") -> None:
+    """Tag a model ``<repo>:<tag_name>``."""
+    if target.faults is not None:
+        target.faults.tag_model(identifier, f"{repo}:{tag_name}")
+        return
+    query = {"repo": repo, "tag": tag_name}
+    response = target.post(f"/models/{identifier}/tag", params=query)
+    assert response.status_code == 201, f"{repo}:{tag_name}: {describe(response)}"
 
 
 def check_loaded(response: Any) -> None:

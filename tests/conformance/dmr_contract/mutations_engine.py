@@ -318,11 +318,6 @@ ENGINE_MUTATIONS = (
         on_answer(RERANK, edit_fields(with_documents)),
     ),
     Mutation("top_n is ignored", "rerank_is_cut_to_top_n", drop("top_n")),
-    Mutation(
-        "score is served",
-        "score_is_unknown_to_the_engine",
-        on_request(call_is("POST", "/score"), lambda call: replace(call, path="/engines/rerank")),
-    ),
     # Section 1.3: chat.
     Mutation(
         "no [DONE]", "chat_stream_is_server_sent_events_until_done", edit_events(without_done)

@@ -171,7 +171,6 @@ HTTP_MUTATIONS = (
         ),
     ),
     # Sections 1.1 and 2: the model manager and names.
-    Mutation("200 for a created tag", "tag_is_created_and_removed", turn_status(201, 200)),
     Mutation(
         "models in an object",
         "models_are_a_list_of_model_objects",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dmr_contract.models import load_tar
+from dmr_contract.models import load_tagged, tag
 from dmr_contract.target import (
     NotApplicable,
     Target,
@@ -62,12 +62,10 @@ def tags_are_compared_by_case(target: Target) -> None:
 
 @case("2", "store")
 def stored_tags_are_fully_qualified(target: Target) -> None:
-    identifier = load_tar(target, "naming-table")
+    identifier = load_tagged(target, "naming-table")
     try:
         for spelling, qualified in NAMES.items():
-            repo, tag = split(spelling)
-            response = target.post(f"/models/{identifier}/tag", params={"repo": repo, "tag": tag})
-            assert response.status_code == 201, f"{spelling}: {describe(response)}"
+            tag(target, identifier, *split(spelling))
 
             entry = target.model(spelling)
 
@@ -79,10 +77,9 @@ def stored_tags_are_fully_qualified(target: Target) -> None:
 
 @case("2", "store")
 def tag_case_is_kept_and_name_case_is_not(target: Target) -> None:
-    identifier = load_tar(target, "tag-case")
+    identifier = load_tagged(target, "tag-case")
     try:
-        query = {"repo": "ai/tag-case", "tag": "Q4_K_M"}
-        target.post(f"/models/{identifier}/tag", params=query)
+        tag(target, identifier, "ai/tag-case", "Q4_K_M")
 
         assert as_object(target.get("/engines/v1/models/AI/Tag-Case:Q4_K_M"))
         assert_text_error(target.get("/engines/v1/models/ai/tag-case:q4_k_m"), 404)
@@ -92,10 +89,9 @@ def tag_case_is_kept_and_name_case_is_not(target: Target) -> None:
 
 @case("2", "store")
 def bare_name_is_found_by_the_manager_and_not_by_calls(target: Target) -> None:
-    identifier = load_tar(target, "bare-original")
+    identifier = load_tagged(target, "bare-original")
     try:
-        query = {"repo": "some-org/bare-conformance", "tag": "latest"}
-        target.post(f"/models/{identifier}/tag", params=query)
+        tag(target, identifier, "some-org/bare-conformance")
 
         assert identifier == target.model("bare-conformance")["id"]
         assert_text_error(target.get("/engines/v1/models/bare-conformance"), 404)
@@ -108,8 +104,8 @@ def bare_name_is_found_by_the_manager_and_not_by_calls(target: Target) -> None:
 
 def spellings(reference: str) -> list[str]:
     """Give other spellings of a reference on the default registry."""
-    name, tag = split(reference)
-    if name.partition("/")[0] != "ai" or tag != "latest":
+    name, tag_name = split(reference)
+    if name.partition("/")[0] != "ai" or tag_name != "latest":
         raise NotApplicable(f"{reference} has no short spellings")
     bare = name.removeprefix("ai/")
     return [

@@ -121,7 +121,7 @@ def model_that_is_no_reranker_answers_all_the_same(target: Target) -> None:
     assert len(answer["results"]) == len(DOCUMENTS), answer
 
 
-@case("1.3")
+@case("1.3", "docker")
 def score_is_unknown_to_the_engine(target: Target) -> None:
     body = {"model": target.rerank_model, "query": QUERY, "documents": list(DOCUMENTS)}
     for path in ("/score", "/engines/score", "/engines/llama.cpp/score"):

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = dict[str, Any]
 
-Need = Literal["faults", "store", "everything", "embedded"]
+Need = Literal["faults", "store", "everything", "embedded", "docker"]
 """What a case asks of a target beyond HTTP; a user's own server grants none of these.
 
-``faults``: an admin object that injects faults. ``store``: models may be pulled, tagged, loaded and
+``faults``: an object that injects faults. ``store``: models may be pulled, tagged, loaded and
 deleted. ``everything``: touches models and configs that the case did not bring. ``embedded``: only
-a server that is not Docker's own has this duty.
+a server that is not Docker's own has this duty. ``docker``: a route that no client of ours calls,
+so that only Docker's own server must have it.
 """
 
 PullFault = Literal[
@@ -47,7 +48,7 @@ class NotApplicable(Exception):  # noqa: N818 - it is a verdict, not an error
 
 
 class FaultControls(Protocol):
-    """What the suite asks of a runner's admin object, never of its HTTP port."""
+    """What the suite asks of a runner beside its HTTP port."""
 
     def slow_load(self, seconds: float) -> None:
         """Let every engine load take this long at least."""
@@ -63,6 +64,14 @@ class FaultControls(Protocol):
 
     def pullable_model(self) -> str:
         """Name a model that can be pulled without a network, whether it is local or not."""
+        ...
+
+    def add_model(self, identifier: str, config: Json) -> None:
+        """Keep an untagged model of this id and config, which no engine has to load."""
+        ...
+
+    def tag_model(self, identifier: str, reference: str) -> None:
+        """Give a model one more tag."""
         ...
 
     def crash_next_load(self, message: str) -> None:
@@ -88,8 +97,9 @@ class Target:
         chat_model: Reference of a local model that chats; not the embedding model.
         rerank_model: Reference of a local model that can be asked to rerank.
         http: A client whose base is the root.
-        faults: The runner's admin object, or None where there is none.
+        faults: Injects faults and brings models, or None where only HTTP does.
         embedded: Whether the server is one that stands in for Docker's.
+        disposable: Whether a real server's models may be loaded, tagged and deleted.
         slots: Engines that it keeps at one time, or None when that is not known.
     """
 
@@ -100,11 +110,12 @@ class Target:
     http: httpx.Client
     faults: FaultControls | None = None
     embedded: bool = False
+    disposable: bool = False
     slots: int | None = None
 
     @property
     def controls(self) -> FaultControls:
-        """The admin object of a case that needs faults."""
+        """The controls of a case that needs faults."""
         assert self.faults is not None, "the case should have been skipped: no faults here"
         return self.faults
 
@@ -230,7 +241,7 @@ class Case:
 
     Attributes:
         name: The function's name.
-        section: Of model-runner.md.
+        section: Of docs/model-runner.md.
         needs: What it asks of the target beyond HTTP.
         run: Passes, raises AssertionError, or raises NotApplicable.
     """
@@ -248,7 +259,7 @@ CASES: dict[str, Case] = {}
 def case(
     section: str, *needs: Need
 ) -> Callable[[Callable[[Target], None]], Callable[[Target], None]]:
-    """Register a function as a case of a section of model-runner.md."""
+    """Register a function as a case of a section of docs/model-runner.md."""
 
     def register(function: Callable[[Target], None]) -> Callable[[Target], None]:
         name = function.__name__

@@ -8,8 +8,8 @@ import httpx
 import numpy as np
 import pytest
 
+from merganser.runner.artifacts import NotGgufError, read_gguf_metadata
 from merganser.runner.embedded_runner import EmbeddedRunner
-from merganser.runner.gguf_metadata import NotGgufError, read_gguf_metadata
 from merganser.runner.known_models import MINILM
 from merganser.runner.weights import WeightStore
 from tests.doubles.bert_gguf import BertSource, convert_bert_to_gguf
@@ -149,7 +149,7 @@ def test_the_synthetic_reranker_says_that_it_is_one(client: httpx.Client) -> Non
     config = client.get("/models/synthetic-reranker").json()["config"]
 
     assert config["gguf"]["general.name"] == SYNTHETIC_NAME
-    assert config["quantization"] == "SYNTHETIC"
+    assert config["gguf"]["merganser.synthetic"] == "true"
 
 
 def test_rerank_is_sorted_and_cut(client: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""Which engine serves a model in a mode: the one place that knows all engines."""
+"""Load the engine that serves a model in a mode: the one place that knows all engines."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def build_engine(
 
 
 def _draft_path(artifact: Artifact, draft: Artifact | None) -> Path | None:
-    """Give the draft model's file; a model never drafts for itself, that only costs."""
+    """Return the draft model's file; a model never drafts for itself, that only costs."""
     if draft is None or draft.digest == artifact.digest:
         return None
     if not isinstance(draft.files, GgufFile):
