@@ -17,7 +17,6 @@ from merganser.runner.engines import (
     EngineLoadError,
     EngineRequest,
     EngineResponse,
-    Mode,
     encode_json,
 )
 from merganser.runner.loading import load_engine
@@ -30,9 +29,8 @@ from tests.doubles.middleware import FaultInjection
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from merganser.runner.artifacts import Artifact
     from merganser.runner.known_models import CatalogueModel
-    from merganser.runner.settings import EngineSettings
+    from merganser.runner.loading import EngineOrder
     from merganser.runner.weights import Progress, Weights
 
 _STEP_SECONDS = 0.05
@@ -89,22 +87,13 @@ class _FaultyLoader:
         self._faults = faults
         self._counters = counters
 
-    async def __call__(
-        self,
-        artifact: Artifact,
-        *,
-        name: str,
-        mode: Mode,
-        settings: EngineSettings,
-        draft: Artifact | None = None,
-    ) -> Engine:
-        if fault := self._faults.take("load-slow", model=name):
+    async def __call__(self, order: EngineOrder) -> Engine:
+        if fault := self._faults.take("load-slow", model=order.name):
             await asyncio.sleep(fault.seconds)
-        if fault := self._faults.take("load-fail", model=name):
+        if fault := self._faults.take("load-fail", model=order.name):
             message = fault.message or "llama.cpp failed: failed to load model"
             raise EngineLoadError(f"llama.cpp terminated unexpectedly: {message}")
-        engine = await load_engine(artifact, name=name, mode=mode, settings=settings, draft=draft)
-        return _FaultyEngine(engine, self._faults, self._counters)
+        return _FaultyEngine(await load_engine(order), self._faults, self._counters)
 
 
 class _FaultyEngine:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merganser.cli import EXIT_DEGRADED, EXIT_FAILED
-from merganser.cli.options import json_option, print_json, runner_options
+from merganser.cli.options import json_option, model_server, print_json, runner_options
 from merganser.cli.progress import shown_progress
 from merganser.errors import ModelRunnerError
 from merganser.humanize import align_columns
@@ -186,11 +186,8 @@ async def _open(base_url: str | None, *, embedded: bool) -> AsyncGenerator[Model
     from merganser.models.address import resolve_address
     from merganser.models.client import ModelRunner
 
-    if embedded and not base_url:
-        from merganser.services.runner import ensure_runner
-
-        base_url = ensure_runner().url
-    async with ModelRunner(await resolve_address(base_url=base_url)) as runner:
+    address = await resolve_address(base_url=model_server(base_url, embedded=embedded))
+    async with ModelRunner(address) as runner:
         yield runner
 
 

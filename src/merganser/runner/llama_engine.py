@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from merganser.runner.artifacts import GgufFile
     from merganser.runner.settings import EngineSettings
 
 DEFAULT_THREADS: Final = 1
@@ -54,11 +55,10 @@ class LlamaEngine:
     """One GGUF model in one mode.
 
     Args:
-        model: The GGUF file.
+        model: The GGUF file and the context that it was trained with.
         alias: The model's name in answers.
         mode: What it is started for.
         settings: Context, flags and draft model.
-        trained_context: Context the model was trained with, in tokens; None when unknown.
         draft: GGUF file of the draft model, or None.
 
     Raises:
@@ -68,12 +68,11 @@ class LlamaEngine:
 
     def __init__(
         self,
-        model: Path,
+        model: GgufFile,
         alias: str,
         mode: Mode,
         settings: EngineSettings,
         *,
-        trained_context: int | None = None,
         draft: Path | None = None,
     ) -> None:
         # Read once, when OpenMP starts: spinning threads of two engines collapse on few cores.
@@ -81,7 +80,7 @@ class LlamaEngine:
         library = load_library("xllamacpp")
         key = secrets.token_hex(16)
         parameters = library.CommonParams()
-        parameters.model.path = str(model)
+        parameters.model.path = str(model.path)
         parameters.model_alias = {alias}
         parameters.hostnames = ["127.0.0.1"]
         parameters.port = 0
@@ -89,7 +88,7 @@ class LlamaEngine:
         parameters.verbosity = _QUIET
         parameters.fit_params = False  # memory is fitted by loading twice; we have no GPU to fill
         _apply_mode(parameters, mode, library)
-        _apply_settings(parameters, settings, library, trained_context)
+        _apply_settings(parameters, settings, library, model.context_tokens)
         if draft is not None and settings.draft is not None:
             speculative = parameters.speculative.draft
             speculative.mparams.path = str(draft)

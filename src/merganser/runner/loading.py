@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
 
 from merganser.errors import MerganserError
-from merganser.runner.artifacts import GgufFile
+from merganser.runner.artifacts import Artifact, GgufFile
 from merganser.runner.engines import EncoderOnlyEngine, Engine, EngineLoadError, Mode
 from merganser.runner.llama_engine import LlamaEngine
 from merganser.runner.onnx_engine import OnnxEngine
@@ -16,47 +17,41 @@ from merganser.runner.onnx_engine import OnnxEngine
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from merganser.runner.artifacts import Artifact
     from merganser.runner.settings import EngineSettings
 
 
-class EngineLoader(Protocol):
-    """Loads engines; ``load_engine`` is the one that does it for real."""
+@dataclass(frozen=True, slots=True)
+class EngineOrder:
+    """What is to be loaded.
 
-    async def __call__(
-        self,
-        artifact: Artifact,
-        *,
-        name: str,
-        mode: Mode,
-        settings: EngineSettings,
-        draft: Artifact | None = None,
-    ) -> Engine:
-        """Load a model for a mode.
+    Attributes:
+        artifact: The model.
+        name: Its name in answers.
+        mode: What the engine is started for.
+        settings: Batch and context sizes and flags.
+        draft: A second, smaller model that drafts for it, or None.
+    """
 
-        Raises:
-            EngineLoadError: It cannot be loaded.
-            MissingExtraError: The library that would load it is not installed.
-        """
-        ...
+    artifact: Artifact
+    _: KW_ONLY
+    name: str
+    mode: Mode
+    settings: EngineSettings
+    draft: Artifact | None = None
 
 
-async def load_engine(
-    artifact: Artifact,
-    *,
-    name: str,
-    mode: Mode,
-    settings: EngineSettings,
-    draft: Artifact | None = None,
-) -> Engine:
+EngineLoader = Callable[[EngineOrder], Awaitable[Engine]]
+"""Loads engines; ``load_engine`` is the one that does it for real."""
+
+
+async def load_engine(order: EngineOrder) -> Engine:
     """Load a model in a thread; when this is cancelled meanwhile, the engine is closed again.
 
     Raises:
         EngineLoadError: It cannot be loaded.
         MissingExtraError: The library that would load it is not installed.
     """
-    build = partial(build_engine, artifact, name=name, mode=mode, settings=settings, draft=draft)
-    building = asyncio.ensure_future(asyncio.to_thread(build))
+    building = asyncio.ensure_future(asyncio.to_thread(_build_engine, order))
     try:
         return await asyncio.shield(building)
     except asyncio.CancelledError:
@@ -66,42 +61,24 @@ async def load_engine(
         raise
 
 
-def build_engine(
-    artifact: Artifact,
-    *,
-    name: str,
-    mode: Mode,
-    settings: EngineSettings,
-    draft: Artifact | None = None,
-) -> Engine:
-    """Load a model. Blocks: call it in a thread.
-
-    Raises:
-        EngineLoadError: It cannot be loaded.
-        MissingExtraError: The library that would load it is not installed.
-    """
-    if not isinstance(artifact.files, GgufFile):
-        if mode != "embedding":
-            return EncoderOnlyEngine()
-        try:
-            return OnnxEngine(artifact.files, settings)
-        except MerganserError:
-            raise
-        except Exception as error:  # onnxruntime raises many kinds, all of them about the file
-            raise EngineLoadError(f"onnxruntime failed: {error}") from error
-    return LlamaEngine(
-        artifact.files.path,
-        name,
-        mode,
-        settings,
-        trained_context=artifact.files.context_tokens,
-        draft=_draft_path(artifact, draft),
-    )
+def _build_engine(order: EngineOrder) -> Engine:
+    files = order.artifact.files
+    if isinstance(files, GgufFile):
+        return LlamaEngine(files, order.name, order.mode, order.settings, draft=_draft_path(order))
+    if order.mode != "embedding":
+        return EncoderOnlyEngine()
+    try:
+        return OnnxEngine(files, order.settings)
+    except MerganserError:
+        raise
+    except Exception as error:  # onnxruntime raises many kinds, all of them about the file
+        raise EngineLoadError(f"onnxruntime failed: {error}") from error
 
 
-def _draft_path(artifact: Artifact, draft: Artifact | None) -> Path | None:
+def _draft_path(order: EngineOrder) -> Path | None:
     """Return the draft model's file; a model never drafts for itself, that only costs."""
-    if draft is None or draft.digest == artifact.digest:
+    draft = order.draft
+    if draft is None or draft.digest == order.artifact.digest:
         return None
     if not isinstance(draft.files, GgufFile):
         raise EngineLoadError(f"failed to get draft model: {draft.digest} is no GGUF model")

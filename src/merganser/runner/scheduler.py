@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from merganser.errors import MerganserError
 from merganser.runner.engines import Engine, EngineLoadError, Mode
-from merganser.runner.loading import load_engine
+from merganser.runner.loading import EngineOrder, load_engine
 from merganser.runner.model_names import shorten
 from merganser.runner.settings import DEFAULT_BACKEND, EngineSettings, format_keep_alive
 
@@ -258,17 +258,18 @@ class Scheduler:
     ) -> Engine:
         draft = None
         if settings.draft is not None:
-            draft = self._store.find(settings.draft.model)
+            draft = self._store.find(settings.draft.draft_model)
             if draft is None:
                 raise EngineLoadError("failed to get draft model: model not found")
         logger.info("loading %s for %s", reference, mode)
-        return await self._load_engine(
+        order = EngineOrder(
             model.artifact,
             name=shorten(reference),
             mode=mode,
             settings=settings,
             draft=draft.artifact if draft else None,
         )
+        return await self._load_engine(order)
 
     def _leave(self, loaded: _Loaded) -> None:
         # Without awaiting: this runs while a disconnected request is being cancelled.

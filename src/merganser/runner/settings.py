@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from merganser.humanize import parse_duration
-from merganser.runner.engines import Mode
+from merganser.runner.engines import Mode  # noqa: TC001 - pydantic resolves it
 
 BACKENDS = ("llama.cpp", "vllm", "mlx", "sglang", "diffusers")
 """Backend names that a path may carry; only the first is here."""
@@ -45,13 +47,37 @@ class FlagError(ValueError):
     """A runtime flag that is not allowed: 500 with the message."""
 
 
-@dataclass(frozen=True, slots=True)
-class DraftSettings:
+class _Body(BaseModel):
+    """Part of a request as Go reads it: no other types, and null is as good as absent."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def drop_nulls(cls, given: Any) -> Any:
+        """Leave out the keys that are null."""
+        if not isinstance(given, Mapping):
+            return given
+        fields = cast("Mapping[str, Any]", given)
+        return {key: value for key, value in fields.items() if value is not None}
+
+
+class DraftSettings(_Body):
     """Speculative decoding by a second, smaller model."""
 
-    model: str
-    num_tokens: int
-    min_acceptance_rate: float
+    draft_model: str = ""
+    num_tokens: int = 0
+    min_acceptance_rate: float = 0.0
+
+
+class _ConfigureBody(_Body):
+    model: str = ""
+    mode: Mode | Literal[""] = ""
+    context_size: int = Field(0, alias="context-size")
+    runtime_flags: list[str] = Field([], alias="runtime-flags")
+    raw_runtime_flags: str = Field("", alias="raw-runtime-flags")
+    speculative: DraftSettings = DraftSettings()
+    keep_alive: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,52 +122,28 @@ class ConfigureCommand:
     settings: EngineSettings
 
 
-def parse_configure(document: object, *, backend: str) -> ConfigureCommand:
+def parse_configure(document: Mapping[str, Any], *, backend: str) -> ConfigureCommand:
     """Check a ``_configure`` body.
 
     Raises:
         InvalidRequestError: It does not have the right types.
         FlagError: A runtime flag is not allowed.
     """
-    if not isinstance(document, Mapping):
-        raise InvalidRequestError
-    fields = cast("Mapping[str, Any]", document)
-    model = _typed(fields, "model", str, "")
-    flags = _parse_flags(_flag_words(fields), backend)
-    mode = _typed(fields, "mode", str, "")
-    if mode and mode not in get_args(Mode):
-        raise InvalidRequestError
-    chosen = cast("Mode", mode or ("embedding" if "--embeddings" in flags else "completion"))
-    size = _typed(fields, "context-size", int, 0)
-    settings = EngineSettings(
-        document={key: value for key, value in fields.items() if key not in {"model", "mode"}},
-        context_tokens=size if size > 0 else None,
-        flags=flags,
-        draft=_parse_draft(fields),
-        keep_alive_seconds=_parse_keep_alive(_typed(fields, "keep_alive", str, "")),
-    )
-    return ConfigureCommand(model, chosen, settings)
-
-
-def _typed(fields: Mapping[str, Any], key: str, kind: type[Any], default: Any) -> Any:
-    value = fields.get(key)
-    if value is None:
-        return default
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InvalidRequestError
-    return value
-
-
-def _flag_words(fields: Mapping[str, Any]) -> list[str]:
-    listed: Sequence[object] = _typed(fields, "runtime-flags", list, [])
-    if not all(isinstance(word, str) for word in listed):
-        raise InvalidRequestError
-    if listed:
-        return [str(word) for word in listed]
     try:
-        return shlex.split(_typed(fields, "raw-runtime-flags", str, ""))
+        body = _ConfigureBody.model_validate(document)
+        words = body.runtime_flags or shlex.split(body.raw_runtime_flags)
     except ValueError as error:
         raise InvalidRequestError from error
+    flags = _parse_flags(words, backend)
+    settings = EngineSettings(
+        document={key: value for key, value in document.items() if key not in {"model", "mode"}},
+        context_tokens=body.context_size if body.context_size > 0 else None,
+        flags=flags,
+        draft=body.speculative if body.speculative.draft_model else None,
+        keep_alive_seconds=_parse_keep_alive(body.keep_alive),
+    )
+    mode = body.mode or ("embedding" if "--embeddings" in flags else "completion")
+    return ConfigureCommand(body.model, mode, settings)
 
 
 def _parse_flags(words: Sequence[str], backend: str) -> dict[str, str]:
@@ -161,20 +163,6 @@ def _parse_flags(words: Sequence[str], backend: str) -> dict[str, str]:
         elif current:
             flags[current] = word
     return flags
-
-
-def _parse_draft(fields: Mapping[str, Any]) -> DraftSettings | None:
-    given = _typed(fields, "speculative", Mapping, None)
-    if given is None:
-        return None
-    draft = cast("Mapping[str, Any]", given)
-    model = _typed(draft, "draft_model", str, "")
-    if not model:
-        return None
-    rate = draft.get("min_acceptance_rate") or 0.0
-    if not isinstance(rate, int | float):
-        raise InvalidRequestError
-    return DraftSettings(model, _typed(draft, "num_tokens", int, 0), float(rate))
 
 
 def _parse_keep_alive(text: str) -> float | None:

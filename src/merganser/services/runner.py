@@ -17,8 +17,6 @@ from merganser.services.supervisor import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from merganser.services.supervisor import Service
 
 SERVICE = "runner"
@@ -29,24 +27,17 @@ PREFERRED_PORT = 12436
 NEEDED = ("onnxruntime", "onnx", "tokenizers", "safetensors", "uvicorn", "starlette")
 
 
-def ensure_runner(*, aliases: Mapping[str, str] | None = None) -> Service:
+def ensure_runner() -> Service:
     """Start or reuse the embedded runner of this machine.
-
-    Args:
-        aliases: Names to serve by another model; only for one that is started now.
 
     Raises:
         ModelRunnerError: The extra is not installed; the message says both ways out.
         ServiceError: It did not come up; the message shows the end of its log.
     """
     require_extra()
-    words = [f"--alias={name}={target}" for name, target in (aliases or {}).items()]
     return ensure_service(
         SERVICE,
-        command=lambda port: [
-            *(sys.executable, "-m", "merganser", "runner", "--port", str(port)),
-            *words,
-        ],
+        command=lambda port: [sys.executable, "-m", "merganser", "runner", "--port", str(port)],
         healthy=runner_healthy,
         preferred_port=PREFERRED_PORT,
     )
@@ -68,7 +59,7 @@ def revive_runner() -> str | None:
 
 
 def running_runner() -> Service | None:
-    """Give the embedded runner that commands share, or None."""
+    """Return the embedded runner that commands share, or None."""
     return running_service(SERVICE, runner_healthy)
 
 
