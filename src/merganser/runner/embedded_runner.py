@@ -16,7 +16,6 @@ import uvicorn
 from merganser.errors import MerganserError
 from merganser.runner.app import build_app
 from merganser.runner.artifacts import find_local_models
-from merganser.runner.conversion import prepare
 from merganser.runner.engine_routes import EngineRoutes
 from merganser.runner.inference import InferenceRoutes
 from merganser.runner.known_models import CATALOGUE
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-    from merganser.runner.known_models import WeightFile
     from merganser.runner.loading import EngineLoader
 
 LOOPBACK = "127.0.0.1"
@@ -114,9 +112,16 @@ async def _opened(options: RunnerOptions) -> AsyncGenerator[ASGIApp]:
     handler = _LogLines(lines)
     logger.addHandler(handler)
     try:
-        await asyncio.to_thread(_add_present, store, options, cache_dir)
+        if (folder := options.models_dir) is not None:
+            for reference, artifact in await asyncio.to_thread(find_local_models, folder):
+                store.add(artifact, reference)
         for reference in options.pulled or ():
             await puller.make_available(reference)
+        if options.pulled is None:
+            present = Puller(store, WeightStore(cache_dir, offline=True), aliases={})
+            for reference in CATALOGUE:
+                with suppress(MerganserError):
+                    await present.make_available(reference)
         routes = [
             *ModelRoutes(store, puller).routes,
             *EngineRoutes(store, scheduler, lines).routes,
@@ -126,22 +131,6 @@ async def _opened(options: RunnerOptions) -> AsyncGenerator[ASGIApp]:
         await scheduler.close()
     finally:
         logger.removeHandler(handler)
-
-
-def _add_present(store: ModelStore, options: RunnerOptions, cache_dir: Path) -> None:
-    """List the models that need no pull: the user's own and, if wanted, the packaged ones."""
-    if options.models_dir is not None:
-        for reference, artifact in find_local_models(options.models_dir):
-            store.add(artifact, reference)
-    if options.pulled is None:
-        weights = WeightStore(cache_dir, offline=True)
-        for model in CATALOGUE.values():
-            with suppress(MerganserError):
-                store.add(prepare(model, weights, _ignore_progress), model.reference)
-
-
-def _ignore_progress(file: WeightFile, done_bytes: int) -> None:
-    del file, done_bytes
 
 
 def _bind(host: str, port: int) -> socket.socket:

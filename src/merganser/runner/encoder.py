@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -109,16 +109,12 @@ class _Job:
         self.missing = len(self.waiting)
         self.done: Future[Vectors] = Future()
 
-    def fail(self, error: Exception) -> None:
-        with suppress(InvalidStateError):  # cancelled, or failed by another text
-            self.done.set_exception(error)
-
 
 class EncoderPool:
     """Worker threads that encode the texts of all requests in turn.
 
-    Each worker takes one text of the request that has waited longest since its last one, so a
-    single query waits for at most one text of a large request, never for all of it.
+    Whoever has encoded a text of a request queues up for the request's next one behind all that
+    waits, so a single query waits for at most one text a worker, never for all of a large request.
 
     Args:
         encode: Encodes the token ids of one text.
@@ -135,15 +131,10 @@ class EncoderPool:
     ) -> None:
         self._encode = encode
         self._dimensions = dimensions
-        self._jobs = deque[_Job]()
-        self._changed = threading.Condition()
-        self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"merganser-encoder-{number}", daemon=True)
-            for number in range(workers or os.cpu_count() or 1)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._workers = workers or os.cpu_count() or 1
+        self._threads = ThreadPoolExecutor(self._workers, "merganser-encoder")
+        self._lock = threading.Lock()
+        self._open = set[Future[Any]]()
 
     def submit(self, tokens: Sequence[Sequence[int]]) -> Future[Vectors]:
         """Queue texts; the future gives (n_texts, dim) float32 in the given order.
@@ -154,55 +145,36 @@ class EncoderPool:
         if not job.missing:
             job.done.set_result(job.vectors)
             return job.done
-        with self._changed:
-            if self._closed:
-                raise RuntimeError("the encoder is closed")
-            self._jobs.append(job)
-            self._changed.notify_all()
+        self._open.add(job.done)
+        job.done.add_done_callback(self._open.discard)
+        for _ in range(min(self._workers, job.missing)):
+            self._threads.submit(self._encode_next, job)
         return job.done
 
     def close(self) -> None:
         """Finish what has begun, fail what waits, and end the workers."""
-        with self._changed:
-            self._closed = True
-            waiting, self._jobs = self._jobs, deque[_Job]()
-            self._changed.notify_all()
-        for job in waiting:
-            job.waiting.clear()
-            job.fail(RuntimeError("the encoder was closed"))
-        for thread in self._threads:
-            thread.join()
+        self._threads.shutdown(cancel_futures=True)
+        for waiting in list(self._open):
+            waiting.set_exception(RuntimeError("the encoder was closed"))
 
-    def _take(self) -> tuple[_Job, int] | None:
-        """Wait for a text; None when closed."""
-        with self._changed:
-            while True:
-                while self._jobs and self._jobs[0].done.cancelled():
-                    self._jobs.popleft()
-                if self._jobs:
-                    job = self._jobs.popleft()
-                    text = job.waiting.popleft()
-                    if job.waiting:
-                        self._jobs.append(job)
-                    return job, text
-                if self._closed:
-                    return None
-                self._changed.wait()
-
-    def _work(self) -> None:
-        while (taken := self._take()) is not None:
-            job, text = taken
+    def _encode_next(self, job: _Job) -> None:
+        """Encode the next text of a request and queue up for the one after it."""
+        # A future that was cancelled, or failed by another text, takes no result.
+        with suppress(InvalidStateError):
+            with self._lock:
+                if job.done.done() or not job.waiting:
+                    return
+                text = job.waiting.popleft()
             try:
                 job.vectors[text] = self._encode(job.tokens[text])
             except Exception as error:  # noqa: BLE001 - handed to the one who waits for it
-                with self._changed:
-                    if job in self._jobs:
-                        self._jobs.remove(job)
-                job.fail(error)
-                continue
-            with self._changed:
+                job.done.set_exception(error)
+                return
+            with self._lock:
                 job.missing -= 1
                 complete = not job.missing
             if complete:
-                with suppress(InvalidStateError):  # cancelled while its last text ran
-                    job.done.set_result(job.vectors)
+                job.done.set_result(job.vectors)
+            elif job.waiting:
+                with suppress(RuntimeError):  # closed meanwhile
+                    self._threads.submit(self._encode_next, job)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from merganser.runner.model_names import shorten
+from merganser.models.ref import canonical
 
 ModelKind = Literal["embedding", "chat"]
 
@@ -131,7 +131,7 @@ _CHAT_FAMILIES = (
 
 def catalogue_model(reference: str) -> CatalogueModel | None:
     """Give the catalogue's entry for any spelling of its name."""
-    name, _, tag = shorten(reference).rpartition(":")
+    name, _, tag = canonical(reference).rpartition(":")
     return CATALOGUE.get(name) if tag == "latest" else None
 
 
@@ -141,7 +141,7 @@ def default_alias(reference: str) -> str | None:
     Embedding models of any publisher become MiniLM. Chat models under ``ai/`` become SmolLM2.
     Rerankers have no stand-in: an order made by a model that cannot rank is worse than none.
     """
-    name = shorten(reference).rpartition(":")[0]
+    name = canonical(reference).rpartition(":")[0]
     if _RERANKERS.search(name) or name in CATALOGUE:
         return None
     if _EMBEDDINGS.search(name):

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from merganser.runner.model_names import is_valid, qualify
-from merganser.runner.model_store import ModelConflictError
+from merganser.runner.model_store import ModelConflictError, is_valid, qualify
 from merganser.runner.pulls import RawText
 from merganser.runner.replies import StreamReply, TextError, read_body, unless_gone
 

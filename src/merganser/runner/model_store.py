@@ -6,16 +6,39 @@ model stands in for the wanted one remembers which: its Model JSON says so.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from merganser.errors import MerganserError
-from merganser.runner.model_names import bare_name, is_digest, normalize, qualify, shorten
+from merganser.models.ref import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from merganser.runner.artifacts import Artifact
+
+
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:[/:@][A-Za-z0-9][A-Za-z0-9._-]*)*")
+
+
+def is_valid(reference: str) -> bool:
+    """Tell whether the text can be a model's name or id at all."""
+    return _REFERENCE.fullmatch(reference.strip()) is not None
+
+
+def qualify(reference: str) -> str:
+    """Return the tag as the store keeps it, ``docker.io/ai/qwen3:latest``; an id as it is."""
+    name = canonical(reference)
+    registry, slash, _ = name.partition("/")
+    if not slash or "." in registry or ":" in registry or registry == "localhost":
+        return name
+    return f"docker.io/{name}"
+
+
+def _bare_name(reference: str) -> str:
+    """Return the last part of the name without its tag, ``qwen3`` of ``ai/qwen3:latest``."""
+    return canonical(reference).rpartition("/")[2].partition(":")[0]
 
 
 class ModelConflictError(MerganserError):
@@ -112,7 +135,7 @@ class ModelStore:
         if by_bare_name and "/" not in reference:
             for entry in self._entries.values():
                 for tag, alias_of in entry.tags.items():
-                    if bare_name(tag) == bare_name(reference):
+                    if _bare_name(tag) == _bare_name(reference):
                         return FoundModel(entry.artifact, tuple(entry.tags), alias_of)
         return None
 
@@ -151,11 +174,11 @@ class ModelStore:
         for other in self._entries.values():
             if other is not entry:
                 other.tags.pop(tag, None)
-        entry.tags[tag] = shorten(alias_of).removesuffix(":latest") if alias_of else ""
+        entry.tags[tag] = canonical(alias_of).removesuffix(":latest") if alias_of else ""
 
     def _by_digest(self, reference: str) -> _Entry | None:
-        name = normalize(reference)
-        if not is_digest(name):
+        name = canonical(reference)
+        if not name or "/" in name:
             return None
         wanted = name.removeprefix("sha256:")
         for digest, entry in self._entries.items():

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from merganser.errors import MerganserError
+from merganser.models.ref import canonical
 from merganser.runner.artifacts import Artifact, format_size
 from merganser.runner.conversion import prepare
 from merganser.runner.known_models import CatalogueModel, WeightFile, catalogue_model, default_alias
-from merganser.runner.model_names import shorten
 from merganser.runner.replies import TextError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Puller:
     ) -> None:
         self._store = store
         self._weights = weights
-        self._aliases = {shorten(name): target for name, target in aliases.items()}
+        self._aliases = {canonical(name): target for name, target in aliases.items()}
         self._default_aliases = default_aliases
         self._places = asyncio.Semaphore(MAX_CONCURRENT_PULLS)
         self._announced = set[str]()
@@ -131,7 +131,7 @@ class Puller:
             raise MerganserError(f"cannot pull {reference!r}: {error.message}") from error
 
     def _alias(self, reference: str) -> str | None:
-        if explicit := self._aliases.get(shorten(reference)):
+        if explicit := self._aliases.get(canonical(reference)):
             return explicit
         return default_alias(reference) if self._default_aliases else None
 
@@ -139,15 +139,15 @@ class Puller:
         """Serve a reference by a model that is here; None when it has to be fetched."""
         if model := self._store.find(reference):
             return model.artifact
-        alias = self._aliases.get(shorten(reference))
+        alias = self._aliases.get(canonical(reference))
         if alias is None or catalogue_model(alias) or not (model := self._store.find(alias)):
             return None
         self._store.add(model.artifact, reference, alias_of=alias)
         return model.artifact
 
     def _announce(self, reference: str, target: PullTarget) -> None:
-        if target.alias_of and shorten(reference) not in self._announced:
-            self._announced.add(shorten(reference))
+        if target.alias_of and canonical(reference) not in self._announced:
+            self._announced.add(canonical(reference))
             logger.warning("%s", _stand_in_message(reference, target))
 
     async def _stream(
@@ -171,7 +171,7 @@ class Puller:
 
 
 def _stand_in_message(reference: str, target: PullTarget) -> str:
-    wanted = shorten(reference).removesuffix(":latest")
+    wanted = canonical(reference).removesuffix(":latest")
     return (
         f"{wanted} is not available here; {target.alias_of} stands in for it. "
         f"Results are those of {target.alias_of}."

@@ -25,9 +25,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from merganser.errors import MerganserError
+from merganser.models.ref import canonical
 from merganser.runner.engines import Engine, EngineLoadError, Mode
 from merganser.runner.loading import EngineOrder, load_engine
-from merganser.runner.model_names import shorten
 from merganser.runner.settings import DEFAULT_BACKEND, EngineSettings, format_keep_alive
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ class Scheduler:
         logger.info("loading %s for %s", reference, mode)
         order = EngineOrder(
             model.artifact,
-            name=shorten(reference),
+            name=canonical(reference),
             mode=mode,
             settings=settings,
             draft=draft.artifact if draft else None,

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from merganser.models.ref import canonical
 from merganser.runner.known_models import default_alias
-from merganser.runner.model_names import is_valid, normalize, qualify, shorten
+from merganser.runner.model_store import is_valid, qualify
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from merganser.runner.model_names import is_valid, normalize, qualify, shorten
     ],
 )
 def test_completes_references_as_upstream_does(given: str, expected: str) -> None:
-    assert normalize(given) == expected
+    assert canonical(given) == expected
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_stored_tags_are_fully_qualified(given: str, expected: str) -> None:
 
 
 def test_shortens_to_what_people_write() -> None:
-    assert shorten("docker.io/ai/qwen3:latest") == "ai/qwen3:latest"
+    assert canonical("docker.io/ai/qwen3:latest") == "ai/qwen3:latest"
 
 
 @pytest.mark.parametrize("reference", ["", " ", "ai/not a name", "ai//x", "/x", "ai/x:"])
