@@ -39,7 +39,10 @@ COMMANDS = {
     "runner": "Serve models on this machine without Docker.",
     "server": "Run the Prefect server that keeps the run history.",
 }
-"""Command names and their one-line help; each lives in ``merganser.cli.<name>`` as ``command``."""
+"""Command names and their one-line help.
+
+Each is ``command`` of ``merganser.cli.<name>``, but ``rollback`` is in ``merganser.cli.snapshots``.
+"""
 
 EXIT_FAILED = 1
 EXIT_DEGRADED = 3
@@ -62,6 +65,10 @@ class LazyGroup(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name == "rollback":
+            from merganser.cli.snapshots import rollback
+
+            return rollback
         command: click.Command = import_module(f"merganser.cli.{cmd_name}").command
         return command
 
@@ -84,23 +91,9 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's callback signature
-    del param
-    if value and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"merganser {version('merganser')}")
-        ctx.exit()
-
-
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_version,
-    help="Show the version.",
+@click.version_option(
+    package_name="merganser", message="%(prog)s %(version)s", help="Show the version."
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.pass_context

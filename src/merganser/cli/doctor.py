@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from merganser.cli.options import Reach, json_option, print_json, reach_options
+from merganser.cli.options import Reach, indexes_by_name, json_option, print_json, reach_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,8 @@ def command(file: str | None, *, no_probes: bool, logs: bool, as_json: bool, rea
     Exits with 1 when something would stop a run.
     """
     from merganser.config.flow_definition import all_models
-    from merganser.doctor.history import diagnose_history
+    from merganser.doctor.deployments import diagnose_history
+    from merganser.doctor.indexes import diagnose_index
     from merganser.doctor.servers import diagnose
     from merganser.services.prefect_server import running_server
 
@@ -42,41 +43,34 @@ def command(file: str | None, *, no_probes: bool, logs: bool, as_json: bool, rea
     base_url = reach.address()
     found = asyncio.run(diagnose(uses, base_url=base_url, probe_models=not no_probes))
     log = asyncio.run(_server_log(base_url)) if logs else ""
-    indexes = _look_at_indexes(config) if config else []
+    definitions = indexes_by_name(config).values() if config else ()
+    indexes = [diagnose_index(definition) for definition in definitions]
     history = diagnose_history()
     deployments: tuple[Check, ...] = ()
     if config and history.level == "ok":
         deployments = _look_at_deployments(config, indexes, reach.model_map)
-    healthy = (
-        found.healthy
-        and all(check.level != "problem" for check in (history, *deployments))
-        and all(index.healthy for index in indexes)
-    )
+    of_indexes = [check for index in indexes for check in index.checks]
+    checks = (*found.checks, *of_indexes, history, *deployments)
+    healthy = all(check.level != "problem" for check in checks)
     if as_json:
-        seen = {"healthy": healthy, "indexes": [asdict(index) for index in indexes]}
         server = running_server()
-        url = server.url if server else None
-        told = {"url": url, "check": asdict(history)}
-        rows = [asdict(check) for check in deployments]
-        print_json({**found.as_json(), **seen, "history": told, "deployments": rows})
+        print_json(
+            {
+                **found.as_json(),
+                "healthy": healthy,
+                "indexes": [asdict(index) for index in indexes],
+                "history": {"url": server.url if server else None, "check": asdict(history)},
+                "deployments": [asdict(check) for check in deployments],
+            }
+        )
         return 0 if healthy else 1
     for report in found.servers:
         _show_server(report)
-    for check in (*found.checks, *(check for index in indexes for check in index.checks)):
-        _show(check)
-    for check in (history, *deployments):
+    for check in checks:
         _show(check)
     if log:
         click.echo(log)
     return 0 if healthy else 1
-
-
-def _look_at_indexes(config: Config) -> list[IndexDiagnosis]:
-    from merganser.config.rag_definition import resolve_rag
-    from merganser.doctor.indexes import diagnose_index
-
-    by_name = {i.name: i for rag in config.spec.rag for i in resolve_rag(config, rag).indexes}
-    return [diagnose_index(definition) for definition in by_name.values()]
 
 
 def _look_at_deployments(

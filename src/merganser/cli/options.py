@@ -14,9 +14,10 @@ import click
 from merganser.models.ref import PullPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from merganser.config.flow_definition import DataTable
+    from merganser.config.index_definition import IndexDefinition
     from merganser.config.load import Config
     from merganser.services.supervisor import Service
 
@@ -81,6 +82,14 @@ def load_shown(file: str, model_map: Mapping[str, str]) -> Config:
     for warning in config.warnings:
         click.echo(f"warning: {warning}", err=True)
     return config
+
+
+def indexes_by_name(config: Config, rags: Sequence[str] = ()) -> dict[str, IndexDefinition]:
+    """Return the indexes of some rags, or of all of them."""
+    from merganser.config.rag_definition import resolve_rag
+
+    names = rags or tuple(config.spec.rag)
+    return {index.name: index for name in names for index in resolve_rag(config, name).indexes}
 
 
 def reach_options(function: Callable[..., int]) -> Callable[..., int]:

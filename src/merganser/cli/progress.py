@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -55,19 +56,16 @@ def _bars() -> Generator[None]:
         def render(self, task: Task) -> Text:
             return Text(_of(task.completed, task.total, task.fields["unit"]))
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        _Amount(),
-        _Rate(),
-        TimeRemainingColumn(),
-    )
     ids: dict[str, TaskID] = {}
     lock = Lock()
     # Drawn only while something is going on: bars redraw their lines ten times a second, and an
     # answer that streams or a question that waits below them would be erased with them.
     bars = Bars(
-        *columns,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        _Amount(),
+        _Rate(),
+        TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=False,
@@ -101,14 +99,21 @@ def _bars() -> Generator[None]:
         bars.stop()
 
 
+@dataclass(slots=True)
+class _Activity:
+    """One activity without a terminal; times are of ``time.monotonic``."""
+
+    started: float
+    done: int = 0
+    total: int | None = None
+    shown: float | None = None
+
+
 class _PlainLines:
     """Writes the state of an activity at most every ``PLAIN_SECONDS`` seconds."""
 
     def __init__(self) -> None:
-        self._done = dict[str, int]()
-        self._total = dict[str, int | None]()
-        self._started = dict[str, float]()
-        self._shown = dict[str, float]()
+        self._activities = dict[str, _Activity]()
         self._lock = Lock()
 
     def show(self, progress: Progress | Remark) -> None:
@@ -119,24 +124,22 @@ class _PlainLines:
                 self._show(progress)
 
     def _show(self, progress: Progress) -> None:
-        name, now = progress.activity, time.monotonic()
-        self._started.setdefault(name, now)
-        before = self._done.get(name, 0)
-        done = self._done[name] = progress.done + (before if progress.advance else 0)
-        total = progress.total if progress.total is not None else self._total.get(name)
-        self._total[name] = total
-        finished = total is not None and done >= total
-        if not finished and now - self._shown.get(name, 0.0) < PLAIN_SECONDS:
+        now = time.monotonic()
+        one = self._activities.setdefault(progress.activity, _Activity(now))
+        before, one.done = one.done, progress.done + (one.done if progress.advance else 0)
+        one.total = one.total if progress.total is None else progress.total
+        finished = one.total is not None and one.done >= one.total
+        if not finished and one.shown is not None and now - one.shown < PLAIN_SECONDS:
             return
-        if finished and before >= (total or 0) and name in self._shown:
+        if finished and before >= (one.total or 0) and one.shown is not None:
             return
-        self._shown[name] = now
-        seconds = now - self._started[name]
-        left = ""
-        if total and done and seconds > 1.0 and not finished:
-            rate, rest = done / seconds, (total - done) * seconds / done
+        one.shown = now
+        seconds, left = now - one.started, ""
+        if one.total and one.done and seconds > 1.0 and not finished:
+            rate, rest = one.done / seconds, (one.total - one.done) * seconds / one.done
             left = f", {_amount(rate, progress.unit)}/s, about {rest:.0f} s left"
-        click.echo(f"{name}: {_of(done, total, progress.unit)}{left}", err=True)
+        state = _of(one.done, one.total, progress.unit)
+        click.echo(f"{progress.activity}: {state}{left}", err=True)
 
 
 def _of(done: float, total: float | None, unit: str) -> str:

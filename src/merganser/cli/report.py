@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli.options import data_table, json_option, print_json
+from merganser.cli.options import data_table, indexes_by_name, json_option, print_json
 from merganser.errors import MerganserError, NoSnapshotError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def command(what: str, *, output: str, as_json: bool) -> int:
 
 
 def _read(what: str) -> tuple[str, list[IndexFacts], list[BatchFacts]]:
-    """Give the page's title and what it is about.
+    """Return the page's title and what it is about.
 
     Raises:
         NoSnapshotError: There is nothing to report yet.
@@ -69,7 +69,7 @@ def _read(what: str) -> tuple[str, list[IndexFacts], list[BatchFacts]]:
     place = Path(what)
     if place.is_dir():
         facts = read_index(place.resolve().name, place)
-        _require([facts], [])
+        _check_some([facts], [])
         return f"Index report: {facts.name}", [facts], []
     if place.suffix in _CONFIG_ENDINGS:
         indexes, batches = _read_config(what)
@@ -81,30 +81,25 @@ def _read(what: str) -> tuple[str, list[IndexFacts], list[BatchFacts]]:
 def _read_config(file: str) -> tuple[list[IndexFacts], list[BatchFacts]]:
     from merganser.config.flow_definition import BatchFlow, resolve_flows
     from merganser.config.load import load_config
-    from merganser.config.rag_definition import resolve_rag
     from merganser.report.facts import read_batch, read_index
 
     config = load_config(file)
-    found = {i.name: i for name in config.spec.rag for i in resolve_rag(config, name).indexes}
-    indexes = [read_index(name, definition.folder) for name, definition in found.items()]
-    flows = [flow for flow in resolve_flows(config) if isinstance(flow, BatchFlow)]
-    batches = [read_batch(flow) for flow in flows]
+    indexes = [read_index(name, one.folder) for name, one in indexes_by_name(config).items()]
+    batches = [read_batch(one) for one in resolve_flows(config) if isinstance(one, BatchFlow)]
     if not indexes and not batches:
         raise NoSnapshotError(f"{file} has no rag and no batch flow, so nothing to report on")
-    _require(indexes, batches)
+    _check_some(indexes, batches)
     return indexes, batches
 
 
-def _require(indexes: list[IndexFacts], batches: list[BatchFacts]) -> None:
+def _check_some(indexes: list[IndexFacts], batches: list[BatchFacts]) -> None:
+    """Refuse a report of nothing; the message says which command makes something."""
     if any(one.snapshots or one.runs for one in indexes) or any(one.rows for one in batches):
         return
-    if not indexes:
-        where = ", ".join(repr(str(one.answers)) for one in batches)
-        raise NoSnapshotError(
-            f"nothing has been answered in {where} yet; `merganser batch` does it"
-        )
-    where = ", ".join(repr(str(one.folder)) for one in indexes)
-    raise NoSnapshotError(f"nothing has been indexed in {where} yet; `merganser index` does it")
+    places: list[object] = [one.folder for one in indexes] or [one.answers for one in batches]
+    where = ", ".join(repr(str(place)) for place in places)
+    what, command = ("indexed", "index") if indexes else ("answered", "batch")
+    raise NoSnapshotError(f"nothing has been {what} in {where} yet; `merganser {command}` does it")
 
 
 def _index_json(facts: IndexFacts) -> dict[str, Any]:

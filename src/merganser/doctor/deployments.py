@@ -1,25 +1,36 @@
-"""Judge the deployments of a config: whether they are up to date, and whether runs were skipped.
+"""Look at the Prefect server that a run would use, and at the deployments of a config on it.
 
-What a server knows of them is data here; ``merganser.deployment.runs`` reads it.
+Nothing is started, and neither Prefect nor a password appears here: what the server knows of the
+deployments is data, which ``merganser.deployment.runs`` reads.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from merganser.config.flow_definition import IndexFlow, resolve_flows
 from merganser.config.rag_definition import resolve_rag
 from merganser.doctor.servers import Check
-from merganser.humanize import show_age
+from merganser.humanize import show_age, without_credentials
+from merganser.services.prefect_server import AUTH_VARIABLE, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import httpx
+
     from merganser.config.load import Config
     from merganser.doctor.indexes import IndexDiagnosis
     from merganser.planning.deployments import DeploymentSpec
+
+
+_SERVER = "Prefect server"
+_TIMEOUT_SECONDS = 5.0
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +126,8 @@ def _index_ages(config: Config, indexes: Sequence[IndexDiagnosis], now: datetime
     """Say how old what each index flow publishes is."""
     ages: dict[str, str] = {}
     for index in indexes:
-        served = next((one for one in index.snapshots if one.served), None)
-        if served is not None:
-            created = datetime.fromisoformat(served.created)
-            created = created if created.tzinfo else created.replace(tzinfo=UTC)
-            ages[index.name] = show_age((now - created).total_seconds())
+        if served := index.served:
+            ages[index.name] = show_age((now - served.created_at).total_seconds())
     found: dict[str, str] = {}
     for flow in resolve_flows(config):
         if isinstance(flow, IndexFlow):
@@ -127,3 +135,59 @@ def _index_ages(config: Config, indexes: Sequence[IndexDiagnosis], now: datetime
             told = [f"{name} is {ages[name]} old" for name in sorted(names) if name in ages]
             found[flow.name] = ", ".join(told)
     return found
+
+
+def diagnose_history(env: Mapping[str, str] | None = None) -> Check:
+    """Look at ``PREFECT_API_URL``, else at the local server; never raises for what is wrong.
+
+    Args:
+        env: The environment; the process's own by default.
+    """
+    variables = os.environ if env is None else env
+    if url := variables.get("PREFECT_API_URL"):
+        return _ask(url.removesuffix("/"), "PREFECT_API_URL", variables)
+    server = running_server()
+    if server is None:
+        return Check(_SERVER, "ok", "not running; a run starts it")
+    return _ask(f"{server.url}/api", "local server", variables)
+
+
+def _ask(url: str, origin: str, env: Mapping[str, str]) -> Check:
+    import httpx  # noqa: PLC0415 - the commands that ask nothing start without it
+
+    shown = f"{without_credentials(url)} ({origin})"
+    try:
+        # Cloud may lie behind a proxy of the environment; loopback never does.
+        trusts = urlsplit(url).hostname not in _LOOPBACK
+        with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=trusts, **_access(env)) as client:
+            health = client.get(f"{url}/health")
+            version = client.get(f"{url}/admin/version")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        fix = "start it, correct PREFECT_API_URL, or unset that to use a local server"
+        return Check(
+            _SERVER, "problem", f"{shown} does not answer: {type(error).__name__}", fix=fix
+        )
+    # Health needs no password, so the second answer tells whether we may come in.
+    refused = {health.status_code, version.status_code} & {401, 403}
+    if refused:
+        fix = "set PREFECT_API_AUTH_STRING=user:password, or PREFECT_API_KEY for Cloud"
+        return Check(_SERVER, "problem", f"{shown} refuses us ({min(refused)})", fix=fix)
+    if not health.is_success:
+        fix = "is this the API of a Prefect server? It usually ends in /api"
+        return Check(_SERVER, "problem", f"{shown} answers {health.status_code}", fix=fix)
+    return Check(_SERVER, "ok", f"{shown}{_version(version)}")
+
+
+def _version(answer: httpx.Response) -> str:
+    """Give the version where the server says it; Cloud does not."""
+    is_json = answer.headers.get("content-type", "").startswith("application/json")
+    return f", version {answer.json()}" if answer.is_success and is_json else ""
+
+
+def _access(env: Mapping[str, str]) -> dict[str, Any]:
+    login = env.get("PREFECT_API_AUTH_STRING") or env.get(AUTH_VARIABLE, "")
+    name, _, password = login.partition(":")
+    if name:
+        return {"auth": (name, password)}
+    key = env.get("PREFECT_API_KEY")
+    return {"headers": {"Authorization": f"Bearer {key}"}} if key else {}

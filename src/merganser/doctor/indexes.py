@@ -44,8 +44,13 @@ class IndexDiagnosis:
     checks: tuple[Check, ...]
 
     @property
+    def served(self) -> SnapshotInfo | None:
+        """The served snapshot, or None."""
+        return next((one for one in self.snapshots if one.served), None)
+
+    @property
     def healthy(self) -> bool:
-        """Nothing that was found stops a run."""
+        """Whether nothing that was found stops a run."""
         return all(check.level != "problem" for check in self.checks)
 
 
@@ -88,10 +93,7 @@ def _check_snapshots(name: str, snapshots: tuple[SnapshotInfo, ...], now: dateti
     served = next((one for one in snapshots if one.served), None)
     if served is None:
         return Check(f"index {name}", "note", "nothing is indexed yet; `merganser index` does it")
-    created = datetime.fromisoformat(served.created)
-    if created.tzinfo is None:
-        created = created.replace(tzinfo=UTC)
-    age = show_age((now - created).total_seconds())
+    age = show_age((now - served.created_at).total_seconds())
     detail = (
         f"snapshot {served.generation} is {age} old, {served.files:,} files, "
         f"{served.chunks:,} chunks; {len(snapshots)} kept"

@@ -98,10 +98,8 @@ def _show_minute(when: datetime) -> str:
 def _index_parts(index: IndexFacts) -> dict[str, Any]:
     """Return what the template of an index shows beside the facts themselves."""
     top = build_tree(index.files)
-    created = datetime.fromisoformat(index.served.created) if index.served else None
     return {
         "facts": index,
-        "created": created.replace(tzinfo=created.tzinfo or UTC) if created else None,
         "size_bytes": sum(file.size_bytes for file in index.files),
         "top": top,
         "map": _MAP,

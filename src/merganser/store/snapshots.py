@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from merganser.errors import NoSnapshotError, StoreError
@@ -53,6 +54,12 @@ class SnapshotInfo:
     approximate: float = 0.0
     recall: float | None = None
     rejected_recall: float | None = None
+
+    @property
+    def created_at(self) -> datetime:
+        """``created`` with its time zone."""
+        created = datetime.fromisoformat(self.created)
+        return created if created.tzinfo else created.replace(tzinfo=UTC)
 
 
 def list_snapshots(folder: Path) -> tuple[SnapshotInfo, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from merganser.doctor.history import diagnose_history
+from merganser.doctor.deployments import diagnose_history
 
 
 def test_a_server_that_answers_tells_its_version(history_url: str):
