@@ -37,12 +37,12 @@ class IndexStages:
 
     Args:
         index: The index.
-        model: Its embedding model, ready; None for an index of words alone.
+        model: The embedding model, ready; None for an index of words alone.
         full: Do everything anew; vectors of equal texts are still reused.
         workers: How many tasks of the flow run at a time.
 
     Attributes:
-        name: Of the index.
+        name: Name of the index.
         last: The tasks, or their states, that the next one comes after.
         report: What the run did, after ``publish``.
         embed_seconds: Wall time of the embedding stage.

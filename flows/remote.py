@@ -93,7 +93,7 @@ def embed_remotely(
 
 @contextmanager
 def _naming_failures(runner: RunnerSpec, name: str) -> Generator[None]:
-    """Tell in a sentence that a cluster failed; what is told already, or is a bug, goes through."""
+    """Say in a sentence that a cluster failed; other errors go through."""
     try:
         yield
     except MerganserError:
@@ -108,7 +108,7 @@ def _naming_failures(runner: RunnerSpec, name: str) -> Generator[None]:
 
 
 def _is_of_cluster(error: Exception) -> bool:
-    """Tell whether the cluster failed, not what ran on it."""
+    """Return whether the cluster failed, not what ran on it."""
     return type(error).__module__.partition(".")[0] in {"distributed", "ray"}
 
 

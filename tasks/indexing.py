@@ -176,7 +176,7 @@ def embed_service(index: IndexDefinition, model: ReadyModel) -> EmbedService:
 
 
 def artifact_key(kind: str, name: str) -> str:
-    """Give a key of lower-case letters, digits and dashes, as Prefect wants it."""
+    """Return a key of lower-case letters, digits and dashes, as Prefect wants it."""
     words = "".join(c if c.isascii() and c.isalnum() else "-" for c in f"{kind}-{name}".lower())
     return "-".join(part for part in words.split("-") if part)
 

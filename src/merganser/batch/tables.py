@@ -10,16 +10,14 @@ import csv
 import io
 import json
 import os
-import random
-import time
 from contextlib import closing, contextmanager
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, cast
 
 import duckdb
 
-from merganser.errors import StoreBusyError, StoreError
-from merganser.store.database import quote
+from merganser.errors import StoreError
+from merganser.store.database import quote, wait_for_lock
 from merganser.store.folder import move_file, replace_file
 
 if TYPE_CHECKING:
@@ -43,7 +41,6 @@ NESTED = (
 """Columns whose values are lists or maps."""
 
 _NUMBERS = {"seconds": "DOUBLE", "requests": "BIGINT"}
-_PATIENCE_SECONDS = 5.0
 _MOST_FIELD_CHARACTERS = 2**31 - 1  # the csv module's own limit would refuse a long answer
 
 
@@ -256,16 +253,7 @@ def _attached(path: Path, *, read_only: bool) -> Generator[duckdb.DuckDBPyConnec
     """Open a DuckDB file for an instant, waiting a little for whoever has it."""
     # A new file is one that every supported DuckDB reads; the user's own keeps its version.
     options = "READ_ONLY" if read_only else "" if path.exists() else "STORAGE_VERSION 'v1.5.0'"
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    attach = f"ATTACH {quote(str(path))} AS d {options and f'({options})'}"
     with closing(duckdb.connect()) as connection:
-        while True:
-            try:
-                connection.execute(f"ATTACH {quote(str(path))} AS d {options and f'({options})'}")
-                break
-            except duckdb.IOException as error:
-                if "lock" not in str(error):
-                    raise
-                if time.monotonic() > deadline:
-                    raise StoreBusyError(f"another process has {path} open: {error}") from error
-            time.sleep(random.uniform(0.02, 0.1))  # noqa: S311 - only to not meet again
+        wait_for_lock(lambda: connection.execute(attach), path)
         yield connection.cursor()

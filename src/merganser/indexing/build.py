@@ -170,7 +170,7 @@ class _Build:
             )
 
     def _kept_files(self) -> list[FileRow]:
-        """Give the rows of the base that go on, with what is new about their status."""
+        """Return the rows of the base that go on, with what is new about their status."""
         if self.base is None or (self.changes.reasons and not self._can_keep_failed()):
             return []
         removed = {*self.changes.removed, *(move.origin for move in self.changes.moved)}
@@ -192,11 +192,11 @@ class _Build:
         return kept
 
     def _can_keep_failed(self) -> bool:
-        """Tell whether old chunks may stand beside new ones: not those of another model."""
+        """Return whether old chunks may stand beside new ones: not those of another model."""
         return self.base is not None and self.base.meta.get("embedding") == self.changes.fingerprint
 
     def _lost(self, kept: Sequence[FileRow]) -> bool:
-        """Tell whether files go away, or are done anew as a whole."""
+        """Return whether files go away, or are done anew as a whole."""
         count = len(self.base.files) if self.base else 0
         return len(kept) < count or self.changes.base_generation is None or self.changes.full
 

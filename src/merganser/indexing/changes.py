@@ -67,11 +67,11 @@ class Scope:
         return json.dumps({"docs": self.docs, "respect_vcs": self.respect_vcs})
 
     def union(self, other: Scope) -> Scope:
-        """Give the scope of both; what this one says of ignore rules holds."""
+        """Return the scope of both, with the ignore rules of this one."""
         return Scope(tuple(sorted({*self.docs, *other.docs})), self.respect_vcs)
 
     def covers(self, path: str, base: Path) -> bool:
-        """Tell whether a file lies in it, existing or not.
+        """Return whether a file lies in it, existing or not.
 
         Args:
             path: As stored, relative to ``base``.
@@ -102,7 +102,7 @@ class Moved:
 
     Attributes:
         document: The file now.
-        origin: Its path in the served snapshot.
+        origin: Path of the content in the served snapshot.
     """
 
     document: Document
@@ -115,7 +115,7 @@ class Changes:
 
     Attributes:
         definition: The index.
-        fingerprint: Of the embedding model, "" without one.
+        fingerprint: Fingerprint of the embedding model, "" without one.
         full: Whether all was to be done anew.
         scope: What the next snapshot will hold.
         stat_ns: When the scan began, in nanoseconds since the epoch.
@@ -166,7 +166,7 @@ def find_changes(definition: IndexDefinition, *, fingerprint: str, full: bool = 
 
     Args:
         definition: The index.
-        fingerprint: Of the embedding model, "" for an index without embeddings.
+        fingerprint: Fingerprint of the embedding model, "" for an index without embeddings.
         full: Do everything anew, and hold exactly this definition's files; vectors of equal texts
             are still reused.
 
@@ -299,7 +299,7 @@ class _Comparison:
 
 
 def _is_same(document: Document, seen: FileRow | ScannedFile) -> bool:
-    """Tell whether a file's status proves that its content is what was seen."""
+    """Return whether a file's status proves that its content is what was seen."""
     if (document.size_bytes, document.mtime_ns, document.inode) != (
         seen.size_bytes,
         seen.mtime_ns,
@@ -337,7 +337,7 @@ def _why_other_model(base: Catalogue, fingerprint: str) -> str:
 def _divide_missing(
     definition: IndexDefinition, base: Catalogue | None, missing: Sequence[str]
 ) -> tuple[Scope, list[str], int]:
-    """Give the next scope, the paths that are gone, and how many were not looked at."""
+    """Return the next scope, the paths that are gone, and how many were not looked at."""
     scope = Scope.of(definition.docs, respect_vcs=definition.respect_vcs)
     if base is None:
         return scope, [], 0
@@ -385,7 +385,7 @@ def _check_scan(definition: IndexDefinition, scan: Scan) -> None:
 
 
 def describe_empty(definition: IndexDefinition, skipped: Sequence[Skipped]) -> str:
-    """Say that there is nothing to index, and why."""
+    """Return the message that there is nothing to index, and why."""
     counts: dict[str, int] = {}
     for skip in skipped:
         counts[skip.reason] = counts.get(skip.reason, 0) + 1

@@ -36,7 +36,7 @@ class SegmentState:
     """A segment as the next snapshot would use it.
 
     Attributes:
-        segment: Its number.
+        segment: Number of the segment.
         row_count: Chunks in it.
         live_rows: Chunks of the next snapshot in it, at least 1.
     """

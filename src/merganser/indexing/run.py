@@ -55,7 +55,7 @@ async def index_once_async(
 
     Args:
         definition: The index.
-        embedder: Its model, or None for an index of words alone.
+        embedder: The embedding model, or None for an index of words alone.
         full: Do everything anew.
         keep_snapshots: How many snapshots to keep, at least 1.
 

@@ -25,8 +25,8 @@ class IndexReport:
     """What one run of an index did.
 
     Attributes:
-        name: Of the index.
-        run_id: Of the run; "" for one that had nothing to do.
+        name: Name of the index.
+        run_id: Name of the run.
         status: ``published``, ``unchanged``, or ``degraded`` when files failed.
         generation: The snapshot that was published, or None.
         served: The snapshot that is served now, or None.
@@ -44,8 +44,8 @@ class IndexReport:
         chunks_written: Chunks of the files that were read.
         texts_embedded: Texts sent to the model.
         texts_reused: Texts whose vectors were there.
-        bytes: Of the files that were read.
-        bytes_written: Of the new segment and catalogue.
+        bytes: Size of the files that were read.
+        bytes_written: Size of the new segment and catalogue.
         segments: Number of segments of the snapshot.
         merged: Older segments that were rewritten.
         embedding: Whether chunks have vectors; without, only words can be searched.

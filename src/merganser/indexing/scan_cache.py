@@ -1,8 +1,8 @@
-"""What surveys learnt about files without a change of the index.
+"""What scans learnt about files without a change of the index.
 
 A file may get a new mtime and keep its content (a checkout does that), or be skipped once it was
 read (a binary). Neither makes a new snapshot, so the snapshot cannot remember it; this file beside
-the snapshots does, and spares the next survey the reading. It is advice: a lost or damaged one
+the snapshots does, and spares the next scan the reading. It is advice: a lost or damaged one
 costs time, nothing else.
 """
 
@@ -30,13 +30,13 @@ _RULES = f"1.{CHUNKER_VERSION}"
 
 @dataclass(frozen=True, slots=True)
 class ScannedFile:
-    """A file as a survey saw it.
+    """A file as a scan saw it.
 
     Attributes:
         path: As users see it.
-        size_bytes: From its status.
-        mtime_ns: Likewise.
-        inode: Likewise.
+        size_bytes: Size from its status.
+        mtime_ns: Modification time from its status, in nanoseconds since the epoch.
+        inode: Inode from its status.
         stat_ns: When the status was read, in nanoseconds since the epoch.
         content_hash: Hex, or "" for a file that is skipped.
         reason: Why it is skipped, or "".

@@ -100,7 +100,7 @@ class ShardProgress:
     """Count and report the texts of a run; their number is estimated until a shard is chunked.
 
     Args:
-        name: Of the index.
+        name: Name of the index.
         embeds: Whether the texts get vectors; otherwise they are only chunked.
         expected: About how many texts each shard will have, by its number.
     """

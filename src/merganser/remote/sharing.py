@@ -41,7 +41,7 @@ class SharedRun:
     Attributes:
         run_id: Name of the run.
         definition: The index.
-        fingerprint: Of the embedding model, "" without one.
+        fingerprint: Fingerprint of the embedding model, "" without one.
         dimensions: Length of its vectors, or None without one.
         journals: Folder for journals, as path or URL; "" without a model.
         folder: Folder for what lives as long as the run.
@@ -62,7 +62,7 @@ class ShardReceipt:
     """What a shard left in the shared folder.
 
     Attributes:
-        number: Of the shard.
+        number: Number of the shard.
         chunks: How many it has.
         archive: File with its chunks and its result.
         journals: Files with the vectors that it embedded.
@@ -101,7 +101,7 @@ def share_run(workspace: Workspace) -> SharedRun:
 
 
 def read_known(run: SharedRun) -> tuple[NDArray[np.uint64], DriftSample]:
-    """Give the texts that had vectors when the run was shared, and the model's drift sample.
+    """Return the texts that had vectors when the run was shared, and the model's drift sample.
 
     Returns:
         (n, 2) uint64, and the drift sample.
@@ -121,7 +121,7 @@ def read_known(run: SharedRun) -> tuple[NDArray[np.uint64], DriftSample]:
 
 
 def send_shard(work: ShardWork, run: SharedRun, number: int) -> str:
-    """Leave the chunks and the result of a shard; give the name of the file.
+    """Leave the chunks and the result of a shard; return the name of the file.
 
     Raises:
         StoreError: The shared folder cannot be written.

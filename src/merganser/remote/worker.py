@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 async def embed_remote_shard(
     run: SharedRun, shard: Shard, start: Callable[[], EmbedService] | None
 ) -> tuple[ShardReceipt, ShardResult]:
-    """Read, cut and embed the files of a shard; leave the outcome in the shared folder.
+    """Read, chunk and embed the files of a shard; leave the outcome in the shared folder.
 
     Args:
         run: What the publisher said.
@@ -59,7 +59,7 @@ async def embed_remote_shard(
         StoreError: The shared folder cannot be reached, read or written.
     """
     with _workspace(run) as workspace:
-        here = [document for document in shard.documents if _stands_here(document)]
+        here = [document for document in shard.documents if _is_here(document)]
         embedder = workspace.service(start) if start else None
         result = await embed_shard(workspace, Shard(shard.number, tuple(here)), embedder)
         absent = [_absent(document) for document in shard.documents if document not in here]
@@ -95,7 +95,7 @@ class RemoteWorkspace:
         return self.path
 
     def embeddings(self) -> EmbeddingStore:
-        """Give a store that knows which texts have vectors, and sends those that get some.
+        """Return a store that knows which texts have vectors, and sends those that get some.
 
         Raises:
             StoreError: The run is over, or its folder cannot be reached from here.
@@ -115,14 +115,14 @@ class RemoteWorkspace:
             return self._store
 
     def service(self, start: Callable[[], EmbedService]) -> EmbedService:
-        """Give this process's embedder of the run; the first call starts it."""
+        """Return this process's embedder of the run; the first call starts it."""
         with self._guard:
             if self._service is None:
                 self._service = start()
             return self._service
 
     def journals(self, number: int) -> tuple[str, ...]:
-        """Give the names of the journals that a shard has left."""
+        """Return the names of the journals that a shard has left."""
         return tuple(n for n in self._sent if n.startswith(f"{self.run_id}-{number:05d}-"))
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ _guard = threading.Lock()
 
 @contextmanager
 def _workspace(run: SharedRun) -> Generator[RemoteWorkspace]:
-    """Give the process's workspace for a run; those of runs that nobody works for any more go."""
+    """Return the process's workspace for a run; those of other runs that are idle are closed."""
     with _guard:
         for folder, other in list(_workspaces.items()):
             if folder != run.folder and not other.users:
@@ -164,8 +164,8 @@ def _close_workspaces() -> None:
         workspace.close()
 
 
-def _stands_here(document: Document) -> bool:
-    """Tell whether the file is the one that the publisher surveyed."""
+def _is_here(document: Document) -> bool:
+    """Return whether the file is the one that the publisher scanned."""
     try:
         status = document.absolute.stat()
     except OSError:

@@ -56,13 +56,13 @@ class ApproximateInfo:
 
     Attributes:
         rows: Vectors in it, all of the segment.
-        dimensions: Of the vectors.
+        dimensions: Length of the vectors.
         connectivity: Neighbours of a node, HNSW's M.
         expansion_add: Candidates looked at when a node was added, HNSW's efConstruction.
         expansion_search: Candidates that a search looks at, the fewest that reached the recall.
         recall: Mean recall@10 against exact search, on a sample of queries near the vectors.
         sample: Number of these queries.
-        library: That built it, with its version.
+        library: Name and version of the library that built it.
     """
 
     rows: int
@@ -81,7 +81,7 @@ class ApproximateInfo:
 
 
 def is_available() -> bool:
-    """Tell whether the library is installed."""
+    """Return whether the library is installed."""
     return find_spec("usearch") is not None
 
 
@@ -182,9 +182,9 @@ class ApproximateVectors:
         """Map a graph into memory, which takes milliseconds whatever its size.
 
         Args:
-            path: Its file.
-            rows: Of the segment.
-            dimensions: Of its vectors.
+            path: File of the graph.
+            rows: Chunks of the segment.
+            dimensions: Length of its vectors.
 
         Raises:
             StoreError: It is damaged or belongs to another segment.
@@ -228,7 +228,7 @@ def _library() -> Any:
 
 
 def _shape(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
-    """Give the number of vectors and their length; zeros for a segment without."""
+    """Return the number of vectors and their length; zeros for a segment without."""
     found = connection.execute(
         "SELECT data_type FROM duckdb_columns() WHERE database_name = 's' "
         "AND table_name = 'vectors' AND column_name = 'v'"
@@ -279,10 +279,9 @@ class _Sample:
         self._keys = np.take_along_axis(here, best, axis=1)
 
     def recall(self, index: Any) -> float:
-        """Give the mean share of the exact ten that the graph finds as well.
+        """Return the mean share of the exact ten that the graph finds as well.
 
-        One that is exactly as near as the tenth counts as found: which of equals come first is
-        nobody's fault.
+        One that is exactly as near as the tenth counts as found, as the order of equals is open.
         """
         top = self._keys.shape[1]
         found = index.search(self.queries, top)

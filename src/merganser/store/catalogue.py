@@ -37,15 +37,15 @@ class FileRow:
 
     Attributes:
         path: As users see it, relative to the config's folder.
-        language: Or "" when not known.
-        size_bytes: When it was last looked at.
-        mtime_ns: Likewise.
-        inode: Likewise.
+        language: Language, or "" when not known.
+        size_bytes: Size when it was last looked at.
+        mtime_ns: Modification time then, in nanoseconds since the epoch.
+        inode: Inode then.
         stat_ns: When it was looked at, in nanoseconds since the epoch.
         content_hash: Hex of the 16-byte BLAKE2b of its bytes.
         segment: Number of the segment with its chunks.
         file_id: Number of the file in that segment.
-        first_row: Of its chunks.
+        first_row: Row of its first chunk in the segment.
         row_count: Number of its chunks.
         term_count: Terms in its chunks, with repetitions.
     """
@@ -69,13 +69,13 @@ class SegmentRow:
     """One segment of a snapshot.
 
     Attributes:
-        segment: Its number.
-        file: Its file name in the index folder.
+        segment: Number of the segment.
+        file: File name in the index folder.
         row_count: Chunks in it.
         live_rows: Chunks of this snapshot in it.
-        size_bytes: Of the file.
+        size_bytes: Size of the file.
         embedding: Fingerprint of the model that embedded it, or "".
-        dimensions: Of its vectors, 0 without.
+        dimensions: Length of its vectors, 0 without.
     """
 
     segment: int
@@ -188,21 +188,21 @@ def attach_catalogue(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[
 
 
 def read_files(cursor: duckdb.DuckDBPyConnection) -> tuple[FileRow, ...]:
-    """Give the files of the attached catalogue, by path."""
+    """Return the files of the attached catalogue, by path."""
     names = ", ".join(field.name for field in fields(FileRow))
     rows = cursor.execute(f"SELECT {names} FROM g.files ORDER BY path").fetchall()  # noqa: S608 - names of our own
     return tuple(FileRow(*row) for row in rows)
 
 
 def read_segments(cursor: duckdb.DuckDBPyConnection) -> tuple[SegmentRow, ...]:
-    """Give the segments of the attached catalogue, by number."""
+    """Return the segments of the attached catalogue, by number."""
     names = ", ".join(field.name for field in fields(SegmentRow))
     rows = cursor.execute(f"SELECT {names} FROM g.segments ORDER BY segment").fetchall()  # noqa: S608 - names of our own
     return tuple(SegmentRow(*row) for row in rows)
 
 
 def read_skipped(cursor: duckdb.DuckDBPyConnection) -> tuple[SkippedRow, ...]:
-    """Give the skipped files of the attached catalogue, by path."""
+    """Return the skipped files of the attached catalogue, by path."""
     rows = cursor.execute("SELECT path, reason, detail FROM g.skipped ORDER BY path").fetchall()
     return tuple(SkippedRow(*row) for row in rows)
 

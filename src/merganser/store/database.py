@@ -8,17 +8,21 @@ uniqueness is the writer's care. No extension is needed, and none is ever downlo
 from __future__ import annotations
 
 import atexit
+import random
 import threading
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 
-from merganser.errors import StoreError, StoreFormatError
+from merganser.errors import StoreBusyError, StoreError, StoreFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
+
+R = TypeVar("R")
 
 SCHEMA_VERSION = 1
 """Of the tables below; a snapshot of a newer version is refused, an older one is rebuilt."""
@@ -47,6 +51,10 @@ CREATE TABLE {0}.chunks (
 CREATE TABLE {0}.terms (term_id INTEGER, term VARCHAR);
 CREATE TABLE {0}.postings (term_id INTEGER, row INTEGER, tf UTINYINT);
 """
+
+_PATIENCE_SECONDS = 5.0
+_BUSY = ("lock", "file handle conflict")
+# What DuckDB says when another process has the file, and when another thread of this one has.
 
 VECTORS_TABLE = "CREATE TABLE {0}.vectors (row INTEGER, file_id INTEGER, v FLOAT[{1}]);"
 DRIFT_TABLE = "CREATE TABLE {0}.canaries (ord INTEGER, text VARCHAR, v FLOAT[{1}]);"
@@ -102,6 +110,29 @@ def borrow(name: str) -> Generator[duckdb.DuckDBPyConnection]:
         finally:
             cursor.execute(f"DETACH DATABASE IF EXISTS {name}").fetchall()
             cursor.close()
+
+
+def wait_for_lock(action: Callable[[], R], path: Path) -> R:
+    """Do something with a database file, again while another process has it open.
+
+    Args:
+        action: Attaches the file, and reads or writes it.
+        path: The file, for the message.
+
+    Raises:
+        StoreBusyError: Other processes kept the file busy for seconds.
+        duckdb.Error: ``action`` failed for another reason.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return action()
+        except duckdb.Error as error:
+            if not any(words in str(error) for words in _BUSY):
+                raise
+            if time.monotonic() > deadline:
+                raise StoreBusyError(f"another process has {str(path)!r} open: {error}") from error
+        time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - to get out of step, not a secret
 
 
 def quote(text: str) -> str:

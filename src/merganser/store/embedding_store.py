@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import threading
 import time
 import zipfile
@@ -27,7 +26,7 @@ import numpy as np
 from merganser.store import arrow
 from merganser.store.catalogue import DriftSample
 from merganser.store.database import attach
-from merganser.store.folder import replace_file, sync_folder
+from merganser.store.folder import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,7 +59,7 @@ def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
 
 
 def keys_of(hashes: NDArray[np.uint64]) -> list[bytes]:
-    """Give each text's 16 bytes, for dicts: (n, 2) uint64 in, n keys out."""
+    """Return each text's 16 bytes, for dicts: (n, 2) uint64 in, n keys out."""
     keys: list[bytes] = np.ascontiguousarray(hashes).view("V16").reshape(-1).tolist()
     return keys
 
@@ -137,11 +136,11 @@ class EmbeddingStore:
 
         Args:
             folder: The index.
-            fingerprint: Of the model.
+            fingerprint: Fingerprint of the model.
             segments: The segments of the kept snapshots that this model embedded.
             connect: Gives the one database to which the segments are attached, at each call;
                 not called where there are none, as making one costs 20 ms of CPU.
-            drift_sample: Of the model, for who commits.
+            drift_sample: Drift sample of the model, needed to commit.
         """
         self.dimensions: int | None = None
         self._fingerprint = fingerprint
@@ -163,7 +162,7 @@ class EmbeddingStore:
         self._merge()
 
     def reserve(self, hashes: NDArray[np.uint64]) -> Reservation:
-        """Find out which texts have no vector yet, and claim those nobody else is embedding.
+        """Find the texts without a vector, and claim those that no other shard is embedding.
 
         Args:
             hashes: (n, 2) uint64, without repetitions.
@@ -195,7 +194,7 @@ class EmbeddingStore:
                 claim.set_result(None)
 
     def has(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Tell of each text whether it has a vector."""
+        """Return for each text whether it has a vector."""
         with self._lock:
             return self._locate(hashes)[0] >= 0
 
@@ -203,7 +202,7 @@ class EmbeddingStore:
         """Store vectors for good; after this returns, no crash loses them.
 
         Args:
-            name: Of the journal, unique in the run.
+            name: Name of the journal, unique in the run.
             hashes: (n, 2) uint64.
             vectors: (n, dimensions) float32.
 
@@ -213,7 +212,6 @@ class EmbeddingStore:
         path = self.journal_folder / f"{name}.npz"
         self.name_model()
         _save(path, hashes=hashes, vectors=vectors)
-        sync_folder(path.parent)
         with self._lock:
             self.dimensions = vectors.shape[1]
             self._add_block(path, hashes)
@@ -225,8 +223,8 @@ class EmbeddingStore:
         """Take in a journal that another process wrote.
 
         Args:
-            name: Of the file, without suffix; one that is here already is not written again.
-            content: Of the file.
+            name: Name of the file, without suffix; one that is here already is not written again.
+            content: Content of the file.
         """
         path = self.journal_folder / f"{name}.npz"
         self.name_model()
@@ -246,7 +244,7 @@ class EmbeddingStore:
             self._add_block(self.journal_folder, hashes)
 
     def hashes(self) -> NDArray[np.uint64]:
-        """Give the texts that have vectors, (n, 2) uint64."""
+        """Return the texts that have vectors, (n, 2) uint64."""
         with self._lock:
             self._merge()
             return np.stack([self._main.high, self._main.low], axis=1)
@@ -274,7 +272,7 @@ class EmbeddingStore:
         return path
 
     def fetch(self, hashes: NDArray[np.uint64]) -> NDArray[np.float32]:
-        """Give the vectors of texts, all of which must be there.
+        """Return the vectors of texts, all of which must be there.
 
         Args:
             hashes: (n, 2) uint64, repetitions allowed.
@@ -386,14 +384,14 @@ def drop_journals(
 
 
 def journal_models(folder: IndexFolder) -> Iterator[tuple[str, DriftSample]]:
-    """Give the models whose vectors lie in journals, by fingerprint, with their drift samples."""
+    """Return the models whose vectors lie in journals, by fingerprint, with their drift samples."""
     for journals in sorted(folder.embeddings.glob("*")):
         if (found := read_drift_sample(journals / DRIFT_FILE)) is not None:
             yield found
 
 
 def journal_folder(folder: IndexFolder, fingerprint: str) -> Path:
-    """Give the folder of one model's journals."""
+    """Return the folder of one model's journals."""
     name, _, drift = fingerprint.partition("+")
     return folder.embeddings / (f"{name[:32]}+{drift}" if drift else name[:32])
 
@@ -416,19 +414,14 @@ def read_drift_sample(source: Path | BytesIO) -> tuple[str, DriftSample] | None:
 
 
 def _save(path: Path, **arrays: Any) -> None:
-    """Write arrays so that they are there as a whole or not at all.
+    """Write arrays so that they are there as a whole or not at all, also after a power cut.
 
     Put together in memory: every piece that is written by itself is a place where this thread waits
-    for the one that cuts the next shard.
+    for the one that chunks the next shard.
     """
     content = BytesIO()
     np.savez(content, **arrays)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(content.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    replace_file(path, content.getbuffer())
 
 
 def _is_old(path: Path) -> bool:

@@ -60,12 +60,12 @@ class QueryRow:
     """One query of an evaluation.
 
     Attributes:
-        query_id: Its name in the set.
-        query: Its text.
+        query_id: Name of the query in the set.
+        query: Text of the query.
         labels: Passages that were expected.
-        missed: Of them, those that no hit matches.
-        stale: Of them, those that no hit can match.
-        first_rank: Of the first relevant hit, 0 when there is none.
+        missed: Labels that no hit matches.
+        stale: Labels that no hit can match any more.
+        first_rank: Rank of the first relevant hit from 1, 0 when there is none.
         error: Why it failed, or "".
         seconds: Wall time.
         values: By the metric's name.
@@ -87,15 +87,15 @@ class EvaluationRow:
     """One evaluation of a rag.
 
     Attributes:
-        evaluation_id: Its name.
+        evaluation_id: Name of the evaluation.
         kind: ``gate`` for one of a snapshot that was not published yet, else ``evaluate``.
         flow: The flow that made it.
         rag: What was evaluated.
         started: With time zone; stored in UTC.
-        finished: Likewise.
+        finished: As ``started``.
         snapshots: What was searched: ``index=generation@run`` of each index.
         queries_file: The query set.
-        queries_fingerprint: Of what it asks and expects.
+        queries_fingerprint: Fingerprint of the queries with what they expect.
         queries: Number of queries.
         failed: Queries that could not be searched.
         stale: Labels that cannot be found.
@@ -195,13 +195,13 @@ def _insert_queries(connection: duckdb.DuckDBPyConnection, row: EvaluationRow) -
 def list_evaluations(
     index: IndexFolder, *, rag: str | None = None, queries: str | None = None, limit: int = 20
 ) -> tuple[EvaluationRow, ...]:
-    """Give the latest evaluations with their metrics, newest first.
+    """Return the latest evaluations with their metrics, newest first.
 
     Args:
-        index: Of the rag's first index.
+        index: Folder of the rag's first index.
         rag: Only of this rag.
         queries: Only of query sets with this fingerprint, which can be compared.
-        limit: Most of them.
+        limit: How many at most.
 
     Raises:
         StoreBusyError: Other processes kept the file busy for seconds.

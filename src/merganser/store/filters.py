@@ -43,18 +43,18 @@ class Filter:
     symbols: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        """Tell whether it restricts anything."""
+        """Whether it restricts anything."""
         return bool(self.paths or self.languages or self.symbols)
 
 
 def live_rows(
     cursor: duckdb.DuckDBPyConnection, segments: Sequence[SegmentRow], where: Filter | None
 ) -> list[tuple[int, str]]:
-    """Give the segments that hold chunks that count, each with the SQL condition for them.
+    """Return the segments that hold chunks that count, each with the SQL condition for them.
 
     Args:
-        cursor: Of the snapshot, with the catalogue as ``g``; the conditions hold on it alone.
-        segments: Of the snapshot.
+        cursor: Has the catalogue as ``g``; the conditions hold on this cursor alone.
+        segments: Segments of the snapshot.
         where: A filter, or None for all live chunks.
 
     Returns:

@@ -136,7 +136,7 @@ class IndexFolder:
             )
 
     def read_current(self) -> Current | None:
-        """Give what is served, or None when nothing has been published.
+        """Return what is served, or None when nothing has been published.
 
         Raises:
             StoreFormatError: A newer merganser wrote the folder, or something else stands there.
@@ -178,15 +178,15 @@ class IndexFolder:
         replace_file(self.path / "CURRENT", json.dumps(data).encode() + b"\n")
 
     def catalogues_on_disk(self) -> tuple[int, ...]:
-        """Give the numbers of all catalogue files, ascending, whether kept or not."""
+        """Return the numbers of all catalogue files, ascending, whether kept or not."""
         return self._numbers("g")
 
     def segments_on_disk(self) -> tuple[int, ...]:
-        """Give the numbers of all segment files, ascending, whether referenced or not."""
+        """Return the numbers of all segment files, ascending, whether referenced or not."""
         return self._numbers("s")
 
     def graphs_on_disk(self) -> tuple[int, ...]:
-        """Give the numbers of the segments with an approximate index, finished or not."""
+        """Return the numbers of the segments with an approximate index, finished or not."""
         return tuple(sorted({*self._numbers("s", "usearch"), *self._numbers("s", "usearch.tmp")}))
 
     def _numbers(self, letter: str, suffix: str = "duckdb") -> tuple[int, ...]:
@@ -205,7 +205,7 @@ class IndexFolder:
 
 
 def _describe_file(path: Path) -> str:
-    """Say what a file in the way is, by its first bytes."""
+    """Describe what a file in the way is, by its first bytes."""
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -219,15 +219,15 @@ def _describe_file(path: Path) -> str:
 
 
 def replace_file(
-    path: Path, content: bytes, *, suffix: str = ".tmp", is_durable: bool = True
+    path: Path, content: bytes | memoryview, *, suffix: str = ".tmp", is_durable: bool = True
 ) -> None:
     """Write a file so that readers see the old content or the new one.
 
     Args:
         path: The file.
         content: All of it.
-        suffix: Of the temporary name; unique where several processes may write at once.
-        is_durable: Also after a power cut; costs milliseconds.
+        suffix: Suffix of the temporary name; unique where several processes may write at once.
+        is_durable: Whether it survives a power cut; costs milliseconds.
     """
     temporary = path.with_name(path.name + suffix)
     with temporary.open("wb") as file:

@@ -6,25 +6,20 @@ row, and a writer that meets another one tries again for a bounded time.
 
 from __future__ import annotations
 
-import random
-import time
+from contextlib import closing
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from merganser.errors import StoreBusyError, StoreError, StoreFormatError
-from merganser.store.database import attach_new, connect, quote
+from merganser.errors import StoreError, StoreFormatError
+from merganser.store.database import attach_new, connect, quote, wait_for_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from merganser.store.folder import IndexFolder
-
-_PATIENCE_SECONDS = 5.0
-_BUSY = ("lock", "file handle conflict")
-# What DuckDB says when another process has the file, and when another thread of this one has.
 
 _RUNS_TABLE = """CREATE TABLE IF NOT EXISTS h.runs (
     run_id VARCHAR, started TIMESTAMP, finished TIMESTAMP, status VARCHAR, generation INTEGER,
@@ -51,23 +46,23 @@ class RunRow:
     """One run of an index.
 
     Attributes:
-        run_id: Its name.
+        run_id: Name of the run.
         started: With time zone; stored in UTC.
-        finished: Likewise.
+        finished: As ``started``.
         status: ``published``, ``unchanged``, ``degraded`` (published, with failed files) or
             ``failed``.
         generation: The snapshot it published, or None.
         files: Live files after it.
-        added: Files.
-        changed: Files.
-        moved: Files.
-        removed: Files.
+        added: New files.
+        changed: Files with other content.
+        moved: Renamed files.
+        removed: Files that are gone.
         failed: Files that kept their old version.
         skipped: Files not indexed, for a stated reason.
         chunks: Live chunks after it.
         texts_embedded: Texts sent to the model.
         texts_reused: Texts whose vectors were there.
-        bytes: Of the files that were read.
+        bytes: Size of the files that were read.
         error: What ended it, or "".
     """
 
@@ -123,7 +118,7 @@ def record_run(index: IndexFolder, run: RunRow, failures: Sequence[FailureRow] =
 
 
 def list_runs(index: IndexFolder, *, limit: int = 100) -> tuple[RunRow, ...]:
-    """Give the latest runs, newest first.
+    """Return the latest runs, newest first.
 
     Raises:
         StoreBusyError: Other processes kept the file busy for seconds.
@@ -146,7 +141,7 @@ def list_runs(index: IndexFolder, *, limit: int = 100) -> tuple[RunRow, ...]:
 
 
 def list_failures(index: IndexFolder, runs: Sequence[RunRow]) -> tuple[FailureRow, ...]:
-    """Give the files that some runs could not index, by run and path.
+    """Return the files that some runs could not index, by run and path.
 
     Raises:
         StoreBusyError: Other processes kept the file busy for seconds.
@@ -176,13 +171,13 @@ def attach_history(connection: duckdb.DuckDBPyConnection, index: IndexFolder, ta
 
 
 def without_zone(value: object) -> object:
-    """Give a time as it is stored, in UTC; anything else as it is."""
+    """Return a time as it is stored, in UTC; anything else as it is."""
     # Python's side of TIMESTAMPTZ needs another package.
     return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
 def with_zone(value: Any) -> Any:
-    """Give a stored time its zone back; anything else as it is."""
+    """Return a stored time its zone back; anything else as it is."""
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 
@@ -198,22 +193,14 @@ def open_history(index: IndexFolder, action: Callable[[duckdb.DuckDBPyConnection
         StoreFormatError: It is no DuckDB database that can be read.
         StoreError: It cannot be read or written.
     """
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        connection = connect()
-        try:
+
+    def attempt() -> None:
+        with closing(connect()) as connection:
             action(connection)
-        except (duckdb.SerializationException, duckdb.InvalidInputException) as error:
-            raise StoreFormatError(f"{str(index.history)!r} cannot be read: {error}") from error
-        except duckdb.Error as error:
-            if not any(words in str(error) for words in _BUSY):
-                raise StoreError(f"{str(index.history)!r}: {error}") from error
-            if time.monotonic() > deadline:
-                raise StoreBusyError(
-                    f"{str(index.history)!r} is kept busy by another process: {error}"
-                ) from error
-        else:
-            return
-        finally:
-            connection.close()
-        time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - to get out of step, not a secret
+
+    try:
+        wait_for_lock(attempt, index.history)
+    except (duckdb.SerializationException, duckdb.InvalidInputException) as error:
+        raise StoreFormatError(f"{str(index.history)!r} cannot be read: {error}") from error
+    except duckdb.Error as error:
+        raise StoreError(f"{str(index.history)!r}: {error}") from error

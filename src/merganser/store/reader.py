@@ -6,8 +6,11 @@ business; here are raw rows, exact filters and the one scan that is best done in
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Self
+from weakref import WeakSet
 
 import duckdb
 import numpy as np
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_CLOSE_SECONDS = 10.0
+_CLOSE_SECONDS = 30.0
 
 Similarity = Literal["cosine_similarity", "dot_product", "euclidean"]
 
@@ -60,7 +63,7 @@ class Snapshot:
     are published and this one is collected.
 
     Attributes:
-        generation: Its number.
+        generation: Number of the snapshot.
         meta: ``schema_version``, ``generation``, ``created``, ``embedding`` (the model's
             fingerprint, "" without embeddings), ``model_name``, ``model_id``, ``dimensions``,
             ``chunking``, ``tokeniser``, ``scope``, ``run_id`` and more; all text.
@@ -74,7 +77,7 @@ class Snapshot:
         """Open a catalogue; ``open_snapshot`` finds it.
 
         Args:
-            catalogue: Its file.
+            catalogue: File of the catalogue.
             folders: Where its segments may lie, first come first served.
 
         Raises:
@@ -83,6 +86,8 @@ class Snapshot:
             StoreError: It cannot be opened.
         """
         self._connection = connect()
+        self._guard = threading.Lock()
+        self._cursors: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
         try:
             self.meta: Mapping[str, str] = attach_catalogue(self._connection, catalogue)
             self.generation = int(self.meta["generation"])
@@ -94,16 +99,13 @@ class Snapshot:
                 path = next((path for path in paths if path.exists()), paths[-1])
                 attach(self._connection, path, f"s{segment.segment}")
                 self.paths[segment.segment] = path
-            row = self._rows(
-                "SELECT coalesce(sum(row_count), 0), coalesce(sum(term_count), 0), count(*) "
-                "FROM g.files"
-            )[0]
+            [(chunks, terms)] = self._rows(
+                "SELECT coalesce(sum(row_count), 0), coalesce(sum(term_count), 0) FROM g.files"
+            )
+            self.chunk_count, self.total_terms = int(chunks), int(terms)
         except BaseException:
             self._connection.close()
             raise
-        self.chunk_count = int(row[0])
-        self.total_terms = int(row[1])
-        self.file_count = int(row[2])
 
     def __enter__(self) -> Self:
         return self
@@ -112,23 +114,21 @@ class Snapshot:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files.
-
-        Raises:
-            duckdb.Error: A query of another thread has not ended within some seconds.
-        """
-        # When a search fails or is given up, a thread of it may still be reading: DuckDB 1.5 cuts
+        """Let go of the files; what other threads are reading fails with a ``duckdb.Error``."""
+        # A thread of a search that was given up may still be reading, or begin to: DuckDB 1.5 cuts
         # it off, 2.0 refuses to close meanwhile.
-        patience = time.monotonic() + _CLOSE_SECONDS
-        while True:
-            try:
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        while time.monotonic() < deadline:
+            with self._guard:
+                cursors = list(self._cursors)
+            for cursor in cursors:
+                with suppress(duckdb.Error):  # it is closed
+                    cursor.interrupt()
+            with suppress(duckdb.Error):
                 self._connection.close()
-            except duckdb.Error:
-                if time.monotonic() > patience:
-                    raise
-                time.sleep(0.01)
-            else:
                 return
+            time.sleep(0.01)
+        # A reader that cannot be interrupted holds the files until it ends.
 
     @property
     def dimensions(self) -> int | None:
@@ -136,15 +136,15 @@ class Snapshot:
         return int(self.meta["dimensions"]) or None
 
     def files(self) -> tuple[FileRow, ...]:
-        """Give the live files, by path."""
+        """Return the live files, by path."""
         return read_files(self.cursor())
 
     def skipped(self) -> tuple[SkippedRow, ...]:
-        """Give the files that were found and not indexed, with the reasons, by path."""
+        """Return the files that were found and not indexed, with the reasons, by path."""
         return read_skipped(self.cursor())
 
     def drift_sample(self) -> DriftSample | None:
-        """Give the texts whose vectors tell whether a model is still the same, or None."""
+        """Return the texts whose vectors tell whether a model is still the same, or None."""
         return read_drift_sample(self.cursor(), self.dimensions or 0)
 
     def chunks(self, keys: Sequence[int]) -> list[StoredChunk]:
@@ -169,7 +169,7 @@ class Snapshot:
         return [found[key] for key in keys]
 
     def texts(self, keys: Sequence[int]) -> list[dict[str, Any]]:
-        """Give what ``places`` leaves out of ``chunks``, ``TEXT_COLUMNS`` by name.
+        """Return what ``places`` leaves out of ``chunks``, ``TEXT_COLUMNS`` by name.
 
         Args:
             keys: As for ``chunks``.
@@ -216,7 +216,7 @@ class Snapshot:
         return [found[key] for key in keys]
 
     def file_chunks(self, path: str) -> list[StoredChunk]:
-        """Give all chunks of a file in order; none when the snapshot does not hold it."""
+        """Return all chunks of a file in order; none when the snapshot does not hold it."""
         rows = self._rows(
             "SELECT segment, first_row, row_count FROM g.files WHERE path = ?", [path]
         )
@@ -237,7 +237,7 @@ class Snapshot:
         similarity: Similarity = "cosine_similarity",
         but: Collection[int] = (),
     ) -> list[tuple[int, float]]:
-        """Give the chunks nearest to a vector, exactly, by scanning them in SQL.
+        """Return the chunks nearest to a vector, exactly, by scanning them in SQL.
 
         Args:
             vector: (dimensions,) float32.
@@ -282,12 +282,12 @@ class Snapshot:
         ]
 
     def allowed(self, where: Filter | None = None) -> NDArray[np.int64]:
-        """Give the keys of the live chunks that a filter lets through, ascending."""
+        """Return the keys of the live chunks that a filter lets through, ascending."""
         cursor = self.cursor()
         return self._keys(cursor, live_rows(cursor, self.segments, where))
 
     def live(self, segment: int) -> NDArray[np.int64]:
-        """Give the live rows of a segment, ascending."""
+        """Return the live rows of a segment, ascending."""
         live = live_rows(self.cursor(), [s for s in self.segments if s.segment == segment], None)
         return self._keys(self.cursor(), live) & np.int64(_ROW)
 
@@ -326,8 +326,11 @@ class Snapshot:
         )
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Give a cursor; the catalogue is ``g``, segments are ``s<number>``. Read all of it."""
-        return self._connection.cursor()
+        """Return a cursor; the catalogue is ``g``, segments are ``s<number>``. Read all of it."""
+        cursor = self._connection.cursor()
+        with self._guard:
+            self._cursors.add(cursor)
+        return cursor
 
     def _rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         return self.cursor().execute(query, list(parameters)).fetchall()

@@ -62,7 +62,7 @@ class _SegmentPostings:
     tf: NDArray[np.uint8]
 
     def find(self, term: str) -> slice:
-        """Give where a term's postings are; empty for one that does not occur."""
+        """Return where a term's postings are; empty for one that does not occur."""
         wanted, ends, terms = term.encode("utf-8", "surrogatepass"), self.term_ends, self.terms
         count = len(ends) - 1
         at = bisect_left(range(count), wanted, key=lambda i: terms[ends[i] : ends[i + 1]])
@@ -83,7 +83,7 @@ class ResidentPostings:
         self.lengths = lengths
 
     def find(self, term: str) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """Give the positions with a term, ascending, and how often it occurs in each."""
+        """Return the positions with a term, ascending, and how often it occurs in each."""
         found = [(part, part.find(term)) for part in self._parts]
         there = [(part, at) for part, at in found if at.stop > at.start]
         if len(there) == 1:  # a view, without copying
@@ -116,7 +116,7 @@ class _Texts:
         self._starts = np.cumsum([0, *(len(part["text"]) for part in parts)]).tolist()
 
     def at(self, position: int) -> dict[str, Any]:
-        """Give the values of a chunk."""
+        """Return the values of a chunk."""
         part = bisect_right(self._starts, position) - 1
         row = position - self._starts[part]
         return {name: column[row].as_py() for name, column in self._parts[part].items()}
@@ -191,7 +191,7 @@ class ResidentTables:
         return self._once("postings", self._load_postings)
 
     def places(self, keys: Sequence[int]) -> list[ChunkPlace]:
-        """Give where chunks are, see ``Snapshot.places``."""
+        """Return where chunks are, see ``Snapshot.places``."""
         loaded: _Places = self._once("places", self._load_places)
         at = np.searchsorted(self.keys, np.asarray(keys, dtype=np.int64))
         numbers = [loaded.numbers[name][at].tolist() for name in _PLACE_COLUMNS]
@@ -234,7 +234,7 @@ class ResidentTables:
         return self._loaded[name]
 
     def _live(self) -> list[tuple[SegmentRow, NDArray[np.int64]]]:
-        """Give each segment with its live rows, ascending."""
+        """Return each segment with its live rows, ascending."""
         segments = self._snapshot.segments
         numbers = np.array([s.segment for s in segments], dtype=np.int64)
         starts = np.searchsorted(self.keys, numbers << KEY_SHIFT)

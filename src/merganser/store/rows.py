@@ -16,14 +16,14 @@ class ChunkPlace:
 
     Attributes:
         key: Unique in the snapshot.
-        path: Of the file, as users see it.
-        language: Or "" when not known.
+        path: Path of the file, as users see it.
+        language: Language of the file, or "" when not known.
         ord: Position in the file, from 0.
-        start_line: From 1.
-        end_line: Inclusive.
-        text_hash: Of the exact text, as two 64-bit numbers.
+        start_line: First line, from 1.
+        end_line: Last line, inclusive.
+        text_hash: Hash of the exact text, as two 64-bit numbers.
         file_mtime_ns: When the file was last changed, as seen by the scan.
-        file_size_bytes: Likewise.
+        file_size_bytes: Size of the file, as seen by the scan.
     """
 
     key: int
@@ -38,7 +38,7 @@ class ChunkPlace:
 
 
 TEXT_COLUMNS = ("symbol", "kind", "text", "start_char", "end_char")
-"""What a ``StoredChunk`` has and a ``ChunkPlace`` has not."""
+"""Columns of a ``StoredChunk`` that a ``ChunkPlace`` lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +47,18 @@ class StoredChunk:
 
     Attributes:
         key: Unique in the snapshot.
-        path: Of the file, as users see it.
-        language: Or "" when not known.
-        symbol: Or "".
+        path: Path of the file, as users see it.
+        language: Language of the file, or "" when not known.
+        symbol: Name of what it defines, or "".
         kind: What the chunk is, for example ``function``.
         ord: Position in the file, from 0.
-        start_line: From 1.
-        end_line: Inclusive.
+        start_line: First line, from 1.
+        end_line: Last line, inclusive.
         text: As it was embedded.
-        start_char: Of the span in the decoded text.
-        end_char: Exclusive.
+        start_char: Begin of the span in the decoded text.
+        end_char: End of the span, exclusive.
         file_mtime_ns: When the file was last changed, as seen by the scan.
-        file_size_bytes: Likewise.
+        file_size_bytes: Size of the file, as seen by the scan.
     """
 
     key: int

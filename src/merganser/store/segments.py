@@ -151,7 +151,7 @@ class SegmentWriter:
         """Append the chunks of new files.
 
         Args:
-            paths: Of the files; their words are found together with the text's.
+            paths: Paths of the files; their words are found together with the text's.
             rows: The chunks.
             vectors: (n, dimensions) float32, or None in a segment without.
 
@@ -189,7 +189,7 @@ class SegmentWriter:
         """Append files of an older segment, without their sources and without embedding.
 
         Args:
-            segment: Its file.
+            segment: File of the older segment.
             files: Those to take, by ascending ``first_row``.
 
         Returns:

@@ -53,23 +53,23 @@ class SharedFolder:
         self._files = _open(place)
 
     def below(self, name: str) -> SharedFolder:
-        """Give a folder in this one; it is made when something is put there."""
+        """Return a folder in this one; it is made when something is put there."""
         return SharedFolder(f"{self.place.rstrip('/')}/{name}")
 
     def names(self) -> list[str]:
-        """Give the names of the files and folders, sorted; none when there is no folder.
+        """Return the names of the files and folders, sorted; none when there is no folder.
 
         Raises:
             StoreError: The storage cannot be read.
         """
-        with self._telling("read"):
+        with self._naming_place("read"):
             return sorted(n for n in self._files.names() if not n.endswith(_UNFINISHED))
 
     def put(self, stem: str, content: bytes) -> str:
-        """Leave a file; nobody takes it for one before it is whole.
+        """Write a file; a reader never takes a part of it for the whole.
 
         Args:
-            stem: Begin of its name.
+            stem: Beginning of the name.
             content: All of it.
 
         Returns:
@@ -79,7 +79,7 @@ class SharedFolder:
             StoreError: It could not be written.
         """
         name = f"{stem}.{_digest(content)}"
-        with self._telling("write"):
+        with self._naming_place("write"):
             self._files.write(name, content)
         return name
 
@@ -90,7 +90,7 @@ class SharedFolder:
             FileNotFoundError: It is not there, or not as it was put.
             StoreError: The storage cannot be read.
         """
-        with self._telling("read"):
+        with self._naming_place("read"):
             content = self._files.read(name)
         if name.rpartition(".")[2] != _digest(content):
             raise FileNotFoundError(f"{self.place}/{name} is not as it was written")
@@ -102,12 +102,12 @@ class SharedFolder:
         Raises:
             StoreError: It could not be removed.
         """
-        with self._telling("write"):
+        with self._naming_place("write"):
             self._files.remove(name)
 
     @contextmanager
-    def _telling(self, what: str) -> Generator[None]:
-        """Say which place it was that failed; what is not there to read is nobody's failure."""
+    def _naming_place(self, what: str) -> Generator[None]:
+        """Name the place in errors; a file that is not there to read raises as it is."""
         try:
             yield
         except Exception as error:  # each kind of storage has its own

@@ -29,14 +29,14 @@ class SnapshotInfo:
     """One kept snapshot.
 
     Attributes:
-        generation: Its number.
+        generation: Number of the snapshot.
         served: Whether readers get it.
         created: ISO time, UTC.
         files: Live files.
         chunks: Live chunks.
-        model_name: Of the embedding model, or "".
+        model_name: Name of the embedding model, or "".
         segments: Number of segments it is made of.
-        size_bytes: Of its segments, which it may share with other snapshots.
+        size_bytes: Size of its segments, which it may share with other snapshots.
         approximate: Share of the chunks in segments with an approximate index.
         recall: Least recall@10 of these when they were built, or None without any.
         rejected_recall: Least recall@10 of approximate indexes that were built and are not used
@@ -63,7 +63,7 @@ class SnapshotInfo:
 
 
 def list_snapshots(folder: Path) -> tuple[SnapshotInfo, ...]:
-    """Give the kept snapshots, newest first; none when nothing has been published.
+    """Return the kept snapshots, newest first; none when nothing has been published.
 
     Raises:
         StoreFormatError: A foreign or too new file stands there.
@@ -176,7 +176,7 @@ def _read_or_repair(index: IndexFolder, generation: int | None) -> Current:
 
 
 def next_numbers(index: IndexFolder) -> tuple[int, int]:
-    """Give the next generation and segment number, counting from the files that are there."""
+    """Return the next generation and segment number, counting from the files that are there."""
     generations, segments = index.catalogues_on_disk(), index.segments_on_disk()
     return max(generations, default=0) + 1, max(segments, default=0) + 1
 

@@ -3,8 +3,8 @@
 A text's terms are its words in lower case. A compound identifier gives itself and its parts, so
 that ``getUserName`` is found by ``getusername`` and by ``user name``. No stop word and no short
 word is dropped: "Go", "C" and "is" are terms like any other, and BM25's idf weighs them. Terms of
-ASCII letters alone are stemmed (see ``stemming``), in texts and queries alike, so an identifier is
-found by itself whatever its stem. Scripts that put no spaces between words (Han, kana) give
+ASCII letters alone are stemmed, in texts and queries alike, so an identifier is found by itself
+whatever its stem. Scripts that put no spaces between words (Han, kana) give
 overlapping pairs of characters, as Lucene's CJKAnalyzer does.
 
 How terms are stored is ``store``'s business, how they are scored is ``retrieve``'s. Texts and
@@ -14,17 +14,17 @@ queries must agree on the tokeniser, so a snapshot stores ``TOKENISER_VERSION``.
 from __future__ import annotations
 
 import re
+import threading
 import unicodedata
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from merganser.store.stemming import stem_word
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -161,7 +161,7 @@ class _TermsOfWords(dict[str | bytes, tuple[int, ...]]):
 
 
 def query_terms(text: str) -> list[str]:
-    """Give a query's distinct terms in the order of their first appearance.
+    """Return a query's distinct terms in the order of their first appearance.
 
     Args:
         text: Whatever a user or a model asked, of any length.
@@ -175,7 +175,7 @@ def query_terms(text: str) -> list[str]:
 
 
 def expand_word(word: str) -> list[str]:
-    """Give one word's terms before stemming: the whole and its parts, repeated, in lower case.
+    """Return one word's terms before stemming: the whole and its parts, repeated, in lower case.
 
     Args:
         word: A run of letters, digits and underscores.
@@ -218,8 +218,37 @@ def _expand_spaceless(word: str) -> list[str]:
 
 
 def _find_words(text: str) -> list[str] | list[bytes]:
-    """Give the words in order; those of a plain text as ASCII bytes, which are found faster."""
+    """Return the words in order; those of a plain text as ASCII bytes, which are found faster."""
     if text.isascii():
         return text.encode().translate(_ASCII_WORDS).split()
     # NFKC joins letters with their accents and full-width forms with plain ones.
     return _WORD.findall(unicodedata.normalize("NFKC", text))
+
+
+class _ThreadStemmer(threading.local):
+    """Snowball's English stemmer (Porter2) in C, half a microsecond a word.
+
+    One a thread, because a stemmer must not be shared; made at a thread's first word. Code and its
+    documentation are written in English mostly; words of other languages lose an ending at times,
+    the same in texts and queries, so they are still found by themselves. nDCG@10 of BM25 without
+    and with stems: CoSQA dev 0.373 -> 0.396, Cranfield 0.337 -> 0.362; plural endings alone gave a
+    fifth of that.
+    """
+
+    def __init__(self) -> None:
+        # Only distinct words are asked for, so a cache would cost more than it saves.
+        library: Any = import_module("Stemmer")  # an extension in C, without types
+        stemmer = library.Stemmer("english", maxCacheSize=0)
+        self.stem: Callable[[str], str] = stemmer.stemWord
+
+
+_LOCAL = _ThreadStemmer()
+
+
+def stem_word(word: str) -> str:
+    """Return a word's stem; a word with other characters than ASCII letters is its own.
+
+    Args:
+        word: In lower case.
+    """
+    return _LOCAL.stem(word) if word.isascii() and word.isalpha() else word

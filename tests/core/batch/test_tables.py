@@ -73,7 +73,7 @@ def test_a_database_that_another_process_has_open_is_waited_for_and_then_named(
     import sys
 
     path = tmp_path / "a.duckdb"
-    monkeypatch.setattr("merganser.batch.tables._PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("merganser.store.database._PATIENCE_SECONDS", 0.3)
     holder = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(1, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", holder, str(path)],
