@@ -6,6 +6,7 @@ changed; segments are shared by the catalogues that name them.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from merganser.store.database import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -189,33 +190,54 @@ def attach_catalogue(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[
 
 def read_files(cursor: duckdb.DuckDBPyConnection) -> tuple[FileRow, ...]:
     """Return the files of the attached catalogue, by path."""
-    names = ", ".join(field.name for field in fields(FileRow))
-    rows = cursor.execute(f"SELECT {names} FROM g.files ORDER BY path").fetchall()  # noqa: S608 - names of our own
-    return tuple(FileRow(*row) for row in rows)
+    return tuple(FileRow(*row) for row in _read_rows(cursor, "files", FileRow))
 
 
 def read_segments(cursor: duckdb.DuckDBPyConnection) -> tuple[SegmentRow, ...]:
     """Return the segments of the attached catalogue, by number."""
-    names = ", ".join(field.name for field in fields(SegmentRow))
-    rows = cursor.execute(f"SELECT {names} FROM g.segments ORDER BY segment").fetchall()  # noqa: S608 - names of our own
-    return tuple(SegmentRow(*row) for row in rows)
+    return tuple(SegmentRow(*row) for row in _read_rows(cursor, "segments", SegmentRow))
 
 
 def read_skipped(cursor: duckdb.DuckDBPyConnection) -> tuple[SkippedRow, ...]:
     """Return the skipped files of the attached catalogue, by path."""
-    rows = cursor.execute("SELECT path, reason, detail FROM g.skipped ORDER BY path").fetchall()
-    return tuple(SkippedRow(*row) for row in rows)
+    return tuple(SkippedRow(*row) for row in _read_rows(cursor, "skipped", SkippedRow))
 
 
-def read_drift_sample(cursor: duckdb.DuckDBPyConnection, dimensions: int) -> DriftSample | None:
-    """Return the drift sample of the attached catalogue, or None."""
+def _read_rows(
+    cursor: duckdb.DuckDBPyConnection, table: str, kind: type[FileRow | SegmentRow | SkippedRow]
+) -> list[tuple[Any, ...]]:
+    """Read a table of the attached catalogue in the order of its first column."""
+    names = [field.name for field in fields(kind)]
+    query = f"SELECT {', '.join(names)} FROM g.{table} ORDER BY {names[0]}"  # noqa: S608 - names of our own
+    return cursor.execute(query).fetchall()
+
+
+def read_drift_sample(
+    cursor: duckdb.DuckDBPyConnection, meta: Mapping[str, str]
+) -> DriftSample | None:
+    """Return the drift sample of the attached catalogue with that meta, or None."""
     if not cursor.execute(
         "SELECT 1 FROM duckdb_tables() WHERE database_name = 'g' AND table_name = 'canaries'"
     ).fetchall():
         return None
     rows = cursor.execute("SELECT text FROM g.canaries ORDER BY ord").fetchall()
+    dimensions = int(meta.get("dimensions", "0"))
     vectors = arrow.fetch_vectors(cursor, "SELECT v FROM g.canaries ORDER BY ord", dimensions)
     return DriftSample(tuple(row[0] for row in rows), vectors)
+
+
+@contextmanager
+def _attached(path: Path) -> Generator[tuple[duckdb.DuckDBPyConnection, dict[str, str]]]:
+    """Attach a catalogue for as long as the block runs; yields a cursor and the meta."""
+    with borrow("g") as connection:
+        try:
+            meta = attach_catalogue(connection, path)
+            yield connection.cursor(), meta
+        except duckdb.Error as error:
+            raise StoreError(
+                f"the snapshot {str(path)!r} is damaged ({error}); `merganser rollback` to "
+                "another one, or index again with --full"
+            ) from error
 
 
 def read_segment_rows(path: Path) -> tuple[SegmentRow, ...]:
@@ -226,12 +248,8 @@ def read_segment_rows(path: Path) -> tuple[SegmentRow, ...]:
         StoreFormatError: A newer merganser wrote it, or it is no catalogue.
         StoreError: It is damaged.
     """
-    with borrow("g") as connection:
-        try:
-            attach_catalogue(connection, path)
-            return read_segments(connection.cursor())
-        except duckdb.Error as error:
-            raise StoreError(f"the snapshot {str(path)!r} is damaged ({error})") from error
+    with _attached(path) as (cursor, _):
+        return read_segments(cursor)
 
 
 def read_model(path: Path) -> tuple[str, DriftSample | None]:
@@ -242,13 +260,8 @@ def read_model(path: Path) -> tuple[str, DriftSample | None]:
         StoreFormatError: A newer merganser wrote it, or it is no catalogue.
         StoreError: It is damaged.
     """
-    with borrow("g") as connection:
-        try:
-            meta = attach_catalogue(connection, path)
-            drift_sample = read_drift_sample(connection.cursor(), int(meta.get("dimensions", "0")))
-            return meta.get("embedding", ""), drift_sample
-        except duckdb.Error as error:
-            raise StoreError(f"the snapshot {str(path)!r} is damaged ({error})") from error
+    with _attached(path) as (cursor, meta):
+        return meta.get("embedding", ""), read_drift_sample(cursor, meta)
 
 
 def read_catalogue(path: Path) -> Catalogue:
@@ -259,20 +272,11 @@ def read_catalogue(path: Path) -> Catalogue:
         StoreFormatError: A newer merganser wrote it, or it is no catalogue.
         StoreError: It is damaged.
     """
-    with borrow("g") as connection:
-        try:
-            meta = attach_catalogue(connection, path)
-            return Catalogue(
-                meta=meta,
-                files=read_files(connection.cursor()),
-                segments=read_segments(connection.cursor()),
-                skipped=read_skipped(connection.cursor()),
-                drift_sample=read_drift_sample(
-                    connection.cursor(), int(meta.get("dimensions", "0"))
-                ),
-            )
-        except duckdb.Error as error:
-            raise StoreError(
-                f"the snapshot {str(path)!r} is damaged ({error}); `merganser rollback` to "
-                "another one, or index again with --full"
-            ) from error
+    with _attached(path) as (cursor, meta):
+        return Catalogue(
+            meta=meta,
+            files=read_files(cursor),
+            segments=read_segments(cursor),
+            skipped=read_skipped(cursor),
+            drift_sample=read_drift_sample(cursor, meta),
+        )

@@ -38,6 +38,9 @@ _TABLES = (
     evaluation_id VARCHAR, query_id VARCHAR, metric VARCHAR, value DOUBLE)""",
 )
 
+_QUERY_TEXTS = ("query_id", "query", "error")
+_QUERY_COUNTS = ("labels", "missed", "stale", "first_rank")
+
 EvaluationKind = Literal["gate", "evaluate"]
 
 
@@ -169,13 +172,11 @@ def _insert_queries(connection: duckdb.DuckDBPyConnection, row: EvaluationRow) -
         {
             "evaluation_id": [row.evaluation_id] * len(results),
             "ord": np.arange(len(results), dtype=np.int32),
-            "query_id": [one.query_id for one in results],
-            "query": [one.query for one in results],
-            "labels": np.array([one.labels for one in results], dtype=np.int32),
-            "missed": np.array([one.missed for one in results], dtype=np.int32),
-            "stale": np.array([one.stale for one in results], dtype=np.int32),
-            "first_rank": np.array([one.first_rank for one in results], dtype=np.int32),
-            "error": [one.error for one in results],
+            **{name: [getattr(one, name) for one in results] for name in _QUERY_TEXTS},
+            **{
+                name: np.array([getattr(one, name) for one in results], dtype=np.int32)
+                for name in _QUERY_COUNTS
+            },
             "seconds": np.array([one.seconds for one in results], dtype=np.float64),
         },
     )

@@ -145,7 +145,7 @@ class Snapshot:
 
     def drift_sample(self) -> DriftSample | None:
         """Return the texts whose vectors tell whether a model is still the same, or None."""
-        return read_drift_sample(self.cursor(), self.dimensions or 0)
+        return read_drift_sample(self.cursor(), self.meta)
 
     def chunks(self, keys: Sequence[int]) -> list[StoredChunk]:
         """Look chunks up.

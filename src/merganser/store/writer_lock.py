@@ -33,29 +33,23 @@ class WriterLock:
         folder.create()
         self._holder = folder.path / "writer.json"
         self._lock = FileLock(folder.path / "writer.lock", timeout=0, thread_local=False)
+        data = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
         try:
             self._lock.acquire()
+            replace_file(self._holder, json.dumps(data).encode(), is_durable=False)
         except Timeout:
             raise StoreBusyError(
                 f"another run is writing the index {str(folder.path)!r}{self._who()}; "
                 "wait for it or stop it"
             ) from None
         except OSError as error:
-            raise StoreError(
-                f"cannot lock the index folder {str(folder.path)!r}: {error.strerror}; "
-                "make it writable or name another one with `database`"
-            ) from error
-        try:
-            data = {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-            replace_file(self._holder, json.dumps(data).encode(), is_durable=False)
-        except OSError as error:
             self._lock.release()
             raise StoreError(
-                f"cannot write to the index folder {str(folder.path)!r}: {error.strerror}; "
+                f"cannot lock the index folder {str(folder.path)!r}: {error.strerror}; "
                 "make it writable or name another one with `database`"
             ) from error
 
