@@ -34,7 +34,7 @@ TIMEOUT = httpx.Timeout(10, read=LONG_READ_SECONDS, write=60)
 
 
 def real_root() -> str:
-    """Give the root URL of a real runner, or "" when none is named."""
+    """Return the root URL of a real runner, or "" when none is named."""
     host = os.environ.get("MODEL_RUNNER_HOST", "").strip().rstrip("/")
     if not host:
         return ""

@@ -150,7 +150,7 @@ def _mark(token: str) -> str:
 
 
 def _tensor_name(name: str, names: Any, *, rank: bool) -> str:
-    """Give llama.cpp's name of a tensor, "" for one that it does not need.
+    """Return llama.cpp's name of a tensor, "" for one that it does not need.
 
     Raises:
         ValueError: It has none.

@@ -1,4 +1,4 @@
-"""Write a scripted chat answer in llama.cpp's wire format (docs/model-runner.md, chat).
+"""Write a scripted chat answer in llama.cpp's wire format (docs/model-runner.md, section 1.3).
 
 The answer says that it is scripted, in ``system_fingerprint``; its token counts are words.
 """

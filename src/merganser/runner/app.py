@@ -1,7 +1,7 @@
 """The HTTP surface: who may ask, aliases of paths, and the answers to what is not there.
 
-The rules are Docker Model Runner's (``docs/model-runner.md``, "Paths"): a wrong method is a 404,
-``/v1`` and ``/rerank`` are short for paths under ``/engines``, browsers are refused by their
+The rules are Docker Model Runner's (``docs/model-runner.md``, section 1.0): a wrong method is a
+404, ``/v1`` and ``/rerank`` are short for paths under ``/engines``, browsers are refused by their
 ``Origin``.
 """
 

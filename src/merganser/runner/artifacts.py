@@ -111,7 +111,7 @@ def format_size(size_bytes: float) -> str:
 
 
 def find_local_models(folder: Path) -> list[tuple[str, Artifact]]:
-    """Give reference and model of everything in the folder that can be served.
+    """Return reference and model of everything in the folder that can be served.
 
     Files that cannot be are named in the log. Blocks: each file is read once for its digest.
     """
@@ -191,7 +191,7 @@ def _as_text(value: object) -> str:
 
 
 def read_gguf_metadata(path: Path) -> dict[str, Scalar]:
-    """Give the scalar metadata of a GGUF file; arrays are left out.
+    """Return the scalar metadata of a GGUF file; arrays are left out.
 
     Raises:
         NotGgufError: It is no GGUF file of version 2 or 3.

@@ -1,12 +1,12 @@
-"""Convert a BERT sentence encoder from safetensors to one fused, int8-quantised ONNX graph.
+"""Convert a BERT sentence encoder from safetensors to one fused, int8-quantized ONNX graph.
 
 The graph does all of it: embeddings, layers as onnxruntime's fused operators, mean pooling over
-the attention mask, L2 normalisation. Fused operators alone are worth a factor of 1.3 over an
+the attention mask, L2 normalization. Fused operators alone are worth a factor of 1.3 over an
 exported graph, int8 another factor of 2.3 on a CPU with VNNI, at cos 0.993 to float32 and no
 measurable loss in retrieval.
 
 Inputs ``input_ids`` and ``attention_mask``: (batch, tokens) int32. Output ``embedding``:
-(batch, dim) float32, rows L2-normalised.
+(batch, dim) float32, rows L2-normalized.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ class ConversionError(MerganserError):
 
 
 def convert_bert(config: Path, weights: Path, target: Path) -> None:
-    """Write the quantised graph of a BERT encoder, in a process of its own.
+    """Write the quantized graph of a BERT encoder, in a process of its own.
 
-    The quantiser sets up logging for the whole process, holds the interpreter for seconds and needs
+    The quantizer sets up logging for the whole process, holds the interpreter for seconds and needs
     400 MB; none of it should stay with a server.
 
     Args:
@@ -119,7 +119,7 @@ def write_quantized(config: Path, weights: Path, target: Path) -> None:
         # One scale a row: a single one a matrix costs cos 0.94 instead of 0.993.
         per_channel=True,
         reduce_range=_needs_reduced_range(),
-        # The quantiser cannot infer types behind the fused operators.
+        # The quantizer cannot infer types behind the fused operators.
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )
 

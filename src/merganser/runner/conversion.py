@@ -120,7 +120,7 @@ def _try_out(model: Path, tokenizer: Path) -> None:
     encoder = OnnxEncoder(model, tokenizer, max_tokens=512)
     for ids in encoder.tokenize(["a merganser dives", "and comes up with the catch"]):
         if not np.isclose(np.linalg.norm(encoder.encode(ids)), 1.0, atol=1e-3):
-            raise ConversionError("the converted model does not give normalised vectors")
+            raise ConversionError("the converted model does not return normalized vectors")
 
 
 def _is_whole(folder: Path) -> bool:

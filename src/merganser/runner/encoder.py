@@ -33,7 +33,7 @@ class OnnxEncoder:
 
     Accepts our own converted graphs and plain exports of sentence encoders: int32 or int64 inputs,
     with or without token types, a pooled output or one vector a token (then averaged and
-    normalised here).
+    normalized here).
 
     Args:
         model: The ONNX file.
@@ -58,7 +58,7 @@ class OnnxEncoder:
         output = self._session.get_outputs()[0]
         self.dimensions = int(output.shape[-1])
         self.max_tokens = max_tokens
-        # Our workers are the parallelism; the tokeniser's own pool would fight them.
+        # Our workers are the parallelism; the tokenizer's own pool would fight them.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._tokenizer = load_library("tokenizers").Tokenizer.from_file(str(tokenizer))
         self._tokenizer.no_truncation()  # a cut text is a wrong vector: too long is an error
@@ -66,7 +66,7 @@ class OnnxEncoder:
         self._vocabulary_size = int(self._tokenizer.get_vocab_size())
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Give the token ids of each text, the special tokens included, never cut."""
+        """Return the token ids of each text, the special tokens included, never cut."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
     def knows(self, ids: Sequence[int]) -> bool:
@@ -80,7 +80,7 @@ class OnnxEncoder:
             ids: Its tokens, at least one and at most ``max_tokens``.
 
         Returns:
-            (dim,) float32, L2-normalised.
+            (dim,) float32, L2-normalized.
         """
         row = np.asarray([ids], np.int64)
         arrays = {

@@ -1,4 +1,4 @@
-"""Administration of the engines, and who this is (``docs/model-runner.md``, "Engines")."""
+"""Administration of the engines, and who this is (``docs/model-runner.md``, section 1.5)."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class EngineResponse:
     Attributes:
         body: All of it, or its pieces as they are made.
         status: HTTP status.
-        content_type: Of the body.
+        content_type: MIME type of the body.
     """
 
     body: bytes | AsyncIterator[bytes]

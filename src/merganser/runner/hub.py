@@ -38,7 +38,7 @@ class DigestError(MerganserError):
 
 
 def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
-    """Give the hex sha256 of a file, reporting the bytes read so far."""
+    """Return the hex sha256 of a file, reporting the bytes read so far."""
     digest = hashlib.sha256()
     done = 0
     with path.open("rb") as source:
@@ -51,7 +51,7 @@ def file_sha256(path: Path, on_bytes: Callable[[int], None] | None = None) -> st
 
 
 def hub_url(model: CatalogueModel, file: WeightFile) -> str:
-    """Give the address of the file at its pinned revision."""
+    """Return the address of the file at its pinned revision."""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     return f"{endpoint}/{model.repository}/resolve/{model.revision}/{file.name}"
 

@@ -1,6 +1,6 @@
 """Inference: from the path and the body to an engine's answer.
 
-See ``docs/model-runner.md``, "Chat", "Embeddings" and "Rerank".
+See ``docs/model-runner.md``, sections 1.3 and 4.
 """
 
 from __future__ import annotations

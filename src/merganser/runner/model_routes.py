@@ -1,4 +1,4 @@
-"""The model manager, ``/models`` and all under it (``docs/model-runner.md``, "Models")."""
+"""The model manager, ``/models`` and all under it (``docs/model-runner.md``, section 1.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which models are here, under which tags (section 1.1 and 2).
+"""The models that can be asked, and their tags (docs/model-runner.md, sections 1.1 and 2).
 
 A model is identified by its digest and may have several tags. A tag that was given because another
 model stands in for the wanted one remembers which: its Model JSON says so.
@@ -71,7 +71,7 @@ class FoundModel:
         return self.tags[0] if self.tags else self.artifact.digest
 
     def to_json(self) -> dict[str, Any]:
-        """Give the Model JSON of section 1.1; the key ``merganser`` is ours."""
+        """Return the model as ``GET /models`` shows it; the key ``merganser`` is ours."""
         document: dict[str, Any] = {"id": self.artifact.digest}
         if self.tags:
             document["tags"] = list(self.tags)
@@ -81,7 +81,7 @@ class FoundModel:
         return document
 
     def to_openai(self) -> dict[str, Any]:
-        """Give the OpenAI view: the first tag and a few facts."""
+        """Return the OpenAI view: the first tag and a few facts."""
         config = self.artifact.config
         facts = {
             "context_window": config.get("context_size"),
@@ -100,13 +100,13 @@ class FoundModel:
 
 
 class ModelStore:
-    """The models that can be asked; used from the server's event loop only."""
+    """Models by digest and by tag; used from the server's event loop only."""
 
     def __init__(self) -> None:
         self._entries = dict[str, _Entry]()
 
     def __iter__(self) -> Iterator[FoundModel]:
-        """Give each model once, with all its tags; an alias is named if it has no own tag."""
+        """Yield each model once, with all its tags; an alias is named if it has no own tag."""
         for entry in self._entries.values():
             aliases = list(entry.tags.values())
             yield FoundModel(
@@ -120,7 +120,7 @@ class ModelStore:
             self._move_tag(qualify(reference), entry, alias_of)
 
     def find(self, reference: str, *, by_bare_name: bool = False) -> FoundModel | None:
-        """Give the model of a tag or id.
+        """Return the model of a tag or id.
 
         Args:
             reference: In any spelling.

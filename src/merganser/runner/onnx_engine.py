@@ -1,4 +1,7 @@
-"""Embeddings by onnxruntime in the process, with llama.cpp's answers and errors (section 4.2)."""
+"""Embeddings by onnxruntime, with llama.cpp's answers and errors.
+
+They are those of docs/model-runner.md, section 4.2, and are tested against llama.cpp itself.
+"""
 
 from __future__ import annotations
 
@@ -168,7 +171,7 @@ def _wants_base64(document: Mapping[str, Any]) -> bool:
     """Read ``encoding_format``; ``dimensions`` is ignored, as llama.cpp ignores it.
 
     Raises:
-        EngineRefusalError: Neither ``float`` nor ``base64``, or vectors not to be normalised.
+        EngineRefusalError: Neither ``float`` nor ``base64``, or vectors not to be normalized.
     """
     wanted: object = document.get("encoding_format", "float")
     if not isinstance(wanted, str):
@@ -179,7 +182,7 @@ def _wants_base64(document: Mapping[str, Any]) -> bool:
         message = "The format to return the embeddings in. Can be either float or base64"
         raise EngineRefusalError(400, message, _INVALID)
     if document.get("embd_normalize", 2) != 2:
-        message = "embd_normalize: the vectors of this engine are L2-normalised (2) in the graph"
+        message = "embd_normalize: the vectors of this engine are L2-normalized (2) in the graph"
         raise EngineRefusalError(400, message, _INVALID)
     return wanted == "base64"
 

@@ -1,4 +1,4 @@
-"""Pulling a model: what it stands for, and the progress stream (section 1.2)."""
+"""Pulls: what serves a reference, and the progress stream (docs/model-runner.md, section 1.2)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RawText:
-    """A line that is no JSON, as upstream appends to a stream that has begun."""
+    """A line that is no JSON: how Docker Model Runner reports an error once a stream has begun."""
 
     text: str
 
@@ -46,7 +46,7 @@ class PullTarget:
 
     Attributes:
         model: The packaged model.
-        alias_of: Its name when it only stands in for the reference, else "".
+        alias_of: Its name when it stands in for another model, "" when it is the one asked for.
     """
 
     model: CatalogueModel
@@ -54,7 +54,7 @@ class PullTarget:
 
 
 def progress_line(kind: str, message: str, *, total: int = 0, **layer: Any) -> dict[str, Any]:
-    """Give one line of the stream."""
+    """Return one line of the stream."""
     return {
         "type": kind,
         "message": message,
@@ -194,7 +194,7 @@ def layer_line(model: CatalogueModel, file: WeightFile, done: int) -> dict[str, 
     )
 
 
-class _CancelledPreparation(Exception):  # noqa: N818 - ends a thread, nobody sees it
+class _CancelledPreparation(Exception):  # noqa: N818 - ends a thread and is never shown
     """The requester has gone."""
 
 
@@ -208,16 +208,16 @@ class _Preparation:
         self._cancelled = threading.Event()
         self._reported = dict[str, tuple[int, float]]()
         self._done = self._loop.run_in_executor(None, self._run, weights, token)
-        # Marks the error as seen: when the requester has gone, nobody else asks for it.
+        # Marks the error as seen: after the requester has gone it is never asked for.
         self._done.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def lines(self) -> AsyncIterator[dict[str, Any]]:
-        """Give progress until the work ends, well or not."""
+        """Yield progress lines until the work ends, well or not."""
         while (line := await self._queue.get()) is not None:
             yield line
 
     async def result(self) -> Artifact:
-        """Give the model.
+        """Wait for the prepared model.
 
         Raises:
             MerganserError: It could not be prepared.

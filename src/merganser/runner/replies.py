@@ -1,6 +1,6 @@
 """Answers in the runner's own dialect, plain text with a newline, and requests as they come in.
 
-The forms are those of ``docs/model-runner.md``, "Errors".
+The forms are those of ``docs/model-runner.md``, section 1.0.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class StreamReply(Response):
         pieces: The body. ``ConnectionAbortedError`` from it closes the connection without the
             body's end, which is what a client sees of an engine that dies in mid-stream.
         status: HTTP status.
-        content_type: Of the body.
+        content_type: MIME type of the body.
         headers: Further headers.
     """
 

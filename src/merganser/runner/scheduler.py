@@ -1,4 +1,6 @@
-"""Which engines are loaded, for whom, and for how long (sections 1.5, 3, 6 and 7.5).
+"""Which engines are loaded, for whom, and for how long.
+
+The rules are those of docs/model-runner.md, sections 1.5, 3 and 6.
 
 State of one (model digest, mode)::
 
@@ -81,7 +83,7 @@ class _Configured:
     settings: EngineSettings
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry of ``GET _configure``; the contract capitalises its keys."""
+        """Return the entry of ``GET _configure``; its keys are capitalized."""
         return {
             "Backend": DEFAULT_BACKEND,
             "Model": self.model,
@@ -121,7 +123,7 @@ class Scheduler:
 
     @asynccontextmanager
     async def use(self, model: FoundModel, reference: str, mode: Mode) -> AsyncGenerator[Engine]:
-        """Give a loaded engine and keep it while the block runs.
+        """Load or find an engine and keep it while the block runs.
 
         Raises:
             EngineLoadError: It could not be loaded.
@@ -137,7 +139,7 @@ class Scheduler:
         """Replace the settings of a model in a mode, then load it in the background.
 
         An unknown model is accepted: its settings wait under the name as given, where no later
-        request finds them. The load is always in completion mode, as upstream's.
+        request finds them. The load is always in completion mode, as Docker Model Runner's is.
 
         Raises:
             RunnerBusyError: Its engine is answering requests.
@@ -194,7 +196,7 @@ class Scheduler:
         return len(gone)
 
     def processes(self) -> list[dict[str, Any]]:
-        """Give the entries of ``/engines/ps``."""
+        """Return the entries of ``/engines/ps``."""
         return [self._describe(loaded) for loaded in self._loaded.values()]
 
     async def close(self) -> None:
@@ -207,7 +209,7 @@ class Scheduler:
                 await self._evict(loaded)
 
     def settings_for(self, digest: str, mode: Mode) -> EngineSettings:
-        """Give what an engine would be started with."""
+        """Return the settings that an engine would be started with now."""
         fallbacks: tuple[Mode, ...] = (mode,)
         if mode == "reranking":
             fallbacks = (mode, "completion")
@@ -228,7 +230,7 @@ class Scheduler:
             await self._released.wait()
 
     async def _find_or_begin(self, model: FoundModel, reference: str, mode: Mode) -> _Loaded | None:
-        """Give the engine's slot; None when every slot is in use by others."""
+        """Return the engine's slot; None when every slot is in use by others."""
         key = (model.artifact.digest, mode)
         loaded = self._loaded.get(key)
         if loaded is not None and not loaded.has_failed:

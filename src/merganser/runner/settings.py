@@ -1,4 +1,4 @@
-"""Engine settings as ``_configure`` takes them: parsed, checked, comparable (section 3)."""
+"""Engine settings as ``_configure`` takes them (docs/model-runner.md, section 3)."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class EngineSettings:
     keep_alive_seconds: float | None = None
 
     def number(self, flag: str, default: int) -> int:
-        """Give a numeric flag or the default."""
+        """Return a numeric flag or the default."""
         try:
             return int(self.flags[flag])
         except (KeyError, ValueError):

@@ -58,7 +58,7 @@ class Weights:
 
 
 def default_cache_dir() -> Path:
-    """Give ``MERGANSER_CACHE``, else the user's cache folder for merganser."""
+    """Return ``MERGANSER_CACHE``, else the user's cache folder for merganser."""
     if chosen := os.environ.get("MERGANSER_CACHE"):
         return Path(chosen).expanduser()
     from platformdirs import user_cache_path  # noqa: PLC0415 - only needed without the variable
@@ -81,7 +81,7 @@ class WeightStore:
     def obtain(
         self, model: CatalogueModel, *, on_progress: Progress, token: str | None = None
     ) -> Weights:
-        """Give the checked files of a model. Blocks: call it in a thread.
+        """Return the checked files of a model. Blocks: call it in a thread.
 
         Raises:
             WeightsUnavailableError: No place has them.

@@ -80,7 +80,7 @@ class Answer:
         return replace(self, body="".join(f"{line}\n" for line in lines).encode())
 
     def lines(self) -> list[str]:
-        """Give the body's lines."""
+        """Return the body's lines."""
         return self.body.decode().splitlines()
 
 
@@ -186,7 +186,7 @@ class Recorder:
             self._body.extend(message.get("body", b""))
 
     def answer(self) -> Answer:
-        """Give what was kept."""
+        """Return what was kept."""
         return Answer(self._status, self._headers, bytes(self._body))
 
 
@@ -203,7 +203,7 @@ async def read_call(scope: Scope, receive: Receive) -> Call:
 
 
 def scope_of(call: Call, scope: Scope) -> Scope:
-    """Give the scope of a changed request."""
+    """Return the scope of a changed request."""
     headers = {**call.headers, "content-length": str(len(call.body))}
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     return {
@@ -216,7 +216,7 @@ def scope_of(call: Call, scope: Scope) -> Scope:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """Give the body once, then whatever follows it, which is the client's leaving."""
+    """Return the body once, then whatever follows it, which is the client's leaving."""
     waiting = [body]
 
     async def again() -> Message:

@@ -41,7 +41,7 @@ class Mutation:
 
 
 def text_error(status: int, message: str) -> Answer:
-    """Give an error of the runner's own dialect."""
+    """Return an error of the runner's own dialect."""
     return Answer(status, TEXT, f"{message}\n".encode())
 
 

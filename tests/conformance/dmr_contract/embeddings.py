@@ -234,5 +234,5 @@ def floats(value: Any) -> list[float]:
 
 
 def dot(one: list[float], other: list[float]) -> float:
-    """Give the inner product."""
+    """Return the inner product."""
     return sum(a * b for a, b in zip(one, other, strict=True))

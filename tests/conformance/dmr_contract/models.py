@@ -318,5 +318,5 @@ def write_tar(files: Iterable[tuple[str, bytes]]) -> bytes:
 
 
 def digest(content: bytes) -> str:
-    """Give the hex sha256."""
+    """Return the hex sha256."""
     return hashlib.sha256(content).hexdigest()

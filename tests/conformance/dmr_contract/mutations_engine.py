@@ -134,12 +134,12 @@ def without_numbers(_call: Call, got: Answer) -> Answer:
 
 
 def turned_results(answer: dict[str, Any]) -> dict[str, Any]:
-    """Give the documents' worst first."""
+    """Return the documents' worst first."""
     return {**answer, "results": answer["results"][::-1]} if "results" in answer else answer
 
 
 def in_input_order(answer: dict[str, Any]) -> dict[str, Any]:
-    """Give the documents in the order they came."""
+    """Return the documents in the order they came."""
     if "results" not in answer:
         return answer
     return {**answer, "results": sorted(answer["results"], key=lambda result: result["index"])}
@@ -197,7 +197,7 @@ def text_in_last_delta(events: list[Any]) -> list[Any]:
 
 
 def new_ids(events: list[Any]) -> list[Any]:
-    """Give each chunk an id of its own."""
+    """Return each chunk an id of its own."""
     for number, event in enumerate(events):
         if not isinstance(event, str):
             event["id"] = f"chatcmpl-{number}"

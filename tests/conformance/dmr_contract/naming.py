@@ -103,7 +103,7 @@ def bare_name_is_found_by_the_manager_and_not_by_calls(target: Target) -> None:
 
 
 def spellings(reference: str) -> list[str]:
-    """Give other spellings of a reference on the default registry."""
+    """Return other spellings of a reference on the default registry."""
     name, tag_name = split(reference)
     if name.partition("/")[0] != "ai" or tag_name != "latest":
         raise NotApplicable(f"{reference} has no short spellings")

@@ -251,7 +251,7 @@ def pull(target: Target, reference: str) -> list[Json]:
 
 @contextmanager
 def absent_model(target: Target) -> Generator[str]:
-    """Give a model that can be pulled and is not local, and remove it again."""
+    """Return a model that can be pulled and is not local, and remove it again."""
     reference = target.controls.pullable_model()
     remove(target, reference)
     try:
@@ -300,5 +300,5 @@ class PullCall:
         assert self.ended, "the pull did not end"
 
     def types(self) -> list[str]:
-        """Give the types of the lines that are JSON."""
+        """Return the types of the lines that are JSON."""
         return [str(parse(line)["type"]) for line in self.lines if line.startswith("{")]

@@ -157,6 +157,6 @@ def local_origin_without_port_is_allowed(target: Target) -> None:
 
 
 def padded_body(size: int) -> bytes:
-    """Give a JSON object of exactly ``size`` bytes that names no model."""
+    """Return a JSON object of exactly ``size`` bytes that names no model."""
     frame = len(json.dumps({"padding": ""}))
     return json.dumps({"padding": "x" * (size - frame)}).encode()

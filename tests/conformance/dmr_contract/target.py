@@ -71,7 +71,7 @@ class FaultControls(Protocol):
         ...
 
     def tag_model(self, identifier: str, reference: str) -> None:
-        """Give a model one more tag."""
+        """Return a model one more tag."""
         ...
 
     def crash_next_load(self, message: str) -> None:
@@ -143,7 +143,7 @@ class Target:
         return self.post("/engines/v1/chat/completions", self.chat_body(text, **fields))
 
     def chat_body(self, text: str, **fields: Any) -> Json:
-        """Give the body of a chat request."""
+        """Return the body of a chat request."""
         messages = [{"role": "user", "content": text}]
         defaults = {"max_tokens": 16, "temperature": 0, "seed": 1}
         return {"model": self.chat_model, "messages": messages, **defaults, **fields}
@@ -154,7 +154,7 @@ class Target:
         return self.post("/engines/rerank", body)
 
     def model(self, reference: str) -> Json:
-        """Give the Model JSON of a local model."""
+        """Return the Model JSON of a local model."""
         return as_object(self.get(f"/models/{reference}"))
 
     def runners(self, reference: str, mode: str | None = None) -> list[Json]:
@@ -200,7 +200,7 @@ class Target:
         assert (response.status_code, response.content) == (202, b""), describe(response)
 
     def configurations(self, reference: str) -> dict[str, Json]:
-        """Give a model's configs by mode."""
+        """Return a model's configs by mode."""
         response = self.get("/engines/_configure", params={"model": reference})
         entries = as_objects(response)
         return {str(entry.get("Mode")): cast("Json", entry.get("Config")) for entry in entries}
@@ -366,7 +366,7 @@ def assert_keys(
 
 
 def words(count: int) -> str:
-    """Give a text of at least this many tokens for any tokeniser."""
+    """Return a text of at least this many tokens for any tokeniser."""
     pool = ("the", "sea", "is", "cold", "and", "a", "duck", "can", "dive")
     return " ".join(pool[index % len(pool)] for index in range(count))
 
