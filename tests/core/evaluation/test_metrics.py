@@ -36,7 +36,7 @@ def theirs(
 ) -> dict[Metric, float]:
     """Let ir-measures compute the means; it has no types."""
     ir: Any = import_module("ir_measures")
-    asked = {ir.parse_measure(f"{_THEIRS[m.measure]}@{m.k}"): m for m in metrics}
+    asked = {getattr(ir, _THEIRS[m.measure]) @ m.k: m for m in metrics}
     qrels = [ir.Qrel(q, doc, grade) for q, row in grades.items() for doc, grade in row.items()]
     # The rank decides, as it does for whoever reads the hits; trec_eval breaks ties by name.
     run = [
