@@ -26,7 +26,7 @@ class ModelPolicy:
 
     Attributes:
         base_url: A model server's address, or None to look for one.
-        pull: ``ask`` asks whoever sits at the terminal, and pulls when nobody does.
+        pull: ``ask`` asks whoever sits at the terminal, and pulls without a terminal.
     """
 
     base_url: str | None = None

@@ -132,14 +132,14 @@ def configure_model(status: ModelStatus) -> ReadyModel:
 
 
 def open_runner(address: Address, model: ModelRef) -> ModelRunner:
-    """Give a client that leaves retries to Prefect, where they are seen in the run's history."""
+    """Return a client that leaves retries to Prefect, where they are seen in the run's history."""
     return ModelRunner(address, retry=NO_RETRY, token=token_of(model))
 
 
 def embedder_of(
     ready: ReadyModel, definition: EmbeddingDefinition, runner: ModelRunner
 ) -> Embedder:
-    """Give the embedder of a ready model; the fingerprint is known after its first answer."""
+    """Return the embedder of a ready model; the fingerprint is known after its first answer."""
     return Embedder(
         runner,
         ready.use.model,

@@ -37,7 +37,7 @@ class ChatOptions:
     """How chat requests behave.
 
     Attributes:
-        timeouts: Of the connection and between tokens.
+        timeouts: How long to wait for the connection, the first token and each later one.
         retry: Short retries inside a request; an orchestrator that retries by itself turns
             them off, so that each attempt shows in its history.
         max_identical_calls: When the loop guard stops the turn.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Aspect = Literal["grounded", "relevant"]
 
 LEAST_RIGHT = 7
-"""Of the eight examples. A judge that guesses reaches it in 9 of 256 tries."""
+"""Right verdicts that it needs of the eight. A judge that guesses has them in 9 of 256 tries."""
 
 _MOST_EVIDENCE_CHARACTERS = 6000
 _QUESTIONS: Mapping[Aspect, str] = {
@@ -90,7 +90,7 @@ class Chats(Protocol):
 
 
 async def require_judge(runner: Chats, ref: str) -> None:
-    """Hold a model against the labelled examples.
+    """Let a model judge the labelled examples.
 
     Args:
         runner: The model server's client, open.
@@ -111,7 +111,7 @@ async def require_judge(runner: Chats, ref: str) -> None:
 
 
 async def judge_answer(runner: Chats, ref: str, case: Judged) -> dict[str, float]:
-    """Give ``grounded`` and ``relevant`` as 0 or 1; what the judge left open is left out.
+    """Return ``grounded`` and ``relevant`` as 0 or 1; an aspect without a verdict is left out.
 
     Raises:
         ModelRunnerError: The server failed.

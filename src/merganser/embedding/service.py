@@ -68,11 +68,11 @@ class EmbedService:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def telling(self, on_embedded: Callable[[int], None]) -> TellingEmbedder:
-        """Give a view of this embedder that tells how many more texts are done."""
+        """Return a view of this embedder that tells how many more texts are done."""
         return TellingEmbedder(self, on_embedded)
 
     def close(self) -> None:
-        """Give up what is under way and close the connection."""
+        """Cancel what is under way and close the connection."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopped.set)
             self._thread.join(_END_SECONDS)
@@ -107,7 +107,7 @@ class TellingEmbedder:
 
     @property
     def fingerprint(self) -> str:
-        """Of the service."""
+        """Everything that changes a vector; see ``Embedder.fingerprint``."""
         return self._service.fingerprint
 
     async def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -113,7 +113,7 @@ class EmbedQueue:
         return np.stack([call.rows[i] for i in range(len(texts))])
 
     def _give_up(self, call: _Call) -> None:
-        """Drop what still waits of a call, and requests that nobody waits for any more."""
+        """Drop what still waits of a call, and requests whose callers have all gone."""
         if call in self._calls:
             self._calls.remove(call)
             self._waiting_characters -= sum(len(call.texts[i]) for i in call.waiting)
@@ -164,7 +164,7 @@ class EmbedQueue:
         return batch
 
     def _take(self, call: _Call, batch: _Batch, room: int) -> int:
-        """Move texts of a call into a batch; gives the characters left, 0 when it is full."""
+        """Move texts of a call into a batch; return the characters left, 0 when it is full."""
         waiting = call.waiting
         low = high = self._random.randrange(len(waiting))  # waiting[low:high] is taken
         while len(batch) + high - low < self._pace.most_texts and high - low < len(waiting):

@@ -1,7 +1,7 @@
 """The embedding model of a snapshot: who it is and how to notice that it is another one.
 
 A fingerprint tells models apart by what their server says of them. Where the weights change behind
-an unchanged name and id, only the vectors tell: every snapshot keeps those of eight drift texts,
+an unchanged name and id, only the vectors show it: every snapshot keeps those of eight drift texts,
 as do the journals of runs that died, and every run embeds them again. When they fall away the model
 is known by its fingerprint and a suffix from then on, so that its vectors never meet those of the
 model before.
@@ -59,7 +59,7 @@ class EmbedsDocuments(Protocol):
         ...
 
     async def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Give one L2-normalised float32 row a text, in order."""
+        """Return one L2-normalised float32 row for each text, in order."""
         ...
 
 
@@ -68,7 +68,7 @@ class SnapshotModel:
     """The model that embeds a snapshot.
 
     Attributes:
-        fingerprint: Of the embedder; with a suffix when the model changed behind it.
+        fingerprint: That of the embedder, with a suffix when the model changed behind it.
         name: As the config has it.
         served_id: What the server says it serves, or "".
         dimensions: Length of its vectors.
@@ -124,14 +124,14 @@ async def recognise_model(
 
 
 def closeness(one: DriftSample, other: DriftSample) -> float:
-    """Give the lowest cosine between the vectors of the same text, or -1 when they cannot meet."""
+    """Return the lowest cosine between the vectors of one text, or -1 for other texts or shapes."""
     if one.texts != other.texts or one.vectors.shape != other.vectors.shape:
         return -1.0
     return float((one.vectors * other.vectors).sum(axis=1).min())
 
 
 def _kept_models(definition: IndexDefinition, served: str) -> Iterator[tuple[str, DriftSample]]:
-    """Give the models that go by a fingerprint: of kept snapshots, of journals here and shared.
+    """Yield the models that go by a fingerprint, from kept snapshots, local and shared journals.
 
     Raises:
         StoreError: The index is damaged, or the folder for shards cannot be read.
@@ -154,12 +154,12 @@ def _kept_models(definition: IndexDefinition, served: str) -> Iterator[tuple[str
 
 
 def is_served_by(fingerprint: str, served: str) -> bool:
-    """Tell whether a snapshot's model goes by the fingerprint of a served one."""
+    """Return whether a snapshot's model goes by the fingerprint of a served one."""
     return fingerprint.partition("+")[0] == served
 
 
 def check_dimensions(dimensions: int, definition: IndexDefinition) -> None:
-    """Hold a vector length against the config.
+    """Check the length of vectors against the config.
 
     Raises:
         PlanError: They differ.

@@ -112,7 +112,7 @@ class Address:
         return unquote(parts.username), unquote(parts.password or "")
 
     def tls(self) -> ssl.SSLContext | bool:
-        """Give httpx's ``verify`` argument."""
+        """Return httpx's ``verify`` argument."""
         if self.root.startswith("http://"):
             # Reading the certificate authorities costs 20 ms a client, for nothing here.
             return False

@@ -40,7 +40,7 @@ class ChatModel:
         name: As requests carry it.
         address: Where it is served.
         token: Sent as a bearer token, for servers that want one.
-        timeouts: Of the connection, before the first token and between two.
+        timeouts: How long to wait for the connection, the first token and each later one.
 
     Attributes:
         model: For Pydantic AI's agents; it raises Pydantic AI's errors.
@@ -67,7 +67,7 @@ class ChatModel:
 
         Args:
             messages: The conversation.
-            settings: Of the sampling; None for the model's own.
+            settings: How to sample, or None for the model's own.
             parameters: The tools.
             on_event: Told of each piece of the answer.
             is_enough: Given what has come so far; once it returns true the rest is not awaited.

@@ -122,8 +122,8 @@ class EmbeddingProbe:
     """What an embedding model gives.
 
     Attributes:
-        dimensions: Of every vector.
-        norm: Of the raw vector whose length is farthest from 1, which those of llama.cpp have.
+        dimensions: Length of every vector.
+        norm: Length of the raw vector that is farthest from 1, the length of llama.cpp's vectors.
     """
 
     dimensions: int
@@ -216,7 +216,7 @@ async def calls_tools(client: Chats, ref: str) -> bool:
 
 
 def _talks(answer: ModelResponse) -> bool:
-    """Tell prose early: a model that talks about the weather calls no tool."""
+    """Return whether an answer has become prose: who talks about the weather calls no tool."""
     text = answer.text or ""
     return len(text) > _TALK_CHARACTERS and not text.lstrip().startswith("<")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import html
 import json
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import httpx
@@ -62,22 +62,15 @@ class PullProgress:
     """How far a pull is.
 
     Attributes:
-        ref: The model.
         phase: ``storing`` is the second pass of a Hugging Face pull, from a temporary folder into
             the store, which reports every byte again.
         received_bytes: Of this phase; never above the total, never falling within a phase.
         total_bytes: Of this phase, or None until the server says it.
-        message: The server's latest words.
-        attempt: 1 for the first.
     """
 
-    ref: str
     phase: Phase
     received_bytes: int
     total_bytes: int | None
-    _: KW_ONLY
-    message: str = ""
-    attempt: int = 1
 
 
 @dataclass(slots=True)
@@ -89,18 +82,15 @@ class PullTracker:
     a new phase instead of counting to 200 %.
     """
 
-    ref: str
-    attempt: int = 1
     phase: Phase = "waiting"
-    message: str = ""
     total: int | None = None
     _layers: dict[str, int] = field(default_factory=dict[str, int])
     _received: int = 0
 
     def add(self, line: dict[str, Any]) -> PullProgress:
-        """Take one decoded line and give the state after it."""
-        self.message = as_text(line.get("message")) or self.message
-        if self.message.startswith(_SECOND_COPY) and self.phase == "downloading":
+        """Take one decoded line and return the state after it."""
+        message = as_text(line.get("message")) or ""
+        if message.startswith(_SECOND_COPY) and self.phase == "downloading":
             self._start("storing")
         total = as_count(line.get("total"))
         layer = as_mapping(line.get("layer"))
@@ -111,18 +101,7 @@ class PullTracker:
             self.total = total
         if line.get("type") == "success":
             self.phase = "done"
-        return self.progress()
-
-    def progress(self) -> PullProgress:
-        """Give the present state."""
-        return PullProgress(
-            self.ref,
-            self.phase,
-            self._received,
-            self.total,
-            message=self.message,
-            attempt=self.attempt,
-        )
+        return PullProgress(self.phase, self._received, self.total)
 
     def _add_layer(self, layer_id: str, layer: dict[str, Any], total: int | None) -> None:
         complete = self.total is not None and self._received >= self.total
@@ -170,9 +149,8 @@ async def pull_model(
     attempt = 0
     while True:
         attempt += 1
-        tracker = PullTracker(canonical(ref), attempt)
         try:
-            await _pull_once(connection, ref, token=token, tracker=tracker, notify=on_progress)
+            await _pull_once(connection, ref, token=token, notify=on_progress)
         except _Failed as failure:
             raise failure.error(ref, connection) from None
         except (RunnerUnavailableError, RunnerUnreachableError, _Broken) as error:
@@ -224,9 +202,9 @@ async def _pull_once(
     ref: str,
     *,
     token: str | None,
-    tracker: PullTracker,
     notify: ProgressCallback | None,
 ) -> None:
+    tracker = PullTracker()
     body = {"from": canonical(ref)}
     if token:
         body["bearer-token"] = token
@@ -259,7 +237,7 @@ async def _pull_once(
 
 
 async def _lines(response: httpx.Response, connection: Connection) -> AsyncIterator[str]:
-    """Give the lines that are not empty; break when none comes for too long after the first."""
+    """Yield the lines that are not empty; break when none comes for too long after the first."""
     lines = response.aiter_lines()
     limit: float | None = None
     while True:
@@ -278,7 +256,7 @@ async def _lines(response: httpx.Response, connection: Connection) -> AsyncItera
 
 
 def report_pull(ref: str) -> ProgressCallback:
-    """Give a callback that reports each phase of a pull to whoever shows progress."""
+    """Return a callback that reports each phase of a pull to whoever shows progress."""
     phase = "downloading"
 
     def tell(progress: PullProgress) -> None:

@@ -38,7 +38,7 @@ class RetryPolicy:
     longest_seconds: float = 5.0
 
     def pause_seconds(self, attempt: int, error: TransientError) -> float | None:
-        """Give the pause after a failed attempt (counted from 1), or None to give up."""
+        """Return the seconds to pause after attempt 1, 2 and so on failed, or None to give up."""
         if attempt >= self.attempts:
             return None
         if error.retry_after_seconds is not None:
