@@ -17,7 +17,12 @@ from merganser.config.sections import ADDITIONS, SECTIONS
 from merganser.config.spec_root import Spec
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "AGENTS.md",
+    *sorted((ROOT / "docs").glob("**/*.md")),
+]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -144,3 +149,27 @@ def test_every_key_marked_as_added_exists() -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=name_of)
 def test_an_example_config_loads_without_warnings(path: Path) -> None:
     assert load_config(path).warnings == ()
+
+
+_NAMED = re.compile(r"`((?:src/merganser/|flows/|tasks/|tests/)?[a-z_/]+(?:\.py|/))`")
+"""A module or folder in backticks, as the pages for contributors name them."""
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md", "AGENTS.md"])
+def test_modules_that_a_page_names_exist(page: str) -> None:
+    named = _NAMED.findall((ROOT / page).read_text(encoding="utf-8"))
+
+    missing = [
+        name
+        for name in named
+        if not (ROOT / name).exists() and not (ROOT / "src/merganser" / name).exists()
+    ]
+
+    assert missing == []
+
+
+def test_the_architecture_names_every_package() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    packages = sorted(path.parent.name for path in (ROOT / "src/merganser").glob("*/__init__.py"))
+
+    assert [name for name in packages if f"`src/merganser/{name}`" not in page] == []
