@@ -1,7 +1,7 @@
 """What ``merganser check`` shows: models with their roles, rags, flows and warnings.
 
-A path of ``docs`` that is not there is a warning here and an error when it is indexed: a config may
-be checked on another machine than the one that has the documents.
+A path of ``docs`` that does not exist is a warning here and an error when it is indexed, because a
+config may be checked on another machine than the one that has the documents.
 """
 
 from __future__ import annotations
@@ -26,15 +26,14 @@ from merganser.globs import fixed_part
 from merganser.humanize import align_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from merganser.config.load import Config
     from merganser.config.rag_definition import RagDefinition
-    from merganser.config.spec_evaluation import ThresholdSpec
 
 
 def check_as_json(config: Config) -> dict[str, Any]:
-    """Give what a config comes to, as JSON data."""
+    """Return models, agents, rags, flows and warnings of a config, as JSON data."""
     flows = resolve_flows(config)
     reached = {use for flow in flows for use in models_of_flow(config, flow)}
     return {
@@ -69,7 +68,7 @@ def check_as_json(config: Config) -> dict[str, Any]:
 
 
 def warnings_of(config: Config) -> tuple[SpecWarning, ...]:
-    """Give what may surprise: what loading noticed, and the documents that are not there."""
+    """Return the warnings of loading, and one for each entry of ``docs`` that does not exist."""
     found = {
         (str(position), entry): SpecWarning(
             f"{entry!r} names no file or folder in {index.base}: indexing it will fail",
@@ -108,7 +107,10 @@ def _flow_as_json(flow: FlowDefinition) -> dict[str, Any]:
                 "type": "index",
                 "rags": list(flow.rags),
                 "gates": [
-                    {"queries": str(gate.queries), "held": _held_as_json(gate.thresholds)}
+                    {
+                        "queries": str(gate.queries),
+                        "held": [held.model_dump(mode="json") for held in gate.thresholds],
+                    }
                     for gate in flow.gates
                 ],
                 "keep_snapshots": flow.spec.keep_snapshots,
@@ -118,7 +120,7 @@ def _flow_as_json(flow: FlowDefinition) -> dict[str, Any]:
                 "type": "evaluate",
                 "rags": list(flow.rags),
                 "queries": str(flow.queries),
-                "metrics": _held_as_json(flow.spec.metrics),
+                "metrics": [held.model_dump(mode="json") for held in flow.spec.metrics],
             }
         case BatchFlow():
             details = {
@@ -131,15 +133,8 @@ def _flow_as_json(flow: FlowDefinition) -> dict[str, Any]:
     return {"name": flow.name, **details, "schedule": schedule, "after": list(flow.spec.after)}
 
 
-def _held_as_json(thresholds: Iterable[ThresholdSpec]) -> list[dict[str, Any]]:
-    return [
-        {"metric": str(held.metric), "min": held.min, "max_drop": held.max_drop}
-        for held in thresholds
-    ]
-
-
 def render_check(config: Config) -> str:
-    """Say what a config comes to, for people."""
+    """Return the same as ``check_as_json`` as text."""
     return "\n".join(_lines(config))
 
 
@@ -149,18 +144,19 @@ def _lines(config: Config) -> Iterator[str]:
     for warning in warnings:
         yield f"warning: {warning}"
     yield f"{config.path.name}: no errors, {_count(len(warnings), 'warning')}"
-    yield from _table(
-        "models",
-        [
-            (m["model"], m["role"], f"{m['used_by']}{'' if m['reached'] else ' (unused)'}")
-            for m in found["models"]
-        ],
-    )
-    yield from _table(
-        "agents", [(a["name"], a["model"], ", ".join(a["rags"])) for a in found["agents"]]
-    )
-    yield from _table("rags", [_rag_row(rag) for rag in found["rags"]])
-    yield from _table("flows", [_flow_row(flow) for flow in found["flows"]])
+    for title, row_of in _ROWS.items():
+        if found[title]:
+            yield f"{title}:"
+            yield from (f"  {line}" for line in align_columns([*map(row_of, found[title])]))
+
+
+def _model_row(model: dict[str, Any]) -> tuple[str, ...]:
+    unused = "" if model["reached"] else " (unused)"
+    return model["model"], model["role"], f"{model['used_by']}{unused}"
+
+
+def _agent_row(agent: dict[str, Any]) -> tuple[str, ...]:
+    return agent["name"], agent["model"], ", ".join(agent["rags"])
 
 
 def _rag_row(rag: dict[str, Any]) -> tuple[str, ...]:
@@ -175,11 +171,7 @@ def _flow_row(flow: dict[str, Any]) -> tuple[str, ...]:
     return flow["name"], flow["type"], subject, ", ".join(text for text in when if text)
 
 
-def _table(title: str, rows: list[tuple[str, ...]]) -> Iterator[str]:
-    if not rows:
-        return
-    yield f"{title}:"
-    yield from (f"  {line}" for line in align_columns(rows))
+_ROWS = {"models": _model_row, "agents": _agent_row, "rags": _rag_row, "flows": _flow_row}
 
 
 def _count(number: int, noun: str) -> str:

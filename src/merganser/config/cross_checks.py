@@ -10,8 +10,9 @@ from merganser.config.config_tree import SpecWarning, dotted, is_map, lookup, ma
 from merganser.config.sections import MODEL_NAMES, MODEL_REFERENCES, Pattern
 from merganser.config.spec_agents import RagToolset
 from merganser.config.spec_base import suggest
-from merganser.config.spec_models import AUTO_MODEL, LOCAL_PROVIDER, model_key, split_reference
+from merganser.config.spec_models import AUTO_MODEL, LOCAL_PROVIDER, split_reference
 from merganser.config.spec_rag import safe_name
+from merganser.models.ref import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,6 +36,11 @@ _REGISTRIES = frozenset({"ai", "hf.co", "huggingface.co", "docker.io"})
 """First parts of model names that people write where the provider belongs."""
 
 
+def _model_key(model: str) -> str:
+    """Return the form in which two spellings of one model's name are equal, tags included."""
+    return canonical(model.strip().casefold().removeprefix(f"{LOCAL_PROVIDER}/"))
+
+
 def map_models(tree: ConfigTree, model_map: Mapping[str, str]) -> None:
     """Replace models by others, whatever spelling of their names the file uses.
 
@@ -42,17 +48,17 @@ def map_models(tree: ConfigTree, model_map: Mapping[str, str]) -> None:
         tree: Changed in place.
         model_map: Wanted name to used name; both with or without ``dmr/`` and ``:latest``.
     """
-    used = {model_key(wanted): target.removeprefix("dmr/") for wanted, target in model_map.items()}
-    unmatched = {model_key(wanted): wanted for wanted in model_map}
+    used = {_model_key(wanted): target.removeprefix("dmr/") for wanted, target in model_map.items()}
+    unmatched = {_model_key(wanted): wanted for wanted in model_map}
     declared = _names(tree, "models")
     for pattern in MODEL_NAMES + MODEL_REFERENCES:
         for location, value in list(tree.matches(pattern)):
             if not isinstance(value, str) or (value in declared and pattern in MODEL_REFERENCES):
                 continue
             inline = split_reference(value) if pattern in MODEL_REFERENCES else ("", value)
-            if inline is None or model_key(inline[1]) not in used:
+            key = inline and _model_key(inline[1])
+            if inline is None or key not in used:
                 continue
-            key = model_key(inline[1])
             unmatched.pop(key, None)
             tree.replace(location, "/".join(part for part in (inline[0], used[key]) if part))
     for wanted in unmatched.values():

@@ -28,7 +28,7 @@ def _check_url(value: str) -> str:
 
 
 def is_environment_name(value: str) -> bool:
-    """Say whether a text can name an environment variable."""
+    """Return whether a text can name an environment variable."""
     return _ENVIRONMENT_NAME.fullmatch(value) is not None
 
 
@@ -142,28 +142,6 @@ class ProviderSpec(StrictModel):
 
 
 def split_reference(reference: str) -> tuple[str, str] | None:
-    """Split an inline ``provider/model`` at its first slash, or give None for a declared name."""
+    """Return provider and model of an inline ``provider/model``, or None for a declared name."""
     provider, slash, model = reference.partition("/")
     return (provider, model) if slash and provider and model else None
-
-
-def model_key(model: str) -> str:
-    """Give the form under which two spellings of one model's name are equal.
-
-    ``dmr/ai/x``, ``ai/x``, ``ai/x:latest``, ``docker.io/ai/x:latest`` and ``x`` are one model, as
-    are ``hf.co/...`` and ``huggingface.co/...``. For comparison only: the server's own rules,
-    which keep the case of tags, are the model runner client's.
-    """
-    key = model.strip().casefold().removeprefix("dmr/")
-    for registry in ("index.docker.io/", "registry-1.docker.io/", "docker.io/"):
-        key = key.removeprefix(registry)
-    if key.startswith("hf.co/"):
-        key = "huggingface.co/" + key.removeprefix("hf.co/")
-    if "/" not in key:
-        key = "ai/" + key
-    name, colon, tag = key.rpartition(":")
-    return (
-        key
-        if colon and "/" not in tag and tag
-        else (name if colon and not tag else key) + ":latest"
-    )
