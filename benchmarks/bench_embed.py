@@ -176,7 +176,7 @@ def read_texts(tree: Path, most: int) -> list[str]:
 
 
 def measure(texts: Sequence[str], name: str) -> str:
-    """Give the table's row of one server; seconds of the pipeline and of the best fixed client."""
+    """Return one server's row: seconds of the pipeline and of the best fixed client."""
     profile = PROFILES.get(name)
     if profile:
         texts = [*texts] * profile.repeat
@@ -212,7 +212,7 @@ def measure(texts: Sequence[str], name: str) -> str:
 
 
 def timed_fixed(url: str, texts: Sequence[str], tokens: int, requests: int) -> float:
-    """Give the seconds of the fixed client."""
+    """Return the seconds of the fixed client."""
     began = time.monotonic()
     asyncio.run(send_fixed(url, texts, tokens, requests))
     return time.monotonic() - began
@@ -246,7 +246,7 @@ def fixed_batches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
 
 
 def timed_pipeline(url: str, texts: Sequence[str]) -> float:
-    """Give the seconds of an index run's embedding, beginning without any knowledge."""
+    """Return the seconds of an index run's embedding, beginning without any knowledge."""
     learnt.clear()
     shards = [texts[i : i + SHARD_TEXTS] for i in range(0, len(texts), SHARD_TEXTS)]
 

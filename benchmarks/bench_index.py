@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def _serve(stack: ExitStack, *, real: bool) -> str:
-    """Give the address of the model server; "" when it is a real one, which counts nothing."""
+    """Return the address of the model server; "" when it is a real one, which counts nothing."""
     if real:
         from merganser.services.runner import ensure_runner  # noqa: PLC0415 - needs the extra
 
@@ -289,7 +289,7 @@ def _count_rows(root: Path) -> None:
 
 
 def measure_sizes(folder: Path) -> dict[str, float]:
-    """Give what an index takes on disk, in MB but for the share.
+    """Return what an index takes on disk, in MB but for the share.
 
     Returns:
         ``raw``, the bytes of the served snapshot's distinct vectors and texts; ``snapshot``, its
@@ -325,7 +325,7 @@ def measure_sizes(folder: Path) -> dict[str, float]:
 
 
 def _chunks_by_file(snapshot: Snapshot) -> Iterator[tuple[FileRow, list[StoredChunk]]]:
-    """Give every file with its chunks; some hundred files a query, as each one scans a segment."""
+    """Return every file with its chunks; some hundred a query, as each query scans a segment."""
     every = snapshot.files()
     for files in (every[at : at + 400] for at in range(0, len(every), 400)):
         keys = [

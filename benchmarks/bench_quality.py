@@ -150,7 +150,7 @@ def _docstrings(name: str, packages: Sequence[str]) -> Collection:
 
 
 def _first_sentences(text: str) -> Iterator[tuple[str, int, int]]:
-    """Give the first sentence of each docstring that is prose, with its lines."""
+    """Return the first sentence of each docstring that is prose, with its lines."""
     definitions = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, definitions) or not (doc := ast.get_docstring(node)):

@@ -121,7 +121,7 @@ class GivenVectors:
         self.vectors = VectorSource(size).draw(QUERIES, 999_999_999)
 
     async def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Give the vector of the query with this number."""
+        """Return the vector of the query with this number."""
         return self.vectors[int(text.rpartition("#")[2])]
 
 

@@ -79,7 +79,7 @@ def run_measured(
 
 
 def service_cpu(pid: int) -> float:
-    """Give the CPU seconds so far of a process and its living descendants."""
+    """Return the CPU seconds so far of a process and its living descendants."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
@@ -91,7 +91,7 @@ def service_cpu(pid: int) -> float:
 
 
 def peak_memory() -> float:
-    """Give the most that this program had in memory, in MB.
+    """Return the most that this program had in memory, in MB.
 
     Not by getrusage: its figure begins with the memory of the process that started this one.
     """
@@ -101,7 +101,7 @@ def peak_memory() -> float:
 
 
 def default_tree() -> Path:
-    """Give the tree named by ``MERGANSER_BENCH_TREE``, else the installed Prefect package."""
+    """Return the tree named by ``MERGANSER_BENCH_TREE``, else the installed Prefect package."""
     if chosen := os.environ.get("MERGANSER_BENCH_TREE"):
         return Path(chosen)
     spec = importlib.util.find_spec("prefect")
@@ -140,7 +140,7 @@ def grow(sources: list[Path], tree: Path, target: Path, size_bytes: int) -> list
 
 
 def medians(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
-    """Give the median of each figure over the rounds."""
+    """Return the median of each figure over the rounds."""
     return {name: statistics.median(row[name] for row in rows) for name in names}
 
 

@@ -50,7 +50,7 @@ class VectorSource:
         self._mean = random.standard_normal(DIMENSIONS).astype("f4") * 2.2
 
     def draw(self, count: int, seed: int) -> NDArray[np.float32]:
-        """Give (count, DIMENSIONS) float32, L2-normalised."""
+        """Return (count, DIMENSIONS) float32, L2-normalised."""
         random = np.random.default_rng([7, seed])
         inner = self._centres[random.integers(0, len(self._centres), count)]
         inner = inner + 0.55 * random.standard_normal((count, _INNER), dtype=np.float32)
@@ -78,7 +78,7 @@ def read_pieces(tree: Path, globs: Sequence[str] = ("*.py", "*.md")) -> list[str
 
 
 def vary(pieces: Sequence[str], number: int) -> str:
-    """Give the text of a chunk, another one for every number."""
+    """Return the text of a chunk, another one for every number."""
     turn, at = divmod(number, len(pieces))
     text = pieces[at]
     if turn == 0:

@@ -159,7 +159,7 @@ def photograph_report(page: Page, report: Path, target: Path) -> None:
 
 
 def beside_menu(page: Page, last: Locator) -> FloatRect:
-    """Give the part of a page right of the menu, from its top to the end of an element."""
+    """Return the part of a page right of the menu, from its top to the end of an element."""
     box = last.bounding_box()
     size = page.viewport_size
     assert box is not None, "it is on the page"
@@ -190,17 +190,17 @@ def retire(url: str) -> None:
 
 
 def server_url() -> str:
-    """Give the address of the Prefect server that keeps the runs."""
+    """Return the address of the Prefect server that keeps the runs."""
     return json.loads(merganser("server", "--status", "--json"))["url"]
 
 
 def run_id(url: str, flow: str) -> str:
-    """Give the newest run of a flow."""
+    """Return the newest run of a flow."""
     return ask(url, "flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})["id"]
 
 
 def artifact_id(url: str, key: str) -> str:
-    """Give the newest artifact of a key."""
+    """Return the newest artifact of a key."""
     return ask(url, "artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})["id"]
 
 

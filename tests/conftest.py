@@ -120,7 +120,7 @@ def no_real_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="session")
 def model_cache(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of converted models, kept between runs: a conversion takes seconds."""
+    """Return the folder of converted models, kept between runs: a conversion takes seconds."""
     cache: pytest.Cache | None = getattr(request.config, "cache", None)
     return tmp_path_factory.mktemp("models") if cache is None else cache.mkdir("embedded-models")
 
@@ -169,7 +169,7 @@ def prefect_server(history_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def make_runner(model_cache: Path) -> Iterator[Callable[..., FaultyRunner]]:
-    """Give a function that starts further runners; options as ``RunnerOptions``."""
+    """Return a function that starts further runners; options as ``RunnerOptions``."""
     with ExitStack() as stack:
 
         def start(**options: Any) -> FaultyRunner:
@@ -203,7 +203,7 @@ BROWSER_OPTIONS = [
 
 @pytest.fixture(scope="session")
 def open_page() -> Callable[[], AbstractContextManager[Page]]:
-    """Give what opens a page of headless Chromium; where CI runs, a missing one is a failure.
+    """Return what opens a page of headless Chromium; where CI runs, a missing one is a failure.
 
     While it is open, nothing else of this thread can run an event loop.
     """

@@ -98,7 +98,7 @@ class Corpus:
         return index_once(self.definition, None)
 
     def embedded(self) -> list[str]:
-        """Give and forget the texts embedded since the last call, without the drift texts."""
+        """Return and forget the texts embedded since the last call, without the drift texts."""
         texts, self.embedder.texts = self.embedder.texts, []
         return texts
 
@@ -107,14 +107,14 @@ class Corpus:
 
     @staticmethod
     def matrix(snapshot: Snapshot) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Give the keys and vectors of the live chunks."""
+        """Return the keys and vectors of the live chunks."""
         tables = ResidentTables(snapshot)
         positions, vectors = tables.matrix()
         return tables.keys[positions], vectors
 
     @staticmethod
     def vocabulary(snapshot: Snapshot) -> list[str]:
-        """Give all terms of the segments, ascending."""
+        """Return all terms of the segments, ascending."""
         terms = {
             term
             for segment in snapshot.segments
@@ -128,7 +128,7 @@ class Corpus:
         self.definition = replace(self.definition, **changes)
 
     def rows(self, folder: Path | None = None) -> list[tuple[object, ...]]:
-        """Give everything a reader can see of the served snapshot, without physical numbers."""
+        """Return everything a reader can see of the served snapshot, without physical numbers."""
         with open_snapshot(folder or self.folder) as snapshot:
             keys, vectors = self.matrix(snapshot)
             vector_of: dict[int, bytes] = {

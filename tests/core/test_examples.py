@@ -12,6 +12,7 @@ EXTENDED_PACKAGES = ("agent", "batch", "chunking", "documents", "evaluation", "r
 """Packages that a contributor adds a kind of something to."""
 
 WITH_EXAMPLES = (
+    "merganser.agent.tools",
     "merganser.chunking.chunks",
     "merganser.chunking.code",
     "merganser.chunking.sections",
@@ -19,6 +20,11 @@ WITH_EXAMPLES = (
     "merganser.documents.file_types",
     "merganser.documents.html_text",
     "merganser.documents.reading",
+    "merganser.evaluation.metrics",
+    "merganser.retrieval.dense",
+    "merganser.retrieval.fusion",
+    "merganser.retrieval.lexical",
+    "merganser.retrieval.rerank",
 )
 """Modules that show by an example how their kind is used or extended."""
 

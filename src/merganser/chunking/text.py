@@ -181,7 +181,7 @@ def safe_break(text: str, start: int, at: int) -> int:
 
 
 def _joins(text: str, at: int) -> bool:
-    """Whether the characters on both sides of a break are shown as one."""
+    """Tell whether the characters on both sides of a break are shown as one."""
     if not 0 < at < len(text):
         return False
     before, after = text[at - 1], text[at]
