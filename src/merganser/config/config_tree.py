@@ -1,4 +1,4 @@
-"""A config while it is being checked: its plain value, its positions and what was found."""
+"""A config while it is checked: plain values, their positions, and the problems found so far."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class SpecWarning:
     position: SourcePosition | None = None
 
     def __str__(self) -> str:
-        """Give ``path:line:col: key: problem``."""
+        """Return ``path:line:col: key: problem``."""
         return ": ".join(str(part) for part in (self.position, self.key, self.problem) if part)
 
 
 class ConfigTree:
-    """One config, its ``extends`` merged in.
+    """The plain values of a config and of what it extends, with where each of them stands.
 
-    Locations are those of ``value`` as it is now; positions and messages are those of the text,
-    also after list items were dropped.
+    Locations are those of ``value`` as it is now; positions and messages are those of the file,
+    also after list items were removed.
 
     Attributes:
         value: Plain data; the checks change it in place.
-        written: The same as it was written, before anything was replaced or dropped.
-        errors: Found so far.
-        warnings: Found so far.
+        written: The same as the file has it, before anything was replaced or removed.
+        errors: Errors found so far.
+        warnings: Warnings found so far.
     """
 
     def __init__(
@@ -101,35 +101,35 @@ class ConfigTree:
         self._lines[position.path] = lines
 
     def cover(self, location: Location) -> None:
-        """Take everything at and below a location for explained by an error that was added."""
+        """Report no more errors at or below a location: one that was added explains them."""
         self._covered.add(location)
 
     def is_covered(self, location: Location) -> bool:
-        """Say whether a location lies in a part that an error explains already."""
+        """Return whether a location is at or below one that is covered."""
         return any(location[:n] in self._covered for n in range(len(location) + 1))
 
     def position(self, location: Location, *, on_key: bool = False) -> SourcePosition:
-        """Give the place of a value or key, or of its nearest ancestor in the text."""
+        """Return the place of a value or key, or of its nearest ancestor in the text."""
         node, found = self._positions.find(self._as_written(location))
         return node.key if node.key and (on_key or not found) else node.value
 
     def written_value(self, location: Location) -> Any:
-        """Give the value as it stands in the text, before variables were filled in."""
+        """Return the value as the file has it, before variables were filled in."""
         return lookup(self.written, self._as_written(location))
 
     def drop_items(self, location: Location, indexes: Collection[str | int]) -> None:
-        """Remove items of a list; later locations count without them."""
+        """Remove items of a list; locations used after this count without them."""
         items: list[Any] = lookup(self.value, location)
         kept = tuple(i for i in range(len(items)) if i not in indexes)
         self._kept[location] = kept
         items[:] = [items[i] for i in kept]
 
     def replace(self, location: Location, value: Any) -> None:
-        """Put another value at a location."""
+        """Set the value at a location."""
         lookup(self.value, location[:-1])[location[-1]] = value
 
     def matches(self, pattern: Pattern) -> Iterator[tuple[Location, Any]]:
-        """Give every location that fits a pattern, with its value."""
+        """Yield every location that fits a pattern, with its value."""
         return matches(self.value, pattern)
 
     def _as_written(self, location: Location) -> Location:
@@ -141,17 +141,17 @@ class ConfigTree:
 
 
 def is_map(value: Any) -> TypeGuard[dict[str, Any]]:
-    """Say whether a plain value is a map."""
+    """Return whether a plain value is a map."""
     return isinstance(value, dict)
 
 
 def is_list(value: Any) -> TypeGuard[list[Any]]:
-    """Say whether a plain value is a list."""
+    """Return whether a plain value is a list."""
     return isinstance(value, list)
 
 
 def children(value: Any) -> Iterator[tuple[str | int, Any]]:
-    """Give the entries of a map or list; a scalar has none."""
+    """Yield the entries of a map or list; a scalar has none."""
     if is_map(value):
         yield from value.items()
     elif is_list(value):
@@ -159,14 +159,14 @@ def children(value: Any) -> Iterator[tuple[str | int, Any]]:
 
 
 def lookup(value: Any, location: Location) -> Any:
-    """Give the value at a location, or None where there is none."""
+    """Return the value at a location, or None where there is none."""
     for step in location:
         value = dict(children(value)).get(step)
     return value
 
 
 def matches(value: Any, pattern: Pattern, at: Location = ()) -> Iterator[tuple[Location, Any]]:
-    """Give every location that fits a pattern, with its value.
+    """Yield every location that fits a pattern, with its value.
 
     ``*`` stands for any one step and ``**``, at the end, for any number of steps to a scalar.
     """
@@ -183,6 +183,6 @@ def matches(value: Any, pattern: Pattern, at: Location = ()) -> Iterator[tuple[L
 
 
 def dotted(location: Location) -> str:
-    """Write a location as people read it: ``agents.root.toolsets[0].type``."""
+    """Return a location as people read it, such as ``agents.root.toolsets[0].type``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
     return text.removeprefix(".")

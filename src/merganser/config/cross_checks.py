@@ -172,7 +172,7 @@ def _after(entry: Any) -> tuple[str, ...]:
 
 
 def _find_cycle(after: Mapping[str, tuple[str, ...]], start: str) -> list[str]:
-    """Give the flows on a shortest way from a flow back to itself, or none."""
+    """Return the flows on a shortest way from a flow back to itself; empty without one."""
     trails = [[start]]
     seen = set[str]()
     for trail in trails:  # grows while it is read: breadth first
@@ -186,11 +186,11 @@ def _find_cycle(after: Mapping[str, tuple[str, ...]], start: str) -> list[str]:
 
 
 def check_collisions(tree: ConfigTree, spec: Spec) -> None:
-    """Report what would collide where it is used.
+    """Report names, folders and files that are used twice.
 
     Args:
-        tree: Takes the errors.
-        spec: What the document says; its references hold.
+        tree: The config; errors are added to it.
+        spec: The spec of the tree, whose references hold.
     """
     _check_flow_names(tree, spec)
     _check_batch_files(tree, spec)
@@ -200,26 +200,20 @@ def check_collisions(tree: ConfigTree, spec: Spec) -> None:
 
 def _check_flow_names(tree: ConfigTree, spec: Spec) -> None:
     """A flow is also a Python name, ``<config>__<flow>``, and shares its namespace with asking."""
+    fix = "choose another name"
     seen = dict[str, str]()
     reserved = {f"ask-{agent}": agent for agent in spec.agents}
     for name in spec.flows:
+        location = ("flows", name)
         if name in reserved:
-            tree.error(
-                ("flows", name),
-                f"the name belongs to the flow that asks the agent {reserved[name]!r}",
-                fix="choose another name",
-                on_key=True,
-            )
+            problem = f"the name belongs to the flow that asks the agent {reserved[name]!r}"
+            tree.error(location, problem, fix=fix, on_key=True)
         identifier = re.sub(r"[^a-z0-9]", "_", name.casefold())
-        if identifier in seen:
-            tree.error(
-                ("flows", name),
-                f"too like {dotted(('flows', seen[identifier]))}: as a Python name both are"
-                f" {identifier}",
-                fix="choose another name",
-                on_key=True,
-            )
-        seen.setdefault(identifier, name)
+        other = seen.setdefault(identifier, name)
+        if other != name:
+            similar = f"too similar to {dotted(('flows', other))}"
+            problem = f"{similar}: as a Python name both are {identifier}"
+            tree.error(location, problem, fix=fix, on_key=True)
 
 
 def _check_batch_files(tree: ConfigTree, spec: Spec) -> None:

@@ -57,7 +57,7 @@ class Config:
         return self.path.parent
 
     def position(self, *location: str | int) -> SourcePosition:
-        """Give the place of a value, or of its nearest ancestor in the text."""
+        """Return the place of a value, or of its nearest ancestor in the text."""
         return self.tree.position(location)
 
 
@@ -100,7 +100,7 @@ def load_config(
 
 
 def _mask_secrets(tree: ConfigTree) -> None:
-    """Keep what people write in places where no secret belongs out of messages."""
+    """Hide possible secrets in messages: tokens in place of variable names, logins in URLs."""
     for pattern in VARIABLE_NAMES:
         for location, value in tree.matches(pattern):
             if isinstance(value, str) and not is_environment_name(value):

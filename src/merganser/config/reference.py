@@ -33,7 +33,7 @@ _UNSUPPORTED = "Known to cagent's language; not supported yet, ignored with a wa
 
 
 def build_schema() -> dict[str, Any]:
-    """Give the JSON schema of a config."""
+    """Return the JSON schema of a config."""
     schema = Spec.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = TITLE
@@ -61,7 +61,7 @@ def build_schema() -> dict[str, Any]:
 
 
 def render_schema() -> str:
-    """Give the schema as it stands in ``configs/schema.json``."""
+    """Return the text of ``configs/schema.json``."""
     return json.dumps(build_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -113,7 +113,7 @@ ignored.
 
 
 def render_language() -> str:
-    """Write the page: every place of a config in its order, with its keys."""
+    """Return the text of ``docs/language.md``: every place of a config, with its keys."""
     schema = build_schema()
     parts = [_LANGUAGE_HEAD.strip()]
     for section in SECTIONS:
@@ -152,7 +152,7 @@ def _keys(pattern: Pattern, variant: Variant, schema: Mapping[str, Any]) -> Iter
 
 
 def _value(shape: Mapping[str, Any]) -> str:
-    """Say in a few words what a key takes."""
+    """Return in a few words what a key takes."""
     if "enum" in shape or "const" in shape:
         return " or ".join(f"`{value}`" for value in shape.get("enum", [shape.get("const")]))
     if options := shape.get("anyOf") or shape.get("oneOf"):

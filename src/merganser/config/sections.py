@@ -1,4 +1,4 @@
-"""Which keys may stand where: one table, read by the key check and the schema generator."""
+"""Which keys may stand where: one table for the checks, the schema and the docs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Variant:
     """The keys of one kind of map.
 
     Attributes:
-        model: The spec model; its fields are the keys that are run.
+        model: The spec model; its fields are the supported keys.
         unsupported: Keys of cagent's language that are known but not supported.
     """
 
@@ -129,6 +129,7 @@ ADDITIONS: frozenset[Pattern] = frozenset(
         ("agents", "*", "rag_mode"),
         ("models", "*", "supports_tools"),
         (*_STRATEGY, "name"),
+        (*_RESULTS, "per_file"),
         (*_RESULTS, "reranking", "score_normalization"),
     }
     | {
@@ -152,7 +153,7 @@ NAME_MAPS: tuple[Pattern, ...] = (
 """Maps whose keys are the user's own names; an empty entry there is not the same as none."""
 
 FOREIGN_TOOLSETS: tuple[Pattern, ...] = (("mcps", "*"), ("toolsets", "*"))
-"""Maps that are dropped as a whole but are looked through for keys that restrict."""
+"""Maps that are ignored as a whole, apart from keys that restrict."""
 
 PATHS: tuple[Pattern, ...] = (
     ("rag", "*", "docs", "*"),
@@ -198,7 +199,7 @@ TEMPLATES: tuple[Pattern, ...] = (
 
 
 def readable(pattern: Pattern) -> str:
-    """Write a pattern as people read it: ``rag.<name>.strategies[]``."""
+    """Return a pattern as people read it, such as ``rag.<name>.strategies[]``."""
     if not pattern:
         return "the top level"
     text = ".".join("<name>" if step == "*" else step for step in pattern)

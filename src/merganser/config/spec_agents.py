@@ -20,7 +20,7 @@ class FilesystemToolset(StrictModel):
     """Which kind of toolset this is."""
 
     instruction: str | None = None
-    """Told to the model beside the tools."""
+    """Text for the model's system prompt."""
 
     ignore_vcs: Flag = True
     """Leave out what git ignores."""
@@ -39,7 +39,7 @@ class RagToolset(StrictModel):
     """Name of the tool for this agent; the rag's own when left out."""
 
     instruction: str | None = None
-    """Told to the model beside the tool; the rag's own when left out."""
+    """Text for the model's system prompt; the rag's own when left out."""
 
 
 ToolsetSpec = Annotated[FilesystemToolset | RagToolset, Field(discriminator="type")]
@@ -69,8 +69,8 @@ class AgentSpec(StrictModel):
     """Names under ``rag`` that the agent may search."""
 
     rag_mode: RequestedMode = "auto"
-    """How the agent gets at its rags: it calls a ``tool``, or finds the passages in its
-    ``context``. ``auto`` tries whether the model can call tools and uses the context if not."""
+    """How the agent reads its rags: by calling a ``tool``, or from passages in its ``context``.
+    ``auto`` tests whether the model can call tools, and uses the context if not."""
 
     toolsets: tuple[ToolsetSpec, ...] = ()
     """Tools of the agent."""

@@ -22,7 +22,7 @@ Measure = Literal["recall", "precision", "success", "mrr", "ndcg"]
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 MOST_HITS = 100
-"""Largest k: nobody reads further, and every hit costs search time."""
+"""Largest k: users do not read further, and every hit costs search time."""
 
 PATTERN = rf"^({'|'.join(MEASURES)})@(100|[1-9][0-9]?)$"
 _NAME = re.compile(PATTERN)
@@ -98,20 +98,20 @@ QueriesPath = Annotated[Text, AfterValidator(check_jsonl)]
 
 
 class ThresholdSpec(StrictModel):
-    """A metric and what it must reach. A bare name is the ``metric``, measured and not held."""
+    """A metric and what it must reach. A name alone is the ``metric``, with nothing required."""
 
     metric: MetricName
     """``recall@k``, ``precision@k``, ``success@k``, ``mrr@k`` or ``ndcg@k``; k from 1 to 100."""
 
     min: Unit | None = None
-    """Least value, 0 to 1; nothing is required when left out."""
+    """Lowest value, 0 to 1; nothing is required when left out."""
 
     max_drop: Unit | None = None
-    """Most that it may fall below the last evaluation of the same queries, 0 to 1; it may fall when
-    left out."""
+    """Largest allowed drop below the last evaluation of the same queries, 0 to 1; any when left
+    out."""
 
     def __str__(self) -> str:
-        """Say what must be reached, for example ``recall@5 at least 0.8``."""
+        """Return what must be reached, for example ``recall@5 at least 0.8``."""
         least = None if self.min is None else f"at least {self.min:g}"
         drop = None if self.max_drop is None else f"at most {self.max_drop:g} lower than before"
         required = " and ".join(part for part in (least, drop) if part)
@@ -119,7 +119,7 @@ class ThresholdSpec(StrictModel):
 
 
 class GateSpec(StrictModel):
-    """What a new snapshot must reach to be published; else the served one stays."""
+    """What a new snapshot must reach to be published; otherwise the served one stays."""
 
     queries: QueriesPath
     """Queries with the passages that answer them, one JSON object a line, relative to the config.
@@ -131,11 +131,12 @@ class GateSpec(StrictModel):
     """``recall@k``, ``precision@k``, ``success@k``, ``mrr@k`` or ``ndcg@k``; k from 1 to 100."""
 
     min: Unit | None = None
-    """Least value, 0 to 1."""
+    """Lowest value, 0 to 1."""
 
     max_drop: Unit | None = None
-    """Most that it may fall below the served snapshot's value, 0 to 1. Without it the two are
-    compared and shown: with few queries, one that moves a place would hold back every index."""
+    """Largest allowed drop below the served snapshot's value, 0 to 1. When left out, the two are
+    compared and shown, and any drop is allowed: with few queries, one query whose passage moves by
+    a place would otherwise stop every new snapshot."""
 
     @property
     def threshold(self) -> ThresholdSpec:
@@ -156,7 +157,7 @@ DEFAULT_METRICS = tuple(
     ThresholdSpec(metric=metric)
     for metric in (Metric("recall", 5), Metric("mrr", 10), Metric("ndcg", 10))
 )
-"""Whether the right passage is there, how far up, and how good the whole order is."""
+"""Whether the right passage is found, how high it ranks, and how good the whole order is."""
 
 Metrics = tuple[
     Annotated[
@@ -172,4 +173,4 @@ Gates = Annotated[
     BeforeValidator(_read_gates, json_schema_input_type=GateSpec | list[GateSpec]),
     Field(min_length=1),
 ]
-"""One gate, or a list of which all must hold."""
+"""One gate, or a list of gates that must all hold."""

@@ -156,16 +156,16 @@ class ScheduleSpec(StrictModel):
     """Five fields, for example ``0 3 * * *``."""
 
     timezone: Annotated[str, AfterValidator(_check_timezone)] | None = None
-    """Where the cron's clock hangs, for example ``Europe/Berlin``; UTC when left out."""
+    """Time zone of ``cron``, for example ``Europe/Berlin``; UTC when left out."""
 
     interval: Annotated[Duration, AfterValidator(_check_interval)] | None = None
     """Time between two starts, for example ``15m``."""
 
     watch: Flag = False
-    """Run when documents of an index flow change; needs ``merganser serve`` where they lie."""
+    """Run when documents of an index flow change; needs ``merganser serve`` on their machine."""
 
     def __str__(self) -> str:
-        """Say when, for example ``cron 0 3 * * * (UTC)`` or ``every 15m``."""
+        """Return when, for example ``cron 0 3 * * * (UTC)`` or ``every 15m``."""
         if self.cron:
             return f"cron {self.cron} ({self.timezone or 'UTC'})"
         if self.interval:
@@ -187,13 +187,13 @@ class ScheduleSpec(StrictModel):
 
 
 class RetriesSpec(StrictModel):
-    """How often a failed run of a flow is started again. A bare number is the ``count``."""
+    """How often a failed run of a flow is started again. A number alone is the ``count``."""
 
     count: Annotated[int, Strict(), Field(ge=0, le=100)] = 0
     """Attempts after the first."""
 
     delay: Annotated[Duration, Field(json_schema_extra={"default": "30s"})] = timedelta(seconds=30)
-    """Time before each of them."""
+    """Time before each attempt."""
 
 
 RunnerKind = Literal["dask", "ray"]
@@ -202,18 +202,18 @@ RunnerKind = Literal["dask", "ray"]
 class RunnerSpec(StrictModel):
     """Where the shards of an index flow are embedded, instead of in threads of the run.
 
-    A bare word is the ``type``.
+    A word alone is the ``type``.
     """
 
     type: RunnerKind
-    """``dask`` needs ``merganser[dask]`` and ``ray`` needs ``merganser[ray]``, here and there."""
+    """``dask`` needs ``merganser[dask]`` and ``ray`` needs ``merganser[ray]``, on every machine."""
 
     address: Text | None = None
-    """Of a cluster that is there, for example ``tcp://scheduler:8786`` or ``ray://head:10001``; one
-    is started on this machine, for the run, when left out."""
+    """Address of a running cluster, for example ``tcp://scheduler:8786`` or ``ray://head:10001``;
+    when left out, one is started on this machine for the run."""
 
     def __str__(self) -> str:
-        """Say where, for example ``Dask at this machine``."""
+        """Return where, for example ``Dask at this machine``."""
         return f"{self.type.capitalize()} at {self.address or 'this machine'}"
 
 
@@ -263,17 +263,18 @@ class IndexFlowSpec(_Flow):
         ]
         | None
     ) = None
-    """Embed the shards in other processes or on other machines, by ``dask`` or ``ray``. Documents
-    must be there at the same paths, and the model server at the same address."""
+    """Embed the shards in other processes or on other machines, by ``dask`` or ``ray``. Those
+    machines must have the documents at the same paths, and the model server at the same address."""
 
     shards: Annotated[Text, AfterValidator(_check_shards)] | None = None
-    """What shards leave until a run publishes them, for all machines that may run the flow: a
-    folder, relative to the config, or a URL such as ``s3://bucket/shards`` (its fsspec package must
-    be there). They stay in the index folder when left out."""
+    """Where embedded shards are kept until a run publishes them, for all machines that may run the
+    flow: a folder, relative to the config, or a URL such as ``s3://bucket/shards``, which needs its
+    fsspec package. The index folder when left out."""
 
     gate: Gates | None = None
-    """What a new snapshot must reach to be published: one gate, or a list of which all must hold.
-    It is held for every rag of the flow, and nothing of the flow is published when one fails."""
+    """What a new snapshot must reach to be published: one gate, or a list of gates that must all
+    hold. Every rag of the flow is evaluated, and nothing of the flow is published when one
+    fails."""
 
     keep_snapshots: Count = 3
     """How many snapshots of each index are kept for ``merganser rollback``, the served one
@@ -307,15 +308,15 @@ class BatchFlowSpec(_Flow):
     """Answers in the order of the questions, in any of the same kinds."""
 
     concurrency: Count | None = None
-    """Questions answered at a time. When left out, one more than the slots that the model's
-    ``--parallel`` flag gives the server, so that it never waits for a question to be prepared."""
+    """Questions answered at a time. When left out, one more than the parallel slots of the server
+    (the model's ``--parallel`` flag), so that no slot waits while a question is prepared."""
 
     max_failed: Unit = 0.1
-    """Share of failed questions above which the run counts as failed; answers are kept."""
+    """Share of failed questions, 0 to 1, above which the run fails; answers are kept."""
 
     judge: Text | None = None
     """Model that judges whether answers are grounded and relevant; none when left out. It is
-    refused when it fails on eight labelled examples."""
+    refused when it judges eight labelled examples wrongly."""
 
 
 class EvaluateFlowSpec(_Flow):

@@ -41,10 +41,10 @@ def _default_overlap(data: dict[str, Any]) -> int:
 
 
 class ChunkingSpec(StrictModel):
-    """How a document is cut."""
+    """How documents are divided into chunks."""
 
     code_aware: Flag = False
-    """Cut source code at functions and classes and Markdown at headings."""
+    """Divide source code at functions and classes, and Markdown at headings."""
 
     size: Annotated[int, Strict(), Field(ge=2)] = Field(default_factory=_default_size)
     """Most characters in a chunk; 1500, or 4000 with ``code_aware``."""
@@ -53,7 +53,7 @@ class ChunkingSpec(StrictModel):
     """Characters that a chunk repeats of the one before it; 75, or half of a ``size`` below 150."""
 
     respect_word_boundaries: Flag = False
-    """Cut between words where there is a boundary near; no text is lost either way."""
+    """Break between words where a boundary is near; no text is lost either way."""
 
     @model_validator(mode="after")
     def _overlap_is_smaller(self) -> Self:
@@ -77,17 +77,17 @@ class _Strategy(StrictModel):
     """Folder of the index files, relative to the config; ``.merganser/<rag>`` when left out."""
 
     chunking: ChunkingSpec = Field(default_factory=ChunkingSpec)
-    """How documents are cut."""
+    """How documents are divided into chunks."""
 
     limit: Count = 5
-    """Most hits that this strategy contributes; cagent's default, and honoured here."""
+    """Most hits that this strategy contributes; the default is cagent's."""
 
     respect_vcs: Flag | None = None
     """Leave out what git ignores; the rag's own setting when left out."""
 
 
 class ChunkedEmbeddingsSpec(_Strategy):
-    """Find chunks whose embedding is near the query's."""
+    """Find chunks whose embedding is similar to the query's."""
 
     type: Literal["chunked-embeddings"]
     """Which kind of strategy this is."""
@@ -99,11 +99,11 @@ class ChunkedEmbeddingsSpec(_Strategy):
     """Length of a vector; found by asking the model when left out."""
 
     similarity_metric: Similarity = "cosine_similarity"
-    """How near two vectors are."""
+    """How the similarity of two vectors is measured."""
 
     threshold: Annotated[Number, Field(ge=-1, le=1)] | None = None
-    """Least similarity of a hit; none when left out. cagent drops hits below 0.5 by default,
-    which with many small models is nearly all of them, so the cut is made only where written."""
+    """Lowest similarity of a hit; no limit when left out. cagent drops hits below 0.5 by default,
+    which with many small models is nearly all of them, so hits are dropped only where you say."""
 
     embedding_batch_size: Count | None = None
     """Most texts in one request; the best number is found when left out (cagent: 50)."""
@@ -113,26 +113,26 @@ class ChunkedEmbeddingsSpec(_Strategy):
 
 
 class Bm25Spec(_Strategy):
-    """Find chunks that share words with the query."""
+    """Find chunks that share words with the query (BM25)."""
 
     type: Literal["bm25"]
     """Which kind of strategy this is."""
 
     k1: Annotated[Number, Field(ge=0)] = 1.5
-    """How soon repeated words stop counting."""
+    """How soon repeated words stop adding to the score."""
 
     b: Unit = 0.75
-    """How much long chunks are held back."""
+    """How much long chunks are marked down, 0 to 1."""
 
     threshold: Annotated[Number, Field(ge=0)] | None = None
-    """Least score of a hit; the scale has no upper end."""
+    """Lowest score of a hit; BM25 scores have no upper bound."""
 
 
 StrategySpec = Annotated[ChunkedEmbeddingsSpec | Bm25Spec, Field(discriminator="type")]
 
 
 class FusionSpec(StrictModel):
-    """How the hits of several strategies become one list."""
+    """How the hits of several strategies are combined into one list."""
 
     strategy: Literal["rrf", "reciprocal_rank_fusion", "weighted", "max"] = "rrf"
     """By rank (``rrf``), by weighted score, or by the highest score."""
@@ -154,7 +154,7 @@ class FusionSpec(StrictModel):
 
 
 class RerankingSpec(StrictModel):
-    """A model that reads query and hit together and scores them anew."""
+    """A model that reads the query and a hit together and scores the hit again."""
 
     model: Text
     """A name under ``models`` or an inline ``provider/model``."""
@@ -163,13 +163,13 @@ class RerankingSpec(StrictModel):
     """How many of the best hits are scored; 0 means ``results.limit``."""
 
     threshold: Unit = 0.5
-    """Least score of a hit, from 0 to 1; 0 for none. Applied only to scores of a known scale."""
+    """Lowest score of a hit, from 0 to 1; 0 for no limit. Only for scores of a known scale."""
 
     criteria: str | None = None
-    """What counts as relevant, told to a chat model that reranks."""
+    """What counts as relevant, in the prompt of a chat model that reranks."""
 
     score_normalization: ScoreNormalization = "auto"
-    """How raw scores become 0 to 1: ``auto`` looks at what the model gives, once."""
+    """How raw scores become 0 to 1: ``auto`` decides once, by the scores that the model returns."""
 
 
 class ResultsSpec(StrictModel):
@@ -179,23 +179,23 @@ class ResultsSpec(StrictModel):
     """Most hits in the end."""
 
     fusion: FusionSpec = FusionSpec()
-    """How lists become one."""
+    """How the hits of several strategies are combined into one list."""
 
     reranking: RerankingSpec | None = None
-    """A second look at the best hits."""
+    """A model that scores the best hits again."""
 
     deduplicate: Flag = True
-    """Give equal texts once."""
+    """Return passages with equal text only once."""
 
     per_file: Count | None = None
-    """Passages that a file gives at a time: files take turns, best file first by all its passages
-    together. When left out, passages stand by their own scores, whatever file they are of."""
+    """Passages of one file in a row: files take turns, and the file whose passages score best
+    together comes first. When left out, passages are ordered by their own scores."""
 
     include_score: Flag = False
-    """Tell the model the scores."""
+    """Show the scores to the model."""
 
     return_full_content: Flag = False
-    """Give whole documents in place of chunks."""
+    """Return whole documents in place of chunks."""
 
 
 class ToolSpec(StrictModel):
@@ -208,7 +208,7 @@ class ToolSpec(StrictModel):
     """What the tool is for."""
 
     instruction: str | None = None
-    """Told to the model in its system prompt."""
+    """Text for the model's system prompt."""
 
 
 class RagSpec(StrictModel):
@@ -288,7 +288,7 @@ class RagSpec(StrictModel):
 
 
 def strategy_names(strategies: tuple[ChunkedEmbeddingsSpec | Bm25Spec, ...]) -> tuple[str, ...]:
-    """Name each strategy: as written, or its type, with ``-2``, ``-3`` where that is taken."""
+    """Return the names: as written, or the type, with ``-2``, ``-3`` where that is taken."""
     taken = {strategy.name for strategy in strategies if strategy.name}
     names = list[str]()
     for strategy in strategies:
@@ -303,7 +303,7 @@ def strategy_names(strategies: tuple[ChunkedEmbeddingsSpec | Bm25Spec, ...]) -> 
 
 
 def safe_name(name: str) -> str:
-    """Give a name that is a file name and a tool name; unlike names stay unlike."""
+    """Return a name that can be a file name and a tool name; different names stay different."""
     if _SAFE_NAME.fullmatch(name):
         return name
     slug = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:48] or "rag"

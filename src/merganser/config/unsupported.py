@@ -1,7 +1,7 @@
-"""The keys of cagent's language that are known here but not run yet.
+"""The keys of cagent's language that are known here but not supported yet.
 
-Most are dropped with a warning. Those that restrict what an agent may do or spend are refused:
-dropping them would run the agent with more freedom than its file gives it.
+Most are ignored with a warning. Those that restrict what an agent may do or spend are refused:
+ignoring them would run the agent with more freedom than its file gives it.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ TOOLSETS: Mapping[str, frozenset[str]] = {
         "webhook": "webhook_config",
     }.items()
 }
-"""Toolset types that are dropped with a warning, with the keys that they may have."""
+"""Toolset types that are ignored with a warning, with the keys that they may have."""
 
 TOOLSET_LIMITS: UnsupportedKeys = {
     **_TOOL_LIMITS,
@@ -189,8 +189,8 @@ TOOLSET_LIMITS: UnsupportedKeys = {
         blocked_servers="keeps servers from the agent",
     ),
 }
-"""Keys that are refused even in a toolset that is dropped: a file that restricts is not run in
-part, so that nobody has to work out what still holds."""
+"""Keys that are refused even in a toolset that is ignored: a file that restricts is not run in
+part, so that users need not work out what still holds."""
 
 RAG: UnsupportedKeys = {
     **_ignored("instruction name defer indexing_timeout"),

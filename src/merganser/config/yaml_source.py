@@ -66,7 +66,7 @@ class Positions:
     children: Mapping[str | int, Positions] = field(default_factory=dict[str | int, "Positions"])
 
     def find(self, location: Sequence[str | int]) -> tuple[Positions, bool]:
-        """Give the node at a location, or its nearest ancestor, and whether it was reached."""
+        """Return the node at a location, or its nearest ancestor, and whether it was reached."""
         node = self
         for step in location:
             if step not in node.children:
@@ -81,7 +81,7 @@ class Source:
 
     Attributes:
         path: As the user named it; error messages show it.
-        value: dicts, lists, str, int, float, bool and None. Fresh and shared with nobody.
+        value: dicts, lists, str, int, float, bool and None. Not shared with other sources.
         positions: The tree of places, of the same shape as the value.
         lines: The text, for excerpts.
     """
@@ -144,7 +144,7 @@ def parse_source(text: str, path: Path) -> Source:
 
 
 def excerpt(lines: Sequence[str], position: SourcePosition) -> str:
-    """Give the line at a position, ready to stand above a caret."""
+    """Return the line at a position, ready to stand above a caret."""
     if not 1 <= position.line <= len(lines):
         return ""
     # A tab or a very long line would put the caret elsewhere than the eye expects it.
@@ -331,7 +331,7 @@ class _Builder:
 
 
 def resolve_scalar(text: str) -> Scalar:
-    """Give the value of an unquoted scalar by YAML 1.2's core schema."""
+    """Return the value of an unquoted scalar by YAML 1.2's core schema."""
     if text in _NULLS:
         return None
     if text in _BOOLEANS:
