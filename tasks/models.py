@@ -12,9 +12,10 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from merganser.embedding.embedder import Embedder
 from merganser.models.address import Address, resolve_address
-from merganser.models.client import ModelRunner, token_of
+from merganser.models.client import ModelRunner
 from merganser.models.configure import configure_request, mode_of
 from merganser.models.pull import PullProgress, report_pull
+from merganser.models.ref import token_of
 from merganser.models.retry import NO_RETRY
 from merganser.models.server_errors import model_not_found
 from merganser.tasks.options import CHECK_TASK, MODEL_TASK

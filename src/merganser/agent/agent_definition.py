@@ -9,7 +9,7 @@ from merganser.config.rag_definition import resolve_rag
 from merganser.config.resolve_model import resolve_model
 from merganser.config.spec_agents import FilesystemToolset, RagToolset
 from merganser.errors import PlanError
-from merganser.models.client import token_of
+from merganser.models.ref import token_of
 
 if TYPE_CHECKING:
     from merganser.config.load import Config

@@ -20,7 +20,8 @@ from merganser.batch.journal import question_columns
 from merganser.batch.judge import Judged, judge_answer, require_judge
 from merganser.config.flow_definition import batch_concurrency
 from merganser.errors import MerganserError
-from merganser.models.client import ModelRunner, token_of
+from merganser.models.client import ModelRunner
+from merganser.models.ref import token_of
 from merganser.progress import report
 from merganser.retrieval.opening import open_retrievers
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from merganser.errors import InputTooLongError, ModelRunnerError, SpecErrors
 from merganser.models.address import NEXT_STEPS, candidate_addresses, probe_all
-from merganser.models.client import ModelRunner, token_of
+from merganser.models.client import ModelRunner
 from merganser.models.configure import configure_request
 from merganser.models.probes import probe_embedding
-from merganser.models.ref import pull_command
+from merganser.models.ref import pull_command, token_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -26,8 +26,8 @@ from merganser.indexing.changes import find_changes
 from merganser.indexing.drift import recognise_model
 from merganser.indexing.workspace import segments_of
 from merganser.models.address import resolve_address
-from merganser.models.client import ModelRunner, token_of
-from merganser.models.ref import canonical
+from merganser.models.client import ModelRunner
+from merganser.models.ref import canonical, token_of
 from merganser.planning.explain import IndexWork, PlanState
 from merganser.planning.plan import CheckModel, SurveySources
 from merganser.store.database import connect_writer

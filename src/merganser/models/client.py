@@ -10,7 +10,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Self
 
-from merganser.errors import PullError, RequestRejectedError, SpecError, SpecErrors
+from merganser.errors import PullError, RequestRejectedError
 from merganser.models import configure, probes
 from merganser.models.address import Address, parse_address
 from merganser.models.chat import ChatModel
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from merganser.models.configure import ConfigureRequest
     from merganser.models.pull import ProgressCallback
-    from merganser.models.ref import ModelRef, ScoreNormalization
+    from merganser.models.ref import ScoreNormalization
     from merganser.models.wire import EmbeddingBatch, Mode, RerankScore, RunningModel
 
 _DEFAULT_TIMEOUTS = Timeouts()
@@ -425,30 +425,6 @@ class ModelRunner:
     def _unmanaged(self, name: str, *, ref: str = "") -> ServedModel:
         note = f"{self.address.shown} manages no models: nothing is pulled or configured there"
         return ServedModel(ref or name, name, name, tags=(name,), managed=False, note=note)
-
-
-def token_of(model: ModelRef | None, *, env: Mapping[str, str] | None = None) -> str | None:
-    """Read the token that a model's server wants from the variable that its config names.
-
-    Raises:
-        SpecErrors: The variable is not set or empty; with the place where it is named.
-    """
-    if model is None or model.token_env is None:
-        return None
-    if token := (os.environ if env is None else env).get(model.token_env):
-        return token
-    name = model.token_env
-    raise SpecErrors(
-        [
-            SpecError(
-                f"the environment variable {name!r} is not set, and model {model.name!r} needs it",
-                position=model.token_position,
-                key="token_key",
-                fix=f"export {name}=... before the command, or leave token_key out where the "
-                "server wants no token",
-            )
-        ]
-    )
 
 
 def _is_array(response: httpx.Response) -> bool:

@@ -10,12 +10,15 @@ their ``canonical`` spelling.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from merganser.errors import SpecError, SpecErrors
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from merganser.errors import SourcePosition
 
@@ -164,3 +167,27 @@ def names_same_model(ref: str, *, model_id: str, tags: Iterable[str]) -> bool:
     if digest and name in {model_id, digest, digest[:_SHORT_ID_LENGTH]}:
         return True
     return name in {canonical(tag) for tag in tags}
+
+
+def token_of(model: ModelRef | None, *, env: Mapping[str, str] | None = None) -> str | None:
+    """Read the token that a model's server wants from the variable that its config names.
+
+    Raises:
+        SpecErrors: The variable is not set or empty; with the place where it is named.
+    """
+    if model is None or model.token_env is None:
+        return None
+    if token := (os.environ if env is None else env).get(model.token_env):
+        return token
+    name = model.token_env
+    raise SpecErrors(
+        [
+            SpecError(
+                f"the environment variable {name!r} is not set, and model {model.name!r} needs it",
+                position=model.token_position,
+                key="token_key",
+                fix=f"export {name}=... before the command, or leave token_key out where the "
+                "server wants no token",
+            )
+        ]
+    )

@@ -11,8 +11,8 @@ from merganser.config.rag_definition import resolve_rag
 from merganser.embedding.embedder import Embedder
 from merganser.errors import ModelNotFoundError, ModelRunnerError
 from merganser.models.address import resolve_address
-from merganser.models.client import ModelRunner, token_of
-from merganser.models.ref import canonical, pull_command
+from merganser.models.client import ModelRunner
+from merganser.models.ref import canonical, pull_command, token_of
 from merganser.retrieval.search import Retriever
 
 if TYPE_CHECKING:
