@@ -16,8 +16,7 @@ import uvicorn
 from merganser.errors import MerganserError
 from merganser.runner.app import build_app
 from merganser.runner.artifacts import find_local_models
-from merganser.runner.engine_routes import EngineRoutes
-from merganser.runner.inference import InferenceRoutes
+from merganser.runner.engine_routes import EngineRoutes, InferenceRoutes
 from merganser.runner.known_models import CATALOGUE
 from merganser.runner.loading import load_engine
 from merganser.runner.model_routes import ModelRoutes
