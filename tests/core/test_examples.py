@@ -13,6 +13,8 @@ EXTENDED_PACKAGES = ("agent", "batch", "chunking", "documents", "evaluation", "r
 
 WITH_EXAMPLES = (
     "merganser.agent.tools",
+    "merganser.agent.citations",
+    "merganser.agent.evidence",
     "merganser.chunking.chunks",
     "merganser.chunking.code",
     "merganser.chunking.sections",
@@ -20,6 +22,8 @@ WITH_EXAMPLES = (
     "merganser.documents.file_types",
     "merganser.documents.html_text",
     "merganser.documents.reading",
+    "merganser.retrieval.bm25",
+    "merganser.retrieval.ranking",
     "merganser.evaluation.metrics",
     "merganser.retrieval.dense",
     "merganser.retrieval.fusion",
