@@ -55,7 +55,7 @@ class TurnScope:
 def rag_toolset(
     rags: Sequence[AgentRag], retrievers: Mapping[str, HitSource], on_event: EventSink
 ) -> FunctionToolset[TurnScope]:
-    """Give the model one search tool for each rag.
+    """Return a toolset with one search tool for each rag.
 
     Args:
         rags: The agent's.
@@ -119,7 +119,7 @@ def _given_numbers(
 
 
 def filesystem_toolset(files: Filesystem, on_event: EventSink) -> FunctionToolset[TurnScope]:
-    """Give the model read-only access to files.
+    """Return a toolset that gives the model read-only access to files.
 
     The tools have docker-agent's names; those that write are missing, so the model cannot call
     them, and the system message says that files cannot be written.
