@@ -42,10 +42,10 @@ class MerganserError(Exception):
 
 
 class TransientError(MerganserError):
-    """Mark an error that a later attempt may not meet.
+    """An error that a later attempt may not meet.
 
     Attributes:
-        retry_after_seconds: What the other side asked for, or None.
+        retry_after_seconds: How long the server asks to wait, or None.
     """
 
     retry_after_seconds: float | None = None
@@ -60,7 +60,7 @@ class SourcePosition:
     column: int
 
     def __str__(self) -> str:
-        """Give ``path:line:column``, which editors and terminals can jump to."""
+        """Return ``path:line:column``, which editors and terminals can jump to."""
         return f"{self.path}:{self.line}:{self.column}"
 
 
@@ -92,7 +92,7 @@ class SpecError(MerganserError):
         super().__init__(self.render())
 
     def render(self) -> str:
-        """Format as ``path:line:col: key: problem``, the source line, a caret and the fix."""
+        """Return ``path:line:col: key: problem``, the source line, a caret and the fix."""
         head = ": ".join(str(part) for part in (self.position, self.key, self.problem) if part)
         lines = [head]
         if self.position is not None and self.source_line:

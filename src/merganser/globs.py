@@ -10,12 +10,12 @@ _SPECIAL = re.compile(r"[*?\[{]")
 
 
 def is_glob(entry: str) -> bool:
-    """Whether an entry has a wildcard; ``{`` counts only with its ``}``."""
+    """Return whether an entry has a wildcard; ``{`` counts only with its ``}``."""
     return any(mark != "{" or "}" in entry for mark in _SPECIAL.findall(entry))
 
 
 def fixed_part(entry: str) -> Path:
-    """Give an entry, or the folder that holds all that a glob can match."""
+    """Return the path itself, or the folder that holds all that a glob can match."""
     return Path(GlobEntry.parse(entry).root if is_glob(entry) else entry)
 
 
@@ -33,14 +33,14 @@ class GlobEntry:
 
     @classmethod
     def parse(cls, glob: str) -> GlobEntry:
-        """Read an absolute glob."""
+        """Split an absolute glob."""
         parts = glob.split("/")
         fixed = next(i for i, part in enumerate(parts) if _SPECIAL.search(part))
         expression = _translate("/".join(parts[fixed:]))
         return cls("/".join(parts[:fixed]) or "/", re.compile(rf"{expression}(?:/.*)?", re.DOTALL))
 
     def matches(self, path: str) -> bool:
-        """Whether a path, or a folder above it, matches.
+        """Return whether a path, or a folder above it, matches.
 
         Args:
             path: Posix, relative to the root.
@@ -49,7 +49,7 @@ class GlobEntry:
 
 
 def _translate(glob: str) -> str:
-    """Write a glob as a regular expression."""
+    """Return a glob as a regular expression."""
     out: list[str] = []
     at = depth = 0
     while at < len(glob):
@@ -85,7 +85,7 @@ def _translate(glob: str) -> str:
 
 
 def _character_class(inside: str) -> str:
-    """Write ``[...]``; ``!`` and ``^`` negate, and a slash is never matched."""
+    """Return ``[...]`` as a regular expression: ``!`` and ``^`` negate, no slash is matched."""
     negated = inside[0] in "!^"
     body = re.sub(r"([\\\[\]&~|^])", r"\\\1", inside[1:] if negated else inside)
     return f"(?!/)[{'^' if negated else ''}{body}]"

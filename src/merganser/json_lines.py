@@ -49,11 +49,11 @@ class JsonLine:
     start: int = 0
 
     def part(self, values: dict[str, Any], key: str) -> JsonLine:
-        """Give an object that stands in the value of a key, or in the line where it has none."""
+        """Return an object that is the value of a key, to look for its own keys after that key."""
         return JsonLine(self.number, self.text, values, max(self._find(key), 0))
 
     def error(self, problem: str, key: str, *, fix: str = "") -> LineError:
-        """Give the error of one key's value."""
+        """Return an error that points at a key."""
         return LineError(problem, self._find(key) + 1, fix=fix)
 
     def _find(self, key: str) -> int:
@@ -63,7 +63,7 @@ class JsonLine:
         """Refuse keys that are not known.
 
         Raises:
-            LineError: For the first of them.
+            LineError: Names the first unknown key.
         """
         for key in self.values:
             if key not in known:
@@ -71,7 +71,7 @@ class JsonLine:
                 raise self.error(f"unknown key {key!r}", key, fix=fix)
 
     def text_of(self, key: str) -> str:
-        """Give the text of a key that must be there and not be empty.
+        """Return the text of a key that must be there and not be empty.
 
         Raises:
             LineError: It is missing, empty or no text.
@@ -82,7 +82,7 @@ class JsonLine:
         return value
 
     def take_id(self, seen: dict[str, int]) -> str:
-        """Give the ``id`` of the line, or its number, and remember it.
+        """Return the ``id`` of the line, or its number, and add it to ``seen``.
 
         Args:
             seen: Line numbers by id, of the lines before.
@@ -139,7 +139,7 @@ def read_json_lines(
 def gather_lines(
     path: Path, parsers: Iterable[tuple[int, str, Callable[[], T]]], *, empty: str, fix: str = ""
 ) -> tuple[T, ...]:
-    """Make a value of every line, or report all that are wrong at once.
+    """Return a value of every line, or report all that are wrong at once.
 
     Args:
         path: For the messages.

@@ -51,7 +51,7 @@ _listener: ContextVar[Listener | None] = ContextVar("_listener", default=None)
 def report(
     activity: str, done: int, total: int | None = None, *, unit: str, advance: bool = False
 ) -> None:
-    """Tell the listener, if there is one."""
+    """Tell the listener, if there is one, how far an activity is."""
     if listener := _listener.get():
         listener(Progress(activity, done, total, unit, advance))
 

@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give the names in the order in which they are explained."""
+        """Return the names in the order of ``--help``."""
         del ctx
         return list(COMMANDS)
 
@@ -144,5 +144,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end_interrupted() -> NoReturn:
-    click.echo("\ninterrupted; what was finished is kept", err=True)
+    click.echo("\ninterrupted; finished shards and answers are kept", err=True)
     sys.exit(EXIT_INTERRUPTED)

@@ -113,7 +113,7 @@ def runner_options(function: Command) -> Command:
 
 
 def reach_models(base_url: str | None, *, embedded: bool) -> None:
-    """Tell this process and the runs that it starts where the models are."""
+    """Set where this process and the runs that it starts look for models."""
     if address := model_server(base_url, embedded=embedded):
         os.environ["MODEL_RUNNER_HOST"] = address
 
@@ -144,12 +144,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 
 class _Words(click.ParamType[str]):
-    """Text that a model can be given: a terminal hands on any bytes there are."""
+    """Text that a model can be given; a terminal passes on any bytes."""
 
     name = "text"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what is no Unicode text.
+        """Refuse bytes that are no Unicode text.
 
         Raises:
             click.BadParameter: The message shows where it is not.
@@ -169,7 +169,7 @@ WORDS = _Words()
 def parse_pairs(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
-    """Turn repeated ``a=b`` into a mapping; click's callback."""
+    """Return a mapping of repeated ``a=b``; click's callback."""
     del ctx
     pairs = dict[str, str]()
     for value in values:
@@ -221,7 +221,7 @@ _REACH_OPTIONS = (
 
 
 def show_service(service: Service | None, *, stop: bool, as_json: bool) -> int:
-    """Say whether a background service runs, after ending it where that is asked for.
+    """Print whether a background service runs, after ending it when ``stop``.
 
     Returns:
         The exit code, 1 when none was running.
@@ -239,7 +239,7 @@ def show_service(service: Service | None, *, stop: bool, as_json: bool) -> int:
 
 
 def data_table(text: str, option: str) -> DataTable:
-    """Read ``file`` or ``file.duckdb#table`` from the command line, relative to where it runs."""
+    """Return the table that ``file`` or ``file.duckdb#table`` names in the working folder."""
     from pydantic_core import PydanticCustomError
 
     from merganser.config.flow_definition import DataTable

@@ -37,12 +37,12 @@ _EXIT_CODES = {
     EXIT_FAILED: "an error that the message explains, or a run that failed",
     click.UsageError.exit_code: "wrong usage: an unknown command or option, a missing argument",
     EXIT_DEGRADED: "done, but with parts that failed; they are named",
-    EXIT_INTERRUPTED: "interrupted by Ctrl-C; what was finished is kept",
+    EXIT_INTERRUPTED: "interrupted by Ctrl-C; finished shards of an index and finished answers are kept",
 }
 
 
 def render_reference() -> str:
-    """Write the page: exit codes, then the help of every command in the group's order."""
+    """Return the page: exit codes, then the help of every command in the group's order."""
     codes = [f"| {code} | {meaning} |" for code, meaning in _EXIT_CODES.items()]
     table = "\n".join(["| code | meaning |", "| --- | --- |", *codes])
     sections = [f"{_HEAD}\n{table}", *_sections()]
@@ -59,7 +59,7 @@ def _sections() -> Iterator[str]:
 
 
 def _command_sections(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
-    """Give a command's help, then that of the commands below it."""
+    """Yield a command's help, then that of the commands below it."""
     with _context(command, name, parent) as context:
         yield _section(context.command_path, command.get_help(context))
         if isinstance(command, click.Group):

@@ -40,13 +40,13 @@ class ScheduledRuns:
     Attributes:
         deployment: Its full name.
         spec: What was deployed.
-        paused: Whether its schedule is.
+        paused: Whether its schedule is paused.
         completed: When a run of it completed last, or None.
         active_since: When the run that is under way began, or None.
-        skipped: Runs since ``completed`` that were cancelled because one was under way.
-        missed: Runs since then that no worker was there for.
-        late: Runs that have been due for a while and that no worker takes.
-        is_capped: There may be more of both than were counted.
+        skipped: Number of runs since ``completed`` that were cancelled because one was under way.
+        missed: Number of runs since then that no worker began.
+        late: Number of runs that have been due for a while and that no worker begins.
+        is_capped: Whether ``skipped`` and ``missed`` may be more than was counted.
     """
 
     deployment: str
@@ -68,11 +68,11 @@ def judge_deployments(
     models: Mapping[str, str],
     now: datetime | None = None,
 ) -> tuple[Check, ...]:
-    """Give a check for each deployment of a config.
+    """Return a check for each deployment of a config.
 
     Args:
         config: The config.
-        found: Its deployments.
+        found: What became of the runs of its deployments.
         indexes: What its indexes serve, for their age.
         models: Models that were replaced when the config was loaded.
         now: With time zone; the present by default.
@@ -123,7 +123,7 @@ def _last(one: ScheduledRuns, now: datetime) -> str:
 
 
 def _index_ages(config: Config, indexes: Sequence[IndexDiagnosis], now: datetime) -> dict[str, str]:
-    """Say how old what each index flow publishes is."""
+    """Return how old the served snapshots of each index flow are, by the flow's name."""
     ages: dict[str, str] = {}
     for index in indexes:
         if served := index.served:
@@ -179,7 +179,7 @@ def _ask(url: str, origin: str, env: Mapping[str, str]) -> Check:
 
 
 def _version(answer: httpx.Response) -> str:
-    """Give the version where the server says it; Cloud does not."""
+    """Return the version where the server tells it; Prefect Cloud does not."""
     is_json = answer.headers.get("content-type", "").startswith("application/json")
     return f", version {answer.json()}" if answer.is_success and is_json else ""
 

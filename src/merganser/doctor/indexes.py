@@ -32,10 +32,10 @@ class IndexDiagnosis:
     """One index folder.
 
     Attributes:
-        name: Of the index, as in the config.
-        folder: Where it lies.
+        name: The index's name in the config.
+        folder: The index folder.
         snapshots: The kept ones, newest first; none when nothing is served or it is damaged.
-        checks: What to make of it.
+        checks: What was looked at.
     """
 
     name: str
@@ -77,7 +77,7 @@ def diagnose_index(definition: IndexDefinition, *, now: datetime | None = None) 
 
 
 def _check_writable(name: str, folder: Path) -> Check:
-    """Ask the folder, or the nearest one above it that exists."""
+    """Look at the folder, or at the nearest one above it that exists."""
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -109,7 +109,7 @@ def _check_snapshots(name: str, snapshots: tuple[SnapshotInfo, ...], now: dateti
 
 
 def _check_graphs(name: str, index: IndexFolder) -> list[Check]:
-    """Name the approximate graphs that are there and are not used."""
+    """Return a note that names the approximate graphs that are not used, if there are any."""
     paths = [approximate_path(index.segment(number)) for number in index.graphs_on_disk()]
     rejected = [path.name for path in paths if path.exists() and read_approximate(path) is None]
     if not rejected:
@@ -120,7 +120,7 @@ def _check_graphs(name: str, index: IndexFolder) -> list[Check]:
 
 
 def _check_last_run(name: str, index: IndexFolder) -> list[Check]:
-    """Tell of a last run that failed or left files behind; the served snapshot is older then."""
+    """Return what became of the last run; the served snapshot is older if it failed."""
     title = f"last run {name}"
     try:
         runs = list_runs(index, limit=1)
