@@ -37,7 +37,7 @@ _EXIT_CODES = {
     EXIT_FAILED: "an error that the message explains, or a run that failed",
     click.UsageError.exit_code: "wrong usage: an unknown command or option, a missing argument",
     EXIT_DEGRADED: "done, but with parts that failed; they are named",
-    EXIT_INTERRUPTED: "interrupted by Ctrl-C; finished shards of an index and finished answers are kept",
+    EXIT_INTERRUPTED: "interrupted by Ctrl-C; finished shards and answers are kept",
 }
 
 
