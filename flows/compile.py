@@ -130,7 +130,7 @@ def _body(config: Config, plan: Plan) -> Run:
     def run(pull: PullPolicy, base_url: str | None, **inputs: Any) -> Outcome:
         policy = ModelPolicy(_with_credentials(base_url), pull)
         with _marked():
-            return _named(Execution(config, policy, **inputs).run(plan))
+            return _named(Execution(config, plan, policy, **inputs).run())
 
     match plan.flow:
         case IndexFlow():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from merganser.config.rag_definition import resolve_rag
 from merganser.errors import QualityError
 from merganser.evaluation.present import failure_lines
-from merganser.tasks.evaluation import evaluate_rag, hold_gate
+from merganser.tasks.evaluation import check_gate, evaluate_rag
 from merganser.tasks.options import submit
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class EvaluationFailedError(QualityError):
     """An evaluation falls short of its thresholds.
 
     Attributes:
-        assessments: All of the run, those that passed included.
+        assessments: All assessments of the run, those that passed included.
     """
 
     def __init__(self, assessments: tuple[Assessment, ...]) -> None:
@@ -39,84 +39,75 @@ class EvaluationFailedError(QualityError):
         super().__init__("\n".join(parts))
 
 
-class EvaluationStages:
-    """Evaluates within a flow run.
+def check_built(
+    config: Config,
+    models: ModelStages,
+    flow: str,
+    rag: str,
+    gate: Gate,
+    *,
+    indexes: Mapping[str, IndexStages],
+) -> PrefectFuture[Assessment] | None:
+    """Check what was built for a rag against a gate.
 
     Args:
-        config: With the rags.
+        config: With the rag.
         models: What the earlier stages made ready.
+        flow: Name of the flow that would publish.
+        rag: Its name.
+        gate: Queries and what they must reach.
+        indexes: The flow's indexes by name.
 
-    Attributes:
-        assessments: What was evaluated so far.
+    Returns:
+        The task, for publishing to come after it; None when nothing was built.
+
+    Raises:
+        QualityError: It fails; nothing must be published.
+        MerganserError: The rag cannot be searched.
     """
+    mine = [indexes[index.name] for index in resolve_rag(config, rag).indexes]
+    candidates = {stages.name: stages.built for stages in mine if stages.built is not None}
+    if not candidates:
+        return None
+    checked = submit(
+        check_gate,
+        config,
+        flow,
+        rag,
+        gate,
+        candidates=candidates,
+        find_model=models.find,
+        after=[task for stages in mine for task in stages.last],
+    )
+    checked.result()
+    return checked
 
-    def __init__(self, config: Config, models: ModelStages) -> None:
-        self._config = config
-        self._models = models
-        self.assessments: tuple[Assessment, ...] = ()
 
-    def hold_gate(
-        self, flow: str, rag: str, gate: Gate, indexes: Mapping[str, IndexStages]
-    ) -> list[PrefectFuture[Any]]:
-        """Hold what was built for a rag against a gate.
+def evaluate(
+    config: Config, models: ModelStages, flow: EvaluateFlow, rag: str, generation: int | None
+) -> Assessment:
+    """Evaluate a rag of an evaluate flow.
 
-        Args:
-            flow: Name of the flow that would publish.
-            rag: Its name.
-            gate: Queries and what they must reach.
-            indexes: The flow's indexes by name.
+    Args:
+        config: With the rag.
+        models: What the earlier stages made ready.
+        flow: Queries and thresholds.
+        rag: Its name.
+        generation: A kept snapshot, or None for the served one.
 
-        Returns:
-            The task, for publishing to come after it; none when nothing was built.
+    Raises:
+        MerganserError: The rag cannot be searched.
+    """
+    return submit(
+        evaluate_rag, config, flow, rag, generation, models.find, after=models.last
+    ).result()
 
-        Raises:
-            QualityError: It fails; nothing must be published.
-            MerganserError: The rag cannot be searched.
-        """
-        mine = [indexes[index.name] for index in resolve_rag(self._config, rag).indexes]
-        candidates = {stages.name: stages.built for stages in mine if stages.built is not None}
-        if not candidates:
-            return []
-        held = submit(
-            hold_gate,
-            self._config,
-            flow,
-            rag,
-            gate,
-            candidates=candidates,
-            find_model=self._models.find,
-            after=[task for stages in mine for task in stages.last],
-        )
-        self.assessments += (held.result(),)
-        return [held]
 
-    def evaluate(self, flow: EvaluateFlow, rag: str, generation: int | None) -> None:
-        """Evaluate a rag of an evaluate flow.
+def require_passed(assessments: tuple[Assessment, ...]) -> None:
+    """Fail the run when a threshold was missed, after all rags were evaluated.
 
-        Args:
-            flow: Queries and thresholds.
-            rag: Its name.
-            generation: A kept snapshot, or None for the served one.
-
-        Raises:
-            MerganserError: The rag cannot be searched.
-        """
-        evaluated = submit(
-            evaluate_rag,
-            self._config,
-            flow,
-            rag,
-            generation,
-            self._models.find,
-            after=self._models.last,
-        )
-        self.assessments += (evaluated.result(),)
-
-    def require(self) -> None:
-        """Fail the run when a threshold was missed; the other rags were evaluated too.
-
-        Raises:
-            EvaluationFailedError: With all assessments.
-        """
-        if not all(one.passed for one in self.assessments):
-            raise EvaluationFailedError(self.assessments)
+    Raises:
+        EvaluationFailedError: With all assessments.
+    """
+    if not all(one.passed for one in assessments):
+        raise EvaluationFailedError(assessments)

@@ -1,11 +1,11 @@
 """Run a plan: its stages, in order, as tasks of one flow run.
 
-The other consumer of a plan is ``merganser.planning.explain``, which only tells what happens here.
+The other consumer of a plan is ``merganser.planning.explain``, which only describes it.
 """
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, assert_never
 
 from prefect import get_run_logger
@@ -36,12 +36,11 @@ if TYPE_CHECKING:
     from merganser.agent.answer import Answer
     from merganser.agent.events import EventSink
     from merganser.batch.journal import BatchReport
-    from merganser.config.flow_definition import BatchFlow
+    from merganser.config.flow_definition import BatchFlow, Gate
     from merganser.config.index_definition import IndexDefinition
     from merganser.config.load import Config
     from merganser.config.spec_agents import RequestedMode
     from merganser.evaluation.assess import Assessment
-    from merganser.flows.evaluate import EvaluationStages
     from merganser.indexing.run_report import IndexReport
     from merganser.planning.plan import Plan, Stage
 
@@ -52,9 +51,9 @@ class Question:
 
     Attributes:
         text: Not empty.
-        turn_id: The same one resumes the turn.
-        rag_mode: Instead of the agent's own.
-        on_event: Told what happens, in this process.
+        turn_id: The same id resumes the turn.
+        rag_mode: Replaces the agent's own; None keeps it.
+        on_event: Called with what happens, in this process.
     """
 
     text: str
@@ -69,10 +68,10 @@ class Outcome:
 
     Attributes:
         notes: What users should know of the models: aliases, above all.
-        reports: One for each index.
-        answer: Of an ask flow.
-        batch: Of a batch flow.
-        assessments: Of an evaluate flow, one for each rag, or of the gates of an index flow.
+        reports: One for each index of an index flow.
+        answer: What an ask flow was answered.
+        batch: How a batch flow went.
+        assessments: One for each rag of an evaluate flow, or for each gate of an index flow.
         embed_seconds: Wall time of the embedding stages.
     """
 
@@ -99,14 +98,16 @@ class Execution:
 
     Attributes:
         config: The plan's config.
+        plan: What to run.
         policy: How models are found and pulled.
         full: Index everything anew.
-        question: Of an ask flow.
+        question: What an ask flow is asked; None for other flows.
         generation: The kept snapshot that an evaluate flow looks at, or None for the served one.
-        selection: Of a batch flow: which questions to ask now.
+        selection: Which questions a batch flow asks now.
     """
 
     config: Config
+    plan: Plan
     policy: ModelPolicy
     _: KW_ONLY
     full: bool = False
@@ -115,34 +116,30 @@ class Execution:
     selection: Selection = field(default_factory=Selection)
     _models: ModelStages = field(init=False)
     _indexes: dict[str, IndexStages] = field(init=False, default_factory=dict[str, IndexStages])
-    _answer: Answer | None = field(init=False, default=None)
-    _batch: BatchReport | None = field(init=False, default=None)
-    _evaluation: EvaluationStages | None = field(init=False, default=None)
     _gates: list[PrefectFuture[Any]] = field(init=False, default_factory=list["PrefectFuture[Any]"])
-    _flow: str = field(init=False, default="")
-    _workers: int = field(init=False, default=DEFAULT_WORKERS)
+    _outcome: Outcome = field(init=False, default_factory=Outcome)
 
     def __post_init__(self) -> None:
         self._models = ModelStages(self.policy)
 
-    def run(self, plan: Plan) -> Outcome:
+    def run(self) -> Outcome:
         """Run all stages; what was begun and not published is given up.
 
         Raises:
             MerganserError: The first thing that went wrong; what was finished is kept.
         """
-        self._flow = plan.flow.name
-        if isinstance(plan.flow, IndexFlow):
-            self._workers = plan.flow.spec.concurrency or DEFAULT_WORKERS
-            if plan.flow.spec.runner is not None:
-                from merganser.flows.remote import require_runner  # noqa: PLC0415 - few need it
+        flow = self.plan.flow
+        if isinstance(flow, IndexFlow) and flow.spec.runner is not None:
+            from merganser.flows.remote import require_runner  # noqa: PLC0415 - few need it
 
-                require_runner(plan.flow.spec.runner)
+            require_runner(flow.spec.runner)
         try:
-            for stage in plan.stages:
+            for stage in self.plan.stages:
                 self._run_stage(stage)
-            if isinstance(plan.flow, EvaluateFlow):
-                self._evaluating().require()
+            if isinstance(flow, EvaluateFlow):
+                from merganser.flows.evaluate import require_passed  # noqa: PLC0415 - only runs of this kind pay for it
+
+                require_passed(self._outcome.assessments)
         except BaseException as error:
             for stages in self._indexes.values():
                 stages.give_up(str(error) or type(error).__name__)
@@ -150,14 +147,11 @@ class Execution:
         # Turns end with the snapshots that they searched, which this run may have replaced.
         if pruned := prune_turns():
             get_run_logger().info("removed what was kept to resume %d turns", pruned)
-        reports = tuple(stages.report for stages in self._indexes.values() if stages.report)
-        return Outcome(
-            self._models.notes,
-            reports=reports,
-            answer=self._answer,
-            batch=self._batch,
-            assessments=self._evaluation.assessments if self._evaluation else (),
-            embed_seconds=sum(stages.embed_seconds for stages in self._indexes.values()),
+        return replace(
+            self._outcome,
+            notes=self._models.notes,
+            reports=tuple(one.report for one in self._indexes.values() if one.report),
+            embed_seconds=sum(one.embed_seconds for one in self._indexes.values()),
         )
 
     def _run_stage(self, stage: Stage) -> None:
@@ -176,24 +170,25 @@ class Execution:
             case BuildSnapshot(index):
                 self._indexes[index.name].build()
             case EvaluateSnapshot(rag, gate):
-                self._gates += self._evaluating().hold_gate(self._flow, rag, gate, self._indexes)
+                self._check_gate(rag, gate)
             case PublishSnapshot(index, keep_snapshots):
                 self._indexes[index.name].publish(keep_snapshots, after=self._gates)
             case EvaluateRag(flow, rag):
-                self._evaluating().evaluate(flow, rag, self.generation)
+                self._evaluate(flow, rag)
             case TakeTurn(agent):
-                self._answer = self._take_turn(agent)
+                self._outcome = replace(self._outcome, answer=self._take_turn(agent))
             case AnswerQuestions(flow):
-                self._batch = self._answer_questions(flow)
+                self._outcome = replace(self._outcome, batch=self._answer_questions(flow))
             case _:
                 assert_never(stage)
 
     def _begin(self, index: IndexDefinition) -> IndexStages:
-        embedding = index.embedding
+        flow, embedding = self.plan.flow, index.embedding
         model = self._models.ready("embedding", embedding.model) if embedding else None
-        return IndexStages(index, model, full=self.full, workers=self._workers)
+        workers = flow.spec.concurrency if isinstance(flow, IndexFlow) else None
+        return IndexStages(index, model, full=self.full, workers=workers or DEFAULT_WORKERS)
 
-    # An index run, the most frequent one, must not pay for importing agents.
+    # An index run, the most frequent one, must not pay for importing agents and evaluation.
     def _take_turn(self, agent: str) -> Answer:
         from merganser.flows.ask import answer_question  # noqa: PLC0415 - only runs of this kind pay for it
 
@@ -208,13 +203,6 @@ class Execution:
             on_event=self.question.on_event,
         )
 
-    def _evaluating(self) -> EvaluationStages:
-        if self._evaluation is None:
-            from merganser.flows.evaluate import EvaluationStages  # noqa: PLC0415 - only runs of this kind pay for it
-
-            self._evaluation = EvaluationStages(self.config, self._models)
-        return self._evaluation
-
     def _answer_questions(self, flow: BatchFlow) -> BatchReport:
         from merganser.batch.journal import BatchFailedError  # noqa: PLC0415 - only runs of this kind pay for it
         from merganser.flows.batch import answer_batch  # noqa: PLC0415 - only runs of this kind pay for it
@@ -223,3 +211,22 @@ class Execution:
         if report.failed_share > flow.spec.max_failed:
             raise BatchFailedError(report, flow.spec.max_failed)
         return report
+
+    def _check_gate(self, rag: str, gate: Gate) -> None:
+        from merganser.flows.evaluate import check_built  # noqa: PLC0415 - only runs of this kind pay for it
+
+        checked = check_built(
+            self.config, self._models, self.plan.flow.name, rag, gate, indexes=self._indexes
+        )
+        if checked is not None:
+            self._gates.append(checked)
+            self._add(checked.result())
+
+    def _evaluate(self, flow: EvaluateFlow, rag: str) -> None:
+        from merganser.flows.evaluate import evaluate  # noqa: PLC0415 - only runs of this kind pay for it
+
+        self._add(evaluate(self.config, self._models, flow, rag, self.generation))
+
+    def _add(self, assessment: Assessment) -> None:
+        done = (*self._outcome.assessments, assessment)
+        self._outcome = replace(self._outcome, assessments=done)

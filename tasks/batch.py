@@ -40,10 +40,10 @@ _SHOWN_ANSWERS = 50
 
 @task(**MODEL_TASK, task_run_name="try judge {model}")
 def try_judge(session: BatchSession, model: str) -> str:
-    """Hold the judge against its labelled examples before anything is spent.
+    """Check the judge against its labelled examples before any question is asked.
 
     Raises:
-        PlanError: It is no good.
+        PlanError: It got too many of them wrong.
         ModelRunnerError: Its server failed.
     """
     session.try_judge()

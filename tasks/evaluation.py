@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @task(**MODEL_TASK, task_run_name="gate {rag}")
-def hold_gate(
+def check_gate(
     config: Config,
     flow: str,
     rag: str,
@@ -54,7 +54,7 @@ def hold_gate(
     candidates: Candidates,
     find_model: FindModel,
 ) -> Assessment:
-    """Hold the built snapshots of a rag against a gate.
+    """Check the built snapshots of a rag against a gate.
 
     Args:
         config: With the rag.
@@ -98,7 +98,7 @@ def hold_gate(
 def evaluate_rag(
     config: Config, flow: EvaluateFlow, rag: str, generation: int | None, find_model: FindModel
 ) -> Assessment:
-    """Evaluate a rag and hold it against its thresholds; the caller decides what a failure means.
+    """Evaluate a rag and check its thresholds; the caller decides what a failure means.
 
     Args:
         config: With the rag.

@@ -1,8 +1,8 @@
 """Turns as Prefect sees them: each model request and tool call is a task run of the flow.
 
-Pydantic AI's durability makes the tasks; here they get the turn's id in their cache keys. The id
-stands where the flow run's id stood: a run that resumes the same turn takes over what was answered,
-and a new turn, with an id of its own, never does. A tool call that was cut in the middle runs
+Pydantic AI's durability makes the tasks; here they get the turn's id in their cache keys. It
+replaces the flow run's id: a run that resumes the same turn takes over what was answered, and a new
+turn, with an id of its own, never does. A tool call that was cut in the middle runs
 again, so tools must bear that; all of ours only read.
 """
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def turn_cache_policy(turn_id: str) -> CachePolicy:
-    """Give Pydantic AI's cache policy with the turn's id in place of the flow run's.
+    """Return Pydantic AI's cache policy with the turn's id in place of the flow run's.
 
     Args:
         turn_id: Stored before the turn begins, so that a crash in it can be resumed.
@@ -52,7 +52,7 @@ def turn_cache_policy(turn_id: str) -> CachePolicy:
 
 
 def durable_hooks(turn_id: str, results: Path, trail: list[Any] | None = None) -> Hooks:
-    """Give what a flow adds to a turn: durability, searches as tasks, retries by Prefect alone.
+    """Return what a flow adds to a turn: durability, searches as tasks, retries by Prefect alone.
 
     Args:
         turn_id: The turn; the same id resumes.

@@ -45,9 +45,9 @@ _MOST_FIELD_CHARACTERS = 2**31 - 1  # the csv module's own limit would refuse a 
 
 
 def read_rows(table: DataTable) -> list[Row]:
-    """Read the rows of an answers table that are whole; what is not there has none.
+    """Read the whole rows of an answers table; a missing table has none.
 
-    A JSON Lines file may end in a line that a killed run did not finish; it is passed over.
+    A JSON Lines file may end in a line that a killed run did not finish; it is skipped.
 
     Raises:
         StoreError: The file is no table of its kind.
@@ -102,7 +102,7 @@ def dump_row(row: Mapping[str, Any]) -> str:
 
 
 def read_csv(path: Path) -> Iterator[tuple[int, Row]]:
-    """Read a CSV file with a header; give each row with the line on which it ends.
+    """Read a CSV file with a header; yield each row with the line on which it ends.
 
     Raises:
         StoreError: The file is no CSV, or a row has more cells than the header.
@@ -137,7 +137,7 @@ def read_columns(table: DataTable) -> Iterator[Row]:
 
 
 def table_names(path: Path) -> frozenset[str]:
-    """Give the names of the tables and views of a DuckDB file.
+    """Return the names of the tables and views of a DuckDB file.
 
     Raises:
         StoreError: It is no DuckDB file.
@@ -184,7 +184,7 @@ def _unpacked(row: Row) -> Row:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Give the columns in the order of their first appearance, with their types."""
+    """Return the columns in the order of their first appearance, with their types."""
     names = dict.fromkeys(name for row in rows for name in row) or {"id": None, "question": None}
     return {name: _NUMBERS.get(name, "VARCHAR") for name in names}
 
@@ -216,7 +216,7 @@ def _write_table(table: DataTable, rows: Sequence[Mapping[str, Any]]) -> None:
 
 @contextmanager
 def _lines_of(rows: Sequence[Mapping[str, Any]]) -> Generator[str]:
-    """Give a file of JSON Lines that DuckDB reads; it is gone afterwards."""
+    """Yield the name of a temporary file of JSON Lines that DuckDB reads."""
     with NamedTemporaryFile("w", encoding="utf-8", errors="replace", suffix=".jsonl") as file:
         file.writelines(f"{dump_row(_packed(row))}\n" for row in rows)
         file.flush()
@@ -230,7 +230,7 @@ def _json_source(path: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _longest(path: str) -> int:
-    """Give room for the longest row: DuckDB refuses objects above 16 MB unless told otherwise."""
+    """Return a size no row exceeds: DuckDB refuses objects above 16 MB unless told otherwise."""
     return max(os.stat(path).st_size + 1, 16 << 20)  # noqa: PTH116 - a temporary file's name
 
 
@@ -238,7 +238,7 @@ def _longest(path: str) -> int:
 def _opened(
     table: DataTable, *, read_only: bool
 ) -> Generator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """Give a cursor and what stands for the table in SQL."""
+    """Yield a cursor and what stands for the table in SQL."""
     if not table.table:
         with closing(duckdb.connect()) as connection:
             yield connection.cursor(), f"read_parquet({quote(str(table.path))})"
@@ -250,7 +250,7 @@ def _opened(
 
 @contextmanager
 def _attached(path: Path, *, read_only: bool) -> Generator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB file for an instant, waiting a little for whoever has it."""
+    """Attach a DuckDB file as ``d``; wait a little for a process that has it open."""
     # A new file is one that every supported DuckDB reads; the user's own keeps its version.
     options = "READ_ONLY" if read_only else "" if path.exists() else "STORAGE_VERSION 'v1.5.0'"
     attach = f"ATTACH {quote(str(path))} AS d {options and f'({options})'}"

@@ -36,7 +36,9 @@ _TABLE = "FILE[#TABLE]"
 @click.option("--concurrency", type=click.IntRange(min=1), help="Questions at a time.")
 @click.option("--limit", type=click.IntRange(min=1), help="Ask only the first so many.")
 @click.option("--sample", type=click.IntRange(min=1), help="Ask only so many, taken at random.")
-@click.option("--seed", type=int, default=0, help="Of the sample.", show_default=True)
+@click.option(
+    "--seed", type=int, default=0, help="The same seed takes the same sample.", show_default=True
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be asked and what it would cost.")
 @reach_options
 @json_option
@@ -134,7 +136,7 @@ def _choose(
     answers: str | None,
     agent: str | None,
 ) -> BatchFlow:
-    """Give the batch flow that is meant, with what the command line replaces.
+    """Return the batch flow that is meant, with what the command line replaces.
 
     Raises:
         PlanError: It is not clear which one, or there is neither a flow nor --input.

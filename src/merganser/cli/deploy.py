@@ -29,7 +29,7 @@ _MARKS = {"create": "+", "update": "~", "unchanged": "=", "retire": "-"}
 @file_argument
 @click.option("--apply", is_flag=True, help="Do it without asking, retirements included.")
 @click.option("--dry-run", is_flag=True, help="Only show what would change.")
-@click.option("--name", metavar="NAME", help="Of the deployments [default: the config's name].")
+@click.option("--name", metavar="NAME", help="Name of the deployments [default: the config's].")
 @click.option(
     "--pool", default=DEFAULT_POOL, show_default=True, help="Process work pool; made if missing."
 )

@@ -38,7 +38,7 @@ def run_flows(
         file: The config.
         name: The flow; None runs all of the kind.
         kind: What the command runs.
-        parameters: Of the flows, besides those of ``reach``.
+        parameters: Parameters of the flows, besides those of ``reach``.
         quiet: Show no progress.
 
     Returns:
@@ -56,7 +56,7 @@ def run_flows(
 def choose_flows(
     config: Config, name: str | None, kind: type[FlowDefinition]
 ) -> list[FlowDefinition]:
-    """Give the flow of that name, or all of the kind.
+    """Return the flow of that name, or all of the kind.
 
     Raises:
         PlanError: There is none, or it is of another kind; the message lists what there is.
@@ -83,7 +83,7 @@ def run_flow(
     quiet: bool,
     on_event: EventSink | None = None,
 ) -> Outcome:
-    """Run one flow and give its outcome."""
+    """Run one flow."""
     from merganser.humanize import without_credentials
     from merganser.services.prefect_server import connect_history
 

@@ -1,7 +1,7 @@
-"""Deployments on a Prefect server: read what is there, make it what it should be.
+"""Read the deployments of a Prefect server, and create, update and delete ours.
 
-What should be is data, from ``merganser.planning.deployments``. A deployment carries its spec
-in the environment of its runs; its automation is owned by it, so it is replaced and goes with it.
+What should be there is data, from ``merganser.planning.deployments``. A deployment carries its spec
+in the environment of its runs; its automation is owned by it, and replaced and deleted with it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LEASE_SECONDS = 60
 """How long a slot is held for a run that never began; the least that Prefect takes."""
 
 ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
-"""Where intervals are counted from, so that a new deployment does not shift them."""
+"""Intervals are counted from here, so that a new deployment does not shift them."""
 
 
 def read_deployed() -> tuple[Deployed, ...]:
@@ -65,11 +65,11 @@ def ensure_pool(name: str) -> None:
             try:
                 client.create_work_pool(WorkPoolCreate(name=name, type="process"))
             except ObjectAlreadyExists:
-                return  # somebody was faster
+                return  # another process was faster
 
 
 def apply_changes(config: Config, changes: Iterable[Change]) -> dict[str, str]:
-    """Do what the changes of one config say.
+    """Apply the changes of one config.
 
     Returns:
         The ids by full name.
@@ -90,7 +90,7 @@ def apply_changes(config: Config, changes: Iterable[Change]) -> dict[str, str]:
 
 
 def prefect_schedule(schedule: ScheduleSpec) -> PrefectSchedule | None:
-    """Give Prefect's form of a schedule; None when files decide."""
+    """Return Prefect's form of a schedule; None for one that watches files."""
     if schedule.cron:
         return Cron(schedule.cron, timezone=schedule.timezone or "UTC")
     if schedule.interval:

@@ -88,15 +88,15 @@ def read_runs(
     """Read runs of our deployments.
 
     Args:
-        client: Of the server.
-        states: In any of these.
+        client: The server's client.
+        states: Only runs in one of these.
         deployments: Only runs of these.
         pool: Only runs of this work pool.
         queues: Only runs of these queues of it; all when empty.
         due_before: Only runs that are scheduled for a time before.
         due_after: Only runs that are scheduled for a time after.
         ended_after: Only runs that ended after it.
-        sort: Order.
+        sort: Order of the rows.
         limit: Most runs, at most ``PAGE``.
     """
     wanted = {

@@ -2,8 +2,8 @@
 
 Events only wake the watcher. What counts is the state of the documents, as a run would scan them:
 it is compared with the state before the last run that succeeded. So ignored files start nothing,
-a change during a run starts another one after it, and an event that the system lost is made up
-for by the next look.
+a change during a run starts another one after it, and an event that the system lost is found by
+the next regular look.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ async def watch_documents(
     """Run at the start and whenever documents changed, one run at a time, until cancelled.
 
     Args:
-        indexes: What is watched.
-        run: Gives whether it succeeded; after a failure it is called again, with growing pauses.
-        say: Told what goes wrong with watching.
+        indexes: Whose documents are watched.
+        run: Returns whether it succeeded; after a failure it is called again, with growing pauses.
+        say: Called with what goes wrong with watching.
     """
     woken = asyncio.Event()
     woken.set()
@@ -70,7 +70,7 @@ async def watch_documents(
 
 
 def documents_state(indexes: Iterable[IndexDefinition]) -> str:
-    """Digest of the documents as a run would find them: paths, sizes, times, inodes."""
+    """Return a digest of the documents as a run would find them: paths, sizes, times, inodes."""
     digest = hashlib.blake2b(digest_size=16)
     for index in indexes:
         scan = scan_documents(
@@ -83,7 +83,7 @@ def documents_state(indexes: Iterable[IndexDefinition]) -> str:
 
 
 def watched_folders(indexes: Iterable[IndexDefinition]) -> tuple[Path, ...]:
-    """Give the folders whose events matter: of each entry of ``docs``, the nearest that exists."""
+    """Return the folders whose events matter: for each ``docs`` entry the nearest that exists."""
     found = dict[Path, None]()
     for index in indexes:
         for entry in index.docs:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from merganser.humanize import without_credentials
@@ -27,16 +27,13 @@ from merganser.services.supervisor import (
     stop_service,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 PREFERRED_PORT = 4200
 """Prefect's own default, so that the address people know works."""
 
 SERVICE = "prefect"
 
 AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
-"""Prefect's own: ``user:password`` that the server asks for. Never an option: options are seen."""
+"""Prefect's own: ``user:password`` that the server asks for. No option: others can see those."""
 
 _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
@@ -50,14 +47,12 @@ class History:
     """Where the runs of this command are recorded.
 
     Attributes:
-        api_url: What Prefect's client talks to; None for an ephemeral server.
-        ui_url: What a browser opens; None when there is no UI that stays.
-        origin: Where the choice came from, for people.
+        api_url: Address for Prefect's client; None for an ephemeral server.
+        ui_url: Address for a browser; None for an ephemeral server.
     """
 
     api_url: str | None
     ui_url: str | None
-    origin: str
 
 
 def server_settings() -> dict[str, str]:
@@ -80,13 +75,13 @@ def connect_history(*, ephemeral: bool = False) -> History:
     if ephemeral:
         os.environ.pop("PREFECT_API_URL", None)
         os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
-        return History(None, None, "ephemeral")
+        return History(None, None)
     if url := os.environ.get("PREFECT_API_URL"):
         ui_url = without_credentials(url).removesuffix("/").removesuffix("/api")
-        return History(url, ui_url, "PREFECT_API_URL")
+        return History(url, ui_url)
     service = ensure_server()
     os.environ["PREFECT_API_URL"] = f"{service.url}/api"
-    return History(os.environ["PREFECT_API_URL"], service.url, "local server")
+    return History(os.environ["PREFECT_API_URL"], service.url)
 
 
 def set_client_environment() -> None:
@@ -127,18 +122,25 @@ def ensure_server(
     Raises:
         ServiceError: It did not come up; the message shows the end of its log.
     """
+    env = {**server_settings(), "PREFECT_HOME": str(merganser_home() / "prefect")}
+    if database_url:
+        # In the environment, where other users' process lists do not show it.
+        env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = async_database_url(database_url)
     return ensure_service(
         SERVICE,
-        command=lambda port: _server_command(port, host),
+        command=lambda port: [
+            *(sys.executable, "-m", "prefect", "server", "start"),
+            *("--host", host, "--port", str(port)),
+        ],
         healthy=server_healthy,
-        env=_server_environment(database_url),
+        env=env,
         preferred_port=port,
         busy=f"{__name__}:schedules_active",
     )
 
 
 def running_server() -> Service | None:
-    """Give the local Prefect server if it is up."""
+    """Return the local Prefect server if it is up, else None."""
     return running_service(SERVICE, server_healthy)
 
 
@@ -148,7 +150,7 @@ def stop_server() -> bool:
 
 
 def server_healthy(url: str) -> bool:
-    """Tell whether a Prefect server answers at this root address within two seconds."""
+    """Return whether a Prefect server answers at this root address within two seconds."""
     import httpx  # noqa: PLC0415 - `check` starts without it
 
     # The server is plain http on this machine: no authority has to be read, which takes 20 ms.
@@ -161,7 +163,7 @@ def server_healthy(url: str) -> bool:
 
 
 def schedules_active(url: str) -> bool:
-    """Tell whether the server has a deployment that is to run by itself, and so must stay."""
+    """Return whether the server has a deployment with an active schedule, and so must stay."""
     import httpx  # noqa: PLC0415 - `check` starts without it
 
     name, _, password = os.environ.get(AUTH_VARIABLE, "").partition(":")
@@ -202,7 +204,7 @@ def async_database_url(url: str) -> str:
 
 
 def shown_database(url: str | None) -> str:
-    """Name a database for people: no user, no password, no options."""
+    """Name a database without user, password and options."""
     if url is None:
         return "SQLite"
     parts = urlsplit(url)
@@ -211,10 +213,10 @@ def shown_database(url: str | None) -> str:
 
 
 def _short_bundle() -> Path:
-    """Give a file with one certificate authority, for clients that will not need any.
+    """Return a file with one certificate authority, for clients that will not need any.
 
     Each of a command's four Prefect clients reads a whole bundle, 20 ms of CPU, whatever the
-    scheme of its address; turning verification off does not spare it.
+    scheme of its address; turning verification off does not prevent it.
 
     Raises:
         OSError: It cannot be written.
@@ -229,17 +231,3 @@ def _short_bundle() -> Path:
         draft.write_text(first + end, encoding="utf-8")
         draft.replace(path)
     return path
-
-
-def _server_command(port: int, host: str) -> list[str]:
-    options = ["--host", host, "--port", str(port)]
-    return [sys.executable, "-m", "prefect", "server", "start", *options]
-
-
-def _server_environment(database_url: str | None) -> Mapping[str, str]:
-    home = merganser_home() / "prefect"
-    chosen = {**server_settings(), "PREFECT_HOME": str(home)}
-    if database_url:
-        # In the environment, where other users' process lists do not show it.
-        chosen["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = async_database_url(database_url)
-    return chosen

@@ -79,7 +79,7 @@ def require_extra() -> None:
 
 
 def runner_healthy(url: str) -> bool:
-    """Tell whether an embedded runner answers at this root address within two seconds."""
+    """Return whether an embedded runner answers at this root address within two seconds."""
     try:
         answer = httpx.get(f"{url}/version", timeout=2.0, trust_env=False)
     except httpx.HTTPError:

@@ -3,7 +3,8 @@
 A service belongs to ``merganser_home()`` and is described by ``<name>.json`` there. Whoever needs
 it calls ``ensure_service``: a live one is reused, else one is started under a file lock, so two
 commands never start two. Every user leaves a lease (a file named by its process id); the service's
-supervisor ends it when no lease holder has lived for ``idle_seconds``.
+supervisor ends it when no lease holder has lived for ``idle_seconds``. A flow run leaves a file of
+the same kind while it lives, so that one whose process was killed is found (``dead_runs``).
 
 The supervisor is this module run as ``python -m merganser.services.supervisor``; it starts the
 program, waits, and never writes to a terminal.
@@ -60,7 +61,7 @@ class Service:
 
 
 def merganser_home() -> Path:
-    """Give the folder for state of no config: ``MERGANSER_HOME``, else the user's data folder."""
+    """Return the folder for state of no config: ``MERGANSER_HOME``, else the user data folder."""
     if chosen := os.environ.get("MERGANSER_HOME"):
         return Path(chosen).expanduser()
     from platformdirs import user_data_path  # noqa: PLC0415 - `check` starts without it
@@ -69,7 +70,7 @@ def merganser_home() -> Path:
 
 
 def free_port(preferred: int = 0) -> int:
-    """Give ``preferred`` when it is free on loopback, else any free port."""
+    """Return ``preferred`` when it is free on loopback, else any free port."""
     for port in (preferred, 0):
         with socket.socket() as probe, suppress(OSError):
             # As servers do: connections that ended within the last minute do not hold the port, so
@@ -81,7 +82,7 @@ def free_port(preferred: int = 0) -> int:
 
 
 def process_alive(pid: int) -> bool:
-    """Tell whether a process of this machine is running (a zombie is not)."""
+    """Return whether a process of this machine is running; a zombie is not."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -94,7 +95,7 @@ def process_alive(pid: int) -> bool:
 
 
 def running_service(name: str, healthy: Callable[[str], bool]) -> Service | None:
-    """Give the service if its supervisor lives and it answers, else None."""
+    """Return the service if its supervisor lives and it answers, else None."""
     service = recorded_service(name)
     if service is not None and process_alive(service.pid) and healthy(service.url):
         return service
@@ -102,7 +103,7 @@ def running_service(name: str, healthy: Callable[[str], bool]) -> Service | None
 
 
 def recorded_service(name: str) -> Service | None:
-    """Give the service that was started last, dead or alive; None after it was stopped."""
+    """Return the service that was started last, dead or alive; None after it was stopped."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         state = json.loads(_state_file(name).read_text())
         return Service(name, str(state["url"]), int(state["pid"]), str(state["log"]))
@@ -124,14 +125,14 @@ def ensure_service(
 
     Args:
         name: Names the state, lock and log files.
-        command: Gives the program's arguments for a port.
-        healthy: Tells whether the address answers as it should.
+        command: Returns the program's arguments for a port.
+        healthy: Returns whether the address answers as it should.
         env: Added to this process's environment.
         preferred_port: Taken when free, for an address that people can remember.
         timeout_seconds: How long a start may take.
         idle_seconds: How long it lives after its last user.
-        busy: ``module:function`` that tells, for the address, whether it must stay although nobody
-            uses it; asked before it ends.
+        busy: ``module:function`` that returns, for the address, whether it must stay although it is
+            unused; asked before it ends. "" for none.
 
     Raises:
         ServiceError: It ended or did not answer in time; the message shows the end of its log.
@@ -153,7 +154,9 @@ def ensure_service(
         try:
             _await_health(service, process, healthy, timeout_seconds)
             _state_file(name).write_text(json.dumps(asdict(service)))
-        except BaseException:  # a Ctrl-C too: nobody could find or stop what is not written down
+        except (
+            BaseException
+        ):  # a Ctrl-C too: a service that is not written down cannot be found or stopped
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_END_SECONDS)
@@ -163,13 +166,12 @@ def ensure_service(
 
 def stop_service(name: str) -> bool:
     """End the service of that name; False when none was running."""
-    with suppress(OSError, ValueError, KeyError):
-        pid = int(json.loads(_state_file(name).read_text())["pid"])
-        _state_file(name).unlink()
-        if process_alive(pid):
-            os.kill(pid, signal.SIGTERM)
-            return True
-    return False
+    service = recorded_service(name)
+    _state_file(name).unlink(missing_ok=True)
+    if service is None or not process_alive(service.pid):
+        return False
+    os.kill(service.pid, signal.SIGTERM)
+    return True
 
 
 @contextmanager
@@ -252,7 +254,7 @@ def _await_health(
 def _supervise(
     name: str, idle_seconds: float, busy: Callable[[], bool], program: Sequence[str]
 ) -> int:
-    """Run the program until it ends, a signal comes, or nobody has used it for a while."""
+    """Run the program until it ends, a signal comes, or it has been unused for a while."""
     child = subprocess.Popen(program)  # noqa: S603 - the command line that ensure_service built
 
     def end(signum: int, frame: object) -> None:
@@ -276,7 +278,7 @@ def _supervise(
 
 
 def _used(name: str) -> bool:
-    """Tell whether any lease holder lives, and forget those that do not."""
+    """Return whether any lease holder lives; remove the leases of those that do not."""
     living = False
     for lease in _leases(name).iterdir():
         if lease.name.isdigit() and process_alive(int(lease.name)):
@@ -287,7 +289,7 @@ def _used(name: str) -> bool:
 
 
 def _asker(function: str, url: str) -> Callable[[], bool]:
-    """Give a function that asks ``module:function`` about the address; without one, never busy."""
+    """Return a function that asks ``module:function`` about the address; always False for ""."""
     if not function:
         return lambda: False
     module, _, name = function.partition(":")
