@@ -10,7 +10,7 @@ from merganser.agent.resume import index_folders, keep_turn
 from merganser.agent.turn import take_turn
 from merganser.models.client import ModelRunner
 from merganser.retrieval.opening import open_retrievers
-from merganser.tasks.indexing import artifact_key
+from merganser.tasks.artifacts import artifact_key
 from merganser.tasks.options import submit
 from merganser.tasks.turns import durable_hooks, publish_answer
 

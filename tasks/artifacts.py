@@ -1,18 +1,78 @@
-"""Texts of models and users inside an artifact's Markdown: they are shown, and do nothing."""
+"""Artifacts of a run: their keys, and Markdown in which texts of models and users do nothing."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from merganser.indexing.run_report import IndexReport
+
+
+def artifact_key(kind: str, name: str) -> str:
+    """Return a key of lower-case letters, digits and dashes, as Prefect wants it.
+
+    >>> artifact_key("plan", "My Code.v2")
+    'plan-my-code-v2'
+    """
+    words = "".join(c if c.isascii() and c.isalnum() else "-" for c in f"{kind}-{name}".lower())
+    return "-".join(part for part in words.split("-") if part)
+
+
+def facts_table(
+    facts: Iterable[tuple[str, Any]], head: tuple[str, str] = ("what", "how much")
+) -> Iterator[str]:
+    """Write names with their values as the lines of a table; numbers get thousands separators.
+
+    >>> list(facts_table([("chunks", 1200)]))[-1]
+    '| chunks | 1,200 |'
+    """
+    yield f"| {head[0]} | {head[1]} |"
+    yield "| --- | --- |"
+    for name, value in facts:
+        shown = f"{value:,}" if isinstance(value, int | float) else str(value)
+        yield f"| {name} | {shown} |"
+
+
+def report_markdown(result: IndexReport) -> str:
+    """Write the report of an index run."""
+    facts: list[tuple[str, Any]] = [
+        ("status", result.status),
+        ("served snapshot", result.served),
+        ("files", result.files),
+        ("added", result.added),
+        ("changed", result.changed),
+        ("moved", result.moved),
+        ("removed", result.removed),
+        ("unchanged", result.unchanged),
+        ("failed", len(result.failed)),
+        ("skipped", len(result.skipped)),
+        ("chunks", result.chunks),
+        ("texts embedded", result.texts_embedded),
+        ("texts reused", result.texts_reused),
+        ("bytes read", result.bytes),
+        ("bytes written", result.bytes_written),
+        ("segments", result.segments),
+        ("embedding model", result.model or "none: only words can be searched"),
+        ("seconds", round(result.seconds, 1)),
+    ]
+    lines = [f"## Index `{result.name}`", "", *facts_table(facts)]
+    lines += ["", *(f"- everything again: {reason}" for reason in result.reasons)]
+    lines += [f"- {note}" for note in result.notes]
+    return "\n".join(lines)
+
 
 def one_line(text: str) -> str:
-    """Write a text so that it stays one line, also as a cell of a table."""
+    """Write a text on one line that may be a cell of a table."""
     return harmless(" ".join(text.split())).replace("|", "\\|")
 
 
 def quoted(text: str) -> str:
-    """Write a text as a block quote; it may have Markdown of its own."""
+    """Write a text, which may have Markdown of its own, as a block quote."""
     return "\n".join(f"> {harmless(line)}".rstrip() for line in text.strip().splitlines())
 
 
 def harmless(text: str) -> str:
-    """Take images and HTML for what they are written as: showing one would fetch it."""
+    """Escape images and HTML, so that they are shown as text: rendering one would fetch it."""
     return text.replace("<", "&lt;").replace("![", "!\\[")

@@ -20,8 +20,7 @@ from merganser.batch.answer_rows import (
     seconds_of,
     summarize,
 )
-from merganser.tasks.artifacts import one_line, quoted
-from merganser.tasks.indexing import artifact_key
+from merganser.tasks.artifacts import artifact_key, facts_table, one_line, quoted
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
 
 if TYPE_CHECKING:
@@ -77,22 +76,20 @@ def show_answers(name: str, report: BatchReport, rows: Sequence[Mapping[str, Any
 
 
 def batch_markdown(name: str, report: BatchReport, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write how a batch went for people."""
+    """Write how a batch went, with its first answers."""
     facts = [
-        ("questions", f"{report.questions:,}"),
-        ("answered", f"{report.answered:,}"),
+        ("questions", report.questions),
+        ("answered", report.answered),
         ("failed", f"{len(report.failed):,} ({report.failed_share:.1%})"),
-        ("not asked yet", f"{len(report.missing) + report.left_out:,}"),
-        ("asked in this run", f"{report.asked:,}"),
-        ("kept from earlier runs", f"{report.reused:,}"),
+        ("not asked yet", len(report.missing) + report.left_out),
+        ("asked in this run", report.asked),
+        ("kept from earlier runs", report.reused),
         ("tokens of this run", f"{report.tokens[0]:,} in, {report.tokens[1]:,} out"),
         *((f"mean {metric}", f"{value:.3f}") for metric, value in report.metrics.items()),
     ]
-    lines = [f"## Batch `{name}`", "", "| what | how much |", "| --- | --- |"]
-    lines += [f"| {what} | {value} |" for what, value in facts]
-    lines += ["", "### Outcomes", "", "| outcome | questions |", "| --- | --- |"]
-    outcomes = summarize(rows).outcomes
-    lines += [f"| {one_line(outcome)} | {count:,} |" for outcome, count in outcomes.items()]
+    outcomes = [(one_line(name), count) for name, count in summarize(rows).outcomes.items()]
+    lines = [f"## Batch `{name}`", "", *facts_table(facts), "", "### Outcomes", ""]
+    lines += facts_table(outcomes, ("outcome", "questions"))
     failed = [row for row in rows if outcome_of(row) != ANSWERED]
     others = [row for row in rows if outcome_of(row) == ANSWERED]
     for title, some in (("Failed", failed), ("Answered", others)):

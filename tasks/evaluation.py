@@ -27,7 +27,7 @@ from merganser.evaluation.present import (
     query_table,
 )
 from merganser.store.reader import open_snapshot
-from merganser.tasks.indexing import artifact_key
+from merganser.tasks.artifacts import artifact_key
 from merganser.tasks.options import MODEL_TASK
 
 if TYPE_CHECKING:

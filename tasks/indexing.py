@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -27,6 +27,7 @@ from merganser.indexing.shards import embed_shard
 from merganser.indexing.workspace import begin_run
 from merganser.planning.explain import describe_work
 from merganser.progress import report
+from merganser.tasks.artifacts import artifact_key, report_markdown
 from merganser.tasks.models import embedder_of, open_runner
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
 
@@ -173,45 +174,6 @@ def show_report(result: IndexReport) -> IndexReport:
 def embed_service(index: IndexDefinition, model: ReadyModel) -> EmbedService:
     """Start the embedder that all shards of a process share."""
     return EmbedService(lambda: _embedder(index, model))
-
-
-def artifact_key(kind: str, name: str) -> str:
-    """Return a key of lower-case letters, digits and dashes, as Prefect wants it."""
-    words = "".join(c if c.isascii() and c.isalnum() else "-" for c in f"{kind}-{name}".lower())
-    return "-".join(part for part in words.split("-") if part)
-
-
-def report_markdown(result: IndexReport) -> str:
-    """Write the report of a run for people."""
-    facts: list[tuple[str, Any]] = [
-        ("status", result.status),
-        ("served snapshot", result.served),
-        ("files", result.files),
-        ("added", result.added),
-        ("changed", result.changed),
-        ("moved", result.moved),
-        ("removed", result.removed),
-        ("unchanged", result.unchanged),
-        ("failed", len(result.failed)),
-        ("skipped", len(result.skipped)),
-        ("chunks", result.chunks),
-        ("texts embedded", result.texts_embedded),
-        ("texts reused", result.texts_reused),
-        ("bytes read", result.bytes),
-        ("bytes written", result.bytes_written),
-        ("segments", result.segments),
-        ("embedding model", result.model or "none: only words can be searched"),
-        ("seconds", round(result.seconds, 1)),
-    ]
-    lines = [f"## Index `{result.name}`", "", "| what | how much |", "| --- | --- |"]
-    lines += [f"| {name} | {_shown(value)} |" for name, value in facts]
-    lines += ["", *(f"- everything again: {reason}" for reason in result.reasons)]
-    lines += [f"- {note}" for note in result.notes]
-    return "\n".join(lines)
-
-
-def _shown(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 async def _find_changes(

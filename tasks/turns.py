@@ -150,7 +150,7 @@ def publish_answer(question: str, answer: Answer, key: str) -> UUID:
 
 
 def answer_markdown(question: str, answer: Answer) -> str:
-    """Write an answer for people: the text, the sources, what it cost."""
+    """Write an answer: the text, the sources, what it cost."""
     text = "\n".join(map(harmless, answer.text.strip().splitlines()))
     lines = [quoted(question), "", text or "*(no text)*", "", f"**{answer.outcome}**", ""]
     lines += [f"- `{describe_source(line)}`" for line in answer.sources]
