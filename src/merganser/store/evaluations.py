@@ -208,11 +208,10 @@ def list_evaluations(
         StoreBusyError: Other processes kept the file busy for seconds.
         StoreError: It cannot be read.
     """
-    found: list[EvaluationRow] = []
 
-    def read(connection: duckdb.DuckDBPyConnection) -> None:
+    def read(connection: duckdb.DuckDBPyConnection) -> tuple[EvaluationRow, ...]:
         if not attach_history(connection, index, "evaluations"):
-            return
+            return ()
         rows = connection.execute(
             f"SELECT {', '.join(_COLUMNS)} FROM h.evaluations "  # noqa: S608 - our own names
             "WHERE ($1 IS NULL OR rag = $1) AND ($2 IS NULL OR queries_fingerprint = $2) "
@@ -223,7 +222,7 @@ def list_evaluations(
             "SELECT * FROM h.evaluation_metrics WHERE list_contains($1, evaluation_id)",
             [[row[0] for row in rows]],
         ).fetchall()
-        found.extend(
+        return tuple(
             EvaluationRow(
                 *(with_zone(value) for value in row),
                 metrics=tuple(MetricRow(*line[1:]) for line in metrics if line[0] == row[0]),
@@ -231,6 +230,4 @@ def list_evaluations(
             for row in rows
         )
 
-    if index.history.exists():
-        open_history(index, read)
-    return tuple(found)
+    return open_history(index, read) if index.history.exists() else ()

@@ -19,6 +19,7 @@ from merganser.store.database import attach_new, connect, quote, wait_for_lock
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from merganser.store.database import R
     from merganser.store.folder import IndexFolder
 
 _RUNS_TABLE = """CREATE TABLE IF NOT EXISTS h.runs (
@@ -124,20 +125,16 @@ def list_runs(index: IndexFolder, *, limit: int = 100) -> tuple[RunRow, ...]:
         StoreBusyError: Other processes kept the file busy for seconds.
         StoreError: It cannot be read.
     """
-    if not index.history.exists():
-        return ()
-    found: list[RunRow] = []
 
-    def read(connection: duckdb.DuckDBPyConnection) -> None:
+    def read(connection: duckdb.DuckDBPyConnection) -> tuple[RunRow, ...]:
         attach_history(connection, index, "runs")
         names = [field.name for field in fields(RunRow)]
         rows = connection.execute(
             f"SELECT {', '.join(names)} FROM h.runs ORDER BY started DESC, run_id LIMIT {limit:d}"  # noqa: S608 - names and numbers of our own
         ).fetchall()
-        found.extend(RunRow(**dict(zip(names, map(with_zone, row), strict=True))) for row in rows)
+        return tuple(RunRow(**dict(zip(names, map(with_zone, row), strict=True))) for row in rows)
 
-    open_history(index, read)
-    return tuple(found)
+    return open_history(index, read) if index.history.exists() else ()
 
 
 def list_failures(index: IndexFolder, runs: Sequence[RunRow]) -> tuple[FailureRow, ...]:
@@ -147,20 +144,18 @@ def list_failures(index: IndexFolder, runs: Sequence[RunRow]) -> tuple[FailureRo
         StoreBusyError: Other processes kept the file busy for seconds.
         StoreError: It cannot be read.
     """
-    found: list[FailureRow] = []
 
-    def read(connection: duckdb.DuckDBPyConnection) -> None:
-        if attach_history(connection, index, "failures"):
-            rows = connection.execute(
-                "SELECT run_id, path, reason, detail FROM h.failures "
-                "WHERE list_contains($1, run_id) ORDER BY run_id DESC, path",
-                [[run.run_id for run in runs]],
-            ).fetchall()
-            found.extend(FailureRow(*row) for row in rows)
+    def read(connection: duckdb.DuckDBPyConnection) -> tuple[FailureRow, ...]:
+        if not attach_history(connection, index, "failures"):
+            return ()
+        rows = connection.execute(
+            "SELECT run_id, path, reason, detail FROM h.failures "
+            "WHERE list_contains($1, run_id) ORDER BY run_id DESC, path",
+            [[run.run_id for run in runs]],
+        ).fetchall()
+        return tuple(FailureRow(*row) for row in rows)
 
-    if runs:
-        open_history(index, read)
-    return tuple(found)
+    return open_history(index, read) if runs else ()
 
 
 def attach_history(connection: duckdb.DuckDBPyConnection, index: IndexFolder, table: str) -> bool:
@@ -181,8 +176,8 @@ def with_zone(value: Any) -> Any:
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 
-def open_history(index: IndexFolder, action: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
-    """Do something with the history, again while another process has it.
+def open_history(index: IndexFolder, action: Callable[[duckdb.DuckDBPyConnection], R]) -> R:
+    """Do something with the history, again while another process has it; return what it returns.
 
     Args:
         index: Whose history.
@@ -194,12 +189,12 @@ def open_history(index: IndexFolder, action: Callable[[duckdb.DuckDBPyConnection
         StoreError: It cannot be read or written.
     """
 
-    def attempt() -> None:
+    def attempt() -> R:
         with closing(connect()) as connection:
-            action(connection)
+            return action(connection)
 
     try:
-        wait_for_lock(attempt, index.history)
+        return wait_for_lock(attempt, index.history)
     except (duckdb.SerializationException, duckdb.InvalidInputException) as error:
         raise StoreFormatError(f"{str(index.history)!r} cannot be read: {error}") from error
     except duckdb.Error as error:

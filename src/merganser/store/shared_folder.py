@@ -14,7 +14,7 @@ import shutil
 import socket
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from merganser.errors import StoreError
 from merganser.store.folder import replace_file
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 
 _DIGEST_BYTES = 10
 _UNFINISHED = ".tmp"
-
-
-class _Files(Protocol):
-    """The files of one folder, which need not exist."""
-
-    def names(self) -> list[str]: ...
-    def read(self, name: str) -> bytes: ...
-    def write(self, name: str, content: bytes) -> None: ...
-    def remove(self, name: str) -> None: ...
 
 
 class SharedFolder:
@@ -172,7 +163,7 @@ class _RemoteFiles:
             return
 
 
-def _open(place: str) -> _Files:
+def _open(place: str) -> _LocalFiles | _RemoteFiles:
     scheme, separator, rest = place.partition("://")
     if not separator or scheme in {"file", "local"}:
         return _LocalFiles(Path(rest if separator else place))
