@@ -190,13 +190,10 @@ class Snapshot:
         return [found[key] for key in keys]
 
     def places(self, keys: Sequence[int]) -> list[ChunkPlace]:
-        """Look up where chunks are, without reading their texts.
+        """Return one place a key, in the order of the keys, without reading texts.
 
         Args:
             keys: In any order; repetitions are given once a mention.
-
-        Returns:
-            One place a key, in the order of the keys.
 
         Raises:
             KeyError: A key is not of this snapshot.
