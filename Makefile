@@ -9,7 +9,7 @@ EDITABLE := --config-settings editable_mode=strict
 TREE := $(shell find src flows tasks configs deployments -name '*.py' -not -path '*/__pycache__/*' 2>/dev/null | sort | cksum | tr ' ' '-')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test compat newest lock check lint types imports format mutants bench clean
+.PHONY: help reference demo test compat newest lock check lint types imports format mutants bench clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -74,6 +74,11 @@ imports: $(VENV)/.dev-$(TREE) ## Check that layers import downwards only.
 	$(BIN)/lint-imports
 
 check: lint types imports test ## Everything that must be green at a commit.
+
+reference: $(VENV)/.dev-$(TREE) ## Write what is generated: the schema, the pages of keys and commands.
+	$(BIN)/python scripts/reference.py schema > configs/schema.json
+	$(BIN)/python scripts/reference.py language > docs/language.md
+	$(BIN)/python scripts/reference.py commands > docs/commands.md
 
 format: $(VENV)/.dev-$(TREE) ## Format and mend what can be mended.
 	$(BIN)/ruff check --fix-only .

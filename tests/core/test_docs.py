@@ -11,10 +11,9 @@ import pytest
 
 from merganser import load_config
 from merganser.cli import group
-from merganser.cli.reference import render_reference
-from merganser.config.reference import render_language
 from merganser.config.sections import ADDITIONS, SECTIONS
 from merganser.config.spec_root import Spec
+from scripts.reference import render_commands, render_language
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -124,14 +123,14 @@ def anchors(page: Path) -> set[str]:
 def test_the_commands_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
 
-    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == render_reference(), (
-        "run: python -m merganser.cli.reference > docs/commands.md"
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == render_commands(), (
+        "run: make reference"
     )
 
 
 def test_the_language_page_is_current() -> None:
     assert (ROOT / "docs" / "language.md").read_text(encoding="utf-8") == render_language(), (
-        "run: python -m merganser.config.reference language > docs/language.md"
+        "run: make reference"
     )
 
 

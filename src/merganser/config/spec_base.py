@@ -30,7 +30,7 @@ CUSTOM = "merganser"
 class StrictModel(BaseModel):
     """Refuse unknown keys, changes after loading, and numbers that are not finite."""
 
-    # The fields' docstrings go into schema.json by ``merganser.config.reference``: pydantic's own
+    # The fields' docstrings go into schema.json by ``scripts/reference.py``: pydantic's own
     # way of collecting them reads the source at every start and costs 35 ms.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -1,9 +1,12 @@
-"""The two descriptions of the language that are made from the spec, for editors and for people.
+"""Print what is generated from the spec and the commands; tests compare the files with it.
 
-``python -m merganser.config.reference schema`` prints ``configs/schema.json`` and
-``python -m merganser.config.reference language`` prints ``docs/language.md``; tests compare.
-Keys that are known but not supported are in the schema as deprecated, so that editors do not
-underline a file that loads.
+    python scripts/reference.py schema > configs/schema.json
+    python scripts/reference.py language > docs/language.md
+    python scripts/reference.py commands > docs/commands.md
+
+``make reference`` writes all three. Keys that are known but not supported are in the schema as
+deprecated, so that editors do not underline a file that loads. Help is shown in a fixed width, so
+that the page does not depend on the terminal of whoever makes it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from merganser.cli import COMMANDS, EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED, group
 from merganser.config.sections import ADDITIONS, SECTIONS, Pattern, readable
 from merganser.config.spec_agents import AgentSpec
 from merganser.config.spec_root import Spec
@@ -94,7 +100,7 @@ def _class_body(owner: type) -> list[ast.stmt]:
 _LANGUAGE_HEAD = """\
 # The language
 
-<!-- Made by `python -m merganser.config.reference language`; a test compares. -->
+<!-- Made by `python scripts/reference.py language > docs/language.md`; a test compares. -->
 
 A config is YAML in cagent's language, with additions that are marked **added**.
 A key that merganser knows but does not run yet is ignored with a warning.
@@ -196,5 +202,74 @@ def _listed(names: list[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
+WIDTH = 80
+"""Columns; what a terminal has at least, and a code block on a page shows without scrolling."""
+
+_COMMANDS_HEAD = """\
+# Commands
+
+<!-- Made by `python scripts/reference.py commands > docs/commands.md`; a test compares. -->
+
+Each command takes a config, FILE, whose keys are in configs/schema.json.
+What is meant for a program to read goes to standard output, everything else to standard error.
+With `--json`, standard output is one JSON document; of an error it is `{"error": "..."}`.
+`--debug` may stand anywhere and shows the traceback of an error.
+
+## Exit codes
+"""
+
+_EXIT_CODES = {
+    0: "done",
+    EXIT_FAILED: "an error that the message explains, or a run that failed",
+    click.UsageError.exit_code: "wrong usage: an unknown command or option, a missing argument",
+    EXIT_DEGRADED: "done, but with parts that failed; they are named",
+    EXIT_INTERRUPTED: "interrupted by Ctrl-C; finished shards and answers are kept",
+}
+
+
+def render_commands() -> str:
+    """Return the page: exit codes, then the help of every command in the group's order."""
+    codes = [f"| {code} | {meaning} |" for code, meaning in _EXIT_CODES.items()]
+    table = "\n".join(["| code | meaning |", "| --- | --- |", *codes])
+    sections = [f"{_COMMANDS_HEAD}\n{table}", *_help_pages()]
+    return "\n\n".join(sections) + "\n"
+
+
+def _help_pages() -> Iterator[str]:
+    with _context(group, "merganser") as root:
+        yield _help_page("merganser", group.get_help(root))
+        for name in COMMANDS:
+            command = group.get_command(root, name)
+            assert command is not None, "every listed command has a module"
+            yield from _pages_of_command(command, name, root)
+
+
+def _pages_of_command(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
+    """Yield a command's help, then that of the commands below it."""
+    with _context(command, name, parent) as context:
+        yield _help_page(context.command_path, command.get_help(context))
+        if isinstance(command, click.Group):
+            for below in command.list_commands(context):
+                yield from _pages_of_command(command.commands[below], below, context)
+
+
+def _context(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> click.Context:
+    return click.Context(
+        command,
+        info_name=name,
+        parent=parent,
+        terminal_width=WIDTH,
+        help_option_names=["-h", "--help"],
+    )
+
+
+def _help_page(title: str, text: str) -> str:
+    lines = "\n".join(line.rstrip() for line in text.splitlines())
+    return f"## {title}\n\n```text\n{lines}\n```"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(render_schema() if sys.argv[1:] == ["schema"] else render_language())
+    pages = {"schema": render_schema, "language": render_language, "commands": render_commands}
+    sys.stdout.write(pages[sys.argv[1]]())
