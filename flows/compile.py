@@ -29,8 +29,8 @@ from merganser.config.flow_definition import (
 )
 from merganser.config.spec_flows import RetriesSpec
 from merganser.flows.execute import Execution, Outcome, Question
+from merganser.flows.index import DEFAULT_WORKERS
 from merganser.flows.models import ModelPolicy
-from merganser.flows.task_batches import DEFAULT_WORKERS
 from merganser.humanize import without_credentials
 from merganser.models.ref import PullPolicy  # noqa: TC001 - Prefect reads the annotation
 from merganser.planning.deployments import flow_label

@@ -13,9 +13,8 @@ from prefect import get_run_logger
 from merganser.agent.resume import prune_turns
 from merganser.batch.selection import Selection
 from merganser.config.flow_definition import EvaluateFlow, IndexFlow
-from merganser.flows.index import IndexStages
+from merganser.flows.index import DEFAULT_WORKERS, IndexStages
 from merganser.flows.models import ModelPolicy, ModelStages
-from merganser.flows.task_batches import DEFAULT_WORKERS
 from merganser.planning.plan import (
     AnswerQuestions,
     BuildSnapshot,

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State, TaskRunResult
 
 from merganser.errors import MerganserError, PlanError
 from merganser.remote.sharing import receive_shard, share_run
-from merganser.tasks.remote import embed_shard_remotely
+from merganser.tasks.indexing import embed_shard_remotely
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from merganser.embedding.embedder import Embedder
     from merganser.indexing.build import BuiltSnapshot
     from merganser.indexing.run_report import IndexReport
-    from merganser.indexing.shard_plan import ShardResult
+    from merganser.indexing.shard_plan import Shard, ShardResult
     from merganser.indexing.workspace import Workspace
+    from merganser.remote.sharing import ShardReceipt, SharedRun
     from merganser.tasks.models import ReadyModel
 
 
@@ -123,6 +124,30 @@ def embed_shards(
         sum(result.texts_reused for result in results),
         monotonic() - began,
     )
+
+
+@task(**MODEL_TASK, task_run_name="embed {shard.number}")
+def embed_shard_remotely(
+    run: SharedRun, shard: Shard, index: IndexDefinition, model: ReadyModel | None
+) -> ShardReceipt:
+    """Chunk and embed the files of one shard, wherever this runs.
+
+    Raises:
+        ModelRunnerError: The server failed for a reason that is not one file's.
+        StoreError: The shared folder cannot be reached from here, read or written.
+    """
+    # A run that embeds here does not pay for importing this.
+    from merganser.remote.worker import embed_remote_shard  # noqa: PLC0415 - as above
+
+    start = (lambda: embed_service(index, model)) if model is not None else None
+    receipt, result = asyncio.run(embed_remote_shard(run, shard, start))
+    get_run_logger().info(
+        "%d chunks, %d texts embedded, %d reused",
+        result.chunks,
+        result.texts_embedded,
+        result.texts_reused,
+    )
+    return receipt
 
 
 @task(**LOCAL_TASK, task_run_name="build {run.definition.name}")

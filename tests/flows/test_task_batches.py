@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merganser.flows.task_batches import TaskBatches
+from merganser.flows.index import TaskBatches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
