@@ -121,7 +121,7 @@ def free_runner() -> AbstractContextManager[tuple[str, int]]:
 
 
 def counted(url: str) -> dict[str, int]:
-    """Give the numbers of ``texts`` embedded and of ``requests`` since the last call."""
+    """Return the numbers of ``texts`` embedded and of ``requests`` since the last call."""
     answer: dict[str, int] = httpx.get(f"{url}/counted", trust_env=False).json()
     return answer
 

@@ -55,7 +55,7 @@ class Row:
 
 
 def embed(text: str) -> bytes:
-    """Give the text's fixed unit vector, as ``free_runner.hash_vectors`` does."""
+    """Return the text's fixed unit vector, as ``free_runner.hash_vectors`` does."""
     global embedded  # noqa: PLW0603 - a count of one process
     embedded += 1
     data = hashlib.shake_256(text.encode()).digest(DIMENSIONS)

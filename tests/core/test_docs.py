@@ -33,7 +33,7 @@ def name_of(page: Path) -> str:
 
 
 def whole_configs() -> list[tuple[str, str]]:
-    """Give page and text of every YAML block whose first key may stand at the top of a config."""
+    """Return page and text of every YAML block whose first key may stand at the top of a config."""
     found: list[tuple[str, str]] = []
     for page in PAGES:
         for language, text in _FENCE.findall(page.read_text(encoding="utf-8")):
@@ -45,7 +45,7 @@ def whole_configs() -> list[tuple[str, str]]:
 
 
 def command_lines() -> list[str]:
-    """Give every ``merganser`` command that a shell block shows, once."""
+    """Return every ``merganser`` command that a shell block shows, once."""
     lines = [
         line.strip()
         for page in PAGES
@@ -77,7 +77,7 @@ def test_a_config_in_the_docs_loads(tmp_path: Path, text: str) -> None:
 
 
 def block_before(text: str) -> str:
-    """Give the block that stands before another one and extends nothing: its base on the page."""
+    """Return the block that stands before another one and extends nothing: its base on the page."""
     place = [block for _, block in BLOCKS].index(text)
     return next(block for _, block in reversed(BLOCKS[:place]) if "extends:" not in block)
 
@@ -114,7 +114,7 @@ def test_relative_links_lead_to_files_and_headings(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Give the anchors of a page's headings as GitHub forms them."""
+    """Return the anchors of a page's headings as GitHub forms them."""
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -281,7 +281,7 @@ class Double:
 
 
 def vector_of(text: str, dimensions: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Give a unit vector that depends on the text alone: synthetic, for shapes and order."""
+    """Return a unit vector that depends on the text alone: synthetic, for shapes and order."""
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     vector = np.random.default_rng(seed).normal(size=dimensions)
     return (vector / np.linalg.norm(vector)).astype(np.float32)

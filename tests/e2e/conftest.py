@@ -44,7 +44,7 @@ def command_environment(history_url: str, runner: FaultyRunner) -> dict[str, str
 
 @pytest.fixture(scope="session")
 def merganser(command_environment: dict[str, str]) -> Callable[..., Ran]:
-    """Give a function that runs ``merganser WORDS`` in a folder, under what ``prefix`` starts."""
+    """Return a function that runs ``merganser WORDS`` in a folder, under what ``prefix`` starts."""
 
     def run(
         *words: str, cwd: Path, timeout: float = 240.0, prefix: Sequence[str] = (), **env: str
@@ -94,7 +94,7 @@ class History:
     url: str
 
     def ask(self, path: str, query: dict[str, Any] | None = None) -> Any:
-        """Give the JSON of a POST with a query, of a GET without."""
+        """Return the JSON of a POST with a query, of a GET without."""
         method = "GET" if query is None else "POST"
         answer = httpx.request(
             method, f"{self.url}/api/{path}", json=query, trust_env=False, timeout=60.0
@@ -102,12 +102,12 @@ class History:
         return answer.raise_for_status().json()
 
     def runs(self, flow: str) -> list[dict[str, Any]]:
-        """Give the runs of a flow, the newest first."""
+        """Return the runs of a flow, the newest first."""
         query = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC"}
         return self.ask("flow_runs/filter", query)
 
     def tasks(self, run: dict[str, Any], *, settled: bool = True) -> dict[str, dict[str, Any]]:
-        """Give the task runs of a flow run by name, once all of them are final."""
+        """Return the task runs of a flow run by name, once all of them are final."""
         query = {"flow_runs": {"id": {"any_": [run["id"]]}}}
         deadline = time.monotonic() + 30.0
         while True:
@@ -118,12 +118,12 @@ class History:
             time.sleep(0.2)
 
     def states(self, task: dict[str, Any]) -> list[str]:
-        """Give the names of the states that a task run went through, in order."""
+        """Return the names of the states that a task run went through, in order."""
         found = self.ask(f"task_run_states/?task_run_id={task['id']}")
         return [state["name"] for state in sorted(found, key=lambda state: state["timestamp"])]
 
     def edges(self, run: dict[str, Any]) -> set[tuple[str, str]]:
-        """Give the edges of the run's graph by the names of their ends."""
+        """Return the edges of the run's graph by the names of their ends."""
         nodes = dict(self.ask(f"flow_runs/{run['id']}/graph-v2")["nodes"])
         return {
             (nodes[parent["id"]]["label"], node["label"])
@@ -132,7 +132,7 @@ class History:
         }
 
     def artifacts(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Give the artifacts of a flow run by key."""
+        """Return the artifacts of a flow run by key."""
         query = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
         return {row["key"]: row for row in self.ask("artifacts/filter", query)}
 

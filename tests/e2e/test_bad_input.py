@@ -215,7 +215,7 @@ def test_of_two_runs_at_once_the_second_waits_for_the_first(
 
 
 def survey_states(history: History) -> list[str]:
-    """Give the states of the survey in the run of the busy index, as far as they are recorded."""
+    """Return the states of the survey in the run of the busy index, as far as they are recorded."""
     for run in history.runs("busy.index-code"):
         tasks = history.tasks(run, settled=run["state_type"] == "COMPLETED")
         if "survey code" in tasks:

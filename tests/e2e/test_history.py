@@ -92,7 +92,7 @@ def test_every_shard_is_in_one_task_and_fast_ones_share_a_task(
 
 
 def task_runs(home: Path) -> list[tuple[str, str]]:
-    """Give name and state of every task run in the history of an ephemeral server."""
+    """Return name and state of every task run in the history of an ephemeral server."""
     database = sqlite3.connect(home / "prefect" / "prefect.db")
     rows = database.execute("SELECT name, state_type FROM task_run").fetchall()
     database.close()

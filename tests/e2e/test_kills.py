@@ -135,7 +135,7 @@ def undisturbed(served: Path, merganser: Callable[..., Ran], runner: FaultyRunne
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Callable[[Path], Callable[[], list[str]]]]:
-    """Give a function that starts a reader in another process, and gives one that ends it."""
+    """Return a function that starts a reader in another process, and gives one that ends it."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(index: Path) -> Callable[[], list[str]]:
@@ -159,7 +159,7 @@ def reader(tmp_path: Path) -> Iterator[Callable[[Path], Callable[[], list[str]]]
 
 
 def rows_of(index: Path) -> tuple[list[tuple[str, int, int, int, str]], NDArray[np.float32]]:
-    """Give everything an index holds, ordered by where it stands."""
+    """Return everything an index holds, ordered by where it stands."""
     with open_snapshot(index) as snapshot:
         tables = ResidentTables(snapshot)
         chunks = snapshot.chunks(tables.keys.tolist())

@@ -126,7 +126,7 @@ def api(
 def machine(
     api: Api, tmp_path_factory: pytest.TempPathFactory, command_environment: dict[str, str]
 ) -> Callable[[str], Machine]:
-    """Give a function that sets a machine up."""
+    """Return a function that sets a machine up."""
     shards = tmp_path_factory.mktemp("shards")
 
     def set_up(name: str) -> Machine:

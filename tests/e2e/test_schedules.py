@@ -201,7 +201,7 @@ def test_schedules_fire_chains_follow_and_a_killed_worker_holds_no_slot(
 
 
 def mark_of(run: dict[str, Any]) -> Path:
-    """Give the file that a run leaves while it lives."""
+    """Return the file that a run leaves while it lives."""
     return merganser_home() / "runs" / f"{run['id']}.json"
 
 
@@ -212,7 +212,7 @@ def begun(api: Api, flow: str) -> bool:
 
 
 def fired_since(api: Api, flow: str, moment: datetime) -> list[dict[str, Any]]:
-    """Give the completed runs of a flow that its schedule made, due after a moment."""
+    """Return the completed runs of a flow that its schedule made, due after a moment."""
     return [
         run
         for run in api.runs(flow, "COMPLETED")

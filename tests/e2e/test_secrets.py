@@ -60,7 +60,7 @@ class Receiver(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def spans(self) -> list[Span]:
-        """Give all spans, in no order."""
+        """Return all spans, in no order."""
         return [
             span
             for request in self.taken
@@ -191,13 +191,13 @@ def assert_spans_tell_what_happened(spans: list[Span]) -> None:
 
 
 def _chain(span: Span, by_id: dict[bytes, Span]) -> list[str]:
-    """Give the names from the flow run's span down, without the moment in the run's name."""
+    """Return the names from the flow run's span down, without the moment in the run's name."""
     before = _chain(by_id[span.parent_span_id], by_id) if span.parent_span_id in by_id else []
     return [*before, span.name if before else span.name.split()[0]]
 
 
 def read_all(folder: Path) -> dict[str, bytes]:
-    """Give every file below a folder, and what is packed in databases and results."""
+    """Return every file below a folder, and what is packed in databases and results."""
     read: dict[str, bytes] = {}
     for path in folder.rglob("*"):
         if path.is_file():

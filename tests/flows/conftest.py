@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def client(request: pytest.FixtureRequest) -> Iterator[SyncPrefectClient]:
-    """Give a client of the server; what the module deployed to its ``POOL`` goes at the end."""
+    """Return a client of the server; what the module deployed to its ``POOL`` goes at the end."""
     pool: str = request.node.getparent(pytest.Module).obj.POOL
     with get_client(sync_client=True) as client:
         yield client

@@ -101,7 +101,7 @@ def artifact(server: str, key: str) -> str:
 
 
 def latest_run(server: str, flow: str, *finished: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Give the latest run of a flow with its task runs, which the server records a little later."""
+    """Return the latest run of a flow with its task runs, which come a little later."""
     query = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
     (run,) = httpx.post(f"{server}/api/flow_runs/filter", json=query, trust_env=False).json()
     wanted = {"flow_runs": {"id": {"any_": [run["id"]]}}}

@@ -123,7 +123,7 @@ def test_runs_that_ended_before_the_chain_was_deployed_start_nothing(
 
 @pytest.fixture
 def rewrite(config: Config) -> Callable[[str], Config]:
-    """Give a function that writes the config anew."""
+    """Return a function that writes the config anew."""
 
     def write(text: str) -> Config:
         config.path.write_text(text)
@@ -233,7 +233,7 @@ def types_of(client: SyncPrefectClient, *runs: UUID) -> list[StateType | None]:
 
 
 def due_runs(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
-    """Give the runs that wait although their time has come, the oldest first."""
+    """Return the runs that wait although their time has come, the oldest first."""
     return client.read_flow_runs(
         flow_run_filter=FlowRunFilter(
             deployment_id=FlowRunFilterDeploymentId(any_=[deployment]),

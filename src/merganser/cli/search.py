@@ -97,7 +97,7 @@ def command(
 
 
 def _describe_missing(why: Missing) -> list[str]:
-    verdicts = [f"{name}: {one.verdict}" for name, one in why.legs.items()]
+    verdicts = [f"{name}: {one.verdict}" for name, one in why.strategies.items()]
     return [*verdicts, *([f"it is found, at place {why.rank}"] if why.found else why.reasons)]
 
 
@@ -105,7 +105,7 @@ def _show(result: SearchResult, *, whole: bool) -> None:
     if not result.hits:
         click.echo("no hits")
     for number, hit in enumerate(result.hits, 1):
-        ranks = ", ".join(f"{name} #{one.rank}" for name, one in hit.legs.items())
+        ranks = ", ".join(f"{name} #{one.rank}" for name, one in hit.strategies.items())
         symbol = f"  {hit.symbol}" if hit.symbol else ""
         stale = "  (changed since it was indexed)" if hit.stale else ""
         click.echo(f"{number}. {hit.source}{symbol}{stale}\n   {hit.score:.4f}  {ranks}")

@@ -5,16 +5,16 @@ command line.
 """
 
 from merganser.retrieval.explain import Missing, Standing
-from merganser.retrieval.hits import Hit, HitExplanation, Leg, SearchResult
+from merganser.retrieval.hits import Hit, HitExplanation, SearchResult, StrategyScore
 from merganser.retrieval.search import MANY_QUERIES, Retriever
 
 __all__ = [
     "MANY_QUERIES",
     "Hit",
     "HitExplanation",
-    "Leg",
     "Missing",
     "Retriever",
     "SearchResult",
     "Standing",
+    "StrategyScore",
 ]

@@ -45,15 +45,15 @@ class Missing:
         path: As indexed, or as asked for when no such file is indexed.
         rank: Its best rank before the limit is applied, from 1; None when it has none.
         found: Whether it is among the hits after all.
-        legs: Its rank in each strategy, by the strategy's name.
+        strategies: Its rank in each strategy, by the strategy's name.
         reasons: What kept it out, in the order of the steps; empty when found.
-        notes: Of the search.
+        notes: What the search had to say, such as a strategy that could not take part.
     """
 
     path: str
     rank: int | None
     found: bool
-    legs: Mapping[str, Standing] = field(default_factory=dict[str, Standing])
+    strategies: Mapping[str, Standing] = field(default_factory=dict[str, Standing])
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -71,11 +71,11 @@ def explain_missing(
 
     Args:
         path: As indexed, or the end of such a path.
-        results: Of the strategies.
-        ranking: What was made of them.
-        limit: Most hits.
-        where: The filter of the search.
-        notes: Of the search.
+        results: What each strategy found.
+        ranking: The one list made of that.
+        limit: The most hits that the search returns.
+        where: The filter of the search, or None.
+        notes: What the search had to say.
     """
     indexed = _indexed_path(path, [result.index for result in results])
     if indexed is None:
@@ -91,7 +91,12 @@ def explain_missing(
     found = rank is not None and rank <= limit
     reasons = () if found else _reasons(indexed, rank, standings, ranking, limit)
     return Missing(
-        path=indexed, rank=rank, found=found, legs=standings, reasons=reasons, notes=tuple(notes)
+        path=indexed,
+        rank=rank,
+        found=found,
+        strategies=standings,
+        reasons=reasons,
+        notes=tuple(notes),
     )
 
 

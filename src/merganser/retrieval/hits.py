@@ -17,7 +17,7 @@ same passage, also where the strategies chunk files differently. It orders ties,
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class StrategyScore:
     """What one strategy says of a hit.
 
     Attributes:
@@ -66,7 +66,7 @@ class Hit:
             where hits are diversified by file (``results.per_file``), only hits of one file.
         symbol: For example ``Flow.run`` or ``Install > Linux``; may be empty.
         language: Of the file, or None.
-        legs: The rank and score that each strategy gave it, by the strategy's name.
+        strategies: The rank and score that each strategy gave it, by the strategy's name.
         rerank_score: Of the reranker, after normalization; None when not reranked.
         stale: The file changed or was removed since it was indexed, so the lines may be off.
         explanation: Present when the search was asked to explain.
@@ -80,7 +80,7 @@ class Hit:
     _: KW_ONLY
     symbol: str = ""
     language: str | None = None
-    legs: Mapping[str, Leg] = field(default_factory=dict[str, Leg])
+    strategies: Mapping[str, StrategyScore] = field(default_factory=dict[str, StrategyScore])
     rerank_score: float | None = None
     stale: bool = False
     explanation: HitExplanation | None = None
@@ -108,7 +108,7 @@ class Hit:
         }
         if scores:
             value["score"] = self.score
-            value["legs"] = {name: asdict(leg) for name, leg in self.legs.items()}
+            value["legs"] = {name: asdict(score) for name, score in self.strategies.items()}
             value["rerank_score"] = self.rerank_score
         if self.explanation is not None:
             value["explanation"] = asdict(self.explanation)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from merganser.retrieval.fusion import Fused, max_fusion, reciprocal_rank_fusion, weighted_fusion
-from merganser.retrieval.hits import Leg
+from merganser.retrieval.hits import StrategyScore
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class RankedPassage:
 
     Attributes:
         candidate: The chunk.
-        legs: The rank and score that each strategy gave it, by the strategy's name.
+        strategies: The rank and score that each strategy gave it, by the strategy's name.
         fused: Its score after fusion.
         fused_rank: Its place after fusion, from 1, passages with the same text counted once.
         rank: Its place after reranking, from 1; ``fused_rank`` where nothing was reranked.
@@ -40,7 +40,7 @@ class RankedPassage:
     """
 
     candidate: Candidate
-    legs: Mapping[str, Leg]
+    strategies: Mapping[str, StrategyScore]
     fused: Fused[PassageKey]
     fused_rank: int
     rank: int
@@ -131,12 +131,12 @@ def _scores(result: StrategyResult, *, raw: bool) -> list[tuple[PassageKey, floa
 
 def _fuse(definition: RagDefinition, results: Sequence[StrategyResult]) -> PassageRanking:
     candidates: dict[PassageKey, Candidate] = {}
-    legs: dict[PassageKey, dict[str, Leg]] = {}
+    strategies: dict[PassageKey, dict[str, StrategyScore]] = {}
     for result in results:
         for rank, (candidate, score) in enumerate(result.candidates, start=1):
             candidates.setdefault(candidate.passage, candidate)
-            by_strategy = legs.setdefault(candidate.passage, {})
-            by_strategy.setdefault(result.strategy.name, Leg(rank, score))
+            by_strategy = strategies.setdefault(candidate.passage, {})
+            by_strategy.setdefault(result.strategy.name, StrategyScore(rank, score))
     passages: list[RankedPassage] = []
     dropped: list[tuple[str, str]] = []
     first_with: dict[tuple[int, int], str] = {}
@@ -150,7 +150,7 @@ def _fuse(definition: RagDefinition, results: Sequence[StrategyResult]) -> Passa
         passages.append(
             RankedPassage(
                 candidate=candidates[fused.item],
-                legs=legs[fused.item],
+                strategies=strategies[fused.item],
                 fused=fused,
                 fused_rank=len(passages) + 1,
                 rank=len(passages) + 1,

@@ -289,7 +289,7 @@ def _make_hit(one: RankedPassage, chunk: StoredChunk, check: FileCheck) -> Hit:
         score=one.score,
         symbol=chunk.symbol,
         language=chunk.language or None,
-        legs=one.legs,
+        strategies=one.strategies,
         rerank_score=one.rerank_score,
         stale=check.state != "same",
     )

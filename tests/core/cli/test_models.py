@@ -20,7 +20,7 @@ Models: TypeAlias = "Callable[..., tuple[int, str, str]]"
 
 @pytest.fixture
 def models(capsys: pytest.CaptureFixture[str]) -> Models:
-    """Give a function that runs ``merganser models WORDS`` at a server: code, stdout, stderr."""
+    """Return a function that runs ``merganser models WORDS`` at a server: code, stdout, stderr."""
 
     def run(*words: str, at: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:

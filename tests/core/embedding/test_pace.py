@@ -85,7 +85,7 @@ def best_fixed(server: Server, work: int) -> float:
 
 
 def slowing(after: Work) -> Server:
-    """Give a server that others begin to use: six slots and a third of its speed go."""
+    """Return a server that others begin to use: six slots and a third of its speed go."""
     slower = Profile(2, 0.075, 1 / 27_000)
     return lambda done: EIGHT_SLOTS if done < after else slower
 

@@ -50,7 +50,7 @@ def theirs(
 
 @st.composite
 def ranked_files(draw: st.DrawFn) -> tuple[dict[str, int], list[Hit]]:
-    """Give graded files, and hits in the order of scores that are often equal."""
+    """Return graded files, and hits in the order of scores that are often equal."""
     names = [f"f{number}" for number in range(12)]
     relevant = draw(st.lists(st.sampled_from(names), min_size=1, max_size=8, unique=True))
     grades = {name: draw(st.integers(1, 10)) for name in relevant}
@@ -79,7 +79,7 @@ def test_means_equal_those_of_ir_measures(queries: list[tuple[dict[str, int], li
 
 @st.composite
 def judgements(draw: st.DrawFn) -> Relevance:
-    """Give labels and hits of which one may match several labels and one label several hits."""
+    """Return labels and hits of which one may match several labels and one label several hits."""
     labels = draw(st.integers(1, 6))
     grades = tuple(draw(st.integers(1, 10)) for _ in range(labels))
     matches = draw(st.lists(st.sets(st.integers(0, labels - 1)), max_size=12))

@@ -98,7 +98,7 @@ def _draw(counts: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def _published(folder: Path) -> dict[str, str]:
-    """Give a digest of every published file."""
+    """Return a digest of every published file."""
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.glob("[gs]*.duckdb")

@@ -86,7 +86,7 @@ def index_here(corpus: Corpus, *, shards: int | None = None) -> IndexReport | No
 
 
 def copy_of(corpus: Corpus, name: str) -> Corpus:
-    """Give the same documents on another machine, without the index."""
+    """Return the same documents on another machine, without the index."""
     root = corpus.root.with_name(f"{corpus.root.name}-{name}")
     shutil.copytree(corpus.root, root, ignore=shutil.ignore_patterns(".merganser"))
     definition = replace(corpus.definition, base=root, folder=root / ".merganser" / "code")

@@ -21,7 +21,7 @@ HOSTILE = '</p><script>document.title="owned"</script>'
 
 
 def row(name: str, **values: Any) -> dict[str, Any]:
-    """Give a row as ``merganser batch`` writes it."""
+    """Return a row as ``merganser batch`` writes it."""
     return {
         "id": name,
         "question": f"Question {name}?",

@@ -132,7 +132,7 @@ class Rags:
 
 @pytest.fixture
 def rags(tmp_path: Path) -> Iterator[Rags]:
-    """Give a maker of small rags; their retrievers are closed at the end."""
+    """Return a maker of small rags; their retrievers are closed at the end."""
     (tmp_path / "docs").mkdir()
     with ExitStack() as stack:
         yield Rags(tmp_path / "docs", stack)
@@ -140,7 +140,7 @@ def rags(tmp_path: Path) -> Iterator[Rags]:
 
 @pytest.fixture
 def golden() -> Callable[[str], Any]:
-    """Give a reader of values that were computed by the reference language's own runtime."""
+    """Return a reader of values that were computed by the reference language's own runtime."""
 
     def read(name: str) -> Any:
         return json.loads((Path(__file__).parent / "golden" / name).read_text("utf-8"))

@@ -94,7 +94,7 @@ class Indexed:
 
 @pytest.fixture
 def indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Indexed:
-    """Give an index of 60 files with a graph."""
+    """Return an index of 60 files with a graph."""
     monkeypatch.setattr(publishing, "GRAPH_ROWS", 200)
     (tmp_path / "docs").mkdir()
     made = Indexed(tmp_path / "docs")

@@ -21,8 +21,8 @@ async def test_file_cut_by_a_strategys_limit_is_told_its_rank(rags: Rags):
 
     assert (missing.found, missing.rank) == (False, None)
     assert missing.reasons == ("bm25: rank 12 is below the strategy's limit of 3",)
-    assert missing.legs["bm25"].rank == 12
-    assert missing.legs["bm25"].lines == "1-1"
+    assert missing.strategies["bm25"].rank == 12
+    assert missing.strategies["bm25"].lines == "1-1"
 
 
 async def test_file_cut_by_a_threshold_is_told_its_score(rags: Rags):
@@ -97,4 +97,4 @@ async def test_file_that_is_there_needs_no_reason(rags: Rags):
     missing = await rags.open(rags.rag()).why_missing("duck", "n00.md")
 
     assert (missing.found, missing.rank, missing.reasons) == (True, 1, ())
-    assert {"bm25", "chunked-embeddings"} == set(missing.legs)
+    assert {"bm25", "chunked-embeddings"} == set(missing.strategies)

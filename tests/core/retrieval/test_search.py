@@ -45,7 +45,7 @@ async def test_both_strategies_find_and_name_the_place(rags: Rags):
 
     best = result.hits[0]
     assert best.source == "birds.md:1-3"
-    assert set(best.legs) == {"bm25", "chunked-embeddings"}
+    assert set(best.strategies) == {"bm25", "chunked-embeddings"}
     assert best.text == FILES["birds.md"]
     assert result.notes == ()
     assert result.snapshots == {"docs": 1}
@@ -127,8 +127,8 @@ async def test_thresholds_are_compared_with_each_strategys_own_score(rags: Rags)
 
     result = await rags.open(rags.rag(dense, words)).search("a merganser dives")
 
-    assert all(set(hit.legs) == {"chunked-embeddings"} for hit in result.hits)
-    assert all(hit.legs["chunked-embeddings"].score >= 0.2 for hit in result.hits)
+    assert all(set(hit.strategies) == {"chunked-embeddings"} for hit in result.hits)
+    assert all(hit.strategies["chunked-embeddings"].score >= 0.2 for hit in result.hits)
     assert result.hits
 
 
@@ -197,8 +197,8 @@ async def test_resident_search_equals_search_by_sql(rags: Rags):
 
         assert [hit.source for hit in by_sql.hits] == [hit.source for hit in in_memory.hits]
         for one, other in zip(by_sql.hits, in_memory.hits, strict=True):
-            assert {n: leg.score for n, leg in one.legs.items()} == pytest.approx(
-                {n: leg.score for n, leg in other.legs.items()}, abs=1e-5
+            assert {n: each.score for n, each in one.strategies.items()} == pytest.approx(
+                {n: each.score for n, each in other.strategies.items()}, abs=1e-5
             )
 
 
@@ -246,7 +246,7 @@ async def test_hybrid_search_with_other_embedder_leaves_dense_out_loudly(rags: R
 
     result = await rags.open(rags.rag()).search("merganser")
 
-    assert [set(hit.legs) for hit in result.hits] == [{"bm25"}]
+    assert [set(hit.strategies) for hit in result.hits] == [{"bm25"}]
     assert "cannot be compared" in result.notes[0]
     assert rags.embedder.queries == []
 
@@ -264,8 +264,8 @@ async def test_strategies_with_different_chunking_do_not_collide(rags: Rags):
 
     result = await rags.open(rag, embeds=False).search("duck")
 
-    assert all(len(hit.legs) == 1 for hit in result.hits)
-    assert {"bm25", "fine"} == {name for hit in result.hits for name in hit.legs}
+    assert all(len(hit.strategies) == 1 for hit in result.hits)
+    assert {"bm25", "fine"} == {name for hit in result.hits for name in hit.strategies}
     assert result.snapshots == {"docs": 1, "fine": 1}
 
 
@@ -350,7 +350,9 @@ async def test_explanation_says_what_each_strategy_and_word_added(rags: Rags):
     assert why is not None
     assert (why.fused_rank, why.rerank_delta) == (1, None)
     assert why.fused_score == pytest.approx(sum(why.fused_terms.values()))
-    assert sum(why.bm25_terms["bm25"].values()) == pytest.approx(result.hits[0].legs["bm25"].score)
+    assert sum(why.bm25_terms["bm25"].values()) == pytest.approx(
+        result.hits[0].strategies["bm25"].score
+    )
     assert set(why.bm25_terms["bm25"]) == {"mergans", "fish"}
 
 
