@@ -43,10 +43,11 @@ rag:
 CORE = """\
 import asyncio, sys
 from merganser.embedding.embedder import Embedder
-from merganser.index import index_once_async
-from merganser.load import load_config
-from merganser.models import ModelRunner, resolve_address
-from merganser.resolve import resolve_rag
+from merganser.config.load import load_config
+from merganser.config.rag_definition import resolve_rag
+from merganser.indexing.run import index_once_async
+from merganser.models.address import resolve_address
+from merganser.models.client import ModelRunner
 index = resolve_rag(load_config("code.yaml"), "code").indexes[0]
 async def main():
     async with ModelRunner(await resolve_address()) as runner:
@@ -58,7 +59,7 @@ asyncio.run(main())
 """
 
 FLOOR = """\
-from merganser.server import connect_history
+from merganser.services.prefect_server import connect_history
 connect_history()
 from prefect import flow, task
 @task

@@ -38,7 +38,7 @@ DIMENSIONS = 384
 
 
 def hash_vectors(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Give each text a fixed unit vector, (n, 384) float32."""
+    """Return for each text a fixed unit vector, (n, 384) float32."""
     data = b"".join(hashlib.shake_256(text.encode()).digest(DIMENSIONS) for text in texts)
     vectors = np.frombuffer(data, dtype=np.uint8).reshape(-1, DIMENSIONS).astype(np.float32) - 127.5
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

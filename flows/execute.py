@@ -144,8 +144,11 @@ class Execution:
                 stages.give_up(str(error) or type(error).__name__)
             raise
         # Turns end with the snapshots that they searched, which this run may have replaced.
-        if pruned := prune_turns():
-            get_run_logger().info("removed what was kept to resume %d turns", pruned)
+        try:
+            if pruned := prune_turns():
+                get_run_logger().info("removed what was kept to resume %d turns", pruned)
+        except OSError as error:  # what the run did is done: the next one removes them
+            get_run_logger().warning("old turns cannot be removed: %s", error)
         return replace(
             self._outcome,
             notes=self._models.notes,

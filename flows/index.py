@@ -143,7 +143,7 @@ class IndexStages:
         if self._run is None:
             return
         began = monotonic()
-        # No future but a value: the edge from the survey says it, one a shard.
+        # No future but a value: the edge from the stage before says it, one a shard.
         model = self._model.result() if self._model else None
         if runner is not None and self._run.shards:
             # A run that embeds here must not pay for importing this.

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
-SEEDS = ROOT / "tests" / "core" / "language" / "seeds"
+SEEDS = ROOT / "tests" / "core" / "config" / "seeds"
 MAPPED = (
     *("--model-map", "ai/embeddinggemma=ai/all-minilm"),
     *("--model-map", "ai/qwen3:14B=ai/smollm2"),

@@ -67,7 +67,7 @@ def command(
     config = reach.load(file)
     chosen = _choose(config, flow, questions, answers, agent)
     if concurrency is not None:
-        chosen = replace(chosen, concurrency=concurrency)
+        chosen = replace(chosen, spec=chosen.spec.model_copy(update={"concurrency": concurrency}))
     if dry_run:
         from merganser.batch.selection import Selection, forecast_batch
 

@@ -17,7 +17,6 @@ from merganser.cli.options import (
     print_json,
     reach_options,
 )
-from merganser.config.spec_evaluation import parse_metric, suggest_metric
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
@@ -53,6 +52,8 @@ class _Requirement(click.ParamType[_Required]):
         Raises:
             click.BadParameter: It has another form, no metric, or a number beyond 0 to 1.
         """
+        from merganser.config.spec_evaluation import parse_metric, suggest_metric
+
         found = _REQUIREMENT.fullmatch(value.strip())
         if found is None:
             self.fail(f"{value!r}: write recall@5>=0.8 or 'mrr@10 drop<=0.02'", param, ctx)
@@ -80,10 +81,20 @@ class _EvalCommand(click.Command):
             if old := _OLD_OPTION.fullmatch(word):
                 bound = ">=" if old["kind"] == "min" else " drop<="
                 value = next(words, "") if old["value"] is None else old["value"]
+                _check_old_option(word, old["metric"], ctx)
                 rest.append(f"--require={old['metric']}{bound}{value}")
             else:
                 rest.append(word)
         return super().parse_args(ctx, rest)
+
+
+def _check_old_option(word: str, metric: str, ctx: click.Context) -> None:
+    """Blame the option as it was written, not the one it stands for."""
+    from merganser.config.spec_evaluation import parse_metric, suggest_metric
+
+    if parse_metric(metric) is None:
+        option = word.partition("=")[0]
+        raise click.UsageError(f"{option}: {metric!r} is no metric; {suggest_metric(metric)}", ctx)
 
 
 @click.command(cls=_EvalCommand)

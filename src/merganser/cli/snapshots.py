@@ -65,7 +65,7 @@ def rollback(file: str, *, rag: str | None, generation: int | None, as_json: boo
     indexes = indexes_by_name(config, (rag,) if rag else ())
     if len(indexes) != 1:
         known = ", ".join(repr(name) for name in config.spec.rag)
-        raise PlanError(f"name one of {known} with --rag: a rollback is of one index")
+        raise PlanError(f"name one of {known} with --rag: one index is rolled back at a time")
     ((name, index),) = indexes.items()
     served = snapshots.rollback(index.folder, generation)
     if as_json:

@@ -272,7 +272,7 @@ async def _configuration_check(runner: ModelRunner, ref: str, mode: Mode) -> Che
         return Check("configuration", "problem", str(error))
     if standing is None:
         return Check("configuration", "note", "the server is too old to say")
-    if mode in standing:
+    if any(mode == configured for configured, _ in standing):
         return Check("configuration", "ok", f"set for {mode}")
     return Check("configuration", "note", f"not set for {mode}; a run sets it")
 

@@ -94,7 +94,7 @@ def _between(top: str, root: str) -> list[str]:
 
 
 def run_git(root: str, *arguments: str) -> subprocess.CompletedProcess[bytes] | None:
-    """Run a reading git command in a directory; None when there is no git or it hangs."""
+    """Run a reading git command in a directory; None when there is no git or it does not answer."""
     if shutil.which("git") is None:
         return None
     environment = {k: v for k, v in os.environ.items() if k not in _GIT_VARIABLES}

@@ -19,13 +19,13 @@ FEW_SEGMENTS = 8
 """Up to so many segments nothing is merged for its own sake."""
 
 MAX_SEGMENTS = 16
-"""More are merged whatever it costs."""
+"""With more segments than this, some are merged whatever it costs."""
 
 MAX_DEAD_SHARE = 0.3
 """A segment with more dead chunks is rewritten."""
 
 BUDGET_SHARE = 0.03
-"""Of the live chunks, to be rewritten in a run that is not forced to do more."""
+"""Share of the live chunks that a run rewrites when it is not forced to do more."""
 
 BUDGET_ROWS = 10_000
 """The budget of a small index: about a quarter of a second."""

@@ -221,8 +221,8 @@ class ModelRunner:
         await self._require_management("configure models")
         return await configure.configure(self.connection, ref, request)
 
-    async def configurations(self, ref: str) -> Mapping[str, Mapping[str, Any]] | None:
-        """Return the configurations of a model by mode, or None when the server cannot say."""
+    async def configurations(self, ref: str) -> list[tuple[str, dict[str, Any]]] | None:
+        """Return modes and settings of a model, or None when the server cannot say."""
         if not await self.managed():
             return None
         return await configure.read_configurations(self.connection, ref)

@@ -120,11 +120,14 @@ def _batch_flags(model: ModelRef, served: ServedModel | None) -> tuple[str, ...]
     return ("--batch-size", str(tokens), "--ubatch-size", str(tokens))
 
 
-async def read_configurations(connection: Connection, ref: str) -> dict[str, dict[str, Any]] | None:
+async def read_configurations(
+    connection: Connection, ref: str
+) -> list[tuple[str, dict[str, Any]]] | None:
     """Read what is configured for a model.
 
     Returns:
-        The settings by mode, or None when the server is older than v1.0.10 and cannot say.
+        Mode and settings of each backend that has some, or None when the server is older than
+        v1.0.10 and cannot say.
     """
     response = await connection.request(
         "GET",
@@ -135,10 +138,10 @@ async def read_configurations(connection: Connection, ref: str) -> dict[str, dic
     if response.status_code == HTTPStatus.NOT_FOUND:
         return None
     rows = as_list(connection.decode(response, path="/engines/_configure"))
-    return {
-        as_text(row.get("Mode")) or "": as_mapping(row.get("Config"))
+    return [
+        (as_text(row.get("Mode")) or "", as_mapping(row.get("Config")))
         for row in map(as_mapping, rows)
-    }
+    ]
 
 
 async def configure(connection: Connection, ref: str, request: ConfigureRequest) -> bool:
@@ -156,15 +159,18 @@ async def configure(connection: Connection, ref: str, request: ConfigureRequest)
         RunnerUnavailableError: The model stayed busy for longer than the limit.
         RequestRejectedError: A flag is not allowed, or the server knows no such mode.
     """
-    standing = (await read_configurations(connection, ref) or {}).get(request.mode)
     body = request.body(ref)
-    if standing is not None:
-        present, wanted = _settings(standing), _settings(body)
-        if present == wanted:
-            return False
-        if present.get("speculative") != wanted.get("speculative"):
-            # Another draft model makes an engine beside the old one, which would stay in memory.
-            await unload(connection, ref)
+    wanted = _settings(body)
+    present = [
+        _settings(settings)
+        for mode, settings in await read_configurations(connection, ref) or ()
+        if mode == request.mode
+    ]
+    if wanted in present:
+        return False
+    if any(one.get("speculative") != wanted.get("speculative") for one in present):
+        # Another draft model makes an engine beside the old one, which would stay in memory.
+        await unload(connection, ref)
     deadline = monotonic() + connection.timeouts.busy
     while True:
         response = await connection.request(

@@ -167,11 +167,14 @@ def ensure_service(
 def stop_service(name: str) -> bool:
     """End the service of that name; False when none was running."""
     service = recorded_service(name)
-    _state_file(name).unlink(missing_ok=True)
-    if service is None or not process_alive(service.pid):
+    if service is None:
         return False
-    os.kill(service.pid, signal.SIGTERM)
-    return True
+    with suppress(OSError):  # it ended meanwhile, or is another user's
+        _state_file(name).unlink(missing_ok=True)
+        if process_alive(service.pid):
+            os.kill(service.pid, signal.SIGTERM)
+            return True
+    return False
 
 
 @contextmanager

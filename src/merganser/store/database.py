@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 SCHEMA_VERSION = 1
-"""Of the tables below; a snapshot of a newer version is refused, an older one is rebuilt."""
+"""Version of the tables below; a newer snapshot is refused, an older one is rebuilt."""
 
 _FILE_OPTIONS = "STORAGE_VERSION 'v1.5.0', ROW_GROUP_SIZE 30720"
 # 30,720 rows a group: a scan runs in as many threads as there are groups, and the default of
@@ -53,7 +53,7 @@ CREATE TABLE {0}.postings (term_id INTEGER, row INTEGER, tf UTINYINT);
 """
 
 _PATIENCE_SECONDS = 5.0
-_BUSY = ("lock", "file handle conflict")
+_BUSY = ("Could not set lock", "Conflicting lock", "file handle conflict")
 # What DuckDB says when another process has the file, and when another thread of this one has.
 
 VECTORS_TABLE = "CREATE TABLE {0}.vectors (row INTEGER, file_id INTEGER, v FLOAT[{1}]);"
@@ -127,6 +127,8 @@ def wait_for_lock(action: Callable[[], R], path: Path) -> R:
     while True:
         try:
             return action()
+        except (duckdb.SerializationException, duckdb.InvalidInputException):
+            raise  # the file is damaged, whatever the message says
         except duckdb.Error as error:
             if not any(words in str(error) for words in _BUSY):
                 raise

@@ -15,7 +15,7 @@ from weakref import WeakSet
 import duckdb
 import numpy as np
 
-from merganser.errors import NoSnapshotError, StoreError
+from merganser.errors import NoSnapshotError, StoreBusyError, StoreError
 from merganser.store import arrow
 from merganser.store.catalogue import (
     DriftSample,
@@ -114,7 +114,11 @@ class Snapshot:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files; what other threads are reading fails with a ``duckdb.Error``."""
+        """Let go of the files; what other threads are reading fails with a ``duckdb.Error``.
+
+        Raises:
+            StoreBusyError: A reader could not be interrupted for half a minute.
+        """
         # A thread of a search that was given up may still be reading, or begin to: DuckDB 1.5 cuts
         # it off, 2.0 refuses to close meanwhile.
         deadline = time.monotonic() + _CLOSE_SECONDS
@@ -128,7 +132,9 @@ class Snapshot:
                 self._connection.close()
                 return
             time.sleep(0.01)
-        # A reader that cannot be interrupted holds the files until it ends.
+        raise StoreBusyError(
+            f"readers of snapshot {self.generation} did not end within {_CLOSE_SECONDS:.0f} s"
+        )
 
     @property
     def dimensions(self) -> int | None:

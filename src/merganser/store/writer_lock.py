@@ -40,18 +40,25 @@ class WriterLock:
         }
         try:
             self._lock.acquire()
-            replace_file(self._holder, json.dumps(data).encode(), is_durable=False)
         except Timeout:
             raise StoreBusyError(
                 f"another run is writing the index {str(folder.path)!r}{self._who()}; "
                 "wait for it or stop it"
             ) from None
         except OSError as error:
+            raise self._refused("lock", folder, error) from error
+        try:
+            replace_file(self._holder, json.dumps(data).encode(), is_durable=False)
+        except OSError as error:
             self._lock.release()
-            raise StoreError(
-                f"cannot lock the index folder {str(folder.path)!r}: {error.strerror}; "
-                "make it writable or name another one with `database`"
-            ) from error
+            raise self._refused("write to", folder, error) from error
+
+    @staticmethod
+    def _refused(what: str, folder: IndexFolder, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot {what} the index folder {str(folder.path)!r}: {error.strerror}; "
+            "make it writable or name another one with `database`"
+        )
 
     def release(self) -> None:
         """Let the next run write; does nothing the second time."""

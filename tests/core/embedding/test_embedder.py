@@ -185,6 +185,7 @@ async def test_a_text_that_is_too_long_is_found_split_and_averaged(
     parts = (await client.embed(EMBEDDER, pieces)).vectors
     mean = (np.asarray([[len(p)] for p in pieces]) * parts).sum(axis=0)
     np.testing.assert_allclose(vectors[11], mean / np.linalg.norm(mean), atol=1e-5)
+    assert len(vectors) == 21
     assert embedder.split_texts == 1
 
 

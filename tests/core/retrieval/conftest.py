@@ -140,7 +140,7 @@ def rags(tmp_path: Path) -> Iterator[Rags]:
 
 @pytest.fixture
 def golden() -> Callable[[str], Any]:
-    """Return a reader of values that were computed by the reference language's own runtime."""
+    """Return a reader of values that were computed by cagent's own functions."""
 
     def read(name: str) -> Any:
         return json.loads((Path(__file__).parent / "golden" / name).read_text("utf-8"))

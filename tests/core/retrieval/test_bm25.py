@@ -48,7 +48,7 @@ def score(documents: Sequence[Sequence[str]], terms: Sequence[str], **options: f
 
 
 def test_scores_are_the_reference_ones_where_definitions_coincide(golden: Callable[[str], Any]):
-    # The reference divides by the number of terms and cuts at 1, and lists chunks that hold none
+    # cagent divides by the number of terms and cuts at 1, and lists chunks that hold none
     # of the terms with a score of 0.
     facts = golden("bm25.json")
     documents = [reference_tokens(text) for text in facts["documents"]]
