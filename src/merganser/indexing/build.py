@@ -188,6 +188,9 @@ class _Build:
                     inode=entry.inode,
                     stat_ns=entry.stat_ns,
                 )
+            if outcome and self.changes.reasons:
+                # Its chunks are of the old rules: without a hash the next run reads it again.
+                row = replace(row, content_hash="", stat_ns=0)  # noqa: PLW2901 - as above
             kept.append(row)
         return kept
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from merganser.chunking import ChunkingOptions
 from merganser.errors import (
     NoSnapshotError,
     ProtocolError,
@@ -189,6 +190,29 @@ def test_text_that_the_server_refuses_fails_its_file_alone(small: Corpus):
     assert [(f.path, f.detail) for f in report.failed] == [("bad.txt", "cannot embed this")]
     with small.open() as snapshot:
         assert snapshot.file_chunks("good.txt")
+
+
+def test_a_file_that_fails_under_another_chunking_is_tried_again(small: Corpus):
+    small.write("hard.txt", "one two three. " * 40)
+    small.index()
+
+    def refuse(texts: Sequence[str]) -> None:
+        if any("three" in text for text in texts):
+            raise RequestRejectedError("cannot embed this", status=400)
+
+    small.change(chunking=ChunkingOptions(size=150, overlap=0))
+    small.embedder.before = refuse
+    degraded = small.index()
+    with small.open() as snapshot:
+        kept = snapshot.file_chunks("hard.txt")
+    small.embedder.before = None
+    mended = small.index()
+
+    assert [file.path for file in degraded.failed] == ["hard.txt"]
+    assert kept, "the old version stays"
+    assert (mended.status, mended.changed) == ("published", 1)
+    with small.open() as snapshot:
+        assert all(len(chunk.text) <= 150 for chunk in snapshot.file_chunks("hard.txt"))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
