@@ -216,7 +216,7 @@ def divide(weights: Sequence[float], box: Box) -> list[Box]:
     total = sum(weights)
     areas = [weight / total * box.area for weight in weights]
     # The package has no types.
-    parts: list[dict[str, float]] = squarify.squarify(  # pyright: ignore[reportUnknownMemberType]
+    parts: list[dict[str, float]] = squarify.squarify(  # pyright: ignore[reportUnknownMemberType] - untyped
         areas, box.x, box.y, box.width, box.height
     )
     return [Box(part["x"], part["y"], part["dx"], part["dy"]) for part in parts]
