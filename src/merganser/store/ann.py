@@ -99,7 +99,7 @@ def build_approximate(segment: Path, target: Path, *, threads: int = 0) -> Appro
     Args:
         segment: File of a finished segment.
         target: The file to make.
-        threads: How many to use, 0 for all cores.
+        threads: How many to use, 0 for all cores; the first 8,192 vectors are added by one.
 
     Returns:
         What it reached, which may not be enough to be used; None when the segment has no vectors.
@@ -125,7 +125,10 @@ def build_approximate(segment: Path, target: Path, *, threads: int = 0) -> Appro
         )
         sample = _Sample(connection, rows, dimensions)
         for keys, vectors in _batches(connection, rows, dimensions):
-            index.add(keys.astype(np.uint64), vectors, threads=threads)
+            # Vectors that are added at the same moment do not see each other. Among a million that
+            # is nothing; the first few are each other's neighbours, and links would be lost.
+            at_once = threads if len(index) else 1
+            index.add(keys.astype(np.uint64), vectors, threads=at_once)
             sample.compare(keys, vectors)
         info = _choose_expansion(index, sample, rows)
         if info.is_used:

@@ -17,7 +17,12 @@ from merganser.indexing import publishing
 from merganser.indexing.run import index_once
 from merganser.models.ref import ModelRef
 from merganser.retrieval.dense import DenseIndex
-from merganser.store.ann import ApproximateVectors, approximate_path, read_approximate
+from merganser.store.ann import (
+    ApproximateVectors,
+    approximate_path,
+    build_approximate,
+    read_approximate,
+)
 from merganser.store.filters import Filter
 from merganser.store.reader import open_snapshot
 from merganser.store.resident import ResidentTables
@@ -121,6 +126,15 @@ def test_large_segment_gets_a_graph_that_says_what_it_reaches(indexed: Indexed):
     [snapshot] = list_snapshots(indexed.definition.folder)
     assert (snapshot.approximate, snapshot.recall) == (1.0, info.recall)
     assert info.rows == snapshot.chunks
+
+
+def test_many_threads_lose_no_links_of_a_small_graph(indexed: Indexed):
+    [path] = indexed.graphs()
+    target = path.with_name("s999999.usearch")
+
+    found = [build_approximate(path.with_suffix(".duckdb"), target, threads=8) for _ in range(10)]
+
+    assert {info.recall for info in found if info is not None} == {1.0}
 
 
 def test_all_three_ways_agree(indexed: Indexed):
