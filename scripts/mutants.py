@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 GUARDS = "tests/core/test_guards.py"
+FOREIGN = "tests/core/store/test_foreign_files.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,30 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "a view of an index file is run",
+        '    if found:\n        raise _foreign(str(path), "view", found[0][0])\n',
+        "",
+        f"{FOREIGN}::test_a_view_in_place_of_a_table_is_refused_by_name",
+    ),
+    Mutant(
+        "an index file with macros is opened",
+        "            refuse_macros(self._connection)\n",
+        "",
+        f"{FOREIGN}::test_a_macro_is_refused_by_name",
+    ),
+    Mutant(
+        "a connection to an index reads any file",
+        '    connection.execute("SET enable_external_access = false").fetchall()\n',
+        "",
+        f"{FOREIGN}::test_a_connection_reaches_its_folder_only",
+    ),
+    Mutant(
+        "a snapshot names a segment of another folder",
+        "        if not is_segment_name(row.file):\n",
+        "        if not row.file:\n",
+        f"{FOREIGN}::test_a_segment_elsewhere_is_refused",
+    ),
     Mutant(
         "an embedder's fingerprint without the prefix of documents",
         '            "document_prefix": self.prompts.document,\n',

@@ -230,7 +230,9 @@ class _Build:
         if not (new_rows or merged):
             return [*files, *(self._file_row(o, None, 0) for o in read)], segments, 0
         dimensions = self.model.dimensions if self.model else None
-        writer = SegmentWriter(self._segment_path(number), dimensions=dimensions)
+        writer = SegmentWriter(
+            self._segment_path(number), self.workspace.folder, dimensions=dimensions
+        )
         try:
             files += self._add_new(writer, number)
             for segment in sorted(merged):

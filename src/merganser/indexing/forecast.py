@@ -155,7 +155,7 @@ def _estimate(changes: Changes) -> IndexWork:
     index = IndexFolder(changes.definition.folder)
     hashes = np.unique(hash_texts(texts), axis=0)
     segments = segments_of(index, changes.fingerprint)
-    with connect_writer(index.build / "spill") as connection:
+    with connect_writer(index.build / "spill", index.path) as connection:
         store = EmbeddingStore(index, changes.fingerprint, segments, connect=lambda: connection)
         missing = int((~store.has(hashes)).sum())
     return replace(work, texts_to_embed=missing, seconds=_seconds(index, missing))

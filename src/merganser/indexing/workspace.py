@@ -155,7 +155,7 @@ class Workspace:
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """Return the database in memory to which the run's older segments are attached."""
         if self._connection is None:
-            self._connection = connect_writer(self.path / "spill")
+            self._connection = connect_writer(self.path / "spill", self.index.path)
         return self._connection
 
     def service(self, start: Callable[[], EmbedService]) -> EmbedService:

@@ -24,6 +24,7 @@ from merganser.store.database import (
     borrow,
     finish,
 )
+from merganser.store.folder import is_segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -127,7 +128,7 @@ _NUMBER_TYPES = {"inode": np.uint64, "size_bytes": np.int64, "mtime_ns": np.int6
 
 def write_catalogue(path: Path, catalogue: Catalogue) -> None:
     """Make the file of a snapshot."""
-    with borrow("new") as connection:
+    with borrow("new", path.parent) as connection:
         attach_new(connection, path, "new")
         connection.execute(CATALOGUE_TABLES.format("new")).fetchall()
         cursor = connection.cursor()
@@ -194,8 +195,19 @@ def read_files(cursor: duckdb.DuckDBPyConnection) -> tuple[FileRow, ...]:
 
 
 def read_segments(cursor: duckdb.DuckDBPyConnection) -> tuple[SegmentRow, ...]:
-    """Return the segments of the attached catalogue, by number."""
-    return tuple(SegmentRow(*row) for row in _read_rows(cursor, "segments", SegmentRow))
+    """Return the segments of the attached catalogue, by number.
+
+    Raises:
+        StoreFormatError: One is not a file of the index folder.
+    """
+    rows = tuple(SegmentRow(*row) for row in _read_rows(cursor, "segments", SegmentRow))
+    for row in rows:
+        if not is_segment_name(row.file):
+            raise StoreFormatError(
+                f"a snapshot names the segment {row.file!r}, which merganser calls no file: index "
+                "again with --full, or name another folder with `database`"
+            )
+    return rows
 
 
 def read_skipped(cursor: duckdb.DuckDBPyConnection) -> tuple[SkippedRow, ...]:
@@ -229,7 +241,7 @@ def read_drift_sample(
 @contextmanager
 def _attached(path: Path) -> Generator[tuple[duckdb.DuckDBPyConnection, dict[str, str]]]:
     """Attach a catalogue for as long as the block runs; yields a cursor and the meta."""
-    with borrow("g") as connection:
+    with borrow("g", path.parent) as connection:
         try:
             meta = attach_catalogue(connection, path)
             yield connection.cursor(), meta
