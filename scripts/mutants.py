@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 GUARDS = "tests/core/test_guards.py"
+SECRECY = "tests/core/config/test_secrecy.py"
 FOREIGN = "tests/core/store/test_foreign_files.py"
 
 
@@ -37,6 +38,24 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "extends reads a file of any name",
+        "    if not may_quote(base_path, *YAML_SUFFIXES):\n",
+        "    if False:\n",
+        f"{SECRECY}::test_extends_reads_no_file_that_is_not_named_as_yaml",
+    ),
+    Mutant(
+        "a link's own name says that it is YAML",
+        " and path.resolve().suffix.lower() in suffixes",
+        "",
+        f"{SECRECY}::test_a_config_that_is_no_yaml_is_not_quoted",
+    ),
+    Mutant(
+        "a login is in an excerpt",
+        "        self.source_line = mask_credentials(source_line)\n",
+        "        self.source_line = source_line\n",
+        f"{SECRECY}::test_a_login_beside_a_mistake_is_in_no_message",
+    ),
     Mutant(
         "a view of an index file is run",
         '    if found:\n        raise _foreign(str(path), "view", found[0][0])\n',

@@ -41,11 +41,28 @@ def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+_URL = re.compile(r"(?<=://)[^\s'\"<>`]+")
+_NO_LOGIN = re.compile(r"(\[[^]@]*\]|[^]/?#:@\[]*)(:\d*)?[/?#]")
+"""A host with or without a port before the first slash: an ``@`` after it is of the path."""
+
+
 def without_credentials(url: str) -> str:
     """Return a URL, with or without scheme, without ``user:password@``."""
     scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
-    host, slash, path = rest.partition("/")
-    return scheme + separator + host.rpartition("@")[2] + slash + path
+    return scheme + separator + rest[_login_length(rest) :].removeprefix("@")
+
+
+def mask_credentials(text: str) -> str:
+    """Return a text with stars for the login in every URL of it; nothing moves by that."""
+    return _URL.sub(lambda url: "*" * (n := _login_length(url[0])) + url[0][n:], text)
+
+
+def _login_length(rest: str) -> int:
+    """Return the length of the login of a URL without its scheme, 0 when there is none.
+
+    It ends at the last ``@``: people write passwords as they are, with ``/`` and ``@`` in them.
+    """
+    return 0 if _NO_LOGIN.match(rest) else max(rest.rfind("@"), 0)
 
 
 def parse_duration(text: str) -> float | None:

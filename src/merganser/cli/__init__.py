@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from merganser.errors import MerganserError
+from merganser.humanize import mask_credentials
 from merganser.telemetry import start_telemetry
 
 if TYPE_CHECKING:
@@ -129,11 +130,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except MerganserError as error:
         if debug:
             raise
-        click.echo(f"error: {error}", err=True)
+        message = mask_credentials(str(error))
+        click.echo(f"error: {message}", err=True)
         if "--json" in words:
             from merganser.cli.options import print_json
 
-            print_json({"error": str(error)})
+            print_json({"error": message})
         sys.exit(EXIT_FAILED)
     except ValueError as error:
         # A Ctrl-C within pydantic's serializer comes out as its PydanticSerializationError.
