@@ -119,7 +119,9 @@ class _Configuration(ProcessJobConfiguration):
 
     def prepare_for_flow_run(self, *args: Any, **kwargs: Any) -> None:
         """Name the command, which spares a second import of Prefect."""
-        self.command = self.command or command_to_string([sys.executable, "-m", "prefect.engine"])
+        self.command = self.command or command_to_string(
+            [sys.executable, "-P", "-m", "prefect.engine"]
+        )
         super().prepare_for_flow_run(*args, **kwargs)
 
 

@@ -13,24 +13,18 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from merganser.documents.git import run_git
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 VCS_FOLDERS = frozenset({".git", ".hg", ".svn", ".bzr", ".jj"})
 """Never entered, whatever the rules say."""
-
-# What git would read from its environment inside a hook, and would then look at another tree.
-_GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
-# A work tree can name programs in its config; none of them runs because somebody indexes it.
-_GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
-_GIT_TIMEOUT_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +87,6 @@ def _between(top: str, root: str) -> list[str]:
 # -- git ------------------------------------------------------------------------------------------
 
 
-def run_git(root: str, *arguments: str) -> subprocess.CompletedProcess[bytes] | None:
-    """Run a reading git command in a directory; None when there is no git or it hangs."""
-    if shutil.which("git") is None:
-        return None
-    environment = {k: v for k, v in os.environ.items() if k not in _GIT_VARIABLES}
-    environment["GIT_OPTIONAL_LOCKS"] = "0"
-    try:
-        return subprocess.run(  # noqa: S603 - a fixed program with an argument list
-            [*_GIT, *arguments],
-            cwd=root,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-
-
 def _ask_git(root: str, top: str) -> list[Listed] | None:
     """Let git list a directory; None when its rules do not apply there or git cannot say."""
     if root != top:
@@ -131,6 +105,54 @@ def _ask_git(root: str, top: str) -> list[Listed] | None:
         *(Listed(name) for name in names),
         *(Listed(name, "ignored", "by git's rules") for name in left_out),
     ]
+
+
+def find_ignored(root: str, folder: str, names: Sequence[str]) -> set[str]:
+    """Tell which names of a folder version control ignores, by what holds from a root down.
+
+    As in a listing of the root, each repository on the way counts, a repository that another one
+    ignores is ignored with all in it, and outside every repository nothing is. A root that an
+    enclosing repository ignores keeps its own rules only.
+
+    Args:
+        root: An absolute directory without links on the way.
+        folder: The root or a directory below it, likewise.
+        names: Of its entries, which need not be there.
+    """
+    top = _work_tree(folder)
+    if top is None or not names:
+        return set()
+    above, name = os.path.split(top)
+    if Path(above).is_relative_to(root) and find_ignored(root, above, [name]):
+        return set(names)
+    below = os.path.relpath(folder, top)
+    paths = {name if below == "." else f"{below}/{name}": name for name in names}
+    around = os.path.relpath(root, top) if root != top and Path(root).is_relative_to(top) else ""
+    asked = "\0".join([around, *paths] if around else paths)
+    done = run_git(top, "check-ignore", "--stdin", "-z", given=os.fsencode(asked))
+    if done is not None and done.returncode in {0, 1}:
+        ignored = set(_split_names(done.stdout))
+        if around not in ignored:
+            return {name for path, name in paths.items() if path in ignored}
+        top = root
+    elif around and _is_ignored_by_files(top, root):
+        top = root
+    return {name for name in names if _is_ignored_by_files(top, f"{folder}/{name}")}
+
+
+def _is_ignored_by_files(top: str, path: str) -> bool:
+    """Tell whether the rules below a directory ignore a path or a folder on the way to it."""
+    rules = () if (own := read_rules(top, ".git/info/exclude")) is None else (own,)
+    directory = top
+    for entry in _between(top, path):
+        if (own := read_rules(directory)) is not None:
+            rules = (*rules, own)
+        # Path.is_dir() raises where it may not look.
+        is_folder = os.path.isdir(entry) and not os.path.islink(entry)  # noqa: PTH112, PTH114
+        if ignoring_rule(rules, entry, folder=is_folder):
+            return True
+        directory = entry
+    return False
 
 
 def _split_names(output: bytes) -> list[str]:

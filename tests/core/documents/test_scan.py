@@ -58,7 +58,7 @@ def repository(tree: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
     return tree
 
 
-def _no_git(_root: str, *_arguments: str) -> None:
+def _no_git(_folder: str, *_arguments: str, **_options: object) -> None:
     """Stand for a machine without git."""
 
 
