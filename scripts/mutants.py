@@ -79,6 +79,18 @@ MUTANTS = (
         "        if not is_segment_name(row.file):\n",
         "        if not row.file:\n",
         f"{FOREIGN}::test_a_segment_elsewhere_is_refused",
+        "a page whose name resolves to this machine reads the runner",
+        "elif not self._any_host and not is_local(",
+        "elif False and not is_local(",
+        "tests/core/runner/test_server.py",
+    ),
+    Mutant(
+        "a worker runs a command that somebody gave a run",
+        "        refuse_foreign(self, deployment, self.allowed)\n",
+        "",
+        "tests/flows/test_foreign_runs.py",
+    ),
+    Mutant(
         "a work tree's monitor of the file system runs",
         '    *("-c", "core.fsmonitor=false"),\n',
         "",
