@@ -79,6 +79,8 @@ MUTANTS = (
         "        if not is_segment_name(row.file):\n",
         "        if not row.file:\n",
         f"{FOREIGN}::test_a_segment_elsewhere_is_refused",
+    ),
+    Mutant(
         "a page whose name resolves to this machine reads the runner",
         "elif not self._any_host and not is_local(",
         "elif False and not is_local(",
