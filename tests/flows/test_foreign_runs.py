@@ -108,11 +108,12 @@ def test_a_deployment_with_another_entrypoint_is_refused(
     client: SyncPrefectClient, deployment: UUID, foreign: dict[str, Any]
 ):
     ours = client.read_deployment(deployment)
+    stated: dict[str, Any] = {"entrypoint": ours.entrypoint} | foreign
     other = client.create_deployment(
         flow_id=ours.flow_id,
         name="other",
         work_pool_name=POOL,
-        **({"entrypoint": ours.entrypoint} | foreign),
+        **stated,
     )
     run = client.create_flow_run_from_deployment(other)
 
