@@ -19,6 +19,7 @@ The tree::
     │   ├── PullError                a pull ended without its success line
     │   ├── InputTooLongError        one input exceeds the batch or the context
     │   ├── RequestRejectedError     any other deterministic refusal
+    │   ├── DriftedError             a model that gives other vectors than when the run began
     │   └── ProtocolError            an answer that breaks the contract (dimensions, NaN, count)
     ├── QualityError          retrieval does not reach what a gate or an evaluation requires
     ├── AgentError            a turn that could not be completed
@@ -228,6 +229,10 @@ class RequestRejectedError(ModelRunnerError):
 
 class ProtocolError(ModelRunnerError):
     """An answer that breaks the contract: wrong dimensions, NaN, a wrong count, no JSON."""
+
+
+class DriftedError(ModelRunnerError):
+    """The embedding model changed in mid-run, so its vectors are of two models."""
 
 
 class QualityError(MerganserError):

@@ -27,7 +27,7 @@ from merganser.indexing.drift import recognise_model
 from merganser.indexing.workspace import segments_of
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner
-from merganser.models.ref import canonical, token_of
+from merganser.models.ref import ModelUse, canonical, token_of
 from merganser.planning.explain import IndexWork, PlanState
 from merganser.planning.plan import CheckModel, SurveySources
 from merganser.store.database import connect_writer
@@ -122,6 +122,8 @@ async def _fingerprint(
         embedder = Embedder(runner, model, served, dimensions=embedding.dimensions)
         if IndexFolder(index.folder).read_current() is None:
             return embedder.fingerprint
+        use = ModelUse(model=model, role="embedding", used_by=f"the index {index.name}")
+        runner.keep_configured(use, served)
         return (await recognise_model(embedder, index)).fingerprint
 
 
