@@ -39,6 +39,24 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "an answer sets the title of the terminal",
+        "click.echo(visible(text), err=err, nl=nl)",
+        "click.echo(text, err=err, nl=nl)",
+        "tests/core/cli/test_terminal.py::test_an_answer_is_shown_as_it_is_written",
+    ),
+    Mutant(
+        "a link of a model's is one in the UI",
+        'return _LINK_START.sub("&#91;", text.replace("<", "&lt;"))',
+        'return text.replace("<", "&lt;")',
+        "tests/tasks/test_artifacts.py::test_a_hostile_text_makes_no_link_and_no_picture",
+    ),
+    Mutant(
+        "somebody's notes are overwritten by answers",
+        "        is_ours = may_hold_answers(output) and all(",
+        "        is_ours = all(",
+        "tests/core/batch/test_batch.py::test_a_file_of_somebody_else_is_overwritten_only_if_asked",
+    ),
+    Mutant(
         "extends reads a file of any name",
         "    if not may_quote(base_path, *YAML_SUFFIXES):\n",
         "    if False:\n",

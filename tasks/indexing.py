@@ -28,7 +28,7 @@ from merganser.indexing.shards import embed_shard
 from merganser.indexing.workspace import begin_run
 from merganser.planning.explain import describe_work
 from merganser.progress import report
-from merganser.tasks.artifacts import artifact_key, report_markdown
+from merganser.tasks.artifacts import artifact_key, code, one_line, report_markdown
 from merganser.tasks.models import embedder_of, open_runner
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
 
@@ -221,9 +221,9 @@ async def _find_changes(
             recognised = await recognise_model(embedder, index)
     found = find_changes(index, fingerprint=recognised.fingerprint if recognised else "", full=full)
     work = work_of(found)
-    lines = "\n".join(f"- {line}" for line in describe_work(work))
+    lines = "\n".join(f"- {one_line(line)}" for line in describe_work(work))
     create_markdown_artifact(
-        f"## Plan for `{index.name}`\n\n{lines}",
+        f"## Plan for {code(index.name)}\n\n{lines}",
         key=artifact_key("plan", index.name),
         description=f"What this run does to {index.name}",
     )

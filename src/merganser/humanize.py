@@ -65,6 +65,18 @@ def _login_length(rest: str) -> int:
     return 0 if _NO_LOGIN.match(rest) else max(rest.rfind("@"), 0)
 
 
+_LINK_START = re.compile(r"\[(?!\d{1,9}\](?![(\[:]))")
+
+
+def harmless(text: str) -> str:
+    """Escape links, images and HTML, so that they are shown as text and lead nowhere.
+
+    As entities, of which Markdown makes nothing: before a backslash another one may stand. The
+    number of a source, such as ``[1]``, is no link.
+    """
+    return _LINK_START.sub("&#91;", text.replace("<", "&lt;"))
+
+
 def parse_duration(text: str) -> float | None:
     """Return the seconds of a duration in Go's form, for example ``90s``, ``1h30m`` or ``0``.
 

@@ -67,6 +67,38 @@ def read_rows(table: DataTable) -> list[Row]:
             raise AssertionError(kind)
 
 
+def may_hold_answers(table: DataTable) -> bool:
+    """Return whether a table has the form of one that a batch has left; a missing one has.
+
+    What its rows hold is not looked at. The last line of a JSON Lines file may be cut short.
+
+    Raises:
+        StoreError: The file is no table of its kind.
+    """
+    if not table.path.exists() or not table.path.stat().st_size:
+        return True
+    match _kind(table):
+        case "jsonl" | "partial":
+            lines = table.path.read_text("utf-8", errors="replace").split("\n")
+            rows = [isinstance(_value(line), dict) for line in lines if line.strip()]
+            whole = rows if lines[-1] == "" else rows[:-1]
+            return any(rows) and all(whole)
+        case "csv":
+            with table.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+                names = next(csv.reader(file), list[str]())
+        case _:
+            if table.table and table.table not in table_names(table.path):
+                return True
+            names = _column_names(table)
+    return set(_columns(())) <= set(names)
+
+
+def _column_names(table: DataTable) -> list[str]:
+    with _opened(table, read_only=True) as (cursor, source):
+        found = cursor.execute(f"FROM {source} LIMIT 0")
+        return [str(column[0]) for column in cast("list[Any]", found.description)]
+
+
 def write_rows(table: DataTable, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write all rows in one step: a reader sees the old table or the new one.
 
@@ -157,12 +189,16 @@ def _kind(table: DataTable) -> str:
 
 def _read_lines(path: Path) -> Iterator[Row]:
     for line in path.read_text("utf-8", errors="replace").split("\n"):
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
+        value = _value(line)
         if isinstance(value, dict):
             yield cast("Row", value)
+
+
+def _value(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _packed(row: Mapping[str, Any]) -> Row:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from merganser.cli.terminal import say, visible
 from merganser.errors import MerganserError
 from merganser.humanize import mask_credentials
 from merganser.telemetry import start_telemetry
@@ -119,19 +120,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # ``--debug`` is taken anywhere: people add it at the end of what just failed.
     words = ["--debug", *(w for w in words if w != "--debug")] if debug else words
     if problem := start_telemetry():
-        click.echo(f"warning: {problem}", err=True)
+        say(f"warning: {problem}", err=True)
     try:
         code = group.main(args=words, prog_name="merganser", standalone_mode=False)
     except click.exceptions.Abort:
         _end_interrupted()
     except click.ClickException as error:
+        vars(error)["message"] = visible(error.message)  # it may hold what a file holds
         error.show()
         sys.exit(error.exit_code)
     except MerganserError as error:
         if debug:
             raise
         message = mask_credentials(str(error))
-        click.echo(f"error: {message}", err=True)
+        say(f"error: {message}", err=True)
         if "--json" in words:
             from merganser.cli.options import print_json
 
@@ -146,5 +148,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end_interrupted() -> NoReturn:
-    click.echo("\ninterrupted; finished shards and answers are kept", err=True)
+    say("\ninterrupted; finished shards and answers are kept", err=True)
     sys.exit(EXIT_INTERRUPTED)

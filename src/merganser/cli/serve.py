@@ -14,6 +14,7 @@ from merganser.cli.options import (
     reach_models,
     runner_options,
 )
+from merganser.cli.terminal import say
 from merganser.cli.worker import job_variables_option
 from merganser.planning.deployments import DEFAULT_POOL
 
@@ -74,7 +75,7 @@ def command(
             say=_say,
         )
     )
-    click.echo("stopped; the schedules stay active on the server", err=True)
+    say("stopped; the schedules stay active on the server", err=True)
     return 0
 
 
@@ -119,8 +120,8 @@ def _show_scheduled_runs(scheduled: Mapping[str, str]) -> None:
         time.sleep(0.5)
         due = next_scheduled_runs(scheduled)
     for name, when in sorted(due.items(), key=lambda run: run[1]):
-        click.echo(f"next: {when}  {name}")
+        say(f"next: {when}  {name}")
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)

@@ -7,6 +7,7 @@ import asyncio
 import click
 
 from merganser.cli.options import keep_models, reach_models, runner_options
+from merganser.cli.terminal import say
 from merganser.deployment.foreign_runs import JOB_VARIABLES
 from merganser.planning.deployments import DEFAULT_POOL
 
@@ -49,14 +50,14 @@ def command(
     from merganser.deployment.worker import run_worker
 
     ensure_pool(pool)
-    click.echo(f"working for {pool}; watch it at {history.ui_url}", err=True)
+    say(f"working for {pool}; watch it at {history.ui_url}", err=True)
     keep = keep_models if embedded and not base_url else None
     asyncio.run(
         run_worker(pool, queues=queues, limit=limit, allowed=allowed, keep_models=keep, say=_say)
     )
-    click.echo("stopped", err=True)
+    say("stopped", err=True)
     return 0
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)
