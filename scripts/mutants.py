@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 GUARDS = "tests/core/test_guards.py"
 SECRECY = "tests/core/config/test_secrecy.py"
 FOREIGN = "tests/core/store/test_foreign_files.py"
+ODD_FILES = "tests/core/indexing/test_odd_files.py"
+REPOSITORIES = "tests/core/documents/test_repositories.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,42 @@ MUTANTS = (
         "        seen.inode,\n",
         "        document.inode,\n",
         f"{GUARDS}::test_a_file_replaced_by_one_of_its_size_and_time_is_read",
+    ),
+    Mutant(
+        "the change time of a file is not looked at",
+        "    if seen.ctime_ns and document.ctime_ns != seen.ctime_ns:\n",
+        "    if False:\n",
+        f"{ODD_FILES}::test_a_rewrite_that_keeps_size_time_and_inode_is_seen_by_the_change_time",
+    ),
+    Mutant(
+        "a star of an ignore rule tries all places",
+        'f"(?>[^/]*?{fixed})"',
+        'f"(?:[^/]*?{fixed})"',
+        f"{REPOSITORIES}::test_a_rule_full_of_stars_takes_no_time",
+    ),
+    Mutant(
+        "a linked worktree is one more repository",
+        "    if main is not None and (_is_within(main, root) or _is_within(root, main)):\n",
+        "    if False:\n",
+        f"{REPOSITORIES}::test_a_linked_worktree_beside_its_main_one_is_left_out",
+    ),
+    Mutant(
+        "a submodule that is not checked out is entered",
+        '    return entry is not None and entry.stdout.startswith(b"160000 ")\n',
+        "    return False\n",
+        f"{REPOSITORIES}::test_a_submodule_that_is_not_checked_out_is_named",
+    ),
+    Mutant(
+        "an unforeseen fault of a chunker ends the run",
+        "    except Exception as error:  # noqa: BLE001 - any fault of a chunker\n",
+        "    except ValueError as error:\n",
+        f"{ODD_FILES}::test_any_fault_in_one_file_fails_that_file_alone",
+    ),
+    Mutant(
+        "an unforeseen fault of an encoder ends the run",
+        "    return not isinstance(error, MerganserError | OSError)\n",
+        "    return False\n",
+        f"{ODD_FILES}::test_any_fault_in_one_file_fails_that_file_alone",
     ),
     Mutant(
         "another tokeniser changes nothing",

@@ -187,6 +187,7 @@ class _Build:
                     mtime_ns=entry.mtime_ns,
                     inode=entry.inode,
                     stat_ns=entry.stat_ns,
+                    ctime_ns=entry.ctime_ns,
                 )
             kept.append(row)
         return kept
@@ -307,6 +308,7 @@ class _Build:
             first_row=place.first_row if place else 0,
             row_count=place.row_count if place else 0,
             term_count=place.term_count if place else 0,
+            ctime_ns=document.ctime_ns,
         )
 
     def _meta(self, generation: int) -> dict[str, str]:

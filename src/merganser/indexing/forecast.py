@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from merganser.chunking import chunk_document
-from merganser.documents.reading import read_document
 from merganser.embedding.embedder import Embedder
 from merganser.errors import (
     MerganserError,
     ModelRunnerError,
     RunnerUnreachableError,
-    SkipDocument,
     SpecErrors,
 )
 from merganser.indexing.changes import find_changes
 from merganser.indexing.drift import recognise_model
+from merganser.indexing.shards import read_file
 from merganser.indexing.workspace import segments_of
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner
@@ -164,13 +162,8 @@ def _estimate(changes: Changes) -> IndexWork:
 
 
 def _texts(document: Document, chunking: ChunkingOptions) -> Iterator[str]:
-    try:
-        read = read_document(document)
-    except (SkipDocument, OSError):
-        return
-    for chunk in chunk_document(
-        read.text, language=document.language, options=chunking, headings=read.headings
-    ):
+    _, chunks = read_file(document, chunking)
+    for chunk in chunks:
         yield chunk.text
 
 

@@ -7,7 +7,7 @@ changed; segments are shared by the catalogues that name them.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -50,6 +50,8 @@ class FileRow:
         first_row: Row of its first chunk in the segment.
         row_count: Number of its chunks.
         term_count: Terms in its chunks, with repetitions.
+        ctime_ns: When its content or status changed last by the system's clock, in nanoseconds
+            since the epoch; 0 when not known, as in snapshots before there was this column.
     """
 
     path: str
@@ -64,6 +66,7 @@ class FileRow:
     first_row: int
     row_count: int
     term_count: int
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ class Catalogue:
 
 
 _NUMBER_TYPES = {"inode": np.uint64, "size_bytes": np.int64, "mtime_ns": np.int64,
-                 "stat_ns": np.int64, "term_count": np.int64}  # fmt: skip
+                 "stat_ns": np.int64, "term_count": np.int64, "ctime_ns": np.int64}  # fmt: skip
 
 
 def write_catalogue(path: Path, catalogue: Catalogue) -> None:
@@ -219,7 +222,9 @@ def _read_rows(
     cursor: duckdb.DuckDBPyConnection, table: str, kind: type[FileRow | SegmentRow | SkippedRow]
 ) -> list[tuple[Any, ...]]:
     """Read a table of the attached catalogue in the order of its first column."""
-    names = [field.name for field in fields(kind)]
+    present = {row[0] for row in cursor.execute(f"DESCRIBE g.{table}").fetchall()}
+    # A column that came later has a default, and stands last.
+    names = [f.name for f in fields(kind) if f.name in present or f.default is MISSING]
     query = f"SELECT {', '.join(names)} FROM g.{table} ORDER BY {names[0]}"  # noqa: S608 - names of our own
     return cursor.execute(query).fetchall()
 

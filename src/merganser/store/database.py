@@ -36,7 +36,7 @@ CREATE TABLE {0}.meta (key VARCHAR, value VARCHAR);
 CREATE TABLE {0}.files (
     path VARCHAR, language VARCHAR, size_bytes BIGINT, mtime_ns BIGINT, inode UBIGINT,
     stat_ns BIGINT, content_hash VARCHAR, segment INTEGER, file_id INTEGER, first_row INTEGER,
-    row_count INTEGER, term_count BIGINT);
+    row_count INTEGER, term_count BIGINT, ctime_ns BIGINT);
 CREATE TABLE {0}.segments (
     segment INTEGER, file VARCHAR, row_count INTEGER, live_rows INTEGER, size_bytes BIGINT,
     embedding VARCHAR, dimensions INTEGER);
