@@ -101,7 +101,7 @@ def make_index(folder: Path, base: Path, size: int, pieces: Sequence[str]) -> No
     index = IndexFolder(folder)
     index.create()
     path = index.segment(1)
-    writer = SegmentWriter(path, dimensions=DIMENSIONS)
+    writer = SegmentWriter(path, path.parent, dimensions=DIMENSIONS)
     source = VectorSource(size)
     files: list[FileRow] = []
     for start in range(0, size, _BATCH):

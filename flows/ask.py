@@ -9,6 +9,7 @@ from merganser.agent.agent_definition import describe_agent
 from merganser.agent.resume import index_folders, keep_turn
 from merganser.agent.turn import take_turn
 from merganser.models.client import ModelRunner
+from merganser.models.ref import ModelUse
 from merganser.retrieval.opening import open_retrievers
 from merganser.tasks.artifacts import artifact_key
 from merganser.tasks.options import submit
@@ -58,6 +59,8 @@ def answer_question(
             open_retrievers(config, rags, models.find) as retrievers,
             ModelRunner(place.address, token=definition.token()) as runner,
         ):
+            use = ModelUse(model=definition.model, role="chat", used_by=f"agents.{agent}")
+            runner.keep_configured(use, place.served)
             return await take_turn(
                 config,
                 agent,

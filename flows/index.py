@@ -7,12 +7,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from merganser.indexing.publishing import drop_old_snapshots
+from merganser.indexing.run import has_embedded
 from merganser.indexing.run_report import IndexReport
 from merganser.indexing.workspace import Workspace
 from merganser.tasks.indexing import (
     EmbeddedShards,
     TaskBatch,
     build,
+    confirm_model,
     embed_shards,
     find_index_changes,
     publish_snapshot,
@@ -155,6 +157,10 @@ class IndexStages:
         else:
             self._embed_here(self._run, model)
         if model is not None:
+            if has_embedded(self._run):
+                confirmed = submit(confirm_model, self._run, self._index, model, after=self.last)
+                confirmed.result()
+                self.last = [confirmed]
             self.embed_seconds = monotonic() - began
 
     def _embed_here(self, run: Workspace, model: ReadyModel | None) -> None:

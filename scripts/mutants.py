@@ -16,6 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 GUARDS = "tests/core/test_guards.py"
+SECRECY = "tests/core/config/test_secrecy.py"
+FOREIGN = "tests/core/store/test_foreign_files.py"
+ODD_FILES = "tests/core/indexing/test_odd_files.py"
+REPOSITORIES = "tests/core/documents/test_repositories.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,114 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "an answer sets the title of the terminal",
+        "click.echo(visible(text), err=err, nl=nl)",
+        "click.echo(text, err=err, nl=nl)",
+        "tests/core/cli/test_terminal.py::test_an_answer_is_shown_as_it_is_written",
+    ),
+    Mutant(
+        "a link of a model's is one in the UI",
+        'return _LINK_START.sub("&#91;", text.replace("<", "&lt;"))',
+        'return text.replace("<", "&lt;")',
+        "tests/tasks/test_artifacts.py::test_a_hostile_text_makes_no_link_and_no_picture",
+    ),
+    Mutant(
+        "somebody's notes are overwritten by answers",
+        "        is_ours = may_hold_answers(output) and all(",
+        "        is_ours = all(",
+        "tests/core/batch/test_batch.py::test_a_file_of_somebody_else_is_overwritten_only_if_asked",
+    ),
+    Mutant(
+        "extends reads a file of any name",
+        "    if not may_quote(base_path, *YAML_SUFFIXES):\n",
+        "    if False:\n",
+        f"{SECRECY}::test_extends_reads_no_file_that_is_not_named_as_yaml",
+    ),
+    Mutant(
+        "a link's own name says that it is YAML",
+        " and path.resolve().suffix.lower() in suffixes",
+        "",
+        f"{SECRECY}::test_a_config_that_is_no_yaml_is_not_quoted",
+    ),
+    Mutant(
+        "a login is in an excerpt",
+        "        self.source_line = mask_credentials(source_line)\n",
+        "        self.source_line = source_line\n",
+        f"{SECRECY}::test_a_login_beside_a_mistake_is_in_no_message",
+    ),
+    Mutant(
+        "a view of an index file is run",
+        '    if found:\n        raise _foreign(str(path), "view", found[0][0])\n',
+        "",
+        f"{FOREIGN}::test_a_view_in_place_of_a_table_is_refused_by_name",
+    ),
+    Mutant(
+        "an index file with macros is opened",
+        "            refuse_macros(self._connection)\n",
+        "",
+        f"{FOREIGN}::test_a_macro_is_refused_by_name",
+    ),
+    Mutant(
+        "a connection to an index reads any file",
+        '    connection.execute("SET enable_external_access = false").fetchall()\n',
+        "",
+        f"{FOREIGN}::test_a_connection_reaches_its_folder_only",
+    ),
+    Mutant(
+        "a snapshot names a segment of another folder",
+        "        if not is_segment_name(row.file):\n",
+        "        if not row.file:\n",
+        f"{FOREIGN}::test_a_segment_elsewhere_is_refused",
+    ),
+    Mutant(
+        "a page whose name resolves to this machine reads the runner",
+        "elif not self._any_host and not is_local(",
+        "elif False and not is_local(",
+        "tests/core/runner/test_server.py",
+    ),
+    Mutant(
+        "a worker runs a command that somebody gave a run",
+        "        refuse_foreign(self, deployment, self.allowed)\n",
+        "",
+        "tests/flows/test_foreign_runs.py",
+    ),
+    Mutant(
+        "a work tree's monitor of the file system runs",
+        '    *("-c", "core.fsmonitor=false"),\n',
+        "",
+        "tests/core/test_hostile_trees.py",
+    ),
+    Mutant(
+        "a partial clone fetches what it lacks",
+        '    *("-c", "protocol.allow=never"),\n',
+        "",
+        "tests/core/test_hostile_trees.py",
+    ),
+    Mutant(
+        "git is looked up in the folder that it is called in",
+        'if entry[:1] == "/"',
+        "if entry",
+        "tests/core/test_hostile_trees.py",
+    ),
+    Mutant(
+        "a search imports modules of the folder that one works in",
+        '[sys.executable, "-P", "-c", program]',
+        '[sys.executable, "-c", program]',
+        "tests/core/test_hostile_trees.py",
+    ),
+    Mutant(
+        "a folder that becomes a link is entered",
+        "os.open(folder, FOLDER | _PASS, dir_fd=descriptor)",
+        "os.open(folder, os.O_RDONLY, dir_fd=descriptor)",
+        "tests/core/agent/test_filesystem.py",
+    ),
+    Mutant(
+        "an ignored file is read by its name",
+        "        if self._is_left_out(real):\n",
+        "        if False:\n",
+        "tests/core/agent/test_filesystem.py",
+    ),
+    Mutant(
         "an embedder's fingerprint without the prefix of documents",
         '            "document_prefix": self.prompts.document,\n',
         "",
@@ -47,6 +159,42 @@ MUTANTS = (
         "        seen.inode,\n",
         "        document.inode,\n",
         f"{GUARDS}::test_a_file_replaced_by_one_of_its_size_and_time_is_read",
+    ),
+    Mutant(
+        "the change time of a file is not looked at",
+        "    if seen.ctime_ns and document.ctime_ns != seen.ctime_ns:\n",
+        "    if False:\n",
+        f"{ODD_FILES}::test_a_rewrite_that_keeps_size_time_and_inode_is_seen_by_the_change_time",
+    ),
+    Mutant(
+        "a star of an ignore rule tries all places",
+        'f"(?>[^/]*?{fixed})"',
+        'f"(?:[^/]*?{fixed})"',
+        f"{REPOSITORIES}::test_a_rule_full_of_stars_takes_no_time",
+    ),
+    Mutant(
+        "a linked worktree is one more repository",
+        "    if main is not None and (_is_within(main, root) or _is_within(root, main)):\n",
+        "    if False:\n",
+        f"{REPOSITORIES}::test_a_linked_worktree_beside_its_main_one_is_left_out",
+    ),
+    Mutant(
+        "a submodule that is not checked out is entered",
+        '    return entry is not None and entry.stdout.startswith(b"160000 ")\n',
+        "    return False\n",
+        f"{REPOSITORIES}::test_a_submodule_that_is_not_checked_out_is_named",
+    ),
+    Mutant(
+        "an unforeseen fault of a chunker ends the run",
+        "    except Exception as error:  # noqa: BLE001 - any fault of a chunker\n",
+        "    except ValueError as error:\n",
+        f"{ODD_FILES}::test_any_fault_in_one_file_fails_that_file_alone",
+    ),
+    Mutant(
+        "an unforeseen fault of an encoder ends the run",
+        "    return not isinstance(error, MerganserError | OSError)\n",
+        "    return False\n",
+        f"{ODD_FILES}::test_any_fault_in_one_file_fails_that_file_alone",
     ),
     Mutant(
         "another tokeniser changes nothing",

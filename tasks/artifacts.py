@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from merganser.humanize import harmless
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -31,7 +33,7 @@ def facts_table(
     yield f"| {head[0]} | {head[1]} |"
     yield "| --- | --- |"
     for name, value in facts:
-        shown = f"{value:,}" if isinstance(value, int | float) else str(value)
+        shown = f"{value:,}" if isinstance(value, int | float) else one_line(str(value))
         yield f"| {name} | {shown} |"
 
 
@@ -57,15 +59,15 @@ def report_markdown(result: IndexReport) -> str:
         ("embedding model", result.model or "none: only words can be searched"),
         ("seconds", round(result.seconds, 1)),
     ]
-    lines = [f"## Index `{result.name}`", "", *facts_table(facts)]
-    lines += ["", *(f"- everything again: {reason}" for reason in result.reasons)]
-    lines += [f"- {note}" for note in result.notes]
+    lines = [f"## Index {code(result.name)}", "", *facts_table(facts)]
+    lines += ["", *(f"- everything again: {one_line(reason)}" for reason in result.reasons)]
+    lines += [f"- {one_line(note)}" for note in result.notes]
     return "\n".join(lines)
 
 
 def one_line(text: str) -> str:
     """Write a text on one line that may be a cell of a table."""
-    return harmless(" ".join(text.split())).replace("|", "\\|")
+    return harmless(" ".join(text.split())).replace("|", "&#124;")
 
 
 def quoted(text: str) -> str:
@@ -73,6 +75,7 @@ def quoted(text: str) -> str:
     return "\n".join(f"> {harmless(line)}".rstrip() for line in text.strip().splitlines())
 
 
-def harmless(text: str) -> str:
-    """Escape images and HTML, so that they are shown as text: rendering one would fetch it."""
-    return text.replace("<", "&lt;").replace("![", "!\\[")
+def code(text: str) -> str:
+    """Write a name as code on one line, from which no character of it breaks out."""
+    words = " ".join(text.replace("`", "'").split())
+    return f"`{words}`"

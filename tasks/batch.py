@@ -20,7 +20,7 @@ from merganser.batch.answer_rows import (
     seconds_of,
     summarize,
 )
-from merganser.tasks.artifacts import artifact_key, facts_table, one_line, quoted
+from merganser.tasks.artifacts import artifact_key, code, facts_table, one_line, quoted
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def batch_markdown(name: str, report: BatchReport, rows: Sequence[Mapping[str, A
         ("tokens of this run", f"{report.tokens[0]:,} in, {report.tokens[1]:,} out"),
         *((f"mean {metric}", f"{value:.3f}") for metric, value in report.metrics.items()),
     ]
-    outcomes = [(one_line(name), count) for name, count in summarize(rows).outcomes.items()]
-    lines = [f"## Batch `{name}`", "", *facts_table(facts), "", "### Outcomes", ""]
+    outcomes = [(name, count) for name, count in summarize(rows).outcomes.items()]
+    lines = [f"## Batch {code(name)}", "", *facts_table(facts), "", "### Outcomes", ""]
     lines += facts_table(outcomes, ("outcome", "questions"))
     failed = [row for row in rows if outcome_of(row) != ANSWERED]
     others = [row for row in rows if outcome_of(row) == ANSWERED]
@@ -103,7 +103,7 @@ def batch_markdown(name: str, report: BatchReport, rows: Sequence[Mapping[str, A
 def _answer_markdown(row: Mapping[str, Any]) -> str:
     """Write one question with its answer, what it cites, and what came of it."""
     head = f"**{one_line(str(row['id']))}** {one_line(row['question'])}"
-    cites = ", ".join(f"`{place}`" for place in places_of(row, cited=True)) or "no source"
+    cites = ", ".join(code(place) for place in places_of(row, cited=True)) or "no source"
     end = f"{cites} · {one_line(_failure(row))} · {seconds_of(row):.1f} s"
     return "\n\n".join(("", head, quoted(row.get("answer") or "(no text)"), end))
 

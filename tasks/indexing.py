@@ -23,11 +23,12 @@ from merganser.indexing.changes import find_changes
 from merganser.indexing.drift import recognise_model
 from merganser.indexing.forecast import work_of
 from merganser.indexing.publishing import finish_unchanged, publish
+from merganser.indexing.run import confirm_run
 from merganser.indexing.shards import embed_shard
 from merganser.indexing.workspace import begin_run
 from merganser.planning.explain import describe_work
 from merganser.progress import report
-from merganser.tasks.artifacts import artifact_key, report_markdown
+from merganser.tasks.artifacts import artifact_key, code, one_line, report_markdown
 from merganser.tasks.models import embedder_of, open_runner
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
 
@@ -150,6 +151,16 @@ def embed_shard_remotely(
     return receipt
 
 
+@task(**MODEL_TASK, task_run_name="confirm {model.use.model.model}")
+def confirm_model(run: Workspace, index: IndexDefinition, model: ReadyModel) -> None:
+    """Embed the drift texts once more: what the run embedded must be of one model.
+
+    Raises:
+        DriftedError: The model changed meanwhile; what the run embedded is thrown away.
+    """
+    asyncio.run(confirm_run(run, run.service(lambda: embed_service(index, model))))
+
+
 @task(**LOCAL_TASK, task_run_name="build {run.definition.name}")
 def build(run: Workspace) -> BuiltSnapshot:
     """Write the new snapshot beside the served one.
@@ -210,9 +221,9 @@ async def _find_changes(
             recognised = await recognise_model(embedder, index)
     found = find_changes(index, fingerprint=recognised.fingerprint if recognised else "", full=full)
     work = work_of(found)
-    lines = "\n".join(f"- {line}" for line in describe_work(work))
+    lines = "\n".join(f"- {one_line(line)}" for line in describe_work(work))
     create_markdown_artifact(
-        f"## Plan for `{index.name}`\n\n{lines}",
+        f"## Plan for {code(index.name)}\n\n{lines}",
         key=artifact_key("plan", index.name),
         description=f"What this run does to {index.name}",
     )
@@ -242,4 +253,5 @@ async def _embed_shards(
 async def _embedder(index: IndexDefinition, model: ReadyModel) -> AsyncGenerator[Embedder]:
     assert index.embedding is not None, "only an index with a model embeds"
     async with open_runner(model.address, model.use.model) as runner:
+        runner.keep_configured(model.use, model.served)
         yield embedder_of(model, index.embedding, runner)

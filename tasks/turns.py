@@ -20,8 +20,9 @@ from merganser.agent.answer import describe_source
 from merganser.agent.attempt import Hooks
 from merganser.agent.model import ChatOptions
 from merganser.errors import TransientError
+from merganser.humanize import harmless
 from merganser.models.retry import NO_RETRY
-from merganser.tasks.artifacts import harmless, quoted
+from merganser.tasks.artifacts import code, one_line, quoted
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK, TaskOptions
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def publish_answer(question: str, answer: Answer, key: str) -> UUID:
         The artifact's id.
     """
     created: Any = create_markdown_artifact(
-        answer_markdown(question, answer), key=key, description=question[:200]
+        answer_markdown(question, answer), key=key, description=one_line(question[:200])
     )
     return created
 
@@ -153,8 +154,8 @@ def answer_markdown(question: str, answer: Answer) -> str:
     """Write an answer: the text, the sources, what it cost."""
     text = "\n".join(map(harmless, answer.text.strip().splitlines()))
     lines = [quoted(question), "", text or "*(no text)*", "", f"**{answer.outcome}**", ""]
-    lines += [f"- `{describe_source(line)}`" for line in answer.sources]
-    lines += ["", *(f"- note: {note}" for note in answer.notes)]
+    lines += [f"- {code(describe_source(line))}" for line in answer.sources]
+    lines += ["", *(f"- note: {one_line(note)}" for note in answer.notes)]
     cost = (
         f"{answer.model}, rag mode {answer.rag_mode}, {answer.usage.requests} requests, "
         f"{answer.usage.input_tokens} + {answer.usage.output_tokens} tokens, "

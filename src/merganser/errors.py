@@ -19,6 +19,7 @@ The tree::
     │   ├── PullError                a pull ended without its success line
     │   ├── InputTooLongError        one input exceeds the batch or the context
     │   ├── RequestRejectedError     any other deterministic refusal
+    │   ├── DriftedError             a model that gives other vectors than when the run began
     │   └── ProtocolError            an answer that breaks the contract (dimensions, NaN, count)
     ├── QualityError          retrieval does not reach what a gate or an evaluation requires
     ├── AgentError            a turn that could not be completed
@@ -31,6 +32,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from merganser.humanize import mask_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +76,8 @@ class SpecError(MerganserError):
         problem: What is wrong, with the value by ``!r``.
         fix: What to do about it; may be empty.
         source_line: The line of text at the position; may be empty.
+
+    Logins in URLs are shown as stars.
     """
 
     def __init__(
@@ -84,11 +89,11 @@ class SpecError(MerganserError):
         fix: str = "",
         source_line: str = "",
     ) -> None:
-        self.problem = problem
+        self.problem = mask_credentials(problem)
         self.position = position
         self.key = key
-        self.fix = fix
-        self.source_line = source_line
+        self.fix = mask_credentials(fix)
+        self.source_line = mask_credentials(source_line)
         super().__init__(self.render())
 
     def render(self) -> str:
@@ -101,6 +106,15 @@ class SpecError(MerganserError):
         if self.fix:
             lines.append(f"    fix: {self.fix}")
         return "\n".join(lines)
+
+
+def may_quote(path: Path, *suffixes: str) -> bool:
+    """Return whether lines of a file may stand in a message: its name says that it is of the kind.
+
+    A config can name any file of its reader's, by a link too, and what reads a message is often a
+    log that others see.
+    """
+    return path.suffix.lower() in suffixes and path.resolve().suffix.lower() in suffixes
 
 
 class SpecErrors(MerganserError):  # noqa: N818 - plural on purpose: it carries many SpecError
@@ -215,6 +229,10 @@ class RequestRejectedError(ModelRunnerError):
 
 class ProtocolError(ModelRunnerError):
     """An answer that breaks the contract: wrong dimensions, NaN, a wrong count, no JSON."""
+
+
+class DriftedError(ModelRunnerError):
+    """The embedding model changed in mid-run, so its vectors are of two models."""
 
 
 class QualityError(MerganserError):

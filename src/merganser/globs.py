@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from merganser.errors import PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SPECIAL = re.compile(r"[*?\[{]")
+_BRACE_MARK = re.compile(r"\[.[^\]]*\]|[{},]", re.DOTALL)  # what stands in [...] is no brace
+_MAX_ALTERNATIVES = 1_000
 
 
 def is_glob(entry: str) -> bool:
@@ -33,11 +42,16 @@ class GlobEntry:
 
     @classmethod
     def parse(cls, glob: str) -> GlobEntry:
-        """Split an absolute glob."""
+        """Split an absolute glob.
+
+        Raises:
+            PlanError: Its braces stand for more than 1,000 patterns.
+        """
         parts = glob.split("/")
         fixed = next(i for i, part in enumerate(parts) if _SPECIAL.search(part))
-        expression = _translate("/".join(parts[fixed:]))
-        return cls("/".join(parts[:fixed]) or "/", re.compile(rf"{expression}(?:/.*)?", re.DOTALL))
+        expression = "|".join(map(_translate, _alternatives("/".join(parts[fixed:]))))
+        pattern = re.compile(rf"(?:{expression})(?:/.*)?", re.DOTALL)
+        return cls("/".join(parts[:fixed]) or "/", pattern)
 
     def matches(self, path: str) -> bool:
         """Return whether a path, or a folder above it, matches.
@@ -48,40 +62,67 @@ class GlobEntry:
         return self.pattern.fullmatch(path) is not None
 
 
+def _alternatives(glob: str) -> list[str]:
+    """Write out the braces of a glob: ``a.{py,pyi}`` is ``a.py`` and ``a.pyi``.
+
+    Raises:
+        PlanError: There are more than ``_MAX_ALTERNATIVES``.
+    """
+    opening = _opening_brace(glob)
+    if opening < 0:
+        return [glob]
+    commas: list[int] = []
+    depth, closing = 0, len(glob)  # a brace that is never closed ends with the glob
+    for mark in _BRACE_MARK.finditer(glob, opening):
+        depth += {"{": 1, "}": -1}.get(mark[0], 0)
+        if depth == 0:
+            closing = mark.start()
+            break
+        if mark[0] == "," and depth == 1:
+            commas.append(mark.start())
+    edges = [opening, *commas, closing]
+    inner = [glob[start + 1 : end] for start, end in itertools.pairwise(edges)]
+    found: list[str] = []
+    for rest in _alternatives(glob[closing + 1 :]):
+        for one in itertools.chain.from_iterable(map(_alternatives, inner)):
+            found.append(f"{glob[:opening]}{one}{rest}")
+            if len(found) > _MAX_ALTERNATIVES:
+                raise PlanError(f"{glob!r} stands for more than {_MAX_ALTERNATIVES} patterns")
+    return found
+
+
+def _opening_brace(glob: str) -> int:
+    """Return where the first ``{`` stands that is not in ``[...]`` and has a ``}``, or -1."""
+    found = next((mark.start() for mark in _BRACE_MARK.finditer(glob) if mark[0] == "{"), -1)
+    return found if "}" in glob[found:] else -1
+
+
 def _translate(glob: str) -> str:
-    """Return a glob as a regular expression."""
-    out: list[str] = []
-    at = depth = 0
+    """Return a glob without braces as a regular expression."""
+    tokens: list[str] = []
+    at = 0
     while at < len(glob):
         character = glob[at]
-        if glob.startswith("**/", at) and (at == 0 or glob[at - 1] in "/{,"):
-            out.append("(?:[^/]+/)*")
+        begins = at == 0 or glob[at - 1] == "/"
+        if begins and glob.startswith("**/", at):
+            tokens.append(FOLDERS)
             at += 3
             continue
-        if glob[at:] == "**" and (at == 0 or glob[at - 1] == "/"):
-            out.append(".+")
-            at += 2
-            continue
+        if begins and glob[at:] == "**":
+            tokens.append(REST)
+            break
         match character:
             case "*":
-                out.append("[^/]*")
+                tokens.append(STAR)
             case "?":
-                out.append("[^/]")
+                tokens.append("[^/]")
             case "[" if (end := glob.find("]", at + 2)) > 0:
-                out.append(_character_class(glob[at + 1 : end]))
+                tokens.append(_character_class(glob[at + 1 : end]))
                 at = end
-            case "{" if "}" in glob[at:]:
-                out.append("(?:")
-                depth += 1
-            case "," if depth:
-                out.append("|")
-            case "}" if depth:
-                out.append(")")
-                depth -= 1
             case _:
-                out.append(re.escape(character))
+                tokens.append(re.escape(character))
         at += 1
-    return "".join(out) + ")" * depth
+    return linear_expression(tokens)
 
 
 def _character_class(inside: str) -> str:
@@ -89,3 +130,61 @@ def _character_class(inside: str) -> str:
     negated = inside[0] in "!^"
     body = re.sub(r"([\\\[\]&~|^])", r"\\\1", inside[1:] if negated else inside)
     return f"(?!/)[{'^' if negated else ''}{body}]"
+
+
+# -- patterns of every kind -----------------------------------------------------------------------
+
+STAR = "*"
+"""A token: any characters but slashes."""
+FOLDERS = "**/"
+"""A token where a part of a path begins: any number of whole parts."""
+REST = "**"
+"""A token at the end: all that is below, at least one character."""
+
+
+def linear_expression(tokens: Sequence[str]) -> str:
+    r"""Write a pattern of paths as a regular expression that never tries one thing twice.
+
+    A star followed by another takes the first place where what stands between them fits, for good
+    (an atomic group): whatever it leaves, the other can take. Backtracking instead, as plain
+    ``.*``, takes time exponential in the stars, and patterns come from strangers' repositories.
+
+    Args:
+        tokens: ``STAR``, ``FOLDERS``, ``REST``, ``/``, or expressions of one character that is no
+            slash.
+
+    >>> print(linear_expression([STAR, "a", STAR, "b"]))
+    (?>[^/]*?a)(?>[^/]*b(?=/|\Z))
+    """
+    groups: list[list[str]] = [[]]
+    for token in tokens:
+        if token == FOLDERS:
+            groups.append([])
+        else:
+            groups[-1].append(token)
+    first, *others = map(_anchored, groups)
+    if not others:
+        return first
+    middle = "".join(f"(?>(?:[^/]*/)*?{group})" for group in others[:-1])
+    return f"{first}{middle}(?:.*/)?{others[-1]}"
+
+
+def _anchored(tokens: Sequence[str]) -> str:
+    """Write what stands between two ``FOLDERS``."""
+    out: list[str] = []
+    at = 0
+    while at < len(tokens):
+        if tokens[at] == REST:
+            out.append(".+")
+        elif tokens[at] != STAR:
+            out.append(tokens[at])
+        else:
+            end = at + 1
+            while end < len(tokens) and tokens[end] not in {STAR, REST, "/"}:
+                end += 1
+            fixed = "".join(tokens[at + 1 : end])
+            is_last = end == len(tokens) or tokens[end] != STAR
+            out.append(rf"(?>[^/]*{fixed}(?=/|\Z))" if is_last else f"(?>[^/]*?{fixed})")
+            at = end - 1
+        at += 1
+    return "".join(out)

@@ -41,11 +41,40 @@ def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+_URL = re.compile(r"(?<=://)[^\s'\"<>`]+")
+_NO_LOGIN = re.compile(r"(\[[^]@]*\]|[^]/?#:@\[]*)(:\d*)?[/?#]")
+"""A host with or without a port before the first slash: an ``@`` after it is of the path."""
+
+
 def without_credentials(url: str) -> str:
     """Return a URL, with or without scheme, without ``user:password@``."""
     scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
-    host, slash, path = rest.partition("/")
-    return scheme + separator + host.rpartition("@")[2] + slash + path
+    return scheme + separator + rest[_login_length(rest) :].removeprefix("@")
+
+
+def mask_credentials(text: str) -> str:
+    """Return a text with stars for the login in every URL of it; nothing moves by that."""
+    return _URL.sub(lambda url: "*" * (n := _login_length(url[0])) + url[0][n:], text)
+
+
+def _login_length(rest: str) -> int:
+    """Return the length of the login of a URL without its scheme, 0 when there is none.
+
+    It ends at the last ``@``: people write passwords as they are, with ``/`` and ``@`` in them.
+    """
+    return 0 if _NO_LOGIN.match(rest) else max(rest.rfind("@"), 0)
+
+
+_LINK_START = re.compile(r"\[(?!\d{1,9}\](?![(\[:]))")
+
+
+def harmless(text: str) -> str:
+    """Escape links, images and HTML, so that they are shown as text and lead nowhere.
+
+    As entities, of which Markdown makes nothing: before a backslash another one may stand. The
+    number of a source, such as ``[1]``, is no link.
+    """
+    return _LINK_START.sub("&#91;", text.replace("<", "&lt;"))
 
 
 def parse_duration(text: str) -> float | None:

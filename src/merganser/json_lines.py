@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from merganser.errors import SourcePosition, SpecError, SpecErrors
+from merganser.errors import SourcePosition, SpecError, SpecErrors, may_quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -131,6 +131,12 @@ def read_json_lines(
     def take(number: int, line: str) -> T:
         return parse(JsonLine(number, line, _object(line, example)))
 
+    if not may_quote(path, ".jsonl", ".json", ".ndjson"):
+        try:
+            _object(text.strip().partition("\n")[0], example)
+        except LineError:
+            problem = f"{path}: is no file of JSON lines"
+            raise SpecErrors([SpecError(problem, fix=f"write {example} on each line")]) from None
     lines = ((n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip())
     parsers = ((number, line, partial(take, number, line)) for number, line in lines)
     return gather_lines(path, parsers, empty=f"holds no {noun}", fix=f"write {example}")

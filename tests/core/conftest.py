@@ -179,12 +179,18 @@ def corpus(tmp_path: Path) -> Corpus:
     return Corpus(tmp_path, make_definition(tmp_path))
 
 
+def settle() -> None:
+    """Wait until what was just written is older than the kernel's tick, by which it is believed."""
+    time.sleep(0.03)
+
+
 @pytest.fixture
 def small(corpus: Corpus) -> Corpus:
     """Twelve files of a few chunks each, indexed once."""
     for i in range(12):
         body = "\n".join(f"def run_{i}_{n}(x):\n    return x + {n}\n" for n in range(12))
         corpus.write(f"src/mod_{i:02d}.py", body)
+    settle()
     corpus.index()
     corpus.embedded()
     return corpus

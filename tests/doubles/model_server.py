@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -59,7 +60,14 @@ class Fault:
 
 @dataclass
 class Double:
-    """The server's state, which tests set and read."""
+    """The server's state, which tests set and read.
+
+    Attributes:
+        heeds_configuration: An engine that is not configured gives other vectors and answers.
+        restarts_at: Numbers of inferences, from 1, at which the server dies and comes back
+            without answering; it forgets what was configured.
+        restarts_after: The same, after the answer, so that nobody sees an error.
+    """
 
     url: str = ""
     prefix: str = ""
@@ -82,6 +90,11 @@ class Double:
     seen: list[Seen] = field(default_factory=list[Seen])
     in_flight: int = 0
     most_in_flight: int = 0
+    heeds_configuration: bool = False
+    restarts_at: set[int] = field(default_factory=set[int])
+    restarts_after: set[int] = field(default_factory=set[int])
+    inferences: int = 0
+    restart: Any = None
 
     def add_model(self, ref: str, **more: Any) -> str:
         """Make a model local and give its id."""
@@ -122,15 +135,39 @@ class Double:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
+            restarts = self._count(path)
+            if restarts == "now":
+                await self._restart()
+                return Response(status_code=500)
             await asyncio.sleep(self.delay)
             for fault in self.faults:
                 if fault.path == path:
                     self.faults.remove(fault)
                     await asyncio.sleep(fault.delay)
                     return fault.response
-            return await self.answer(request.method, path, request, body)
+            answer = await self.answer(request.method, path, request, body)
+            if restarts == "then":
+                answer.background = BackgroundTask(self._restart)
+            return answer
         finally:
             self.in_flight -= 1
+
+    def _count(self, path: str) -> str:
+        """Count an inference; say whether the server restarts ``now``, ``then`` or not at all."""
+        if not path.endswith(("/embeddings", "/rerank", "/chat/completions")):
+            return ""
+        self.inferences += 1
+        if self.inferences in self.restarts_at:
+            return "now"
+        return "then" if self.inferences in self.restarts_after else ""
+
+    async def _restart(self) -> None:
+        self.configs.clear()
+        self.engines.clear()
+        self.restart()
+
+    def is_configured(self, mode: str) -> bool:
+        return any(row["Mode"] == mode for row in self.configs)
 
     async def answer(
         self, method: str, path: str, request: Request, body: dict[str, Any]
@@ -155,6 +192,8 @@ class Double:
             return missing
         if path == "/embeddings":
             return self.embed(body)
+        if body.get("max_tokens") == 1 and "stream" not in body:
+            return Response(status_code=200)  # it loads
         assert body["stream"], "every answer is read as a stream"
         return StreamingResponse(self.chat(), media_type="text/event-stream")
 
@@ -183,7 +222,8 @@ class Double:
                 return JSONResponse({"error": error}, 500)
         rows: list[dict[str, Any]] = []
         for index, text in enumerate(texts):
-            vector = vector_of(text, self.dimensions)
+            is_other = self.heeds_configuration and not self.is_configured("embedding")
+            vector = vector_of(f"unconfigured {text}" if is_other else text, self.dimensions)
             value: Any = vector.tolist()
             if body.get("encoding_format") == "base64":
                 value = base64.b64encode(vector.astype("<f4").tobytes()).decode()
@@ -304,7 +344,13 @@ class Host:
             time.sleep(0.005)
 
     async def _handle(self, request: Request) -> Response:
+        self.double.restart = self._drop_connections
         return await self.double.handle(request)
+
+    def _drop_connections(self) -> None:
+        """Break all connections off, as a process that dies does."""
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
 
     def stop(self) -> None:
         self._server.should_exit = True

@@ -32,7 +32,7 @@ SHOWN = r"""
 ### Failed
 
 
-**b** How \| why?
+**b** How &#124; why?
 
 > (no text)
 
@@ -51,7 +51,7 @@ no source · failed: cites unknown source: [99] · 0.0 s
 **a** Why?
 
 > Because [1].
-> !\[x](http://elsewhere/) &lt;b>
+> !&#91;x](http://elsewhere/) &lt;b>
 
 `a.md:1-3` · answered · 1.2 s"""
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from merganser.agent.events import TurnEvent
     from merganser.agent.filesystem import Filesystem
     from merganser.models.address import Address
+    from merganser.models.upkeep import Upkeep
     from merganser.retrieval.hits import Hit, SearchResult
 
 MAX_REQUESTS = 50
@@ -107,6 +108,7 @@ class Turn:
         turn_id: The same one resumes the turn.
         retrievers: By the rag's name.
         address: The model server's.
+        upkeep: Keeps the model's configuration standing there; None where nothing has to.
         on_event: Called with what happens as it happens.
         hooks: What an orchestrator adds.
         files: What the filesystem tools may read; None without them.
@@ -132,6 +134,7 @@ class Turn:
     answer_tokens: int
     mode: RagMode
     tools: bool
+    upkeep: Upkeep | None = None
     cites: bool = True
     notes: tuple[str, ...] = ()
 
@@ -267,6 +270,7 @@ async def _ask(turn: Turn, prompt: str, room: int) -> Exchange:
         on_event=turn.on_event,
         token=turn.agent.token(),
         options=turn.hooks.chat,
+        upkeep=turn.upkeep,
     ) as model:
         messages, result = await _run(turn, model, prompt, room)
     return Exchange(tuple(messages), result.output if result is not None else "")

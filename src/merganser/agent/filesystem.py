@@ -2,7 +2,11 @@
 
 Every path that a model gives is untrusted. It is refused when it names ``..``, when it resolves
 (symbolic links included) to a place outside the roots, when it lies in version control's own
-folder, or when it is no regular file. Files cannot be written.
+folder, when version control ignores it, or when it is no regular file. Files cannot be written.
+
+The tree may change under way. What was resolved is opened one folder after the other, each from
+the descriptor of the one above and never through a link, so a link that somebody puts in between
+ends the reading and leads nowhere.
 """
 
 from __future__ import annotations
@@ -15,15 +19,25 @@ import subprocess
 import sys
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from merganser.errors import MerganserError
+from merganser.agent.no_follow import (
+    FOLDER,
+    FilesystemError,
+    escape_name,
+    kind_of,
+    kind_of_entry,
+    open_resolved,
+    quote,
+    read_text,
+    system_errors,
+)
+from merganser.documents.ignore import find_ignored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-MAX_FILE_BYTES = 2 * 1024 * 1024
-"""Larger files are not read at all; source files are far smaller, data dumps far larger."""
+    from merganser.agent.no_follow import Kind
 
 MAX_READ_CHARACTERS = 40_000
 """Most characters of one read, near 13,000 tokens; line ranges get the rest."""
@@ -34,6 +48,9 @@ MAX_ENTRIES = 1_000
 MAX_DEPTH = 6
 """Levels of a directory tree."""
 
+MAX_SEARCH_DEPTH = 100
+"""Levels below a path that a search enters; source trees have 20 at most."""
+
 MAX_LINE_CHARACTERS = 400
 """Longest line of a search result; generated files have lines of megabytes."""
 
@@ -42,10 +59,6 @@ SEARCH_SECONDS = 10.0
 
 _HIDDEN = frozenset({".git", ".hg", ".svn", ".jj"})
 _UNWANTED = frozenset({".merganser", "__pycache__", "node_modules", ".venv"})
-
-
-class FilesystemError(MerganserError):
-    """A file cannot be read as asked; the message is meant for the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,32 +111,45 @@ class Filesystem:
 
         Raises:
             FilesystemError: It is empty, names ``..``, leaves the roots, lies in version control's
-                folder or does not exist.
+                folder, is ignored, or does not exist.
         """
+        shown = quote(path)
         if not path.strip() or "\0" in path:
             raise FilesystemError("the path must not be empty")
         given = Path(path)
         if ".." in given.parts:
-            raise FilesystemError(f"{path!r}: '..' is not allowed; give a path below the root")
+            raise FilesystemError(f"{shown}: '..' is not allowed; give a path below the root")
         candidates = [given] if given.is_absolute() else [root / given for root in self.roots]
-        inside = [real for real in map(_real, candidates) if self._root_of(real) is not None]
-        if not inside:
-            raise FilesystemError(f"{path!r} is outside the directories that may be read")
-        real = next((one for one in inside if one.exists()), None)
+        with system_errors(shown, "be found"):
+            inside = [real for one in candidates if self._root_of(real := one.resolve())]
+            if not inside:
+                raise FilesystemError(f"{shown} is outside the directories that may be read")
+            real = next((one for one in inside if kind_of(one)), None)
         if real is None:
-            raise FilesystemError(f"{path!r} does not exist")
-        if _HIDDEN.intersection(real.parts):
-            raise FilesystemError(f"{path!r} belongs to version control and may not be read")
+            raise FilesystemError(f"{shown} does not exist")
+        if _HIDDEN.intersection(part.casefold() for part in real.parts):
+            raise FilesystemError(f"{shown} belongs to version control and may not be read")
+        if self._is_left_out(real):
+            raise FilesystemError(f"{shown} is ignored by version control and may not be read")
         return real
 
     def name(self, real: Path) -> str:
         """Return a real path as the model sees it: relative to its root, posix."""
         root = self._root_of(real)
         assert root is not None, real
-        return real.relative_to(root).as_posix()
+        return escape_name(real.relative_to(root).as_posix())
 
     def _root_of(self, real: Path) -> Path | None:
         return next((root for root in self.roots if real.is_relative_to(root)), None)
+
+    def _is_left_out(self, real: Path) -> bool:
+        """Tell whether no listing from the root down would show a path."""
+        root = self._root_of(real)
+        assert root is not None, real
+        if not self.ignore_vcs or real == root:
+            return False
+        unwanted = _UNWANTED.intersection(real.relative_to(root).parts)
+        return bool(unwanted or find_ignored(str(root), str(real.parent), [real.name]))
 
     def read_file(
         self, path: str, start_line: int | None = None, end_line: int | None = None
@@ -146,7 +172,7 @@ class Filesystem:
         first = max(start_line or 1, 1)
         last = min(end_line or len(lines), len(lines))
         if lines and first > len(lines):
-            raise FilesystemError(f"{path!r} has only {len(lines)} lines")
+            raise FilesystemError(f"{quote(path)} has only {len(lines)} lines")
         if end_line is not None and end_line < first:
             raise FilesystemError(f"end_line {end_line} is before start_line {first}")
         chosen = lines[first - 1 : last]
@@ -161,8 +187,8 @@ class Filesystem:
         Raises:
             FilesystemError: Not a directory inside the roots.
         """
-        real = self.resolve(path)
-        return [entry + ("/" if folder else "") for entry, folder in self._entries(real, path)]
+        entries = self._entries(self.resolve(path), quote(path))
+        return [escape_name(name) + ("/" if kind == "folder" else "") for name, kind in entries]
 
     def directory_tree(self, path: str = ".") -> list[str]:
         """Return the names of everything below a directory, indented by depth.
@@ -171,47 +197,76 @@ class Filesystem:
             FilesystemError: Not a directory inside the roots.
         """
         lines: list[str] = []
-        self._draw(self.resolve(path), path, 0, lines)
+        real = self.resolve(path)
+        self._draw(real, self._entries(real, quote(path)), 0, lines)
         if len(lines) > MAX_ENTRIES:
             lines = [*lines[:MAX_ENTRIES], "... (more entries left out)"]
         return lines
 
-    def _draw(self, real: Path, path: str, depth: int, lines: list[str]) -> None:
-        for entry, folder in self._entries(real, path):
-            lines.append("  " * depth + entry + ("/" if folder else ""))
+    def _draw(
+        self, real: Path, entries: list[tuple[str, Kind]], depth: int, lines: list[str]
+    ) -> None:
+        for name, kind in entries:
+            lines.append("  " * depth + escape_name(name) + ("/" if kind == "folder" else ""))
             if len(lines) > MAX_ENTRIES:
                 return
-            below = real / entry
+            below = real / name
             # A link to a folder is named but not followed: it may lead back to a folder above.
-            if folder and depth + 1 < MAX_DEPTH and not below.is_symlink():
-                self._draw(below, f"{path}/{entry}", depth + 1, lines)
+            if kind == "folder" and depth + 1 < MAX_DEPTH and kind_of(below) == "folder":
+                self._draw(below, self._entries_or_none(below), depth + 1, lines)
 
-    def _entries(self, real: Path, path: str) -> list[tuple[str, bool]]:
-        if not real.is_dir():
-            raise FilesystemError(f"{path!r} is not a directory")
-        try:
-            names = sorted(os.listdir(real))  # noqa: PTH208 - names only, thousands of Paths cost
-        except OSError as error:
-            raise FilesystemError(f"{path!r} cannot be listed: {error.strerror}") from error
-        names = [name for name in names if name not in _HIDDEN]
+    def _entries(self, real: Path, shown: str) -> list[tuple[str, Kind]]:
+        """Return the names in a directory that may be seen, with their kinds."""
+        with (
+            system_errors(shown, "be listed"),
+            open_resolved(real, FOLDER) as descriptor,
+            os.scandir(descriptor) as found,
+        ):
+            kinds: dict[str, Kind] = {entry.name: kind_of_entry(entry) for entry in found}
+        names = sorted(name for name in kinds if name.casefold() not in _HIDDEN)
         if self.ignore_vcs:
             names = [name for name in names if name not in _UNWANTED]
-            ignored = _ignored(real, names)
+            root = self._root_of(real)
+            ignored = find_ignored(str(root), str(real), names)
             names = [name for name in names if name not in ignored]
-        return [(name, (real / name).is_dir()) for name in names]
+        return [(name, self._kind_of_target(real / name, kinds[name])) for name in names]
+
+    def _entries_or_none(self, real: Path) -> list[tuple[str, Kind]]:
+        """Return what is in a directory on the way; nothing when it cannot be listed."""
+        try:
+            return self._entries(real, quote(real.name))
+        except FilesystemError:
+            return []
+
+    def _kind_of_target(self, real: Path, kind: Kind) -> Kind:
+        """Return the kind of what a link inside the roots leads to, else the kind itself."""
+        if kind != "link":
+            return kind
+        try:
+            target = real.resolve()
+            return (kind_of(target) if self._root_of(target) else "") or kind
+        except (OSError, RuntimeError):
+            return kind
 
     def _files(self, real: Path, path: str) -> Iterator[Path]:
-        if real.is_file():
+        """Find the regular files at or below a path, in order, through no link."""
+        if kind_of(real) == "file":
             yield real
             return
-        for entry, folder in self._entries(real, path):
-            below = real / entry
-            if below.is_symlink():
-                continue
-            if folder:
-                yield from self._files(below, f"{path}/{entry}")
-            elif below.is_file():
-                yield below
+        pending = [(real, self._entries(real, quote(path)))]  # one folder a level
+        while pending:
+            folder, entries = pending.pop()
+            for position, (name, _) in enumerate(entries):
+                below = folder / name
+                kind = kind_of(below)
+                if kind == "file":
+                    yield below
+                elif kind == "folder" and len(pending) < MAX_SEARCH_DEPTH:
+                    pending += [
+                        (folder, entries[position + 1 :]),
+                        (below, self._entries_or_none(below)),
+                    ]
+                    break
 
     def search_files_content(
         self,
@@ -248,7 +303,7 @@ class Filesystem:
         try:
             re.compile(query)
         except re.error as error:
-            raise FilesystemError(f"{query!r} is no regular expression: {error}") from error
+            raise FilesystemError(f"{quote(query)} is no regular expression: {error}") from error
         return _search_apart(files, query)
 
 
@@ -278,7 +333,7 @@ def _search_apart(files: Sequence[tuple[str, str]], query: str) -> list[str]:
     )
     try:
         done = subprocess.run(  # noqa: S603 - our own program, the job goes through stdin
-            [sys.executable, "-c", program],
+            [sys.executable, "-P", "-c", program],
             input=json.dumps({"files": files, "query": query}),
             capture_output=True,
             text=True,
@@ -287,18 +342,11 @@ def _search_apart(files: Sequence[tuple[str, str]], query: str) -> list[str]:
         )
     except subprocess.TimeoutExpired as error:
         raise FilesystemError(
-            f"the pattern {query!r} took longer than {SEARCH_SECONDS:.0f} s; make it simpler"
+            f"the pattern {quote(query)} took longer than {SEARCH_SECONDS:.0f} s; make it simpler"
         ) from error
     except subprocess.CalledProcessError as error:
         raise FilesystemError(f"the search failed: {error.stderr.strip()[-200:]}") from error
     return json.loads(done.stdout)
-
-
-def _real(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:
-        raise FilesystemError(f"{str(path.name)!r} cannot be resolved") from error
 
 
 def _excluded(name: str, patterns: Sequence[str]) -> bool:
@@ -311,35 +359,6 @@ def _excluded(name: str, patterns: Sequence[str]) -> bool:
     )
 
 
-def read_text(real: Path, shown: str) -> str:
-    """Read a whole text file, not through a link.
-
-    Args:
-        real: Resolved.
-        shown: The name for messages.
-
-    Raises:
-        FilesystemError: Not a regular text file, or too large.
-    """
-    if not real.is_file():
-        raise FilesystemError(f"{shown!r} is not a file")
-    try:
-        # O_NOFOLLOW: the path is resolved, so a link here was made after the check.
-        with os.fdopen(os.open(real, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise FilesystemError(f"{shown!r} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise FilesystemError(f"{shown!r} is larger than {MAX_FILE_BYTES:,} bytes")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise FilesystemError(f"{shown!r} is binary or not UTF-8 text")
-    return text
-
-
 def _fit_lines(lines: Sequence[str]) -> list[str]:
     room = MAX_READ_CHARACTERS
     for count, line in enumerate(lines):
@@ -347,22 +366,3 @@ def _fit_lines(lines: Sequence[str]) -> list[str]:
         if room < 0:
             return list(lines[:count]) or [lines[0][:MAX_READ_CHARACTERS]]
     return list(lines)
-
-
-def _ignored(folder: Path, names: Sequence[str]) -> set[str]:
-    """Ask git which names it ignores; outside a work tree, or without git, none."""
-    if not names:
-        return set()
-    environment: dict[str, Any] = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        done = subprocess.run(  # noqa: S603 - a fixed command, the names go through stdin
-            ["git", "-C", str(folder), "check-ignore", "--stdin", "-z"],  # noqa: S607 - from PATH
-            input="\0".join(names).encode(errors="surrogateescape"),
-            capture_output=True,
-            env=environment,
-            timeout=SEARCH_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return set()
-    return set(done.stdout.decode(errors="surrogateescape").split("\0")) - {""}

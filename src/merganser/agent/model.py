@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from merganser.agent.events import EventSink
     from merganser.models.address import Address
     from merganser.models.ref import ModelRef
+    from merganser.models.upkeep import Upkeep
 
 MAX_IDENTICAL_CALLS = 5
 """Consecutive identical tool calls after which a turn is stopped, as in docker-agent."""
@@ -73,6 +74,7 @@ async def open_chat_model(
     on_event: EventSink,
     token: str | None = None,
     options: ChatOptions | None = None,
+    upkeep: Upkeep | None = None,
 ) -> AsyncGenerator[Model]:
     """Open the model that a turn asks, for Pydantic AI's agents.
 
@@ -82,11 +84,12 @@ async def open_chat_model(
         on_event: Told of text, reasoning and tool calls as they arrive.
         token: Sent as a bearer token, for servers that want one.
         options: Timeouts, retries and the loop guard.
+        upkeep: The configuration that has to stand when it answers.
     """
     from pydantic_ai.models.wrapper import WrapperModel
 
     chosen = options or ChatOptions()
-    chat = ChatModel(name, address, token=token, timeouts=chosen.timeouts)
+    chat = ChatModel(name, address, token=token, timeouts=chosen.timeouts, upkeep=upkeep)
 
     class TurnModel(WrapperModel):
         """The endpoint's model, with streamed reading, retries and typed errors."""

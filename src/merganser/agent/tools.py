@@ -10,6 +10,7 @@ whereas here the model is told what is wrong and goes on.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +22,7 @@ from merganser.agent.evidence import (
     fit_evidence,
     number_hits,
 )
-from merganser.agent.filesystem import Filesystem, FilesystemError, TextLines
+from merganser.agent.no_follow import FilesystemError
 from merganser.errors import MerganserError, TransientError
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ if TYPE_CHECKING:
     from merganser.agent.agent_definition import AgentRag
     from merganser.agent.answer import HitSource
     from merganser.agent.events import EventSink
+    from merganser.agent.filesystem import Filesystem, TextLines
     from merganser.retrieval.hits import SearchResult
+
+MAX_LINE_NUMBER = 10**9
+"""More lines than any file has that is read."""
+
+_NUMBER = re.compile(r"[0-9]{1,10}")
 
 NUMBERS_PER_CALL = 100
 """Numbers reserved for each of several searches in one model response; above any limit in use."""
@@ -125,6 +132,7 @@ def filesystem_toolset(files: Filesystem, on_event: EventSink) -> FunctionToolse
     them, and the system message says that files cannot be written.
 
     >>> from pathlib import Path
+    >>> from merganser.agent.filesystem import Filesystem
     >>> toolset = filesystem_toolset(Filesystem.at(Path()), lambda event: None)
     >>> sorted(toolset.tools)[:3]
     ['directory_tree', 'list_directory', 'read_file']
@@ -286,10 +294,13 @@ def _range(given: dict[str, Any]) -> tuple[int | None, int | None]:
         value = given.get(name)
         if value is None:
             bounds.append(None)
-        elif isinstance(value, int | str) and str(value).isdigit() and int(value) > 0:
-            bounds.append(int(value))
         else:
-            raise FilesystemError(f"{name!r} must be a line number from 1, got {value!r}")
+            # Digits that int() takes alone: "²" is a digit too, and int() refuses 5,000 of them.
+            text = value if isinstance(value, str) else ""
+            number = value if type(value) is int else int(text) if _NUMBER.fullmatch(text) else 0
+            if not 0 < number <= MAX_LINE_NUMBER:
+                raise FilesystemError(f"{name!r} must be a line number from 1")
+            bounds.append(number)
     return bounds[0], bounds[1]
 
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from merganser.config.load import Config
     from merganser.config.spec_agents import RequestedMode
     from merganser.models.address import Address
-    from merganser.models.wire import ServedModel
+    from merganser.models.upkeep import Upkeep
+    from merganser.models.wire import Mode, ServedModel
 
 DEFAULT_CONTEXT_TOKENS = 4096
 """Context of a model that does not tell its own: the server's default."""
@@ -58,6 +59,10 @@ class TurnRunner(Protocol):
 
     async def model(self, ref: str) -> ServedModel | None:
         """Look the model up."""
+        ...
+
+    def upkeep(self, ref: str, mode: Mode) -> Upkeep | None:
+        """Return what keeps the model's configuration standing, or None."""
         ...
 
     async def calls_tools(self, ref: str) -> bool:
@@ -154,6 +159,7 @@ async def _prepare(
         turn_id=turn_id,
         retrievers=retrievers,
         address=runner.address,
+        upkeep=runner.upkeep(agent.model.model, "completion"),
         on_event=on_event,
         hooks=hooks,
         files=_open_files(agent, roots) if tools else None,

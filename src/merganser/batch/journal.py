@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from filelock import FileLock, Timeout
 
 from merganser.batch.answer_rows import ANSWERED, mean_metrics, measure_answer, sum_tokens
-from merganser.batch.tables import dump_row, read_rows, write_rows
+from merganser.batch.tables import dump_row, may_hold_answers, read_rows, write_rows
 from merganser.config.flow_definition import DataTable
-from merganser.errors import MerganserError, PlanError
+from merganser.errors import MerganserError, PlanError, StoreBusyError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,19 +163,33 @@ def partial_path(output: DataTable) -> Path:
     return output.path.with_name(f"{output.path.name}{table}.partial")
 
 
-def earlier_rows(output: DataTable) -> list[dict[str, Any]]:
+def earlier_rows(output: DataTable, *, overwrite: bool = False) -> list[dict[str, Any]]:
     """Read the rows of the last whole answers table and of a run that was killed after it.
+
+    Args:
+        output: The answers table; it need not exist.
+        overwrite: Something else that stands there has no rows for us, and may go.
 
     Raises:
         PlanError: Something else stands where the answers should go; it is not overwritten.
         StoreError: It cannot be read.
     """
-    rows = read_rows(output)
-    if rows and not any(isinstance(row.get("key"), str) for row in rows):
-        raise PlanError(
-            f"{output} holds rows that are no answers of a batch, so it is not overwritten; name "
-            "another output"
-        )
+    try:
+        rows = read_rows(output)
+        is_ours = may_hold_answers(output) and all(isinstance(r.get("key"), str) for r in rows)
+    except StoreBusyError:
+        raise
+    except StoreError:
+        if not overwrite:
+            raise
+        rows, is_ours = [], False
+    if not is_ours:
+        if not overwrite:
+            raise PlanError(
+                f"{output} holds something that is no answers of a batch, so it is not "
+                "overwritten; name another output, or add --overwrite"
+            )
+        rows = []
     return [*rows, *read_rows(DataTable(partial_path(output)))]
 
 

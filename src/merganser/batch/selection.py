@@ -132,7 +132,7 @@ def plan_batch(config: Config, flow: BatchFlow, selection: Selection) -> BatchPl
     rags = describe_agent(config, flow.agent).rags
     return select_questions(
         read_questions(flow.input),
-        earlier_rows(flow.output),
+        earlier_rows(flow.output, overwrite=flow.overwrite),
         config=config.fingerprint,
         snapshot=snapshots_of(config, (rag.name for rag in rags)),
         selection=selection,
@@ -233,7 +233,11 @@ def forecast_batch(config: Config, flow: BatchFlow, selection: Selection) -> Bat
         NoSnapshotError: A rag of the agent has not been indexed yet.
     """
     plan = plan_batch(config, flow, selection)
-    answered = [row for row in earlier_rows(flow.output) if row.get("outcome") == ANSWERED]
+    answered = [
+        row
+        for row in earlier_rows(flow.output, overwrite=flow.overwrite)
+        if row.get("outcome") == ANSWERED
+    ]
     concurrency = batch_concurrency(config, flow)
 
     def total(values: list[float]) -> float | None:

@@ -21,7 +21,7 @@ from merganser.batch.judge import Judged, judge_answer, require_judge
 from merganser.config.flow_definition import batch_concurrency
 from merganser.errors import MerganserError
 from merganser.models.client import ModelRunner
-from merganser.models.ref import token_of
+from merganser.models.ref import ModelUse, token_of
 from merganser.progress import report
 from merganser.retrieval.opening import open_retrievers
 
@@ -223,6 +223,8 @@ def open_session(
         place = find_model("chat", model)
         assert place is not None, "the plan makes the chat models ready"
         client = ModelRunner(place.address, token=token_of(model))
+        use = ModelUse(model=model, role="chat", used_by=f"flows.{flow.name}")
+        client.keep_configured(use, place.served)
         return stack.enter_context(portal.wrap_async_context_manager(client))
 
     with start_blocking_portal() as portal, ExitStack() as stack:

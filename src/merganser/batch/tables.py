@@ -11,18 +11,18 @@ import io
 import json
 import os
 from contextlib import closing, contextmanager
+from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, cast
 
 import duckdb
 
 from merganser.errors import StoreError
-from merganser.store.database import quote, wait_for_lock
+from merganser.store.database import confine, connect_open, quote, wait_for_lock
 from merganser.store.folder import move_file, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from merganser.config.flow_definition import DataTable
 
@@ -65,6 +65,38 @@ def read_rows(table: DataTable) -> list[Row]:
             return [_unpacked(row) for row in read_columns(table)]
         case kind:
             raise AssertionError(kind)
+
+
+def may_hold_answers(table: DataTable) -> bool:
+    """Return whether a table has the form of one that a batch has left; a missing one has.
+
+    What its rows hold is not looked at. The last line of a JSON Lines file may be cut short.
+
+    Raises:
+        StoreError: The file is no table of its kind.
+    """
+    if not table.path.exists() or not table.path.stat().st_size:
+        return True
+    match _kind(table):
+        case "jsonl" | "partial":
+            lines = table.path.read_text("utf-8", errors="replace").split("\n")
+            rows = [isinstance(_value(line), dict) for line in lines if line.strip()]
+            whole = rows if lines[-1] == "" else rows[:-1]
+            return any(rows) and all(whole)
+        case "csv":
+            with table.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+                names = next(csv.reader(file), list[str]())
+        case _:
+            if table.table and table.table not in table_names(table.path):
+                return True
+            names = _column_names(table)
+    return set(_columns(())) <= set(names)
+
+
+def _column_names(table: DataTable) -> list[str]:
+    with _opened(table, read_only=True) as (cursor, source):
+        found = cursor.execute(f"FROM {source} LIMIT 0")
+        return [str(column[0]) for column in cast("list[Any]", found.description)]
 
 
 def write_rows(table: DataTable, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -157,12 +189,16 @@ def _kind(table: DataTable) -> str:
 
 def _read_lines(path: Path) -> Iterator[Row]:
     for line in path.read_text("utf-8", errors="replace").split("\n"):
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
+        value = _value(line)
         if isinstance(value, dict):
             yield cast("Row", value)
+
+
+def _value(line: str) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _packed(row: Mapping[str, Any]) -> Row:
@@ -202,14 +238,18 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with closing(duckdb.connect()) as connection, _lines_of(rows) as lines:
+    with closing(connect_open()) as connection, _lines_of(rows) as lines:
+        confine(connection, files=(temporary, Path(lines)))
         source = _json_source(lines, rows)
         connection.execute(f"COPY (FROM {source}) TO {quote(str(temporary))} (FORMAT parquet)")
     move_file(temporary, path)
 
 
 def _write_table(table: DataTable, rows: Sequence[Mapping[str, Any]]) -> None:
-    with _opened(table, read_only=False) as (cursor, target), _lines_of(rows) as lines:
+    with (
+        _lines_of(rows) as lines,
+        _opened(table, read_only=False, files=(Path(lines),)) as (cursor, target),
+    ):
         # One statement is one transaction: readers that come later see all or nothing.
         cursor.execute(f"CREATE OR REPLACE TABLE {target} AS FROM {_json_source(lines, rows)}")
 
@@ -236,24 +276,32 @@ def _longest(path: str) -> int:
 
 @contextmanager
 def _opened(
-    table: DataTable, *, read_only: bool
+    table: DataTable, *, read_only: bool, files: Sequence[Path] = ()
 ) -> Generator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """Yield a cursor and what stands for the table in SQL."""
+    """Yield a cursor and what stands for the table in SQL; ``files`` can be read beside it."""
     if not table.table:
-        with closing(duckdb.connect()) as connection:
+        with closing(connect_open()) as connection:
+            confine(connection, files=(table.path,))
             yield connection.cursor(), f"read_parquet({quote(str(table.path))})"
         return
-    with _attached(table.path, read_only=read_only) as cursor:
+    with _attached(table.path, read_only=read_only, files=files) as cursor:
         name = table.table.replace('"', '""')
         yield cursor, f'd."{name}"'
 
 
 @contextmanager
-def _attached(path: Path, *, read_only: bool) -> Generator[duckdb.DuckDBPyConnection]:
-    """Attach a DuckDB file as ``d``; wait a little for a process that has it open."""
+def _attached(
+    path: Path, *, read_only: bool, files: Sequence[Path] = ()
+) -> Generator[duckdb.DuckDBPyConnection]:
+    """Attach a DuckDB file as ``d``; wait a little for a process that has it open.
+
+    Its views can read its own tables, and no file: a config's data may come from a stranger.
+    """
     # A new file is one that every supported DuckDB reads; the user's own keeps its version.
-    options = "READ_ONLY" if read_only else "" if path.exists() else "STORAGE_VERSION 'v1.5.0'"
-    attach = f"ATTACH {quote(str(path))} AS d {options and f'({options})'}"
-    with closing(duckdb.connect()) as connection:
+    mode = "READ_ONLY" if read_only else "" if path.exists() else "STORAGE_VERSION 'v1.5.0'"
+    options = f"(TYPE duckdb{mode and f', {mode}'})"
+    attach = f"ATTACH {quote(str(path))} AS d {options}"
+    with closing(connect_open()) as connection:
         wait_for_lock(lambda: connection.execute(attach), path)
+        confine(connection, files=files)
         yield connection.cursor()

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from merganser.cli.terminal import say, visible
 from merganser.errors import MerganserError
+from merganser.humanize import mask_credentials
 from merganser.telemetry import start_telemetry
 
 if TYPE_CHECKING:
@@ -118,22 +120,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # ``--debug`` is taken anywhere: people add it at the end of what just failed.
     words = ["--debug", *(w for w in words if w != "--debug")] if debug else words
     if problem := start_telemetry():
-        click.echo(f"warning: {problem}", err=True)
+        say(f"warning: {problem}", err=True)
     try:
         code = group.main(args=words, prog_name="merganser", standalone_mode=False)
     except click.exceptions.Abort:
         _end_interrupted()
     except click.ClickException as error:
+        vars(error)["message"] = visible(error.message)  # it may hold what a file holds
         error.show()
         sys.exit(error.exit_code)
     except MerganserError as error:
         if debug:
             raise
-        click.echo(f"error: {error}", err=True)
+        message = mask_credentials(str(error))
+        say(f"error: {message}", err=True)
         if "--json" in words:
             from merganser.cli.options import print_json
 
-            print_json({"error": str(error)})
+            print_json({"error": message})
         sys.exit(EXIT_FAILED)
     except ValueError as error:
         # A Ctrl-C within pydantic's serializer comes out as its PydanticSerializationError.
@@ -144,5 +148,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _end_interrupted() -> NoReturn:
-    click.echo("\ninterrupted; finished shards and answers are kept", err=True)
+    say("\ninterrupted; finished shards and answers are kept", err=True)
     sys.exit(EXIT_INTERRUPTED)

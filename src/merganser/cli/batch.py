@@ -16,6 +16,7 @@ from merganser.cli.options import (
     print_json,
     reach_options,
 )
+from merganser.cli.terminal import say
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _TABLE = "FILE[#TABLE]"
 @click.option(
     "--seed", type=int, default=0, help="The same seed takes the same sample.", show_default=True
 )
+@click.option("--overwrite", is_flag=True, help="Replace an output that is no answers of a batch.")
 @click.option("--dry-run", is_flag=True, help="Say what would be asked and what it would cost.")
 @reach_options
 @json_option
@@ -53,6 +55,7 @@ def command(
     limit: int | None,
     sample: int | None,
     seed: int,
+    overwrite: bool,
     dry_run: bool,
     as_json: bool,
     reach: Reach,
@@ -68,6 +71,8 @@ def command(
     chosen = _choose(config, flow, questions, answers, agent)
     if concurrency is not None:
         chosen = replace(chosen, spec=chosen.spec.model_copy(update={"concurrency": concurrency}))
+    if overwrite:
+        chosen = replace(chosen, overwrite=True)
     if dry_run:
         from merganser.batch.selection import Selection, forecast_batch
 
@@ -82,14 +87,14 @@ def command(
         outcome = run_flow(reach, config, chosen, parameters, quiet=as_json)
     except BatchFailedError as error:
         _print_report(error.report, chosen, as_json=as_json)
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         return EXIT_FAILED
     report, notes = outcome.batch, outcome.notes
     assert report is not None, "a batch flow has a report"
     _print_report(report, chosen, as_json=as_json)
     if not as_json:
         for note in notes:
-            click.echo(f"note: {note}", err=True)
+            say(f"note: {note}", err=True)
     return EXIT_DEGRADED if report.failed or report.missing else 0
 
 
@@ -111,22 +116,22 @@ def _print_report(report: BatchReport, flow: BatchFlow, *, as_json: bool) -> Non
         )
         return
     left = f", {report.left_out} left out" if report.left_out else ""
-    click.echo(
+    say(
         f"{report.answered} of {report.questions} answered ({report.asked} asked now, "
         f"{report.reused} kept{left}): {flow.output}"
     )
     if report.metrics:
         means = ", ".join(f"{name} {value:.3f}" for name, value in report.metrics.items())
-        click.echo(f"  mean {means}")
+        say(f"  mean {means}")
     for name in report.failed:
-        click.echo(f"  failed: {name}")
+        say(f"  failed: {name}")
 
 
 def _print_forecast(forecast: BatchForecast, as_json: bool) -> None:  # noqa: FBT001 - one flag
     if as_json:
         print_json(asdict(forecast))
     else:
-        click.echo("\n".join(forecast.lines()))
+        say("\n".join(forecast.lines()))
 
 
 def _choose(

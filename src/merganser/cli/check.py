@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from merganser.cli.options import file_argument, json_option, print_json
+from merganser.cli.terminal import say
 from merganser.errors import SpecErrors
 
 
@@ -26,5 +27,5 @@ def command(file: str, *, as_json: bool) -> int:
     if as_json:
         print_json(check_as_json(config))
     else:
-        click.echo(render_check(config))
+        say(render_check(config))
     return 0

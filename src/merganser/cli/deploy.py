@@ -14,6 +14,7 @@ from merganser.cli.options import (
     parse_pairs,
     print_json,
 )
+from merganser.cli.terminal import say
 from merganser.planning.deployments import DEFAULT_POOL
 
 if TYPE_CHECKING:
@@ -73,9 +74,9 @@ def command(
     if as_json:
         print_json([_as_json(change, done=change in chosen) for change in changes])
     elif chosen:
-        click.echo(f"applied; a worker runs them: merganser worker --pool {pool}", err=True)
+        say(f"applied; a worker runs them: merganser worker --pool {pool}", err=True)
         if any(c.definition and c.definition.watches for c in changes):
-            click.echo(f"files are watched by: merganser serve {file}", err=True)
+            say(f"files are watched by: merganser serve {file}", err=True)
     return 0
 
 
@@ -122,7 +123,7 @@ def show_changes(changes: Sequence[Change]) -> None:
             notes = notes[: len(notes) - len(change.reasons)]
         text = "; ".join(note for note in notes if note)
         head = f"{_MARKS[change.action]} {change.action:9} {change.full_name}"
-        click.echo(f"{head}  {text}".rstrip())
+        say(f"{head}  {text}".rstrip())
 
 
 def _choose(changes: Sequence[Change], *, apply: bool) -> tuple[Change, ...]:
@@ -133,7 +134,7 @@ def _choose(changes: Sequence[Change], *, apply: bool) -> tuple[Change, ...]:
         return work + gone
     if not sys.stdin.isatty():
         if gone:
-            click.echo(f"note: {len(gone)} deployments retire only with --apply", err=True)
+            say(f"note: {len(gone)} deployments retire only with --apply", err=True)
         return work
     chosen = work if work and click.confirm("Apply?", err=True) else ()
     if gone and click.confirm("Delete the deployments of flows that are gone?", err=True):

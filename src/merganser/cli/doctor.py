@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from merganser.cli.options import Reach, indexes_by_name, json_option, print_json, reach_options
+from merganser.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +70,7 @@ def command(file: str | None, *, no_probes: bool, logs: bool, as_json: bool, rea
     for check in checks:
         _show(check)
     if log:
-        click.echo(log)
+        say(log)
     return 0 if healthy else 1
 
 
@@ -91,17 +92,17 @@ def _look_at_deployments(
 def _show_server(report: ServerReport) -> None:
     """Print every address in the order asked, and what its models and engines take."""
     for probe in report.probes:
-        click.echo(f"asked   {probe.url} ({probe.source}): {probe.answer}")
+        say(f"asked   {probe.url} ({probe.source}): {probe.answer}")
     if report.disk is not None:
         models, engines = report.disk.models_bytes / 1e6, report.disk.engine_bytes / 1e6
-        click.echo(f"disk    {models:,.1f} MB of models, {engines:,.1f} MB of engines")
+        say(f"disk    {models:,.1f} MB of models, {engines:,.1f} MB of engines")
 
 
 def _show(check: Check) -> None:
     took = f" ({check.seconds:.1f} s)" if check.seconds is not None else ""
-    click.echo(f"{_MARKS[check.level]} {check.name}: {check.detail}{took}")
+    say(f"{_MARKS[check.level]} {check.name}: {check.detail}{took}")
     if check.fix:
-        click.echo(f"        fix: {check.fix}")
+        say(f"        fix: {check.fix}")
 
 
 async def _server_log(base_url: str | None) -> str:

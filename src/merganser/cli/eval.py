@@ -17,6 +17,7 @@ from merganser.cli.options import (
     print_json,
     reach_options,
 )
+from merganser.cli.terminal import say
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
@@ -179,9 +180,9 @@ def _show(
         return
     for one in assessments:
         for line in present.assessment_lines(one, per_query=per_query):
-            click.echo(line)
+            say(line)
         for line in present.failure_lines(one):
-            click.echo(f"error: {line}" if not line.startswith(" ") else line, err=True)
+            say(f"error: {line}" if not line.startswith(" ") else line, err=True)
 
 
 def _choose(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merganser.cli.progress import shown_progress
+from merganser.cli.terminal import say, visible
 from merganser.errors import PlanError
 from merganser.prompt import prompting
 
@@ -93,9 +94,9 @@ def run_flow(
     from merganser.flows.compile import compile_flow, event_sink, private_address
 
     if settled := settle_dead_runs():
-        click.echo(f"note: {settled} earlier runs died and are marked Crashed", err=True)
+        say(f"note: {settled} earlier runs died and are marked Crashed", err=True)
     if not quiet and history.ui_url:
-        click.echo(f"{flow.name}: watch it at {history.ui_url}/runs", err=True)
+        say(f"{flow.name}: watch it at {history.ui_url}/runs", err=True)
     # Prefect's half a million objects last as long as the command: no collection looks at them.
     # What is made from here on is mostly chunks, which are in no cycle.
     gc.freeze()
@@ -112,5 +113,7 @@ def run_flow(
 
 def ask_yes_no(question: str) -> bool:
     """Ask at the terminal; only ``y`` and ``yes`` agree."""
-    answer = click.prompt(f"{question} ([y]es/[n]o)", default="n", show_default=False, err=True)
+    answer = click.prompt(
+        f"{visible(question)} ([y]es/[n]o)", default="n", show_default=False, err=True
+    )
     return str(answer).strip().lower() in {"y", "yes"}

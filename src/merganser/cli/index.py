@@ -8,6 +8,7 @@ import click
 
 from merganser.cli import EXIT_DEGRADED
 from merganser.cli.options import Reach, file_argument, json_option, print_json, reach_options
+from merganser.cli.terminal import say
 
 if TYPE_CHECKING:
     from merganser.indexing.run_report import IndexReport
@@ -34,13 +35,13 @@ def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Re
         print_json({"indexes": rows, "embed_seconds": round(seconds, 3)})
     else:
         for report in reports:
-            click.echo(describe_report(report))
+            say(describe_report(report))
         total = sum(report.seconds for report in reports)
         embedding = sum(outcome.embed_seconds for outcome in outcomes)
         if embedding:
-            click.echo(f"embedding took {embedding:.1f} s of {total:.1f} s")
+            say(f"embedding took {embedding:.1f} s of {total:.1f} s")
         for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
-            click.echo(f"note: {note}", err=True)
+            say(f"note: {note}", err=True)
     return EXIT_DEGRADED if any(report.failed for report in reports) else 0
 
 

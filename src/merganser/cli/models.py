@@ -12,6 +12,7 @@ import click
 from merganser.cli import EXIT_DEGRADED, EXIT_FAILED
 from merganser.cli.options import json_option, model_server, print_json, runner_options
 from merganser.cli.progress import shown_progress
+from merganser.cli.terminal import say
 from merganser.errors import ModelRunnerError
 from merganser.humanize import align_columns
 
@@ -44,11 +45,11 @@ def list_models(*, base_url: str | None, embedded: bool, as_json: bool) -> int:
         print_json([asdict(model) for model in found])
         return 0
     for line in align_columns([_row(model) for model in found]):
-        click.echo(line)
+        say(line)
     if not found:
-        click.echo("no models; `merganser models pull MODEL` gets one", err=True)
+        say("no models; `merganser models pull MODEL` gets one", err=True)
     for note in dict.fromkeys(model.note for model in found if model.note):
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     return 0
 
 
@@ -64,9 +65,9 @@ def pull_models(
 
     async def pull(runner: ModelRunner, name: str) -> dict[str, Any]:
         served = await runner.pull(name, on_progress=report_pull(name))
-        click.echo(f"pulled {name}: {_short_id(served)}", err=as_json)
+        say(f"pulled {name}: {_short_id(served)}", err=as_json)
         if served.note:
-            click.echo(f"note: {served.note}", err=True)
+            say(f"note: {served.note}", err=True)
         return {"model": name, "served": asdict(served)}
 
     with shown_progress(quiet=as_json):
@@ -87,7 +88,7 @@ def remove_models(
         removed = await runner.remove(name, force=force)
         what = "removed" if removed.deleted else "removed the name"
         rest = "" if removed.deleted else "; the model has other names and stays"
-        click.echo(f"{what} {name}{rest}", err=as_json)
+        say(f"{what} {name}{rest}", err=as_json)
         return {"model": name, **asdict(removed)}
 
     return _do_each(names, remove, base_url, embedded=embedded, as_json=as_json)
@@ -121,16 +122,16 @@ def show_status(*, base_url: str | None, embedded: bool, as_json: bool) -> int:
         print_json({**state, "running": rows, "disk": asdict(disk) if disk else None})
         return 0
     version = f", {state['version']}" if state["version"] else ""
-    click.echo(f"{state['address']} ({state['source']}){version}")
+    say(f"{state['address']} ({state['source']}){version}")
     for engine, condition in state["engines"].items():
-        click.echo(f"{engine}: {condition}")
+        say(f"{engine}: {condition}")
     used = f", {disk.models_bytes / 1e6:,.1f} MB" if disk else ""
-    click.echo(f"{state['models']} models{used}")
+    say(f"{state['models']} models{used}")
     for one in running:
         doing = "loading" if one.loading else "in use" if one.in_use else "idle"
-        click.echo(f"{one.model} for {one.mode}: {doing}")
+        say(f"{one.model} for {one.mode}: {doing}")
     if not state["managed"]:
-        click.echo("an OpenAI-compatible server: nothing is pulled or removed there", err=True)
+        say("an OpenAI-compatible server: nothing is pulled or removed there", err=True)
     return 0
 
 
@@ -173,7 +174,7 @@ async def _attempt(
     except ModelRunnerError as error:
         if alone:
             raise
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         return {"model": name, "error": str(error)}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from merganser.cli.terminal import say
 from merganser.models.ref import PullPolicy
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def load_shown(file: str, model_map: Mapping[str, str]) -> Config:
 
     config = load_config(file, model_map=model_map)
     for warning in config.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     return config
 
 
@@ -234,7 +235,7 @@ def show_service(service: Service | None, *, stop: bool, as_json: bool) -> int:
         print_json({"running": url is not None, "url": url})
     else:
         text = f"running at {service.url}" if service else "not running"
-        click.echo("stopped" if stopped else text)
+        say("stopped" if stopped else text)
     return 0 if service else 1
 
 

@@ -13,6 +13,7 @@ from merganser.cli.options import (
     print_json,
     reach_options,
 )
+from merganser.cli.terminal import say
 
 
 @click.command()
@@ -35,5 +36,5 @@ def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Re
     if as_json:
         print_json({"plans": [plan_as_json(plan, state) for plan in plans]})
     else:
-        click.echo("\n\n".join(explain_plan(plan, state) for plan in plans))
+        say("\n\n".join(explain_plan(plan, state) for plan in plans))
     return 0

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
-import click
-
+from merganser.cli.terminal import say, visible
 from merganser.progress import Remark, listening
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def _bars() -> Generator[None]:
     # Drawn only while something is going on: bars redraw their lines ten times a second, and an
     # answer that streams or a question that waits below them would be erased with them.
     bars = Bars(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         _Amount(),
         _Rate(),
@@ -75,12 +74,12 @@ def _bars() -> Generator[None]:
     def show(progress: Progress | Remark) -> None:
         with lock:
             if isinstance(progress, Remark):
-                bars.console.print(progress.text, markup=False, highlight=False)
+                bars.console.print(visible(progress.text), markup=False, highlight=False)
                 return
             bars.start()
             if progress.activity not in ids:
                 ids[progress.activity] = bars.add_task(
-                    progress.activity, total=progress.total, unit=progress.unit
+                    visible(progress.activity), total=progress.total, unit=progress.unit
                 )
             task = next(task for task in bars.tasks if task.id == ids[progress.activity])
             completed = progress.done + (task.completed if progress.advance else 0)
@@ -119,7 +118,7 @@ class _PlainLines:
     def show(self, progress: Progress | Remark) -> None:
         with self._lock:
             if isinstance(progress, Remark):
-                click.echo(progress.text, err=True)
+                say(progress.text, err=True)
             else:
                 self._show(progress)
 
@@ -139,7 +138,7 @@ class _PlainLines:
             rate, rest = one.done / seconds, (one.total - one.done) * seconds / one.done
             left = f", {_amount(rate, progress.unit)}/s, about {rest:.0f} s left"
         state = _of(one.done, one.total, progress.unit)
-        click.echo(f"{progress.activity}: {state}{left}", err=True)
+        say(f"{progress.activity}: {state}{left}", err=True)
 
 
 def _of(done: float, total: float | None, unit: str) -> str:

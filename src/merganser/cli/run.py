@@ -15,6 +15,7 @@ from merganser.cli.options import (
     print_json,
     reach_options,
 )
+from merganser.cli.terminal import say
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ def command(
     else:
         shown.finish(answer)
         for line in answer.sources:
-            click.echo(f"  {describe_source(line)}")
+            say(f"  {describe_source(line)}")
         for cited in answer.invalid_citations:
-            click.echo(f"  {cited} (cited, but never retrieved)")
+            say(f"  {cited} (cited, but never retrieved)")
         for note in dict.fromkeys((*outcome.notes, *answer.notes)):
-            click.echo(f"note: {note}", err=True)
+            say(f"note: {note}", err=True)
         if answer.outcome != "answered":
-            click.echo(f"error: {answer.outcome}", err=True)
+            say(f"error: {answer.outcome}", err=True)
     return 0 if answer.outcome == "answered" else 1
 
 
@@ -99,16 +100,16 @@ class _Stream:
         match event:
             case TextDelta(text):
                 self._text += text
-                click.echo(text, nl=False)
+                say(text, nl=False)
             case ToolCalled(name, arguments):
                 self._end_line()
                 words = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-                click.echo(f"[{name} {words}]", err=True)
+                say(f"[{name} {words}]", err=True)
             case Reading(place):
-                click.echo(f"[reading {place}]", err=True)
+                say(f"[reading {place}]", err=True)
             case Restarted(reason):
                 self._end_line()
-                click.echo(f"[asked again: {reason}]", err=True)
+                say(f"[asked again: {reason}]", err=True)
                 self._text = ""
             case _:
                 pass
@@ -117,13 +118,13 @@ class _Stream:
         """Print what was not streamed, then the head of the sources."""
         if answer.text.strip() and answer.text.strip() not in self._text:
             self._end_line()
-            click.echo(answer.text)
+            say(answer.text)
         else:
             self._end_line()
         if answer.sources or answer.invalid_citations:
-            click.echo("\nsources:")
+            say("\nsources:")
 
     def _end_line(self) -> None:
         if self._text and not self._text.endswith("\n"):
             self._text += "\n"
-            click.echo()
+            say()

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from merganser.cli.options import json_option, parse_pairs, show_service
+from merganser.cli.terminal import say
 
 
 @click.command()
@@ -53,7 +54,7 @@ def command(
         aliases=alias,
         offline=offline or None,
         pulled=None,
-        on_ready=lambda url: click.echo(
+        on_ready=lambda url: say(
             f"serving models at {url}\nuse it: export MODEL_RUNNER_HOST={url}", err=True
         ),
     )

@@ -15,6 +15,7 @@ from merganser.cli.options import (
     print_json,
     reach_options,
 )
+from merganser.cli.terminal import say
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def command(
 
         find, notes = await locate_models(config, names, base_url=base_url)
         for note in notes:
-            click.echo(f"note: {note}", err=True)
+            say(f"note: {note}", err=True)
         async with open_retrievers(config, names, find) as retrievers:
             for name, retriever in retrievers.items():
                 results[name] = await retriever.search(
@@ -87,12 +88,12 @@ def command(
         return 0
     for name, result in results.items():
         if len(results) > 1:
-            click.echo(f"== {name}")
+            say(f"== {name}")
         _show(result, whole=whole)
         for strategy, method in result.methods.items() if explain else ():
-            click.echo(f"{strategy}: {method}", err=True)
+            say(f"{strategy}: {method}", err=True)
     for name, lines in missing.items():
-        click.echo(f"why not {why_not} ({name}):\n" + "\n".join(f"  {line}" for line in lines))
+        say(f"why not {why_not} ({name}):\n" + "\n".join(f"  {line}" for line in lines))
     return 0
 
 
@@ -103,18 +104,18 @@ def _describe_missing(why: Missing) -> list[str]:
 
 def _show(result: SearchResult, *, whole: bool) -> None:
     if not result.hits:
-        click.echo("no hits")
+        say("no hits")
     for number, hit in enumerate(result.hits, 1):
         ranks = ", ".join(f"{name} #{one.rank}" for name, one in hit.strategies.items())
         symbol = f"  {hit.symbol}" if hit.symbol else ""
         stale = "  (changed since it was indexed)" if hit.stale else ""
-        click.echo(f"{number}. {hit.source}{symbol}{stale}\n   {hit.score:.4f}  {ranks}")
+        say(f"{number}. {hit.source}{symbol}{stale}\n   {hit.score:.4f}  {ranks}")
         for line in _passage(hit, whole=whole):
-            click.echo(f"   {line}")
+            say(f"   {line}")
     if result.rerank and f"rerank: {result.rerank}" not in result.notes:
-        click.echo(f"rerank: {result.rerank}", err=True)
+        say(f"rerank: {result.rerank}", err=True)
     for note in result.notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
 
 
 def _passage(hit: Hit, *, whole: bool) -> Iterator[str]:

@@ -14,6 +14,8 @@ from merganser.cli.options import (
     reach_models,
     runner_options,
 )
+from merganser.cli.terminal import say
+from merganser.cli.worker import job_variables_option
 from merganser.planning.deployments import DEFAULT_POOL
 
 if TYPE_CHECKING:
@@ -37,12 +39,14 @@ _PATIENCE_SECONDS = 8.0
     callback=parse_pairs,
     help="Use another model than the files name; repeatable.",
 )
+@job_variables_option
 @runner_options
 def command(
     *,
     files: tuple[str, ...],
     pool: str,
     model_map: dict[str, str],
+    allowed: tuple[str, ...],
     base_url: str | None,
     embedded: bool,
 ) -> int:
@@ -61,8 +65,17 @@ def command(
 
     _show_scheduled_runs(scheduled)
     keep = keep_models if embedded and not base_url else None
-    asyncio.run(run_worker(pool, queues=queues, watched=watched, keep_models=keep, say=_say))
-    click.echo("stopped; the schedules stay active on the server", err=True)
+    asyncio.run(
+        run_worker(
+            pool,
+            queues=queues,
+            watched=watched,
+            allowed=allowed,
+            keep_models=keep,
+            say=_say,
+        )
+    )
+    say("stopped; the schedules stay active on the server", err=True)
     return 0
 
 
@@ -107,8 +120,8 @@ def _show_scheduled_runs(scheduled: Mapping[str, str]) -> None:
         time.sleep(0.5)
         due = next_scheduled_runs(scheduled)
     for name, when in sorted(due.items(), key=lambda run: run[1]):
-        click.echo(f"next: {when}  {name}")
+        say(f"next: {when}  {name}")
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)

@@ -9,6 +9,7 @@ import webbrowser
 import click
 
 from merganser.cli.options import json_option, print_json, show_service
+from merganser.cli.terminal import say
 
 
 @click.command()
@@ -65,9 +66,9 @@ def command(
         url, log = service.url, service.log
         print_json({"running": True, "url": url, "log": log, "database": database})
     else:
-        click.echo(f"Prefect UI: {service.url}\nAPI: {service.url}/api\nlog: {service.log}")
+        say(f"Prefect UI: {service.url}\nAPI: {service.url}/api\nlog: {service.log}")
         if service.started:
-            click.echo(f"database: {shown_database(database_url)}")
+            say(f"database: {shown_database(database_url)}")
     if ui:
         webbrowser.open(service.url)
     if background:
@@ -81,5 +82,5 @@ def command(
 
             stop_server()
         raise click.Abort from None
-    click.echo("the server ended; see its log", err=True)
+    say("the server ended; see its log", err=True)
     return 1

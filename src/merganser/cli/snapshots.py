@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from merganser.cli.options import file_argument, indexes_by_name, json_option, print_json
+from merganser.cli.terminal import say
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ def command(file: str, *, rags: tuple[str, ...], as_json: bool) -> int:
         print_json({name: [asdict(info) for info in infos] for name, infos in found.items()})
         return 0
     for name, infos in found.items():
-        click.echo(f"{name} ({indexes[name].folder})")
+        say(f"{name} ({indexes[name].folder})")
         if not infos:
-            click.echo("  nothing indexed yet")
+            say("  nothing indexed yet")
         for info in infos:
-            click.echo(f"  {_describe(info)}")
+            say(f"  {_describe(info)}")
     return 0
 
 
@@ -71,5 +72,5 @@ def rollback(file: str, *, rag: str | None, generation: int | None, as_json: boo
     if as_json:
         print_json({"index": name, "served": served})
     else:
-        click.echo(f"{name} serves snapshot {served}")
+        say(f"{name} serves snapshot {served}")
     return 0

@@ -7,7 +7,18 @@ import asyncio
 import click
 
 from merganser.cli.options import keep_models, reach_models, runner_options
+from merganser.cli.terminal import say
+from merganser.deployment.foreign_runs import JOB_VARIABLES
 from merganser.planning.deployments import DEFAULT_POOL
+
+job_variables_option = click.option(
+    "--allow-job-variables",
+    "allowed",
+    multiple=True,
+    metavar="NAME",
+    type=click.Choice(JOB_VARIABLES),
+    help=f"Run what comes with another {', '.join(JOB_VARIABLES)} than ours; repeatable.",
+)
 
 
 @click.command()
@@ -16,9 +27,16 @@ from merganser.planning.deployments import DEFAULT_POOL
 )
 @click.option("--queue", "queues", multiple=True, help="Only this queue, a config's name.")
 @click.option("--limit", type=click.IntRange(min=1), help="Runs at a time [default: any number].")
+@job_variables_option
 @runner_options
 def command(
-    *, pool: str, queues: tuple[str, ...], limit: int | None, base_url: str | None, embedded: bool
+    *,
+    pool: str,
+    queues: tuple[str, ...],
+    limit: int | None,
+    allowed: tuple[str, ...],
+    base_url: str | None,
+    embedded: bool,
 ) -> int:
     """Run what is deployed to a work pool, here, until Ctrl-C.
 
@@ -32,12 +50,14 @@ def command(
     from merganser.deployment.worker import run_worker
 
     ensure_pool(pool)
-    click.echo(f"working for {pool}; watch it at {history.ui_url}", err=True)
+    say(f"working for {pool}; watch it at {history.ui_url}", err=True)
     keep = keep_models if embedded and not base_url else None
-    asyncio.run(run_worker(pool, queues=queues, limit=limit, keep_models=keep, say=_say))
-    click.echo("stopped", err=True)
+    asyncio.run(
+        run_worker(pool, queues=queues, limit=limit, allowed=allowed, keep_models=keep, say=_say)
+    )
+    say("stopped", err=True)
     return 0
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)

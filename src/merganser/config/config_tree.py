@@ -97,7 +97,10 @@ class ConfigTree:
         position = self.position(location)
         value = str(self.written_value(location))
         lines = list(self._lines[position.path])
-        lines[position.line - 1] = lines[position.line - 1].replace(value, "*" * len(value))
+        line, at = lines[position.line - 1], position.column - 1
+        # Written with escapes or over several lines, it is not found: then the rest goes.
+        hidden = line.replace(value, "*" * len(value))
+        lines[position.line - 1] = line[:at] + "*" * len(line[at:]) if hidden == line else hidden
         self._lines[position.path] = lines
 
     def cover(self, location: Location) -> None:

@@ -83,6 +83,7 @@ class BatchFlow:
         input: Questions.
         output: Answers.
         judge: Model that judges groundedness and relevance; None for no judging.
+        overwrite: What stands at ``output`` and is no answers of a batch may go.
     """
 
     name: str
@@ -91,6 +92,7 @@ class BatchFlow:
     input: DataTable
     output: DataTable
     judge: ModelRef | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from merganser.config.config_tree import ConfigTree, SpecWarning, dotted, is_map, matches
 from merganser.config.cross_checks import check_collisions, check_references, map_models
-from merganser.config.sections import PATHS, TEMPLATES, VARIABLE_NAMES
+from merganser.config.sections import PATHS, TEMPLATES, URLS, VARIABLE_NAMES
 from merganser.config.spec_models import is_environment_name
 from merganser.config.validate import check_keys, validate_spec
-from merganser.config.yaml_source import Positions, Source, excerpt, read_source
-from merganser.errors import SourcePosition, SpecError, SpecErrors
+from merganser.config.yaml_source import (
+    YAML_SUFFIXES,
+    Positions,
+    Source,
+    excerpt,
+    read_source,
+)
+from merganser.errors import SourcePosition, SpecError, SpecErrors, may_quote
 from merganser.humanize import without_credentials
 
 if TYPE_CHECKING:
@@ -105,9 +111,10 @@ def _mask_secrets(tree: ConfigTree) -> None:
         for location, value in tree.matches(pattern):
             if isinstance(value, str) and not is_environment_name(value):
                 tree.mask(location)
-    for location, value in tree.matches(("flows", "*", "shards")):
-        if isinstance(value, str) and "://" in value and without_credentials(value) != value:
-            tree.mask(location)
+    for pattern in URLS:
+        for location, value in tree.matches(pattern):
+            if isinstance(value, str) and without_credentials(value) != value:
+                tree.mask(location)
 
 
 def _warning_order(warning: SpecWarning) -> tuple[bool, str, int, int]:
@@ -166,6 +173,9 @@ def _read_with_base(
         raise _error_at(
             source, ("extends",), f"extends itself: {names}", fix="remove one 'extends'"
         )
+    if not may_quote(base_path, *YAML_SUFFIXES):
+        problem = f"{extends!r} is not the name of a YAML file"
+        raise _error_at(source, ("extends",), problem, fix="name a file that ends in .yaml or .yml")
     if not base_path.is_file():
         problem = f"there is no file {extends!r}"
         raise _error_at(source, ("extends",), problem, fix=f"looked at {base_path}")
@@ -180,7 +190,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def _error_at(source: Source, location: Location, problem: str, *, fix: str = "") -> SpecErrors:
     node, _ = source.positions.find(location)
-    line = excerpt(source.lines, node.value)
+    line = excerpt(source.lines, node.value) if may_quote(source.path, *YAML_SUFFIXES) else ""
     key = dotted(location)
     return SpecErrors([SpecError(problem, position=node.value, key=key, fix=fix, source_line=line)])
 

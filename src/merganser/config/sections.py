@@ -188,6 +188,13 @@ VARIABLE_NAMES: tuple[Pattern, ...] = (
 )
 """Values that name an environment variable; people put the token itself there."""
 
+URLS: tuple[Pattern, ...] = (
+    ("models", "*", "base_url"),
+    ("providers", "*", "base_url"),
+    ("flows", "*", "shards"),
+)
+"""Values that may be a URL with a login in it."""
+
 TEMPLATES: tuple[Pattern, ...] = (
     *MODEL_REFERENCES,
     *MODEL_NAMES,

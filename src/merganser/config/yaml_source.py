@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from merganser.errors import SourcePosition, SpecError, SpecErrors
+from merganser.errors import SourcePosition, SpecError, SpecErrors, may_quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +28,9 @@ Scalar = str | int | float | bool | None
 
 MAX_BYTES = 4 * 1024 * 1024
 """A config is written by hand; what is larger is another file named by mistake."""
+
+YAML_SUFFIXES = (".yaml", ".yml")
+"""Endings of files of which an error may show a line."""
 
 MAX_NODES = 50_000
 """Values after aliases are expanded. Nine nested aliases of nine each would give 10^9."""
@@ -97,6 +100,7 @@ def read_source(path: Path) -> Source:
 
     Raises:
         SpecErrors: The file is missing, too large, not UTF-8 or not valid YAML, or it repeats keys.
+            Nothing of a file that is not named as YAML is in the message.
     """
     try:
         if not path.is_file():
@@ -108,7 +112,12 @@ def read_source(path: Path) -> Source:
         raise _file_error(path, f"cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:
         raise _file_error(path, f"is larger than {MAX_BYTES // 1024**2} MiB, which no config is")
-    return parse_source(_decode(data, path), path)
+    try:
+        return parse_source(_decode(data, path), path)
+    except SpecErrors:
+        if may_quote(path, *YAML_SUFFIXES):
+            raise
+    raise _file_error(path, "is not valid YAML; name it .yaml to be shown where")
 
 
 def parse_source(text: str, path: Path) -> Source:

@@ -17,6 +17,7 @@ from prefect.client.schemas.objects import (
     ConcurrencyLimitConfig,
     ConcurrencyLimitStrategy,
     StateType,
+    VersionInfo,
 )
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
@@ -137,7 +138,11 @@ def _put(config: Config, wanted: DeploymentDefinition) -> UUID:
         job_variables={"env": environment},
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    return cast("UUID", deployment.apply())  # a coroutine only where a loop runs
+    # Without it Prefect asks git about the folder that we are called in, which runs what a
+    # repository's configuration names.
+    version = VersionInfo(type="prefect:simple", version=flow.version or "")
+    # A coroutine only where a loop runs.
+    return cast("UUID", deployment.apply(version_info=version))
 
 
 def _retire(client: SyncPrefectClient, deployment_id: str) -> None:

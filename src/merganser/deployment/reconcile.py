@@ -25,6 +25,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed, Failed
 
+from merganser.deployment.foreign_runs import ForeignRunError
 from merganser.deployment.runs import (
     MISSED,
     our_deployments,
@@ -145,7 +146,8 @@ class Reconciler:
             self._seen.add((run.id, run.state.type))
             if run.state.timestamp > self._began:
                 troubles.append(_describe_trouble(run.name, run.state))
-            if run.state.is_crashed():
+            # One that was refused would be refused again, or run without what it asked for.
+            if run.state.is_crashed() and ForeignRunError.__name__ not in (run.state.message or ""):
                 _restart(client, run)
         return troubles
 

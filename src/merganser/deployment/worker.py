@@ -8,7 +8,7 @@ import socket
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 import httpx
@@ -17,11 +17,15 @@ from prefect.exceptions import PrefectException
 from prefect.utilities.processutils import command_to_string
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
+from merganser.deployment.foreign_runs import refuse_foreign
 from merganser.deployment.reconcile import Reconciler
 from merganser.deployment.watch import watch_documents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
+
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.responses import DeploymentResponse
 
     from merganser.config.index_definition import IndexDefinition
 
@@ -59,6 +63,7 @@ async def run_worker(
     queues: Sequence[str] = (),
     watched: Sequence[Watched] = (),
     limit: int | None = None,
+    allowed: Collection[str] = (),
     keep_models: Callable[[], str] | None = None,
     say: Callable[[str], None],
 ) -> None:
@@ -69,6 +74,7 @@ async def run_worker(
         queues: Only these of its queues; all when empty.
         watched: What to run when documents change.
         limit: Most runs at a time; any number when None.
+        allowed: Of ``JOB_VARIABLES``, those that may be anybody's.
         keep_models: Called every few seconds to keep the model server up; returns what the user
             should know, or "".
         say: Called with what the user should know.
@@ -79,7 +85,7 @@ async def run_worker(
             was = "scheduled run was" if missed == 1 else "scheduled runs were"
             say(f"{missed} {was} missed while no worker was there; the newest one due runs now")
         jobs = [
-            _run_due(pool, queues, limit, say),
+            _run_due(pool, queues, limit, frozenset(allowed), say),
             _reconcile(reconciler, say),
             *([_keep_models(keep_models, say)] if keep_models else ()),
             *(watch_documents(one.indexes, _Trigger(one, say).run, say=say) for one in watched),
@@ -114,19 +120,35 @@ def _stop_signal() -> Generator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-class _Configuration(ProcessJobConfiguration):
+class OurJobConfiguration(ProcessJobConfiguration):
     """Begins runs without the steps that fetch code: ours is installed."""
 
-    def prepare_for_flow_run(self, *args: Any, **kwargs: Any) -> None:
-        """Name the command, which spares a second import of Prefect."""
-        self.command = self.command or command_to_string([sys.executable, "-m", "prefect.engine"])
-        super().prepare_for_flow_run(*args, **kwargs)
+    allowed: ClassVar[frozenset[str]] = frozenset()
+    """Of ``JOB_VARIABLES``, those that may be anybody's."""
+
+    def prepare_for_flow_run(
+        self,
+        flow_run: FlowRun,
+        deployment: DeploymentResponse | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Name the command, which spares a second import of Prefect.
+
+        Raises:
+            ForeignRunError: The run would start something that is not ours.
+        """
+        refuse_foreign(self, deployment, self.allowed)
+        self.command = self.command or command_to_string(
+            [sys.executable, "-P", "-m", "prefect.engine"]
+        )
+        super().prepare_for_flow_run(flow_run, deployment, *args, **kwargs)
 
 
 class _Worker(ProcessWorker):
     """A process worker whose runs begin sooner."""
 
-    job_configuration = _Configuration
+    job_configuration = OurJobConfiguration
 
     @classmethod
     def __dispatch_key__(cls) -> str:
@@ -135,9 +157,14 @@ class _Worker(ProcessWorker):
 
 
 async def _run_due(
-    pool: str, queues: Sequence[str], limit: int | None, say: Callable[[str], None]
+    pool: str,
+    queues: Sequence[str],
+    limit: int | None,
+    allowed: frozenset[str],
+    say: Callable[[str], None],
 ) -> None:
     """Run a worker, and another one when it gave up because the server was away too long."""
+    OurJobConfiguration.allowed = allowed
     while True:
         worker = _Worker(
             work_pool_name=pool,

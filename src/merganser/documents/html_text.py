@@ -3,22 +3,22 @@
 The law: line k of the text holds what is shown of line k of the file, so a chunk's lines, a quote's
 place and a citation are those of the file, though the text is shorter. Markup, scripts, styles and
 navigation leave their lines empty. Headings are kept as text, and their places beside it.
-
-The parser is the one of the standard library, the only one at hand that says where things stand.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 from merganser.chunking.sections import Heading
 from merganser.documents.encoding import decode
+from merganser.documents.html_tokens import tokenize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
+
+    from merganser.documents.html_tokens import Token
 
 _HIDDEN = frozenset(
     {"script", "style", "template", "noscript", "nav", "svg", "iframe", "object", "canvas"}
@@ -42,6 +42,8 @@ _INLINE = frozenset(
 """Elements that do not part the words before and after their tags."""
 
 _LEVELS = {f"h{level}": level for level in range(1, 7)}
+# A heading that is never closed takes in the page, and each chunk below it bears its title.
+_MAX_TITLE = 200
 _PERMALINK = re.compile(r"\s*[¶#§]+\s*$")  # what documentation generators put behind a heading
 
 
@@ -62,17 +64,15 @@ def read_html(data: bytes) -> tuple[str, tuple[Heading, ...]]:
     """
     source = decode(data, is_html=True).text
     page = _Page()
-    page.feed(source)
-    page.close()
+    for token in tokenize(source):
+        page.add(token)
     return page.finish(source.count("\n"))
 
 
-class _Page(HTMLParser):
+class _Page:
     """Collects the shown text, each piece on the line where it stands in the file."""
 
     def __init__(self) -> None:
-        # References are decoded here: a decoded "&#10;" must not count as a line of the file.
-        super().__init__(convert_charrefs=False)
         self._parts: list[str] = []
         self._length = 0
         self._line = 1
@@ -89,12 +89,27 @@ class _Page(HTMLParser):
         self._go_to(newlines + 1)
         return "".join(self._parts), tuple(self._headings)
 
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+    def add(self, token: Token) -> None:
+        """Take the next piece of the file."""
+        match token.kind:
+            case "text":
+                self._add_text(token.value, token.line)
+            case "reference":
+                self._add_reference(token.value, token.line)
+            case "end":
+                self._end_tag(token.value)
+            case _:
+                self._start_tag(token.value, token.attributes)
+                # HTML knows no self-closing tags, but XHTML and SVG do.
+                if token.closes_itself and token.value not in _VOID:
+                    self._end_tag(token.value)
+
+    def _start_tag(self, tag: str, attributes: Mapping[str, str]) -> None:
         if self._hidden:
             if tag == self._hidden[0]:
                 self._hidden.append(tag)
             return
-        if tag not in _VOID and (tag in _HIDDEN or dict(attrs).get("role") in _HIDDEN_ROLES):
+        if tag not in _VOID and (tag in _HIDDEN or attributes.get("role") in _HIDDEN_ROLES):
             self._hidden.append(tag)
         self._gap |= tag not in _INLINE
         self._preformatted += tag == "pre"
@@ -102,13 +117,7 @@ class _Page(HTMLParser):
             self._end_heading()
             self._heading = (_LEVELS[tag], -1, len(self._parts))
 
-    def handle_startendtag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        # HTML knows no self-closing tags, but XHTML and SVG do.
-        self.handle_starttag(tag, attrs)
-        if tag not in _VOID:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
+    def _end_tag(self, tag: str) -> None:
         if self._hidden:
             if tag == self._hidden[0]:
                 self._hidden.pop()
@@ -118,26 +127,23 @@ class _Page(HTMLParser):
         if tag in _LEVELS:
             self._end_heading()
 
-    def handle_data(self, data: str) -> None:
+    def _add_text(self, text: str, line: int) -> None:
         if self._hidden:
             return
-        for line, part in enumerate(data.split("\n"), self.getpos()[0]):
-            self._go_to(line)
+        for number, part in enumerate(text.split("\n"), line):
+            self._go_to(number)
             self._write(part)
 
-    def handle_entityref(self, name: str) -> None:
-        self._write_reference(f"&{name}")
-
-    def handle_charref(self, name: str) -> None:
-        self._write_reference(f"&#{name}")
-
-    def _write_reference(self, reference: str) -> None:
+    def _add_reference(self, reference: str, line: int) -> None:
+        """Write the character that is meant; a decoded ``&#10;`` is no line of the file."""
         if self._hidden:
             return
-        decoded = html.unescape(f"{reference};")
-        if decoded == f"{reference};":  # of no character, such as the "&b" of "a&b"
-            decoded = reference
-        self._go_to(self.getpos()[0])
+        decoded = html.unescape(reference)
+        if decoded == reference:
+            decoded = html.unescape(f"{reference};")
+            if decoded == f"{reference};":  # of no character, such as the "&b" of "a&b"
+                decoded = reference
+        self._go_to(line)
         self._write(decoded.replace("\n", " "))
 
     def _go_to(self, line: int) -> None:
@@ -153,8 +159,9 @@ class _Page(HTMLParser):
             return
         if self._gap and not self._is_blank and not text[0].isspace():
             self._append(" ")
-        if self._heading is not None and self._heading[1] < 0:
-            self._heading = (self._heading[0], self._length, len(self._parts))
+        if self._heading is not None and self._heading[1] < 0 and not text.isspace():
+            start = self._length + len(text) - len(text.lstrip())
+            self._heading = (self._heading[0], start, len(self._parts))
         self._append(text)
         self._is_blank = False
         self._gap = not self._preformatted and part[-1].isspace()
@@ -167,7 +174,8 @@ class _Page(HTMLParser):
         if self._heading is None:
             return
         level, start, first = self._heading
-        title = _PERMALINK.sub("", " ".join("".join(self._parts[first:]).split()))
+        title = " ".join("".join(self._parts[first:]).split())
+        title = _PERMALINK.sub("", title[:_MAX_TITLE])
         if start >= 0 and title:
             self._headings.append(Heading(level, title, start))
         self._heading = None

@@ -12,25 +12,22 @@ exact (libraries that judge whole paths at once get ``*`` with ``!*/`` wrong).
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from merganser.documents.files import read_file
+from merganser.documents.git import run_git
+from merganser.documents.ignore_rules import ignoring_rule, read_rules
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from merganser.documents.ignore_rules import RuleFile
 
 VCS_FOLDERS = frozenset({".git", ".hg", ".svn", ".bzr", ".jj"})
 """Never entered, whatever the rules say."""
-
-# What git would read from its environment inside a hook, and would then look at another tree.
-_GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
-# A work tree can name programs in its config; none of them runs because somebody indexes it.
-_GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
-_GIT_TIMEOUT_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +35,14 @@ class Listed:
     """One path found under a root.
 
     Attributes:
-        path: Posix, relative to the root; ``name/`` for a folder that was left out as a whole.
+        path: Posix, relative to the root; ``name/`` for a folder that was left out as a whole,
+            ``./`` for the root itself.
         reason: Why it is left out, or empty when it is a file to look at.
         detail: The rule, when there is one.
     """
 
     path: str
-    reason: Literal["", "ignored", "unreadable"] = ""
+    reason: Literal["", "ignored", "submodule", "unreadable", "worktree"] = ""
     detail: str = ""
 
 
@@ -67,6 +65,8 @@ def list_files(root: str, *, respect_vcs: bool, prune: Callable[[str], bool]) ->
     if top is None:
         return _walk(root, (), prune, respect_vcs=True)
     listed = _ask_git(root, top)
+    if listed == [_OUTER_ENTRY]:
+        return _list_submodule(root, prune)
     if listed is not None:
         return _expand_git(root, listed, prune)
     rules = _rules_above(root, top)
@@ -93,26 +93,6 @@ def _between(top: str, root: str) -> list[str]:
 # -- git ------------------------------------------------------------------------------------------
 
 
-def run_git(root: str, *arguments: str) -> subprocess.CompletedProcess[bytes] | None:
-    """Run a reading git command in a directory; None when there is no git or it does not answer."""
-    if shutil.which("git") is None:
-        return None
-    environment = {k: v for k, v in os.environ.items() if k not in _GIT_VARIABLES}
-    environment["GIT_OPTIONAL_LOCKS"] = "0"
-    try:
-        return subprocess.run(  # noqa: S603 - a fixed program with an argument list
-            [*_GIT, *arguments],
-            cwd=root,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_GIT_TIMEOUT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-
-
 def _ask_git(root: str, top: str) -> list[Listed] | None:
     """Let git list a directory; None when its rules do not apply there or git cannot say."""
     if root != top:
@@ -131,6 +111,70 @@ def _ask_git(root: str, top: str) -> list[Listed] | None:
         *(Listed(name) for name in names),
         *(Listed(name, "ignored", "by git's rules") for name in left_out),
     ]
+
+
+def find_ignored(root: str, folder: str, names: Sequence[str]) -> set[str]:
+    """Tell which names of a folder version control ignores, by what holds from a root down.
+
+    As in a listing of the root, each repository on the way counts, a repository that another one
+    ignores is ignored with all in it, and outside every repository nothing is. A root that an
+    enclosing repository ignores keeps its own rules only.
+
+    Args:
+        root: An absolute directory without links on the way.
+        folder: The root or a directory below it, likewise.
+        names: Of its entries, which need not be there.
+    """
+    top = _work_tree(folder)
+    if top is None or not names:
+        return set()
+    above, name = os.path.split(top)
+    if Path(above).is_relative_to(root) and find_ignored(root, above, [name]):
+        return set(names)
+    below = os.path.relpath(folder, top)
+    paths = {name if below == "." else f"{below}/{name}": name for name in names}
+    around = os.path.relpath(root, top) if root != top and Path(root).is_relative_to(top) else ""
+    asked = "\0".join([around, *paths] if around else paths)
+    done = run_git(top, "check-ignore", "--stdin", "-z", given=os.fsencode(asked))
+    if done is not None and done.returncode in {0, 1}:
+        ignored = set(_split_names(done.stdout))
+        if around not in ignored:
+            return {name for path, name in paths.items() if path in ignored}
+        top = root
+    elif around and _is_ignored_by_files(top, root):
+        top = root
+    return {name for name in names if _is_ignored_by_files(top, f"{folder}/{name}")}
+
+
+def _is_ignored_by_files(top: str, path: str) -> bool:
+    """Tell whether the rules below a directory ignore a path or a folder on the way to it."""
+    rules = () if (own := read_rules(top, ".git/info/exclude")) is None else (own,)
+    directory = top
+    for entry in _between(top, path):
+        if (own := read_rules(directory)) is not None:
+            rules = (*rules, own)
+        # Path.is_dir() raises where it may not look.
+        is_folder = os.path.isdir(entry) and not os.path.islink(entry)  # noqa: PTH112, PTH114
+        if ignoring_rule(rules, entry, folder=is_folder):
+            return True
+        directory = entry
+    return False
+
+
+# What git says of a folder that the repository around it holds as a commit of another one, and
+# which is no repository itself: a submodule that was not checked out.
+_OUTER_ENTRY = Listed("./")
+
+
+def _list_submodule(root: str, prune: Callable[[str], bool]) -> Iterator[Listed]:
+    """Name an empty submodule; list what somebody has put into one without its repository."""
+    try:
+        empty = not os.listdir(root)  # noqa: PTH208 - beside scandir
+    except OSError:
+        empty = False  # the walk says why
+    if empty:
+        return iter([Listed("./", "submodule", "it is not checked out")])
+    return _walk(root, (), prune, respect_vcs=True)
 
 
 def _split_names(output: bytes) -> list[str]:
@@ -157,8 +201,38 @@ def _expand_git(root: str, listed: list[Listed], prune: Callable[[str], bool]) -
         if entry.reason or not entry.path.endswith("/"):
             yield entry
             continue
-        for found in list_files(f"{root}/{name}", respect_vcs=True, prune=prune):
-            yield Listed(f"{name}/{found.path}", found.reason, found.detail)
+        yield from _enter(root, name, prune)
+
+
+def _enter(root: str, relative: str, prune: Callable[[str], bool]) -> Iterator[Listed]:
+    """List a folder that is a repository of its own, unless the scan meets its files elsewhere."""
+    folder = f"{root}/{relative}"
+    main = _main_work_tree(folder)
+    if main is not None and (_is_within(main, root) or _is_within(root, main)):
+        yield Listed(f"{relative}/", "worktree", f"another checkout of {main}")
+        return
+    for found in list_files(folder, respect_vcs=True, prune=prune):
+        path = found.path.removeprefix("./")
+        yield Listed(f"{relative}/{path}", found.reason, found.detail)
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
+
+
+_MAX_LINK_BYTES = 4096
+
+
+def _main_work_tree(folder: str) -> str | None:
+    """Return the main work tree that a folder is linked to (``git worktree add``), else None."""
+    try:
+        link = os.fsdecode(read_file(f"{folder}/.git", _MAX_LINK_BYTES)).strip()
+        git = Path(folder, link.removeprefix("gitdir:").strip())  # either may be relative
+        common = os.fsdecode(read_file(git / "commondir", _MAX_LINK_BYTES)).strip()
+        main = Path(os.path.realpath(git / common))
+    except (OSError, ValueError):  # a repository with a folder ``.git``, or a submodule
+        return None
+    return str(main.parent) if main.name == ".git" else None
 
 
 # -- without git ----------------------------------------------------------------------------------
@@ -197,6 +271,8 @@ def _walk(
             inner = (*above, own)
         for entry in entries:
             path = f"{relative}/{entry.name}" if relative else entry.name
+            if entry.name == ".git":  # in a submodule or a linked worktree it is a file
+                continue
             if not entry.is_dir(follow_symlinks=False):
                 yield _judge(path, ignoring_rule(inner, entry.path, folder=False))
             elif entry.name not in VCS_FOLDERS and not prune(entry.path):
@@ -212,159 +288,10 @@ def _special(
 ) -> list[Listed] | None:
     """List a folder that is a repository of its own or that a tool made; None for any other."""
     if ".git" in names:
-        listed = list_files(f"{root}/{relative}", respect_vcs=True, prune=prune)
-        return [Listed(f"{relative}/{one.path}", one.reason, one.detail) for one in listed]
+        return list(_enter(root, relative, prune))
     made = next((why for tag, why in _MADE_FOLDERS.items() if tag in names), None)
     return [Listed(f"{relative}/", "ignored", made)] if made else None
 
 
 def _judge(path: str, rule: str | None) -> Listed:
     return Listed(path) if rule is None else Listed(path, "ignored", rule)
-
-
-# -- .gitignore files ------------------------------------------------------------------------------
-# The format: https://git-scm.com/docs/gitignore
-
-_POSIX_CLASSES = {
-    "alnum": "a-zA-Z0-9",
-    "alpha": "a-zA-Z",
-    "blank": " \\t",
-    "digit": "0-9",
-    "lower": "a-z",
-    "punct": "!-/:-@\\[-`{-~",
-    "space": "\\s",
-    "upper": "A-Z",
-    "xdigit": "0-9a-fA-F",
-}
-_CLASS = re.compile(r"\[([!^]?)(\]?(?:\\.|\[:\w+:\]|[^\]\\])*)\]")
-_TRAILING_SPACES = re.compile(r"(?<!\\)[ \t]+$")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One line that ignores something or takes it back.
-
-    Attributes:
-        line: The line as it stands.
-        number: Its number, from 1.
-        pattern: Matches a path relative to the file's folder, or a bare name.
-        negated: Whether a match is kept.
-        only_folders: Whether files never match.
-        anchored: Whether the relative path is matched, else the name alone.
-    """
-
-    line: str
-    number: int
-    pattern: re.Pattern[str]
-    negated: bool
-    only_folders: bool
-    anchored: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RuleFile:
-    """The rules of one ``.gitignore``.
-
-    Attributes:
-        directory: Absolute, without a slash at the end; the rules count below it.
-        name: The file's name, for reports.
-        rules: The last one first, for the last match decides.
-    """
-
-    directory: str
-    name: str
-    rules: tuple[Rule, ...]
-
-
-def read_rules(directory: str, name: str = ".gitignore") -> RuleFile | None:
-    """Read a folder's rules; None when it has none that can be read."""
-    try:
-        text = Path(directory, name).read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError:
-        return None
-    lines = enumerate(text.split("\n"), start=1)
-    rules = [rule for number, line in lines if (rule := parse_rule(line, number)) is not None]
-    return RuleFile(directory, name, tuple(reversed(rules)))
-
-
-def parse_rule(line: str, number: int = 1) -> Rule | None:
-    """Read one line; None for comments, blank lines and patterns that cannot match."""
-    line = line.removesuffix("\r")
-    pattern = _TRAILING_SPACES.sub("", line)
-    if not pattern or pattern.startswith("#"):
-        return None
-    negated = pattern.startswith("!")
-    pattern = pattern.removeprefix("!")
-    only_folders = pattern.endswith("/")
-    pattern = pattern.removesuffix("/")
-    anchored = "/" in pattern
-    expression = _translate(pattern.removeprefix("/"))
-    if not pattern or expression is None:
-        return None
-    compiled = re.compile(expression, re.DOTALL)
-    return Rule(line, number, compiled, negated, only_folders, anchored)
-
-
-def ignoring_rule(files: tuple[RuleFile, ...], path: str, *, folder: bool) -> str | None:
-    """Return the rule that ignores a path as ``file:line: rule``, or None.
-
-    Args:
-        files: The outermost first; the innermost that says something decides.
-        path: Absolute, below the folders of all ``files``.
-        folder: Whether it is a folder.
-    """
-    name = path.rpartition("/")[2]
-    for file in reversed(files):
-        relative = path[len(file.directory) + 1 :]
-        for rule in file.rules:
-            if rule.only_folders and not folder:
-                continue
-            if rule.pattern.fullmatch(relative if rule.anchored else name):
-                return None if rule.negated else f"{file.name}:{rule.number}: {rule.line}"
-    return None
-
-
-def _translate(pattern: str) -> str | None:
-    """Write a pattern as a regular expression; None for one that git never matches."""
-    out: list[str] = []
-    at = 0
-    while at < len(pattern):
-        rest = pattern[at:]
-        begins = at == 0 or pattern[at - 1] == "/"
-        if begins and rest.startswith("**/"):
-            out.append("(?:.*/)?")
-            at += 3
-        elif begins and rest == "**":
-            out.append(".+")
-            at += 2
-        elif rest[0] == "*":
-            out.append("[^/]*")
-            at += len(rest) - len(rest.lstrip("*"))
-        elif rest[0] == "?":
-            out.append("[^/]")
-            at += 1
-        elif rest[0] == "[":
-            found = _CLASS.match(rest)
-            if found is None:
-                return None
-            out.append(_translate_class(found[1], found[2]))
-            at += found.end()
-        elif rest[0] == "\\":
-            if len(rest) == 1:
-                return None
-            out.append(re.escape(rest[1]))
-            at += 2
-        else:
-            out.append(re.escape(rest[0]))
-            at += 1
-    return "".join(out)
-
-
-def _translate_class(negation: str, inside: str) -> str:
-    """Write ``[...]`` as a regular expression; a slash is never matched."""
-    parts = re.findall(r"\[:(\w+):\]|\\(.)|(.)", inside, re.DOTALL)
-    body = "".join(
-        _POSIX_CLASSES.get(name, "") or (plain if plain == "-" else re.escape(escaped or plain))
-        for name, escaped, plain in parts
-    )
-    return f"(?!/)[{'^' if negation else ''}{body}]"

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 from merganser.documents.encoding import decode
 from merganser.documents.file_types import PROSE
+from merganser.documents.files import read_file
 from merganser.documents.html_text import read_html
 from merganser.documents.pdf_text import missing_pdf_extra, read_pdf
-from merganser.errors import SkipDocument
+from merganser.errors import MerganserError, SkipDocument
 
 if TYPE_CHECKING:
     from merganser.chunking.sections import Heading
@@ -91,17 +92,38 @@ def read_document(document: Document) -> DocumentText:
 
     Raises:
         SkipDocument: It is gone, unreadable, binary, in no known encoding, blank, minified or
-            generated; a PDF file without text, or without the extra that reads it.
+            generated; a PDF file without text, or without the extra that reads it. Whatever else
+            its reader raises is ``unreadable`` too.
     """
     try:
-        data = document.absolute.read_bytes()
+        # What grew since the scan is not held in memory beyond the limit.
+        data = read_file(document.absolute, max(TEXT.max_bytes, document.size_bytes))
     except OSError as error:
         raise SkipDocument("unreadable", error.strerror or str(error)) from error
     if len(data) > max(TEXT.max_bytes, document.size_bytes):
-        raise SkipDocument("too large", f"it grew to {len(data):,} bytes")
-    text, headings = FORMATS.get(document.language, TEXT).read(data)
+        raise SkipDocument("too large", f"it grew to more than {len(data) - 1:,} bytes")
+    try:
+        text, headings = FORMATS.get(document.language, TEXT).read(data)
+    except SkipDocument:
+        raise
+    except Exception as error:  # a stranger's file may find any fault of a reader
+        raise SkipDocument("unreadable", describe_fault(error)) from error
     _refuse_useless(text, document.language)
     return DocumentText(text, headings, content_hash(data), len(data))
+
+
+_MAX_FAULT = 300
+
+
+def describe_fault(error: Exception) -> str:
+    """Return an error of a reader, chunker or encoder in one line, for the report of a file.
+
+    >>> describe_fault(AssertionError("unexpected call"))
+    'AssertionError: unexpected call'
+    """
+    said = " ".join(str(error).split())
+    line = said if isinstance(error, MerganserError) else f"{type(error).__name__}: {said}"
+    return line.rstrip(": ")[:_MAX_FAULT]
 
 
 def content_hash(data: bytes) -> bytes:

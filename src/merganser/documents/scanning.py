@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
 
 
+def mtime_of(status: os.stat_result) -> int:
+    """Return when a file was modified in nanoseconds since 1970, as near as 64 bits hold.
+
+    They end in 1677 and in 2262; file systems do not.
+    """
+    return _within_int64(status.st_mtime_ns)
+
+
+def _within_int64(number: int) -> int:
+    return max(-(2**63), min(number, 2**63 - 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A file to index, as the file system describes it.
@@ -37,9 +49,11 @@ class Document:
         path: Posix, relative to the base; may begin with ``../``. What users see.
         absolute: Where it is.
         size_bytes: Its length.
-        mtime_ns: When its content changed last, in nanoseconds since 1970.
+        mtime_ns: When its content changed last by what it says, as ``mtime_of``.
         inode: Its number in the file system; another one means that the file was replaced.
         language: By its name, or None.
+        ctime_ns: When content or status changed last by the system's clock, which no program sets
+            back, in nanoseconds since 1970; 0 when not known.
     """
 
     path: str
@@ -48,6 +62,7 @@ class Document:
     mtime_ns: int
     inode: int
     language: str | None
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +73,7 @@ class Skipped:
         path: As in ``Document``; a folder left out as a whole ends in ``/``.
         reason: A short stable word: ``binary``, ``duplicate``, ``empty``, ``encoding``, ``extra``,
             ``generated``, ``ignored``, ``link``, ``minified``, ``name``, ``not a file``,
-            ``too large`` or ``unreadable``.
+            ``submodule``, ``too large``, ``unreadable`` or ``worktree``.
         detail: What was seen; may be empty.
     """
 
@@ -167,7 +182,7 @@ class _Scanner:
         return Path(os.path.relpath(absolute, self._base)).as_posix()
 
     def _add_listed(self, root: str, prefix: str, listed: Listed) -> None:
-        path = listed.path if prefix == "." else f"{prefix}/{listed.path}"
+        path = listed.path if prefix == "." else f"{prefix}/{listed.path.removeprefix('./')}"
         if listed.reason:
             self._skip(path, listed.reason, listed.detail)
         else:
@@ -212,7 +227,13 @@ class _Scanner:
             self._skip(path, "too large", f"{size:,} bytes, the limit is {format_.max_bytes:,}")
         else:
             self._documents[path] = Document(
-                path, Path(absolute), size, status.st_mtime_ns, status.st_ino, language
+                path,
+                Path(absolute),
+                size,
+                mtime_of(status),
+                status.st_ino,
+                language,
+                _within_int64(status.st_ctime_ns),
             )
 
     def _may_follow(self, absolute: str, path: str, root: str) -> bool:

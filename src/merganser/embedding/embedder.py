@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # Pieces are cut a tenth below the limit, as tokens are not spread evenly over a text.
 _PIECE_FILL = 0.9
+# Of a vector before it is normalised; shorter ones have lost their digits.
+_SHORTEST = 1e-12
 # What a server may answer to a request of too many texts.
 _MAY_BE_TOO_MANY = frozenset({400, 413, 422})
 _WORDS = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_")
@@ -346,9 +348,15 @@ def split_pieces(text: str, count: int) -> list[str]:
 
 
 def _normalised(vectors: NDArray[np.float32], where: str) -> NDArray[np.float32]:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    if not (norms > 0).all():
-        raise ProtocolError(f"{where}: a vector without length")
+    # An overflow and a length of almost nothing would both become zeros or noise.
+    with np.errstate(over="ignore", under="ignore"):
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not (norms > _SHORTEST).all():
+        raise ProtocolError(f"{where}: a vector without length (all numbers are zero)")
+    if not np.isfinite(norms).all():
+        largest = float(np.abs(vectors).max())
+        message = f"{where}: a vector with numbers up to {largest:.2g}, whose length overflows"
+        raise ProtocolError(message)
     return (vectors / norms).astype(np.float32)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from merganser.evaluation.chart import as_image, draw_trend
+from merganser.humanize import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -161,8 +162,8 @@ def assessment_markdown(
         "| --- | --- | --- | --- | --- | --- |",
     ]
     lines += [_row(verdict) for verdict in assessment.verdicts]
-    lines += ["", *(f"- {line.strip()}" for line in failure_lines(assessment))]
-    lines += [f"- {' '.join(remark.split())}" for remark in _remarks(assessment)]
+    lines += ["", *(f"- {harmless(line.strip())}" for line in failure_lines(assessment))]
+    lines += [f"- {harmless(' '.join(remark.split()))}" for remark in _remarks(assessment)]
     if trend:
         lines += ["", as_image(draw_trend(trend), f"{evaluation.rag} over time")]
     return "\n".join(lines)

@@ -187,6 +187,7 @@ class _Build:
                     mtime_ns=entry.mtime_ns,
                     inode=entry.inode,
                     stat_ns=entry.stat_ns,
+                    ctime_ns=entry.ctime_ns,
                 )
             if outcome and self.changes.reasons:
                 # Its chunks are of the old rules: without a hash the next run reads it again.
@@ -233,7 +234,9 @@ class _Build:
         if not (new_rows or merged):
             return [*files, *(self._file_row(o, None, 0) for o in read)], segments, 0
         dimensions = self.model.dimensions if self.model else None
-        writer = SegmentWriter(self._segment_path(number), dimensions=dimensions)
+        writer = SegmentWriter(
+            self._segment_path(number), self.workspace.folder, dimensions=dimensions
+        )
         try:
             files += self._add_new(writer, number)
             for segment in sorted(merged):
@@ -308,6 +311,7 @@ class _Build:
             first_row=place.first_row if place else 0,
             row_count=place.row_count if place else 0,
             term_count=place.term_count if place else 0,
+            ctime_ns=document.ctime_ns,
         )
 
     def _meta(self, generation: int) -> dict[str, str]:

@@ -1,9 +1,10 @@
 """Find out what a run has to do, reading as few files as possible and writing nothing.
 
-A file whose size, mtime and inode are those of the served snapshot is unchanged and not opened.
+A file whose size, times and inode are those of the served snapshot is unchanged and not opened.
 Otherwise its content is hashed, and a file with the old content is unchanged too. As in git's
 index, a file that was modified at about the moment it was last looked at may have changed since
-without a new mtime, so it is hashed as well.
+without a new time, so it is hashed as well. The change time (ctime) is the one that no program sets
+back; snapshots before it was kept are believed by the modification time once more.
 """
 
 from __future__ import annotations
@@ -263,16 +264,16 @@ class _Comparison:
         self.missing = [path for path in self.base if path not in present]
         for document in documents:
             row = self.base.get(document.path)
-            seen = self._seen.get(document.path)
-            if seen is not None and not _is_same(document, seen):
-                seen = None
+            known = self._seen.get(document.path)
+            seen = known if known is not None and _is_same(document, known) else None
             if row is None:
                 # What the old rules skipped may be worth reading under the new ones.
                 self._take_unknown(document, None if redo else seen)
             elif redo:
                 self.changed.append(document)
             else:
-                self._take_known(document, row, seen)
+                is_doubted = known is not None and seen is None
+                self._take_known(document, row, seen, is_doubted=is_doubted)
 
     def _take_unknown(self, document: Document, seen: ScannedFile | None) -> None:
         if seen is not None and seen.reason:
@@ -280,12 +281,16 @@ class _Comparison:
         else:
             self.added.append(document)
 
-    def _take_known(self, document: Document, row: FileRow, seen: ScannedFile | None) -> None:
+    def _take_known(
+        self, document: Document, row: FileRow, seen: ScannedFile | None, *, is_doubted: bool
+    ) -> None:
         if seen is not None:
             content_hash = seen.content_hash
-        elif _is_same(document, row):
-            self.unchanged += 1
-            return
+        elif _is_same(document, row) and (row.ctime_ns or not is_doubted):
+            if row.ctime_ns or not document.ctime_ns:
+                self.unchanged += 1
+                return
+            content_hash = row.content_hash  # the change time is learnt without reading
         else:
             content_hash = _hash_file(document.absolute)
         if content_hash != row.content_hash:
@@ -306,8 +311,12 @@ def _is_same(document: Document, seen: FileRow | ScannedFile) -> bool:
         seen.inode,
     ):
         return False
-    granularity = _COARSE_NS if document.mtime_ns % _SECOND_NS == 0 else _FINE_NS
-    return document.mtime_ns < seen.stat_ns - granularity
+    if seen.ctime_ns and document.ctime_ns != seen.ctime_ns:
+        return False
+    # A file may say that it was modified in the year 2300; when it was written, the system knows.
+    written_ns = document.ctime_ns if seen.ctime_ns else document.mtime_ns
+    granularity = _COARSE_NS if written_ns % _SECOND_NS == 0 else _FINE_NS
+    return written_ns < seen.stat_ns - granularity
 
 
 def _hash_file(path: Path) -> str:

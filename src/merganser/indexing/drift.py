@@ -4,7 +4,7 @@ A fingerprint tells models apart by what their server says of them. Where the we
 an unchanged name and id, only the vectors show it: every snapshot keeps those of eight drift texts,
 as do the journals of runs that died, and every run embeds them again. When they fall away the model
 is known by its fingerprint and a suffix from then on, so that its vectors never meet those of the
-model before.
+model before. They are embedded once more when all else is, before anything is published.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from merganser.errors import PlanError, ProtocolError, StoreError
+from merganser.errors import DriftedError, PlanError, ProtocolError, StoreError
 from merganser.store.catalogue import DriftSample, read_model
 from merganser.store.embedding_store import journal_models
 from merganser.store.folder import IndexFolder
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from merganser.config.index_definition import IndexDefinition
+
+_SAME_VECTOR = 1e-6
+"""Largest difference in any dimension between L2-normalised vectors that are one and the same."""
 
 LEAST_CLOSENESS = 0.999
 """Lowest cosine of a drift text to itself, embedded alone by an unchanged model.
@@ -96,12 +99,17 @@ async def recognise_model(
 
     Raises:
         PlanError: The config expects vectors of another length.
-        ProtocolError: The vectors are not finite numbers.
+        ProtocolError: The vectors are not finite numbers, or one and the same for all texts.
         ModelRunnerError: The server could not embed.
         StoreError: The index is damaged.
     """
-    vectors = np.concatenate([await embedder.embed_documents([text]) for text in DRIFT_TEXTS])
+    vectors = await _embed_drift_texts(embedder)
     check_vectors(vectors, len(DRIFT_TEXTS), definition, dimensions=None)
+    if np.ptp(vectors, axis=0).max() <= _SAME_VECTOR:
+        raise ProtocolError(
+            f"the embedding model {_name_of(definition)!r} gives the same vector for "
+            f"{len(DRIFT_TEXTS)} unlike texts: nothing could be found by it"
+        )
     drift_sample = DriftSample(DRIFT_TEXTS, np.asarray(vectors, dtype=np.float32))
     fingerprint, known = embedder.fingerprint, False
     for name, kept in _kept_models(definition, embedder.fingerprint):
@@ -116,11 +124,41 @@ async def recognise_model(
     served = getattr(embedder, "served", None)
     return SnapshotModel(
         fingerprint=fingerprint,
-        name=definition.embedding.model.name if definition.embedding else "",
+        name=_name_of(definition),
         served_id=served_id or str(getattr(served, "id", "") or ""),
         dimensions=drift_sample.vectors.shape[1],
         drift_sample=drift_sample,
     )
+
+
+async def confirm_model(embedder: EmbedsDocuments, model: SnapshotModel) -> None:
+    """Make sure that a model gives the vectors that it gave when the run began.
+
+    Args:
+        embedder: The model.
+        model: As it was recognised.
+
+    Raises:
+        DriftedError: It gives others: those of the run are of two models.
+        ModelRunnerError: The server could not embed.
+    """
+    vectors = np.asarray(await _embed_drift_texts(embedder), dtype=np.float32)
+    cosine = closeness(DriftSample(DRIFT_TEXTS, vectors), model.drift_sample)
+    if cosine < LEAST_CLOSENESS:
+        raise DriftedError(
+            f"the embedding model {model.name!r} gives other vectors than when the run began "
+            f"(cosine {cosine:.3f} for the same text, at least {LEAST_CLOSENESS} is the same "
+            "model): somebody changed the model or its configuration meanwhile. Nothing is "
+            "published and the vectors of this run are thrown away; run it again"
+        )
+
+
+async def _embed_drift_texts(embedder: EmbedsDocuments) -> NDArray[np.float32]:
+    return np.concatenate([await embedder.embed_documents([text]) for text in DRIFT_TEXTS])
+
+
+def _name_of(definition: IndexDefinition) -> str:
+    return definition.embedding.model.name if definition.embedding else ""
 
 
 def closeness(one: DriftSample, other: DriftSample) -> float:

@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from merganser.chunking import chunk_document
-from merganser.documents.reading import read_document
 from merganser.embedding.embedder import Embedder
 from merganser.errors import (
     MerganserError,
     ModelRunnerError,
     RunnerUnreachableError,
-    SkipDocument,
     SpecErrors,
 )
 from merganser.indexing.changes import find_changes
 from merganser.indexing.drift import recognise_model
+from merganser.indexing.shards import read_file
 from merganser.indexing.workspace import segments_of
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner
-from merganser.models.ref import canonical, token_of
+from merganser.models.ref import ModelUse, canonical, token_of
 from merganser.planning.explain import IndexWork, PlanState
 from merganser.planning.plan import CheckModel, SurveySources
 from merganser.store.database import connect_writer
@@ -122,6 +120,8 @@ async def _fingerprint(
         embedder = Embedder(runner, model, served, dimensions=embedding.dimensions)
         if IndexFolder(index.folder).read_current() is None:
             return embedder.fingerprint
+        use = ModelUse(model=model, role="embedding", used_by=f"the index {index.name}")
+        runner.keep_configured(use, served)
         return (await recognise_model(embedder, index)).fingerprint
 
 
@@ -155,20 +155,15 @@ def _estimate(changes: Changes) -> IndexWork:
     index = IndexFolder(changes.definition.folder)
     hashes = np.unique(hash_texts(texts), axis=0)
     segments = segments_of(index, changes.fingerprint)
-    with connect_writer(index.build / "spill") as connection:
+    with connect_writer(index.build / "spill", index.path) as connection:
         store = EmbeddingStore(index, changes.fingerprint, segments, connect=lambda: connection)
         missing = int((~store.has(hashes)).sum())
     return replace(work, texts_to_embed=missing, seconds=_seconds(index, missing))
 
 
 def _texts(document: Document, chunking: ChunkingOptions) -> Iterator[str]:
-    try:
-        read = read_document(document)
-    except (SkipDocument, OSError):
-        return
-    for chunk in chunk_document(
-        read.text, language=document.language, options=chunking, headings=read.headings
-    ):
+    _, chunks = read_file(document, chunking)
+    for chunk in chunks:
         yield chunk.text
 
 

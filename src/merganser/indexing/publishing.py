@@ -127,7 +127,7 @@ def finish_unchanged(changes: Changes) -> IndexReport:
     """
     began = datetime.fromtimestamp(changes.stat_ns / 1e9, UTC)
     index = IndexFolder(changes.definition.folder)
-    with borrow("g") as rows:
+    with borrow("g", index.path) as rows:
         attach(rows, index.catalogue(changes.base_generation or 0), "g")
         files, chunks, segments = rows.execute(
             "SELECT (SELECT count(*) FROM g.files), (SELECT coalesce(sum(row_count), 0) FROM "
@@ -214,7 +214,7 @@ def _clean_up_after_dead_runs(index: IndexFolder) -> None:
 def _hashes(index: IndexFolder, segments: Iterable[SegmentRow]) -> NDArray[np.uint64]:
     parts = [np.zeros((0, 2), dtype=np.uint64)]
     for segment in segments:
-        with borrow("s") as rows:
+        with borrow("s", index.path) as rows:
             attach(rows, index.path / segment.file, "s")
             found = arrow.fetch_columns(rows, "SELECT hash_high, hash_low FROM s.chunks")
             parts.append(np.stack([found["hash_high"], found["hash_low"]], axis=1))

@@ -9,6 +9,7 @@
     with begin_run(changes, model=model) as workspace:  # abandons what is not published
         for shard in workspace.shards:                  # in any number of threads
             await embed_shard(workspace, shard, embedder)
+        await confirm_run(workspace, embedder)          # it is still the same model
         return publish(workspace, build_snapshot(workspace))
 """
 
@@ -17,10 +18,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from merganser.errors import DriftedError
 from merganser.indexing.build import build_snapshot
 from merganser.indexing.changes import find_changes
-from merganser.indexing.drift import recognise_model
+from merganser.indexing.drift import confirm_model, recognise_model
 from merganser.indexing.publishing import drop_old_snapshots, finish_unchanged, publish
+from merganser.indexing.shard_plan import load_result
 from merganser.indexing.shards import embed_shard
 from merganser.indexing.workspace import begin_run
 from merganser.store.snapshots import KEEP_SNAPSHOTS
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from merganser.config.index_definition import IndexDefinition
     from merganser.indexing.drift import EmbedsDocuments
     from merganser.indexing.run_report import IndexReport
+    from merganser.indexing.workspace import Workspace
 
 
 def index_once(
@@ -62,6 +66,7 @@ async def index_once_async(
     Raises:
         SpecErrors: An entry of ``docs`` names nothing.
         PlanError: There is nothing to index, or the model's vectors have another length.
+        DriftedError: The model changed meanwhile.
         StoreError: The folder is busy, foreign, damaged or full, or too many files failed.
         ModelRunnerError: The server could not embed.
     """
@@ -73,4 +78,28 @@ async def index_once_async(
     with begin_run(changes, model=model) as workspace:
         for shard in workspace.shards:
             await embed_shard(workspace, shard, embedder)
+        if embedder is not None:
+            await confirm_run(workspace, embedder)
         return publish(workspace, build_snapshot(workspace), keep_snapshots=keep_snapshots)
+
+
+async def confirm_run(workspace: Workspace, embedder: EmbedsDocuments) -> None:
+    """Make sure that what a run embedded is of one model; call it when all shards are done.
+
+    Raises:
+        DriftedError: It is of two; what the run embedded is thrown away.
+        ModelRunnerError: The server could not embed.
+    """
+    if workspace.model is None or not has_embedded(workspace):
+        return
+    try:
+        await confirm_model(embedder, workspace.model)
+    except DriftedError:
+        workspace.forget_embedded()
+        raise
+
+
+def has_embedded(workspace: Workspace) -> bool:
+    """Return whether a run has asked its model for vectors."""
+    results = (load_result(workspace, shard.number) for shard in workspace.shards)
+    return any(result is not None and result.texts_embedded for result in results)

@@ -41,6 +41,7 @@ class ScannedFile:
         content_hash: Hex, or "" for a file that is skipped.
         reason: Why it is skipped, or "".
         detail: What was seen.
+        ctime_ns: Change time from its status, in nanoseconds since the epoch; 0 when not known.
     """
 
     path: str
@@ -51,6 +52,7 @@ class ScannedFile:
     content_hash: str = ""
     reason: str = ""
     detail: str = ""
+    ctime_ns: int = 0
 
     @classmethod
     def of(
@@ -72,6 +74,7 @@ class ScannedFile:
             content_hash,
             reason,
             detail,
+            document.ctime_ns,
         )
 
 

@@ -14,8 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from merganser.chunking import Chunk, chunk_document
-from merganser.documents.reading import read_document
-from merganser.errors import InputTooLongError, RequestRejectedError, SkipDocument, StoreError
+from merganser.documents.reading import describe_fault, read_document
+from merganser.errors import (
+    InputTooLongError,
+    MerganserError,
+    RequestRejectedError,
+    SkipDocument,
+    StoreError,
+)
 from merganser.indexing.drift import check_vectors
 from merganser.indexing.shard_plan import (
     FileOutcome,
@@ -112,7 +118,7 @@ def _read_files(work: ShardWork, shard: Shard) -> tuple[list[FileOutcome], Chunk
     outcomes: list[FileOutcome] = []
     chunks: list[Chunk] = []
     for document in shard.documents:
-        outcome, part = _read_file(document, work.definition.chunking)
+        outcome, part = read_file(document, work.definition.chunking)
         outcomes.append(outcome)
         chunks += part
     if not chunks:
@@ -131,7 +137,8 @@ def _read_files(work: ShardWork, shard: Shard) -> tuple[list[FileOutcome], Chunk
     )
 
 
-def _read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcome, list[Chunk]]:
+def read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcome, list[Chunk]]:
+    """Read and chunk one file; whatever goes wrong is the file's outcome, never an error."""
     try:
         read = read_document(document)
         chunks = chunk_document(
@@ -141,8 +148,8 @@ def _read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcom
         # A file that cannot be read now may be fine at the next run: a failure, not a skip.
         status = "failed" if skip.reason == "unreadable" else "skipped"
         return FileOutcome(document.path, status, reason=skip.reason, detail=skip.detail), []
-    except (OSError, ValueError, RecursionError) as error:
-        detail = f"{type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001 - any fault of a chunker
+        detail = describe_fault(error)
         return FileOutcome(document.path, "failed", reason="chunking", detail=detail), []
     content_hash = read.content_hash.hex()
     return FileOutcome(document.path, "read", content_hash, read.size_bytes, len(chunks)), chunks
@@ -204,7 +211,7 @@ async def _embed_missing(
 async def _embed(
     work: ShardWork, embedder: EmbedsDocuments, rows: ChunkRows, mine: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32], dict[int, str]]:
-    """Embed texts at once, or file by file when one of them is refused.
+    """Embed texts at once, or file by file when one is refused or no encoder can take it.
 
     Returns:
         Positions of the texts with their vectors, and by file why it has none.
@@ -218,7 +225,9 @@ async def _embed(
 
     try:
         return mine, await embed(mine), {}
-    except (InputTooLongError, RequestRejectedError):
+    except Exception as problem:
+        if not _is_of_texts(problem):
+            raise
         good: list[NDArray[np.intp]] = [np.zeros(0, dtype=np.intp)]
         vectors: list[NDArray[np.float32]] = []
         errors: dict[int, str] = {}
@@ -227,7 +236,16 @@ async def _embed(
             try:
                 vectors.append(await embed(positions))
                 good.append(positions)
-            except (InputTooLongError, RequestRejectedError) as error:
-                errors[file] = str(error)
+            except Exception as error:
+                if not _is_of_texts(error):
+                    raise
+                errors[file] = describe_fault(error)
         empty = np.zeros((0, 0), dtype=np.float32)
         return np.concatenate(good), np.concatenate(vectors) if vectors else empty, errors
+
+
+def _is_of_texts(error: Exception) -> bool:
+    """Return whether an error may be that of one text: a refusal, or a fault nobody foresaw."""
+    if isinstance(error, InputTooLongError | RequestRejectedError):
+        return True
+    return not isinstance(error, MerganserError | OSError)

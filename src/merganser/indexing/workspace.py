@@ -155,7 +155,7 @@ class Workspace:
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """Return the database in memory to which the run's older segments are attached."""
         if self._connection is None:
-            self._connection = connect_writer(self.path / "spill")
+            self._connection = connect_writer(self.path / "spill", self.index.path)
         return self._connection
 
     def service(self, start: Callable[[], EmbedService]) -> EmbedService:
@@ -170,6 +170,23 @@ class Workspace:
             if self._service is None:
                 self._service = start()
             return self._service
+
+    def forget_embedded(self) -> None:
+        """Throw away what this run embedded: its vectors cannot be trusted.
+
+        Raises:
+            StoreError: The folder that machines share for their shards cannot be reached.
+        """
+        if self.model is None:
+            return
+        store = self.embeddings()
+        for path in store.journal_folder.glob(f"{self.run_id}-*"):
+            path.unlink(missing_ok=True)
+        if self.definition.shards is not None:
+            shared = self.shared.below(store.journal_folder.name)
+            for name in shared.names():
+                if name.startswith(f"{self.run_id}-"):
+                    shared.remove(name)
 
     def abandon(self, *, error: str) -> None:
         """Publish nothing; vectors that were embedded stay for the next run.

@@ -290,6 +290,8 @@ def _judge(response: httpx.Response, *, explicit: bool) -> tuple[bool, str]:
 def _words(exc: Exception) -> str:
     if isinstance(exc, httpx.TimeoutException):
         return f"no answer within {_PROBE_SECONDS:g} s"
+    if isinstance(exc, httpx.InvalidURL):
+        return "is no valid URL"  # httpx quotes what it cannot read, which may be a password
     text = str(exc) or type(exc).__name__
     return text if len(text) < 200 else text[:200] + "…"
 

@@ -17,6 +17,7 @@ from merganser.errors import (
     ProtocolError,
     RunnerUnavailableError,
     RunnerUnreachableError,
+    TransientError,
 )
 from merganser.models.connection import PROVIDER
 from merganser.models.server_errors import ServerMessage, error_for, message_of, read_message
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pydantic_ai.settings import ModelSettings
 
     from merganser.models.address import Address
+    from merganser.models.upkeep import Upkeep
     from merganser.models.wire import Timeouts
 
 
@@ -41,15 +43,23 @@ class ChatModel:
         address: Where it is served.
         token: Sent as a bearer token, for servers that want one.
         timeouts: How long to wait for the connection, the first token and each later one.
+        upkeep: The configuration that has to stand where this is answered.
 
     Attributes:
         model: For Pydantic AI's agents; it raises Pydantic AI's errors.
     """
 
     def __init__(
-        self, name: str, address: Address, *, token: str | None, timeouts: Timeouts
+        self,
+        name: str,
+        address: Address,
+        *,
+        token: str | None,
+        timeouts: Timeouts,
+        upkeep: Upkeep | None = None,
     ) -> None:
-        self.model = _openai_model(name, address, token, timeouts)
+        self.model = _openai_model(name, address, token, timeouts, upkeep)
+        self._upkeep = upkeep
         self._name = name
         self._url = f"{address.shown}{address.openai_prefix}/chat/completions"
         self._timeouts = timeouts
@@ -63,7 +73,7 @@ class ChatModel:
         on_event: Callable[[ModelResponseStreamEvent], None] | None = None,
         is_enough: Callable[[ModelResponse], bool] | None = None,
     ) -> ModelResponse:
-        """Ask once and read the answer as it comes.
+        """Have the configuration stand, ask once and read the answer as it comes.
 
         Args:
             messages: The conversation.
@@ -76,6 +86,23 @@ class ChatModel:
             RunnerUnavailableError: The answer broke off or a token took too long.
             ModelRunnerError: The server refused, also inside the stream.
         """
+        if self._upkeep is None:
+            return await self._answer(messages, settings, parameters, on_event, is_enough)
+        await self._upkeep.ensure()
+        try:
+            return await self._answer(messages, settings, parameters, on_event, is_enough)
+        except TransientError:
+            self._upkeep.doubt()
+            raise
+
+    async def _answer(
+        self,
+        messages: list[ModelMessage],
+        settings: ModelSettings | None,
+        parameters: ModelRequestParameters,
+        on_event: Callable[[ModelResponseStreamEvent], None] | None,
+        is_enough: Callable[[ModelResponse], bool] | None,
+    ) -> ModelResponse:
         import httpx2  # noqa: PLC0415 - openai's HTTP library, loaded with it
         from pydantic_ai.exceptions import ModelAPIError, UnexpectedModelBehavior
 
@@ -111,7 +138,7 @@ class ChatModel:
 
 
 def _openai_model(
-    name: str, address: Address, token: str | None, timeouts: Timeouts
+    name: str, address: Address, token: str | None, timeouts: Timeouts, upkeep: Upkeep | None
 ) -> OpenAIChatModel:
     import httpx2  # noqa: PLC0415 - openai's HTTP library, loaded with it
     from openai import AsyncOpenAI
@@ -120,6 +147,14 @@ def _openai_model(
     from pydantic_ai.providers.openai_compatible import (
         OpenAICompatibleProvider,
     )
+
+    class ChatTransport(httpx2.AsyncHTTPTransport):
+        """Has the configuration stand before a request goes over a new connection."""
+
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            if upkeep is not None:
+                request.extensions = {**request.extensions, "trace": upkeep.watch()}
+            return await super().handle_async_request(request)
 
     timeout = httpx2.Timeout(timeouts.admin, connect=timeouts.connect, read=timeouts.load)
     client = AsyncOpenAI(
@@ -133,9 +168,7 @@ def _openai_model(
             timeout=timeout,
             # As everywhere in HTTP, a login in the address comes before a token.
             auth=address.login,
-            transport=httpx2.AsyncHTTPTransport(
-                uds=address.uds, verify=address.tls(), trust_env=False
-            ),
+            transport=ChatTransport(uds=address.uds, verify=address.tls(), trust_env=False),
         ),
     )
     profile = OpenAIModelProfile(

@@ -25,6 +25,7 @@ from merganser.models.pull import PULL_RETRY, pull_model
 from merganser.models.ref import canonical, is_hugging_face, names_same_model
 from merganser.models.retry import RetryPolicy, with_retries
 from merganser.models.server_errors import model_not_found
+from merganser.models.upkeep import Upkeep
 from merganser.models.wire import (
     DiskUsage,
     RemovedModel,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
     from merganser.models.configure import ConfigureRequest
     from merganser.models.pull import ProgressCallback
-    from merganser.models.ref import ScoreNormalization
+    from merganser.models.ref import ModelUse, ScoreNormalization
     from merganser.models.wire import EmbeddingBatch, Mode, RerankScore, RunningModel
 
 _DEFAULT_TIMEOUTS = Timeouts()
@@ -90,6 +91,7 @@ class ModelRunner:
         self._chat_models: dict[str, ChatModel] = {}
         self._logit_models: set[str] = set()
         self._abilities: dict[tuple[str, str], bool] = {}
+        self._upkeeps: dict[tuple[str, Mode], Upkeep] = {}
         self._probing = asyncio.Lock()  # whoever asks next waits and finds the answer
 
     async def __aenter__(self) -> Self:
@@ -221,6 +223,26 @@ class ModelRunner:
         await self._require_management("configure models")
         return await configure.configure(self.connection, ref, request)
 
+    def keep_configured(self, use: ModelUse, served: ServedModel) -> None:
+        """Have the configuration of a model stand whenever this client asks it; see ``upkeep``.
+
+        Nothing is sent before the first request to the model, which fails where the configuration
+        cannot be set.
+
+        Args:
+            use: The model and what it is for.
+            served: What the server has under that name.
+        """
+        request = configure.configure_request(use, served)
+        if request is not None and served.managed:
+            ref = use.model.model
+            key = canonical(ref), request.mode
+            self._upkeeps[key] = Upkeep(self.connection, ref, request)
+
+    def upkeep(self, ref: str, mode: Mode) -> Upkeep | None:
+        """Return what keeps a model's configuration, or None when nothing has to stand."""
+        return self._upkeeps.get((canonical(ref), mode))
+
     async def configurations(self, ref: str) -> list[tuple[str, dict[str, Any]]] | None:
         """Return modes and settings of a model, or None when the server cannot say."""
         if not await self.managed():
@@ -284,6 +306,7 @@ class ModelRunner:
                 name=await self._name(ref),
                 encoding_format="float" if plain else "base64",
                 retry=retry,
+                upkeep=self.upkeep(ref, "embedding"),
             )
         except RequestRejectedError as error:
             if plain or "encoding_format" not in str(error):
@@ -306,6 +329,7 @@ class ModelRunner:
             documents,
             name=await self._name(ref),
             managed=await self.managed(),
+            upkeep=self.upkeep(ref, "reranking"),
         )
         self._learn_scale(ref, [one.score for one in scores])
         return scores
@@ -345,7 +369,11 @@ class ModelRunner:
         name = await self._name(ref)
         if name not in self._chat_models:
             self._chat_models[name] = ChatModel(
-                name, self.address, token=self._token, timeouts=self.connection.timeouts
+                name,
+                self.address,
+                token=self._token,
+                timeouts=self.connection.timeouts,
+                upkeep=self.upkeep(ref, "completion"),
             )
         chat = self._chat_models[name]
         settings = ModelSettings(temperature=0.0, max_tokens=max_tokens)

@@ -18,6 +18,7 @@ from merganser.errors import RunnerUnavailableError
 from merganser.humanize import parse_duration
 from merganser.models.ref import canonical
 from merganser.models.wire import Mode, as_count, as_list, as_mapping, as_text, parse_running
+from merganser.progress import remark
 
 if TYPE_CHECKING:
     from merganser.models.connection import Connection
@@ -171,13 +172,20 @@ async def configure(connection: Connection, ref: str, request: ConfigureRequest)
     if any(one.get("speculative") != wanted.get("speculative") for one in present):
         # Another draft model makes an engine beside the old one, which would stay in memory.
         await unload(connection, ref)
-    deadline = monotonic() + connection.timeouts.busy
+    deadline: float | None = None
     while True:
         response = await connection.request(
             "POST", "/engines/_configure", body=body, model=ref, expected={HTTPStatus.CONFLICT}
         )
         if response.status_code != HTTPStatus.CONFLICT:
             return True
+        if deadline is None:
+            deadline = monotonic() + connection.timeouts.busy
+            remark(
+                f"{canonical(ref)!r} at {connection.address.shown} is answering others under "
+                f"another configuration; waiting up to {connection.timeouts.busy:g} s for it to "
+                "be idle (`docker model ps` shows it)"
+            )
         await _wait_idle(connection, ref, deadline)
 
 
@@ -210,7 +218,8 @@ async def _wait_idle(connection: Connection, ref: str, deadline: float) -> None:
         if monotonic() > deadline:
             where = connection.address.shown
             message = (
-                f"{canonical(ref)!r} at {where} is serving others and cannot be reconfigured; "
+                f"{canonical(ref)!r} at {where} was serving others for "
+                f"{connection.timeouts.busy:g} s and cannot be configured for us; "
                 "`docker model ps` shows them"
             )
             raise RunnerUnavailableError(message, status=HTTPStatus.CONFLICT, url=where)

@@ -6,6 +6,7 @@ error and each call waits as long as its kind may take.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from time import monotonic
@@ -15,9 +16,19 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 
-from merganser.errors import ModelRunnerError, ProtocolError
-from merganser.models.retry import RetryPolicy, with_retries
-from merganser.models.server_errors import error_for, error_for_exception, read_message
+from merganser.errors import (
+    ModelRunnerError,
+    ProtocolError,
+    RunnerUnavailableError,
+    TransientError,
+)
+from merganser.models.retry import NO_RETRY, RetryPolicy, with_retries
+from merganser.models.server_errors import (
+    error_for,
+    error_for_exception,
+    error_in_success,
+    read_message,
+)
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
@@ -25,6 +36,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from merganser.models.address import Address
+    from merganser.models.upkeep import Upkeep
     from merganser.models.wire import Timeouts
     from merganser.telemetry import Attributes, Span
 
@@ -33,6 +45,19 @@ if TYPE_CHECKING:
 _WARM_SECONDS = 60.0
 
 _IS_JSON = {"Content-Type": "application/json"}
+
+OPENED = ("connect_tcp.complete", "connect_unix_socket.complete")
+"""Events of httpx's ``trace`` that end the making of a connection."""
+
+MOST_BYTES = 64 << 20
+"""Of an answer, decompressed; lists of models, logs and scores are far below it."""
+
+# What is decompressed piece by piece: at most a thousandfold, so that a piece of 64 kB stays small.
+_ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
+_MOST_REDIRECTS = 5
+# Those that keep the method, and those that make a GET of it.
+_SAME_METHOD = frozenset({307, 308})
+_MAKES_GET = frozenset({301, 302, 303})
 
 PROVIDER = "merganser"
 """Of every model in spans, whatever serves it; Pydantic AI's say the same of agents' models."""
@@ -46,6 +71,10 @@ class Connection:
         timeouts: How long each kind of call may take.
         retry: What a call does by itself about transient failures.
         token: Sent as ``Authorization: Bearer``, for servers that want one.
+
+    Attributes:
+        doubts: How often something happened that a restart of the server may explain: a request
+            failed, or one that watches over no configuration opened a connection.
     """
 
     def __init__(
@@ -57,6 +86,7 @@ class Connection:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.client = open_client(address, timeout=self._limit(timeouts.admin), headers=headers)
         self._answered: dict[tuple[str, str], float] = {}
+        self.doubts = 0
 
     async def __aenter__(self) -> Self:
         await self.client.__aenter__()
@@ -101,8 +131,12 @@ class Connection:
         read_seconds: float | None = None,
         expected: Collection[int] = (),
         retry: RetryPolicy | None = None,
+        upkeep: Upkeep | None = None,
+        most_bytes: int = MOST_BYTES,
     ) -> httpx.Response:
         """Send one request and read the whole answer.
+
+        Redirects are followed on the same host alone.
 
         Args:
             method: The HTTP method.
@@ -114,34 +148,81 @@ class Connection:
             read_seconds: How long to wait for the answer; the admin limit by default.
             expected: Statuses besides 2xx that the caller handles itself.
             retry: Instead of the connection's own policy.
+            upkeep: The configuration that has to stand where this is answered.
+            most_bytes: Of the answer, decompressed.
 
         Raises:
+            ProtocolError: The answer is too large, or it sends us to another host.
             ModelRunnerError: The typed error of what went wrong; see ``server_errors``.
         """
-        limit = self._limit(read_seconds if read_seconds is not None else self.timeouts.admin)
+        silence = read_seconds if read_seconds is not None else self.timeouts.admin
+        limit = self._limit(silence)
         # Encoded once for all tries; httpx would use the standard library, ten times slower.
         content = None if body is None else orjson.dumps(body)
         sent = {**(headers or {}), **({} if body is None else _IS_JSON)}
 
         async def attempt() -> httpx.Response:
-            try:
-                response = await self.client.request(
-                    method,
-                    self.address.root + path,
-                    content=content,
-                    params=params,
-                    headers=sent,
-                    timeout=limit,
-                )
-            except httpx.HTTPError as exc:
-                # Whatever was loaded may be gone, so the next request waits for a load again.
-                self.forget_answers()
-                raise error_for_exception(exc, url=self.shown(path)) from exc
+            if upkeep is not None:
+                await upkeep.ensure()
+            request = self.client.build_request(
+                method,
+                self.address.root + path,
+                content=content,
+                params=params,
+                headers=sent,
+                timeout=limit,
+            )
+            response = await self._send(
+                request, path, silence + self.timeouts.body, upkeep, most_bytes
+            )
             if not response.is_success and response.status_code not in expected:
                 raise self.error(response, response.text, path=path, model=model)
             return response
 
-        return await with_retries(attempt, self.retry if retry is None else retry)
+        def note(_error: TransientError) -> None:
+            # Whatever was loaded and configured may be gone, so the next request asks and waits.
+            self.doubts += 1
+            self.forget_answers()
+
+        return await with_retries(
+            attempt, self.retry if retry is None else retry, on_transient=note
+        )
+
+    async def _note_opened(self, event: str, _info: Any) -> None:
+        if event.endswith(OPENED):
+            self.doubts += 1
+
+    async def _send(
+        self,
+        request: httpx.Request,
+        path: str,
+        seconds: float,
+        upkeep: Upkeep | None,
+        most_bytes: int,
+    ) -> httpx.Response:
+        """Send a request, follow lawful redirects and read the answer within its bounds."""
+        url = self.shown(path)
+        try:
+            async with asyncio.timeout(seconds) as timer:
+                for _ in range(_MOST_REDIRECTS + 1):
+                    request.extensions["trace"] = (
+                        upkeep.watch(timer, seconds) if upkeep is not None else self._note_opened
+                    )
+                    response = await self.client.send(request, stream=True)
+                    try:
+                        body = await _read_body(response, most_bytes, url)
+                    finally:
+                        await response.aclose()
+                    following = _redirected(request, response, url)
+                    if following is None:
+                        return _whole(response, body)
+                    request = following
+        except httpx.HTTPError as exc:
+            raise error_for_exception(exc, url=url) from exc
+        except TimeoutError as exc:
+            message = f"{url} did not end its answer within {seconds:g} s"
+            raise RunnerUnavailableError(message, url=url) from exc
+        raise ProtocolError(f"{url}: more than {_MOST_REDIRECTS} redirects", url=url)
 
     async def json(self, method: str, path: str, **options: Any) -> Any:
         """Send one request and decode the JSON of its answer.
@@ -150,8 +231,17 @@ class Connection:
             ProtocolError: The answer is no JSON.
             ModelRunnerError: As for ``request``.
         """
-        response = await self.request(method, path, **options)
-        return self.decode(response, path=path)
+        policy: RetryPolicy = options.pop("retry", None) or self.retry
+
+        async def ask() -> Any:
+            response = await self.request(method, path, retry=NO_RETRY, **options)
+            document = self.decode(response, path=path)
+            error = error_in_success(document, url=self.shown(path), model=options.get("model"))
+            if error is not None:
+                raise error
+            return document
+
+        return await with_retries(ask, policy)
 
     def decode(self, response: httpx.Response, *, path: str) -> Any:
         """Decode an answer's JSON.
@@ -201,12 +291,15 @@ class Connection:
             request = self.client.build_request(
                 "POST", self.address.root + path, json=body, headers=headers, timeout=limit
             )
+            request.extensions["trace"] = self._note_opened
             try:
                 response = await self.client.send(request, stream=True)
                 if not response.is_success:
-                    text = (await response.aread()).decode(errors="replace")
-                    await response.aclose()
-                    raise self.error(response, text, path=path, model=model)
+                    try:
+                        said = await _read_body(response, MOST_BYTES, self.shown(path))
+                    finally:
+                        await response.aclose()
+                    raise self.error(response, _whole(response, said).text, path=path, model=model)
             except httpx.HTTPError as exc:
                 raise error_for_exception(exc, url=self.shown(path)) from exc
             return response
@@ -269,7 +362,71 @@ def open_client(
         ),
         trust_env=False,
         timeout=timeout,
-        headers={"User-Agent": "merganser", **(headers or {})},
+        headers={
+            "User-Agent": "merganser",
+            "Accept-Encoding": "gzip, deflate",
+            **(headers or {}),
+        },
+    )
+
+
+async def _read_body(response: httpx.Response, most_bytes: int, url: str) -> bytes:
+    """Read an answer, decompressed.
+
+    Raises:
+        ProtocolError: It is larger than allowed, or compressed in a way that nobody asked for.
+    """
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in _ENCODINGS:
+        raise ProtocolError(f"{url}: the answer is compressed as {encoding[:80]!r}", url=url)
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > most_bytes:
+            message = f"{url}: the answer is larger than {most_bytes >> 20} MB and was not read"
+            raise ProtocolError(message, url=url)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _whole(response: httpx.Response, body: bytes) -> httpx.Response:
+    """Return an answer that was read piece by piece as one that is there."""
+    left_out = {"content-encoding", "content-length", "transfer-encoding"}
+    headers = [(k, v) for k, v in response.headers.multi_items() if k.lower() not in left_out]
+    return httpx.Response(
+        response.status_code, headers=headers, content=body, request=response.request
+    )
+
+
+def _redirected(request: httpx.Request, response: httpx.Response, url: str) -> httpx.Request | None:
+    """Return the request that a redirect asks for; None for every other answer.
+
+    Raises:
+        ProtocolError: It leads to another host, whom the texts and the token are not for.
+    """
+    status = response.status_code
+    makes_get = status in _MAKES_GET and request.method == "GET"
+    location = response.headers.get("Location")
+    if location is None or not (status in _SAME_METHOD or makes_get):
+        return None
+    try:
+        target = request.url.join(location)
+    except httpx.InvalidURL as exc:
+        raise ProtocolError(f"{url} answered {status} to no address: {exc}", url=url) from exc
+    ours, theirs = ((u.scheme, u.host, u.port) for u in (request.url, target))
+    if ours != theirs:
+        message = (
+            f"{url} answered {status}, a redirect to {theirs[0]}://{target.netloc.decode()}: it is "
+            "not followed to another host or port; set base_url to where the server is"
+        )
+        raise ProtocolError(message, status=status, url=url)
+    return httpx.Request(
+        request.method,
+        target,
+        headers=request.headers,
+        content=request.content,
+        extensions={"timeout": request.extensions["timeout"]},
     )
 
 

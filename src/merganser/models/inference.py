@@ -16,7 +16,7 @@ import numpy as np
 import pybase64
 
 from merganser.errors import ProtocolError, RequestRejectedError
-from merganser.models.server_errors import error_for, read_message
+from merganser.models.server_errors import error_for, error_in_success, read_message
 from merganser.models.wire import EmbeddingBatch, RerankScore, as_count, as_list, as_mapping
 
 if TYPE_CHECKING:
@@ -27,8 +27,13 @@ if TYPE_CHECKING:
     from merganser.models.connection import Connection
     from merganser.models.ref import ScoreNormalization
     from merganser.models.retry import RetryPolicy
+    from merganser.models.upkeep import Upkeep
 
 EncodingFormat: TypeAlias = Literal["base64", "float"]
+
+# 8,192 numbers, each of them written out in 20 characters, and what goes around the vectors.
+_MOST_VECTOR_BYTES = 160 << 10
+_MOST_ENVELOPE_BYTES = 1 << 20
 
 # Docker Model Runner answers below /engines on every address, also behind Docker Desktop's socket;
 # vLLM and others have the other two. /v1/rerank does not exist at Docker Model Runner.
@@ -44,6 +49,7 @@ async def request_embeddings(
     name: str,
     encoding_format: EncodingFormat,
     retry: RetryPolicy | None = None,
+    upkeep: Upkeep | None = None,
 ) -> EmbeddingBatch:
     """Embed texts in one request.
 
@@ -54,6 +60,7 @@ async def request_embeddings(
         name: The name that the server knows the model by.
         encoding_format: ``base64`` is a quarter of the bytes and half of the client's CPU time.
         retry: Instead of the connection's own policy.
+        upkeep: The configuration that has to stand, or None for whatever the server has.
 
     Raises:
         InputTooLongError: A text exceeds the engine's batch or context, or all of them the body.
@@ -70,6 +77,8 @@ async def request_embeddings(
             model=ref,
             read_seconds=connection.patience(name, "embedding"),
             retry=retry,
+            upkeep=upkeep,
+            most_bytes=_MOST_ENVELOPE_BYTES + len(texts) * _MOST_VECTOR_BYTES,
         )
         connection.note_answer(name, "embedding")
         batch = parse_embeddings(document, expected=len(texts), url=connection.shown(path))
@@ -112,7 +121,8 @@ def parse_embeddings(document: Any, *, expected: int, url: str = "") -> Embeddin
     matrix = np.frombuffer(b"".join(found), dtype="<f4").reshape(expected, -1)
     if not np.isfinite(matrix).all():
         bad = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
-        raise ProtocolError(f"{url}: embedding {bad} holds a value that is no number", url=url)
+        message = f"{url}: embedding {bad} holds a value that is no number or overflows 32 bits"
+        raise ProtocolError(message, url=url)
     tokens = as_count(as_mapping(answer.get("usage")).get("prompt_tokens"))
     return EmbeddingBatch(matrix, tokens or 0)
 
@@ -122,7 +132,14 @@ def _float_bytes(value: Any, url: str) -> bytes:
     try:
         if not isinstance(value, str):
             numbers = [float("nan") if number is None else number for number in as_list(value)]
-            return np.asarray(numbers, dtype="<f4").tobytes()
+            if any(isinstance(number, list) for number in numbers):
+                raise ProtocolError(
+                    f"{url}: an embedding is a list of vectors, one a token, instead of one "
+                    'vector for the text: set provider_opts.runtime_flags: ["--pooling", "mean"]',
+                    url=url,
+                )
+            with np.errstate(over="ignore"):  # infinity, which is refused with all of the batch
+                return np.asarray(numbers, dtype="<f4").tobytes()
         vector = pybase64.b64decode(value, validate=True)
     except (binascii.Error, ValueError, TypeError) as exc:
         raise ProtocolError(f"{url}: an embedding cannot be read: {exc}", url=url) from exc
@@ -140,6 +157,7 @@ async def request_rerank(
     *,
     name: str,
     managed: bool,
+    upkeep: Upkeep | None = None,
 ) -> list[RerankScore]:
     """Score documents against a query in one request.
 
@@ -150,6 +168,7 @@ async def request_rerank(
         documents: At least one; each must fit the engine's batch together with the query.
         name: The name that the server knows the model by.
         managed: The server is a Docker Model Runner.
+        upkeep: The configuration that has to stand, or None for whatever the server has.
 
     Returns:
         Raw scores, best first, ties by position.
@@ -162,12 +181,20 @@ async def request_rerank(
     body: dict[str, Any] = {"model": name, "query": query, "documents": list(documents)}
     asked = {"merganser.texts": len(documents)}
     with connection.span("rerank", name, asked):
-        scores = await _request_scores(connection, ref, body, name=name, managed=managed)
+        scores = await _request_scores(
+            connection, ref, body, name=name, managed=managed, upkeep=upkeep
+        )
     return sorted(scores, key=lambda one: (-one.score, one.index))
 
 
 async def _request_scores(
-    connection: Connection, ref: str, body: dict[str, Any], *, name: str, managed: bool
+    connection: Connection,
+    ref: str,
+    body: dict[str, Any],
+    *,
+    name: str,
+    managed: bool,
+    upkeep: Upkeep | None,
 ) -> list[RerankScore]:
     path, response = "", None
     for path in _MANAGED_PATHS if managed else _OTHER_PATHS:
@@ -178,6 +205,7 @@ async def _request_scores(
             model=ref,
             read_seconds=connection.patience(name, "reranking"),
             expected={HTTPStatus.NOT_FOUND},
+            upkeep=upkeep,
         )
         if response.is_success:
             break
@@ -187,6 +215,8 @@ async def _request_scores(
         raise _cannot_rerank(response, ref, url=url)
     connection.note_answer(name, "reranking")
     document = connection.decode(response, path=path)
+    if (error := error_in_success(document, url=url, model=ref)) is not None:
+        raise error
     return parse_scores(document, expected=len(body["documents"]), url=url)
 
 

@@ -162,6 +162,38 @@ def error_for(
     return RequestRejectedError(f"{told}{'; ' + hint if hint else ''}", status=status, url=url)
 
 
+def error_in_success(
+    document: Any, *, url: str, model: str | None = None
+) -> ModelRunnerError | None:
+    """Choose the typed error for an answer with a status of success that says an error.
+
+    Gateways put the error of the server behind them into an answer of 200. Without a code of its
+    own it is taken for a passing one: the same request is tried again.
+
+    Args:
+        document: The decoded JSON.
+        url: What was asked, for the message.
+        model: The model of the request, if it had one.
+
+    Returns:
+        None when it says none.
+    """
+    answer = as_mapping(document)
+    if not answer.get("error") or answer.keys() & {"data", "results"}:
+        return None
+    message = message_of(answer) or ServerMessage(json.dumps(document)[:_SHOWN_CHARACTERS])
+    said = ServerMessage(
+        f"{message.text} (an error in an answer of 200)",
+        kind=message.kind,
+        code=message.code,
+        tokens=message.tokens,
+        limit=message.limit,
+    )
+    is_ours = message.kind.startswith("invalid") or message.kind == "exceed_context_size_error"
+    fallback = HTTPStatus.BAD_REQUEST if is_ours else HTTPStatus.SERVICE_UNAVAILABLE
+    return error_for(message.code or fallback, said, url=url, model=model)
+
+
 def model_not_found(
     model: str, *, where: str, status: int | None = None, reason: str = ""
 ) -> ModelNotFoundError:

@@ -34,6 +34,8 @@ class Timeouts:
         token: Between two pieces of a streamed answer, after the first.
         stall: Without a byte of a pull, after its first line.
         busy: For a model to become idle before it is reconfigured.
+        body: For the rest of an answer when its first byte is there: with ``load``, ``inference``
+            or ``admin`` it bounds a server that sends a byte now and then.
     """
 
     connect: float = 5.0
@@ -43,6 +45,7 @@ class Timeouts:
     token: float = 120.0
     stall: float = 120.0
     busy: float = 300.0
+    body: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)

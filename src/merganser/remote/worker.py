@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from merganser.documents.scanning import mtime_of
 from merganser.indexing.shard_plan import (
     FileOutcome,
     Shard,
@@ -170,7 +171,7 @@ def _is_here(document: Document) -> bool:
         status = document.absolute.stat()
     except OSError:
         return False
-    return (status.st_size, status.st_mtime_ns) == (document.size_bytes, document.mtime_ns)
+    return (status.st_size, mtime_of(status)) == (document.size_bytes, document.mtime_ns)
 
 
 def _absent(document: Document) -> FileOutcome:

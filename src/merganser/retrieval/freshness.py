@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from merganser.documents.reading import content_hash, read_document
-from merganser.documents.scanning import Document
+from merganser.documents.scanning import Document, mtime_of
 from merganser.errors import SkipDocument
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _check(one: Candidate, hashes: _Hashes, *, with_text: bool) -> FileCheck:
     absolute = one.index.definition.base / chunk.path
     try:
         status = absolute.stat()
-        looks_same = (status.st_size, status.st_mtime_ns) == (
+        looks_same = (status.st_size, mtime_of(status)) == (
             chunk.file_size_bytes,
             chunk.file_mtime_ns,
         )
@@ -105,7 +105,7 @@ def _check(one: Candidate, hashes: _Hashes, *, with_text: bool) -> FileCheck:
         path=chunk.path,
         absolute=absolute,
         size_bytes=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        mtime_ns=mtime_of(status),
         inode=status.st_ino,
         language=chunk.language or None,
     )

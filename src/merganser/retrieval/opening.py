@@ -12,7 +12,7 @@ from merganser.embedding.embedder import Embedder
 from merganser.errors import ModelNotFoundError, ModelRunnerError
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner
-from merganser.models.ref import canonical, pull_command, token_of
+from merganser.models.ref import ModelUse, canonical, pull_command, token_of
 from merganser.retrieval.search import Retriever
 
 if TYPE_CHECKING:
@@ -119,13 +119,14 @@ async def open_retrievers(
         retrievers: dict[str, Retriever] = {}
         for name in dict.fromkeys(rags):
             definition = resolve_rag(config, name)
-            place = definition.rerank and find_model("reranking", definition.rerank.model)
+            rerank = definition.rerank
+            place = rerank and find_model("reranking", rerank.model)
             retrievers[name] = stack.enter_context(
                 Retriever.open(
                     definition,
                     runner=(
-                        await servers.client(place.address, definition.rerank.model)
-                        if place and definition.rerank
+                        await servers.client(place, "reranking", rerank.model)
+                        if place and rerank
                         else None
                     ),
                     embedder_for=_Embedders(servers, find_model),
@@ -143,11 +144,13 @@ class _Servers:
         self._stack = stack
         self._clients: dict[tuple[Address, str | None], ModelRunner] = {}
 
-    async def client(self, address: Address, model: ModelRef) -> ModelRunner:
-        key = address, token_of(model)
+    async def client(self, place: ModelPlace, role: Role, model: ModelRef) -> ModelRunner:
+        key = place.address, token_of(model)
         if key not in self._clients:
-            runner = ModelRunner(address, token=token_of(model))
+            runner = ModelRunner(place.address, token=token_of(model))
             self._clients[key] = await self._stack.enter_async_context(runner)
+        use = ModelUse(model=model, role=role, used_by="a search")
+        self._clients[key].keep_configured(use, place.served)
         return self._clients[key]
 
 
@@ -168,7 +171,7 @@ class _Embedders:
                     f"the embedding model {canonical(ref.model)!r} is not ready; pull it with "
                     f"`{pull_command(ref.model)}`"
                 )
-            client = await self._servers.client(place.address, ref)
+            client = await self._servers.client(place, "embedding", ref)
             self._made[definition] = Embedder(
                 client,
                 ref,

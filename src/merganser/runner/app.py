@@ -2,13 +2,15 @@
 
 The rules are Docker Model Runner's (``docs/model-runner.md``, section 1.0): a wrong method is a
 404, ``/v1`` and ``/rerank`` are short for paths under ``/engines``, browsers are refused by their
-``Origin``.
+``Origin``. Beyond it, a name that only resolves to this machine is refused: a page whose own name
+does so is of one origin with us, and sends none.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -38,13 +40,25 @@ ALLOWED_ORIGINS = frozenset(
 )
 """Compared as text, as Docker Model Runner does, so no origin with a port is allowed."""
 
+_LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "host.docker.internal"})
+"""Of this machine; the last is Docker Desktop's, and nobody can register a name like it."""
+
 _UNKNOWN_ACTION = re.compile(r"/models/.+/(?P<action>[^/]+)")
 
 
 def build_app(
-    routes: Sequence[Route], middleware: Iterable[Callable[[ASGIApp], ASGIApp]] = ()
+    routes: Sequence[Route],
+    middleware: Iterable[Callable[[ASGIApp], ASGIApp]] = (),
+    *,
+    any_host: bool = False,
 ) -> ASGIApp:
-    """Return the application of these routes, wrapped in ASGI middleware (outermost first)."""
+    """Return the application of these routes, wrapped in ASGI middleware (outermost first).
+
+    Args:
+        routes: What is answered.
+        middleware: Wrappers.
+        any_host: Whether requests to any ``Host`` are answered, not to this machine's only.
+    """
     inner = Starlette(
         routes=routes,
         exception_handlers={
@@ -55,7 +69,7 @@ def build_app(
         },
     )
     inner.router.redirect_slashes = False
-    app: ASGIApp = _Surface(inner)
+    app: ASGIApp = _Surface(inner, any_host=any_host)
     for wrap in reversed(tuple(middleware)):
         app = wrap(app)
     return app
@@ -64,8 +78,9 @@ def build_app(
 class _Surface:
     """Refuses browsers, resolves aliases of paths and puts the server's name on every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, any_host: bool) -> None:
         self._app = app
+        self._any_host = any_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -76,6 +91,8 @@ class _Surface:
         app = self._app
         if origin is not None and origin not in ALLOWED_ORIGINS:
             app = TextError(403, "Origin not allowed").to_response()
+        elif not self._any_host and not is_local(request.headers.get("host", "")):
+            app = TextError(403, "Host not allowed").to_response()
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -88,6 +105,22 @@ class _Surface:
             return
         except Exception:
             logger.exception("%s %s failed", request.method, request.url.path)
+
+
+def is_local(host: str) -> bool:
+    """Tell whether a ``Host`` header, or an address to listen on, is this machine's loopback."""
+    name = host.strip().lower()
+    if name.startswith("["):
+        name = name[1:].partition("]")[0]
+    elif name.count(":") == 1:
+        name = name.partition(":")[0]
+    name = name.removesuffix(".")
+    if name in _LOCAL_NAMES or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _clean_path(path: str) -> str:

@@ -89,7 +89,7 @@ def convert_bert(config: Path, weights: Path, target: Path) -> None:
     """
     for library in ("onnx", "onnxruntime", "safetensors"):
         require_library(library)
-    command = [sys.executable, "-m", __name__, str(config), str(weights), str(target)]
+    command = [sys.executable, "-P", "-m", __name__, str(config), str(weights), str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import uvicorn
 
 from merganser.errors import MerganserError
-from merganser.runner.app import build_app
+from merganser.runner.app import build_app, is_local
 from merganser.runner.artifacts import find_local_models
 from merganser.runner.engine_routes import EngineRoutes, InferenceRoutes
 from merganser.runner.known_models import CATALOGUE
@@ -62,6 +62,7 @@ class RunnerOptions:
         slots: Engines at one time; None means ``min(cores, 8)``.
         idle_seconds: Time after which an idle engine is freed.
         middleware: ASGI wrappers, outermost first.
+        any_host: Answer whatever name it is called by; otherwise loopback's only.
     """
 
     _: KW_ONLY
@@ -77,6 +78,7 @@ class RunnerOptions:
     slots: int | None = None
     idle_seconds: float = DEFAULT_IDLE_SECONDS
     middleware: Sequence[Callable[[ASGIApp], ASGIApp]] = ()
+    any_host: bool = False
 
 
 class _LogLines(logging.Handler):
@@ -126,7 +128,7 @@ async def _opened(options: RunnerOptions) -> AsyncGenerator[ASGIApp]:
             *EngineRoutes(store, scheduler, lines).routes,
             *InferenceRoutes(store, scheduler).routes,
         ]
-        yield build_app(routes, options.middleware)
+        yield build_app(routes, options.middleware, any_host=options.any_host)
         await scheduler.close()
     finally:
         logger.removeHandler(handler)
@@ -254,7 +256,7 @@ def serve(
 
     Args:
         host: Address to listen on. Anyone who can reach it can use the models, so it is loopback
-            unless the user says otherwise.
+            unless the user says otherwise; then it answers to any name.
         port: Port; 12434 is Docker Model Runner's own.
         on_ready: Called with the address when it answers.
         **options: The fields of ``RunnerOptions``.
@@ -266,7 +268,7 @@ def serve(
     listener = _bind(host, port)
 
     async def main() -> bool:
-        async with _opened(RunnerOptions(**options)) as app:
+        async with _opened(RunnerOptions(any_host=not is_local(host), **options)) as app:
             server = _Server(app, lambda: on_ready(_address(listener)))
             await server.serve([listener])
             return server.should_exit

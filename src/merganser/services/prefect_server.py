@@ -129,7 +129,7 @@ def ensure_server(
     return ensure_service(
         SERVICE,
         command=lambda port: [
-            *(sys.executable, "-m", "prefect", "server", "start"),
+            *(sys.executable, "-P", "-m", "prefect", "server", "start"),
             *("--host", host, "--port", str(port)),
         ],
         healthy=server_healthy,

@@ -37,7 +37,10 @@ def ensure_runner() -> Service:
     require_extra()
     return ensure_service(
         SERVICE,
-        command=lambda port: [sys.executable, "-m", "merganser", "runner", "--port", str(port)],
+        command=lambda port: [
+            *(sys.executable, "-P", "-m", "merganser"),
+            *("runner", "--port", str(port)),
+        ],
         healthy=runner_healthy,
         preferred_port=PREFERRED_PORT,
     )

@@ -225,11 +225,14 @@ def _leases(name: str) -> Path:
 def _start_supervisor(
     options: Sequence[str], program: Sequence[str], env: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-m", "merganser.services.supervisor", *options, *program]
+    # -P, and the variable for what the program starts: a module in the folder that the user works
+    # in would stand before the library's own.
+    module = "merganser.services.supervisor"
+    arguments = [sys.executable, "-P", "-m", module, *options, *program]
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own module with an argument list
             arguments,
-            env={**os.environ, **env},
+            env={**os.environ, "PYTHONSAFEPATH": "1", **env},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -109,7 +109,7 @@ def build_approximate(segment: Path, target: Path, *, threads: int = 0) -> Appro
         StoreError: The segment is damaged, or the disk is full.
     """
     # With bounded memory: every vector is read once, and none needs to stay.
-    connection = connect_writer(target.parent / "build" / "spill")
+    connection = connect_writer(target.parent / "build" / "spill", segment.parent)
     temporary = target.with_name(target.name + ".tmp")
     try:
         attach(connection, segment, "s")

@@ -7,7 +7,7 @@ changed; segments are shared by the catalogues that name them.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -24,6 +24,7 @@ from merganser.store.database import (
     borrow,
     finish,
 )
+from merganser.store.folder import is_segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -49,6 +50,8 @@ class FileRow:
         first_row: Row of its first chunk in the segment.
         row_count: Number of its chunks.
         term_count: Terms in its chunks, with repetitions.
+        ctime_ns: When its content or status changed last by the system's clock, in nanoseconds
+            since the epoch; 0 when not known, as in snapshots before there was this column.
     """
 
     path: str
@@ -63,6 +66,7 @@ class FileRow:
     first_row: int
     row_count: int
     term_count: int
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +126,12 @@ class Catalogue:
 
 
 _NUMBER_TYPES = {"inode": np.uint64, "size_bytes": np.int64, "mtime_ns": np.int64,
-                 "stat_ns": np.int64, "term_count": np.int64}  # fmt: skip
+                 "stat_ns": np.int64, "term_count": np.int64, "ctime_ns": np.int64}  # fmt: skip
 
 
 def write_catalogue(path: Path, catalogue: Catalogue) -> None:
     """Make the file of a snapshot."""
-    with borrow("new") as connection:
+    with borrow("new", path.parent) as connection:
         attach_new(connection, path, "new")
         connection.execute(CATALOGUE_TABLES.format("new")).fetchall()
         cursor = connection.cursor()
@@ -194,8 +198,19 @@ def read_files(cursor: duckdb.DuckDBPyConnection) -> tuple[FileRow, ...]:
 
 
 def read_segments(cursor: duckdb.DuckDBPyConnection) -> tuple[SegmentRow, ...]:
-    """Return the segments of the attached catalogue, by number."""
-    return tuple(SegmentRow(*row) for row in _read_rows(cursor, "segments", SegmentRow))
+    """Return the segments of the attached catalogue, by number.
+
+    Raises:
+        StoreFormatError: One is not a file of the index folder.
+    """
+    rows = tuple(SegmentRow(*row) for row in _read_rows(cursor, "segments", SegmentRow))
+    for row in rows:
+        if not is_segment_name(row.file):
+            raise StoreFormatError(
+                f"a snapshot names the segment {row.file!r}, which merganser calls no file: index "
+                "again with --full, or name another folder with `database`"
+            )
+    return rows
 
 
 def read_skipped(cursor: duckdb.DuckDBPyConnection) -> tuple[SkippedRow, ...]:
@@ -207,7 +222,9 @@ def _read_rows(
     cursor: duckdb.DuckDBPyConnection, table: str, kind: type[FileRow | SegmentRow | SkippedRow]
 ) -> list[tuple[Any, ...]]:
     """Read a table of the attached catalogue in the order of its first column."""
-    names = [field.name for field in fields(kind)]
+    present = {row[0] for row in cursor.execute(f"DESCRIBE g.{table}").fetchall()}
+    # A column that came later has a default, and stands last.
+    names = [f.name for f in fields(kind) if f.name in present or f.default is MISSING]
     query = f"SELECT {', '.join(names)} FROM g.{table} ORDER BY {names[0]}"  # noqa: S608 - names of our own
     return cursor.execute(query).fetchall()
 
@@ -229,7 +246,7 @@ def read_drift_sample(
 @contextmanager
 def _attached(path: Path) -> Generator[tuple[duckdb.DuckDBPyConnection, dict[str, str]]]:
     """Attach a catalogue for as long as the block runs; yields a cursor and the meta."""
-    with borrow("g") as connection:
+    with borrow("g", path.parent) as connection:
         try:
             meta = attach_catalogue(connection, path)
             yield connection.cursor(), meta

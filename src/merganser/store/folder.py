@@ -39,6 +39,9 @@ _OURS = re.compile(
 )
 
 
+_SEGMENT = re.compile(r"s\d{6,}\.duckdb")
+
+
 @dataclass(frozen=True, slots=True)
 class Current:
     """What ``CURRENT`` says.
@@ -202,6 +205,11 @@ class IndexFolder:
             f"{str(self.path / 'CURRENT')!r} is damaged ({seen}); snapshots on disk: {there}. "
             "`merganser rollback` to one of them repairs it; or remove the folder and index again"
         )
+
+
+def is_segment_name(name: str) -> bool:
+    """Return whether a file of an index folder may be a segment; a path elsewhere is none."""
+    return _SEGMENT.fullmatch(name) is not None
 
 
 def _describe_file(path: Path) -> str:

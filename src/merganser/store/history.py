@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from merganser.errors import StoreError, StoreFormatError
-from merganser.store.database import attach_new, connect, quote, wait_for_lock
+from merganser.store.database import attach_new, connect, quote, refuse_views, wait_for_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -160,7 +160,10 @@ def list_failures(index: IndexFolder, runs: Sequence[RunRow]) -> tuple[FailureRo
 
 def attach_history(connection: duckdb.DuckDBPyConnection, index: IndexFolder, table: str) -> bool:
     """Attach the history as ``h``, read-only, and tell whether it has a table already."""
-    connection.execute(f"ATTACH {quote(str(index.history))} AS h (READ_ONLY)").fetchall()
+    connection.execute(
+        f"ATTACH {quote(str(index.history))} AS h (TYPE duckdb, READ_ONLY)"
+    ).fetchall()
+    refuse_views(connection, index.history, "h")
     query = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'h' AND table_name = $1"
     return bool(connection.execute(query, [table]).fetchall())
 
@@ -190,7 +193,7 @@ def open_history(index: IndexFolder, action: Callable[[duckdb.DuckDBPyConnection
     """
 
     def attempt() -> R:
-        with closing(connect()) as connection:
+        with closing(connect(index.path)) as connection:
             return action(connection)
 
     try:

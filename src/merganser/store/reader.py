@@ -20,7 +20,6 @@ from merganser.store import arrow
 from merganser.store.catalogue import (
     DriftSample,
     FileRow,
-    SegmentRow,
     SkippedRow,
     attach_catalogue,
     read_drift_sample,
@@ -28,7 +27,7 @@ from merganser.store.catalogue import (
     read_segments,
     read_skipped,
 )
-from merganser.store.database import attach, connect
+from merganser.store.database import attach, connect, refuse_macros
 from merganser.store.filters import Filter, live_rows
 from merganser.store.folder import IndexFolder
 from merganser.store.rows import TEXT_COLUMNS, ChunkPlace, Postings, StoredChunk
@@ -85,20 +84,21 @@ class Snapshot:
             StoreFormatError: A newer merganser wrote it, or it is no catalogue.
             StoreError: It cannot be opened.
         """
-        self._connection = connect()
+        places = tuple(folders)
+        self._connection = connect(catalogue.parent, *places)
         self._guard = threading.Lock()
         self._cursors: WeakSet[duckdb.DuckDBPyConnection] = WeakSet()
         try:
             self.meta: Mapping[str, str] = attach_catalogue(self._connection, catalogue)
             self.generation = int(self.meta["generation"])
-            self.segments: tuple[SegmentRow, ...] = read_segments(self.cursor())
-            places = tuple(folders)
+            self.segments = read_segments(self.cursor())
             self.paths: dict[int, Path] = {}
             for segment in self.segments:
                 paths = [place / segment.file for place in places]
                 path = next((path for path in paths if path.exists()), paths[-1])
                 attach(self._connection, path, f"s{segment.segment}")
                 self.paths[segment.segment] = path
+            refuse_macros(self._connection)
             [(chunks, terms)] = self._rows(
                 "SELECT coalesce(sum(row_count), 0), coalesce(sum(term_count), 0) FROM g.files"
             )

@@ -121,10 +121,11 @@ class SegmentWriter:
 
     Args:
         path: The file to make.
+        folder: Of the index; segments below it can be copied from.
         dimensions: Length of the vectors, or None for a segment without.
     """
 
-    def __init__(self, path: Path, *, dimensions: int | None) -> None:
+    def __init__(self, path: Path, folder: Path, *, dimensions: int | None) -> None:
         self.row_count = 0
         self._dimensions = dimensions
         self._file_count = 0
@@ -133,7 +134,7 @@ class SegmentWriter:
         self._packed: list[NDArray[np.uint64]] = []
         self._sources = 0
         self._uncommitted = 0
-        self._connection = connect_writer(path.parent / "spill")
+        self._connection = connect_writer(path.parent / "spill", path.parent, folder)
         # Transactions that are checkpointed as they commit: they go to the file directly, where
         # single statements go through the write-ahead log first and write every byte twice.
         self._connection.execute("SET checkpoint_threshold = '1KB'").fetchall()

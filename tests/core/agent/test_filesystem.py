@@ -1,11 +1,15 @@
 import os
 import subprocess
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from merganser.agent import filesystem
-from merganser.agent.filesystem import Filesystem, FilesystemError
+from merganser.agent import filesystem, no_follow
+from merganser.agent.filesystem import Filesystem
+from merganser.agent.no_follow import FilesystemError
+from merganser.documents import ignore
 
 
 @pytest.fixture
@@ -76,7 +80,103 @@ def test_a_link_put_in_after_the_check_is_not_followed(root: Path, tmp_path: Pat
     target.symlink_to(tmp_path / "secret.txt")
 
     with pytest.raises(FilesystemError, match="cannot be read"):
-        filesystem.read_text(target, "late.txt")
+        no_follow.read_text(target, "late.txt")
+
+
+def test_a_folder_that_becomes_a_link_after_the_check_is_not_entered(
+    files: Filesystem, root: Path, tmp_path: Path
+):
+    real = files.resolve("src")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "a.py").write_text("secret\n")
+    (root / "src").rename(root / "gone")
+    (root / "src").symlink_to(tmp_path / "outside")
+
+    with pytest.raises(FilesystemError, match="not a directory"):
+        no_follow.read_text(real / "a.py", "src/a.py")
+    with (
+        pytest.raises(NotADirectoryError),
+        no_follow.open_resolved(real, no_follow.FOLDER),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("what", ["read", "list", "search"])
+def test_nothing_leaks_while_a_folder_is_swapped_for_a_link(
+    files: Filesystem, root: Path, tmp_path: Path, what: str
+):
+    outside, link, real = tmp_path / "outside", root / "link", root / "src"
+    outside.mkdir()
+    (outside / "a.py").write_text("secret\n")
+    (outside / "secret.py").write_text("secret\n")
+    link.symlink_to(outside)
+    stop = threading.Event()
+
+    def swap() -> None:
+        aside = root / "aside"
+        while not stop.is_set():
+            real.rename(aside)
+            link.rename(real)
+            aside.rename(link)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        for _ in range(1_500):
+            with suppress(FilesystemError):
+                if what == "read":
+                    assert "secret" not in files.read_file("src/a.py").text
+                elif what == "list":
+                    assert "secret.py" not in files.list_directory("src")
+                else:
+                    assert not files.search_files_content("src", "secret")
+    finally:
+        stop.set()
+        swapping.join()
+
+
+ODD_PATHS = ["a" * 5_000, "a/" * 2_500, "\ud800", "src/\udcff", "notes.md/x", "src/" + "é" * 200]
+
+
+@pytest.mark.parametrize("path", ODD_PATHS, ids=range(len(ODD_PATHS)))
+def test_what_the_system_refuses_is_an_error_for_the_model(files: Filesystem, path: str):
+    for use in (files.read_file, files.list_directory, files.directory_tree):
+        with pytest.raises(FilesystemError) as raised:
+            use(path)
+        assert len(str(raised.value).encode()) < 2_000
+    with pytest.raises(FilesystemError):
+        files.search_files_content(path, "a")
+
+
+def test_a_link_in_a_circle_is_an_error_for_the_model(files: Filesystem, root: Path):
+    (root / "one").symlink_to("two")
+    (root / "two").symlink_to("one")
+
+    with pytest.raises(FilesystemError):
+        files.read_file("one")
+    assert "one" in files.list_directory(".")
+
+
+def test_names_that_are_not_utf8_are_listed_as_text(files: Filesystem, root: Path):
+    (root / os.fsdecode(b"caf\xe9.txt")).write_text("run\n")
+
+    assert "caf\\xe9.txt" in files.list_directory(".")
+    assert "caf\\xe9.txt" in files.directory_tree(".")
+    assert "caf\\xe9.txt:1: run" in files.search_files_content(".", "run")
+
+
+def test_a_tree_without_end_does_not_end_a_search(files: Filesystem, root: Path):
+    deep = root / "deep"
+    deep.mkdir()
+    descriptor = os.open(deep, os.O_RDONLY)
+    for _ in range(150):  # deeper than a search goes
+        os.mkdir("d", dir_fd=descriptor)
+        below = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(descriptor)
+
+    assert "src/b.py:1: print('run')" in files.search_files_content(".", "run")
 
 
 def test_searching_and_drawing_do_not_leave_by_links(files: Filesystem, root: Path, tmp_path: Path):
@@ -102,7 +202,7 @@ def test_binaries_giants_and_devices_are_refused(
     (root / "binary").write_bytes(b"a\0b")
     (root / "latin").write_bytes(b"caf\xe9")
     os.mkfifo(root / "pipe")
-    monkeypatch.setattr(filesystem, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(no_follow, "MAX_FILE_BYTES", 10)
 
     for path, reason in [
         ("binary", "binary"),
@@ -156,6 +256,10 @@ def test_what_git_ignores_is_left_out_unless_asked_for(root: Path):
     careless = Filesystem.at(root, ignore_vcs=False)
 
     assert careful.list_directory(".") == [".gitignore", "notes.md", "src/"]
+    for path in ("build", "build/out.py", "x.log"):
+        with pytest.raises(FilesystemError, match="ignored"):
+            careful.read_file(path)
+    assert careless.read_file("build/out.py").text == "run\n"
     assert "build/" in careless.list_directory(".")
     assert not any("build" in line for line in careful.search_files_content(".", "run"))
     assert "build/out.py:1: run" in careless.search_files_content(".", "run")
@@ -196,3 +300,70 @@ def test_the_second_root_is_looked_in_when_the_first_has_no_such_file(root: Path
 def test_a_root_that_is_no_directory_is_refused(root: Path):
     with pytest.raises(FilesystemError, match="no directory"):
         Filesystem.at(root / "missing")
+
+
+def _no_git(_folder: str, *_arguments: str, **_options: object) -> None:
+    """Stand for a machine without git."""
+
+
+@pytest.fixture(params=["git", "no git"])
+def repository(root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a work tree whose rules git reads, or, when git is not there, we."""
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    if request.param == "no git":
+        monkeypatch.setattr(ignore, "run_git", _no_git)
+    return root
+
+
+def test_what_a_repository_within_another_ignores_is_not_read(repository: Path):
+    inner = repository / "inner"
+    subprocess.run(["git", "init", "-q", str(inner)], check=True)
+    (inner / ".gitignore").write_text("*.env\n")
+    (inner / "a.env").write_text("secret\n")
+    (inner / "a.py").write_text("run\n")
+    files = Filesystem.at(repository)
+
+    assert files.read_file("inner/a.py").text == "run\n"
+    with pytest.raises(FilesystemError, match="ignored"):
+        files.read_file("inner/a.env")
+
+    (repository / ".gitignore").write_text("inner/\n")
+
+    with pytest.raises(FilesystemError, match="ignored"):
+        files.read_file("inner/a.py")
+
+
+def test_a_root_that_its_repository_ignores_keeps_its_own_rules(repository: Path):
+    (repository / ".gitignore").write_text("out/\n*.tmp\n")
+    out = repository / "out"
+    out.mkdir()
+    (out / ".gitignore").write_text("*.log\n")
+    for name in ("a.py", "a.log"):
+        (out / name).write_text("run\n")
+    files = Filesystem.at(out)
+
+    assert files.list_directory(".") == [".gitignore", "a.py"]
+    with pytest.raises(FilesystemError, match="ignored"):
+        files.read_file("a.log")
+
+
+def test_a_link_to_an_ignored_file_is_not_read(repository: Path):
+    (repository / ".gitignore").write_text(".env\n")
+    (repository / ".env").write_text("secret\n")
+    (repository / "link").symlink_to(".env")
+
+    with pytest.raises(FilesystemError, match="ignored"):
+        Filesystem.at(repository).read_file("link")
+
+
+def test_a_name_like_a_pattern_of_git_hides_nothing(repository: Path):
+    (repository / ".gitignore").write_text(".env\n")
+    (repository / ".env").write_text("secret\n")
+    (repository / ":(top)").write_text("run\n")
+
+    assert Filesystem.at(repository).list_directory(".") == [
+        ".gitignore",
+        ":(top)",
+        "notes.md",
+        "src/",
+    ]

@@ -11,9 +11,9 @@ from merganser.batch.journal import AnswerJournal, earlier_rows
 from merganser.batch.questions import Question
 from merganser.batch.selection import BatchPlan, Selection, question_key, select_questions
 from merganser.batch.session import answer_questions
-from merganser.batch.tables import read_rows
+from merganser.batch.tables import read_rows, write_rows
 from merganser.config.flow_definition import DataTable
-from merganser.errors import AgentError, PlanError
+from merganser.errors import AgentError, PlanError, StoreError
 from merganser.store.filters import Filter
 
 QUESTIONS = tuple(Question(str(n), f"Question {n}?", n) for n in range(1, 6))
@@ -300,6 +300,37 @@ async def test_a_selection_keeps_the_rows_of_the_questions_it_leaves_out(tmp_pat
     assert [row["id"] for row in rows_of(output)] == ["1", "2", "3", "4"]
     report = journal.report()
     assert (report.answered, report.asked, report.left_out, report.missing) == (4, 1, 1, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("notes.jsonl", "my notes\nof today\n"),
+        ("notes.jsonl", "no end of line"),
+        ("notes.jsonl", '{"key": "k", "id": "1"}\nmy own line\n'),
+        ("notes.jsonl", '{"key": "k"}\n{"mine": 1}\n'),
+        ("notes.csv", "name,price\n"),
+        ("notes.csv", "name,price\nduck,1\n"),
+        ("notes.parquet", "no parquet"),
+    ],
+)
+def test_a_file_of_somebody_else_is_overwritten_only_if_asked(tmp_path: Path, name: str, text: str):
+    output = tmp_path / name
+    output.write_text(text)
+
+    with pytest.raises((PlanError, StoreError)):
+        earlier_rows(DataTable(output))
+    assert earlier_rows(DataTable(output), overwrite=True) == []
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet", "a.duckdb#faq"])
+def test_a_table_of_no_answers_is_ours(tmp_path: Path, name: str):
+    path, _, table = name.partition("#")
+    output = DataTable(tmp_path / path, table)
+    assert earlier_rows(output) == []
+    write_rows(output, [])
+
+    assert earlier_rows(output) == []
 
 
 def test_rows_that_are_no_answers_are_never_overwritten(tmp_path: Path):

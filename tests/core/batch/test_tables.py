@@ -100,3 +100,17 @@ def test_a_write_that_fails_leaves_the_old_rows(tmp_path: Path, name: str):
         write_rows(target, [{"id": "2", "sources": [object()]}])
 
     assert read_rows(target) == [{"id": "1"}]
+
+
+def test_a_view_of_a_table_file_reads_its_own_tables_and_no_file(tmp_path: Path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the secret of the machine")
+    path = tmp_path / "questions.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 'how?' AS question")
+        connection.execute("CREATE VIEW good AS FROM mine")
+        connection.execute(f"CREATE VIEW bad AS SELECT content FROM read_text('{secret}')")  # noqa: S608 - a path of this test
+
+    assert read_rows(DataTable(path, "good")) == [{"question": "how?"}]
+    with pytest.raises(StoreError, match=r"cannot read .*disabled by configuration"):
+        read_rows(DataTable(path, "bad"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -108,6 +109,42 @@ def test_a_page_that_shows_nothing_is_skipped_as_empty(tmp_path: Path, page: str
         chunks_of(tmp_path, page)
 
     assert caught.value.reason == "empty"
+
+
+def test_a_declaration_that_nobody_knows_hides_itself_alone():
+    text, _ = read_html(b"<p>before</p><![unknown[x]]><p>after</p>\nlast <![")
+
+    assert text == "before after\nlast"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("<a ", "<a b='", '<a b="', "<a b=", "<!--", "<![", "</", "<?", "<", "&", "&#"),
+        *("<script>", "</script", "<title>", "<h1>", "<nav>", "</nav>", "<a/", "<a =", "<pre>"),
+    ],
+)
+def test_what_is_never_closed_takes_time_in_proportion(piece: str):
+    page = (piece * 200_000)[:200_000].encode()
+
+    began = time.process_time()
+    read_html(page)
+
+    assert time.process_time() - began < 10
+
+
+def test_a_heading_that_is_never_closed_has_a_short_title():
+    _, headings = read_html(b"<h1>" + b"words " * 100_000)
+
+    assert len(headings[0].title) == 200
+
+
+def test_content_of_raw_elements_ends_at_their_end_tag_alone():
+    page = (
+        b"<title>a <b>&amp; c</title>d<script>a <p) x = '</p>'</SCRIPT >e<textarea><p></textarea>"
+    )
+
+    assert read_html(page)[0] == "a <b>& c d e <p>"
 
 
 FRAGMENTS = st.sampled_from(

@@ -58,7 +58,7 @@ def repository(tree: Path, request: pytest.FixtureRequest, monkeypatch: pytest.M
     return tree
 
 
-def _no_git(_root: str, *_arguments: str) -> None:
+def _no_git(_folder: str, *_arguments: str, **_options: object) -> None:
     """Stand for a machine without git."""
 
 
@@ -102,6 +102,9 @@ def test_documents_carry_what_the_file_system_says(tree: Path):
         ("src/x/[a-b].py", ["src/x/b.py"]),
         ("s*/x", ["src/x/b.py", "src/x/y/c.py", "src/x/y/d.md"]),
         ("src/.h*", ["src/.hidden"]),
+        ("{src/{a,x/[b}]},non[e,]}.py", ["src/a.py", "src/x/b.py"]),
+        ("src/*{y/c,x/b}*", ["src/x/b.py"]),
+        ("src/**/[a-b]*{.py,.md}", ["src/a.py", "src/x/b.py"]),
     ],
 )
 def test_globs_find_files_and_what_lies_in_folders_that_match(
@@ -417,6 +420,8 @@ RULES = [
     ["\\a.py", "[]a].md", "[a-b].md"],
     ["!a.py", "*.py"],
     ["//src", "src//", "/"],
+    ["*.*y", "*a*.*d", "**/x/*.*", "s*/**/x", "**/d*p/**/*.m*"],
+    ["**/src/**/x/**/a.py", "**/**/b.py", "?*.py", "*?*?.md"],
 ]
 
 

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import merganser.indexing.workspace as workspaces
 from merganser.chunking import ChunkingOptions
 from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
 from merganser.indexing import publishing, shards
@@ -37,7 +36,6 @@ from merganser.models.ref import ModelRef
 from merganser.store import database as schema
 from merganser.store import embedding_store as embeddings
 from merganser.store import folder as layout
-from merganser.store import segments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -201,9 +199,8 @@ def _arm(points: Points) -> None:
     _after_opening(points)
     _before(points, os, "fsync")
     _before(points, np, "savez")
-    real_connect = schema.connect
-    for module in (schema, segments, embeddings, workspaces):
-        setattr(module, "connect", lambda: Connection(real_connect(), points))  # noqa: B010 - the type checker refuses the plain assignment
+    real_open = schema.connect_open
+    setattr(schema, "connect_open", lambda: Connection(real_open(), points))  # noqa: B010 - the type checker refuses the plain assignment
     sys.addaudithook(points.audit)
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
+from merganser.errors import DriftedError
 from merganser.indexing.changes import find_changes
 from merganser.indexing.drift import recognise_model
 from merganser.indexing.shards import embed_shard
 from merganser.indexing.workspace import begin_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.core.conftest import Corpus
 
 
@@ -63,6 +68,26 @@ def test_noise_in_the_last_digits_is_no_other_model(small: Corpus):
     report = small.index()
 
     assert (report.status, report.served) == ("unchanged", 1)
+
+
+def test_a_model_that_changes_in_mid_run_is_noticed_and_nothing_of_it_kept(small: Corpus):
+    before = small.rows()
+    small.write("new.txt", "a new text\n")
+
+    def change(texts: Sequence[str]) -> None:
+        if "a new text\n" in texts:
+            small.embedder.salt = "another pooling"
+
+    small.embedder.before = change
+
+    with pytest.raises(DriftedError, match="other vectors than when the run began"):
+        small.index()
+
+    assert small.rows() == before
+    assert not list(small.definition.folder.glob("embeddings/*/*.npz"))
+    small.embedder.salt, small.embedder.before = "", None
+    small.embedded()
+    assert small.index().texts_embedded == 1
 
 
 def die_in_the_second_shard(corpus: Corpus) -> set[str]:

@@ -13,12 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from merganser.chunking import ChunkingOptions
+from merganser.documents.files import read_file
 from merganser.documents.reading import read_document
 from merganser.errors import PlanError, SourcePosition, SpecErrors, StoreError
 from merganser.indexing.changes import find_changes
 from merganser.store.folder import IndexFolder
 from merganser.store.history import list_runs
 from merganser.store.tokens import query_terms
+from tests.core.conftest import settle
 
 if TYPE_CHECKING:
     from merganser.documents.reading import DocumentText
@@ -42,6 +44,12 @@ def test_no_op_publishes_nothing_and_opens_no_file(small: Corpus, monkeypatch: p
         return real_open(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", spying_open)  # read_bytes and read_text go through it
+
+    def spying_read(path: Path, max_bytes: int) -> bytes:
+        opened.append(path.suffix)
+        return read_file(path, max_bytes)
+
+    monkeypatch.setattr("merganser.documents.reading.read_file", spying_read)
 
     report = small.index()
 
@@ -109,6 +117,7 @@ def test_new_mtime_with_the_old_content_changes_nothing_and_is_remembered(
 ):
     file = small.root / "src/mod_04.py"
     os.utime(file, (1_600_000_000, 1_600_000_000))
+    settle()
 
     assert small.index().status == "unchanged"
 
@@ -135,6 +144,7 @@ def test_file_skipped_after_reading_is_read_once(small: Corpus, monkeypatch: pyt
     binary = small.write("data.txt", "x")
     binary.write_bytes(b"\x00\x01\x02" * 500)
     os.utime(binary, (1_600_000_000, 1_600_000_000))
+    settle()
     first = small.index()
     read: list[str] = []
 
@@ -283,14 +293,13 @@ def test_unreadable_file_keeps_its_old_version(small: Corpus, monkeypatch: pytes
     old = small.rows()
     small.write("src/mod_06.py", "changed = True\n", seconds_ago=5)
     target = small.root / "src/mod_06.py"
-    real = Path.read_bytes
 
-    def read_bytes(self: Path) -> bytes:
-        if self == target:
+    def refuse(path: Path, max_bytes: int) -> bytes:
+        if path == target:
             raise PermissionError(13, "Permission denied")
-        return real(self)
+        return read_file(path, max_bytes)
 
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr("merganser.documents.reading.read_file", refuse)
     report = small.index()
 
     assert report.status == "degraded"

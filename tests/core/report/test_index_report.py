@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from merganser.cli import EXIT_FAILED, main
+from merganser.documents.files import read_file
 from merganser.store.evaluations import EvaluationRow, MetricRow, record_evaluation
 from merganser.store.folder import IndexFolder
 
@@ -59,14 +60,13 @@ def eventful(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     corpus.index()
     corpus.write("src/new.md", "new " * 150)
     target = corpus.write("docs/guide.md", "changed", seconds_ago=5)
-    real = type(target).read_bytes
 
-    def read_bytes(self: Path) -> bytes:
-        if self == target:
+    def refuse(path: Path, max_bytes: int) -> bytes:
+        if path == target:
             raise PermissionError(13, WORST)
-        return real(self)
+        return read_file(path, max_bytes)
 
-    monkeypatch.setattr(type(target), "read_bytes", read_bytes)
+    monkeypatch.setattr("merganser.documents.reading.read_file", refuse)
     assert corpus.index().status == "degraded"
     monkeypatch.undo()
     for number, value in enumerate((0.7, 0.4)):

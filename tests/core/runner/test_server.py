@@ -7,6 +7,8 @@ import httpx
 import numpy as np
 import pytest
 
+from merganser.runner.embedded_runner import EmbeddedRunner
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -32,6 +34,40 @@ def test_says_what_it_is(client: httpx.Client) -> None:
 
     assert answer.json()["version"].startswith("merganser-embedded/")
     assert answer.headers["server"] == "merganser-embedded"
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LocalHost:80", "127.0.0.1", "127.3.2.1:1", "[::1]:12434", "a.localhost"]
+)
+def test_this_machine_may_be_called_by_its_own_names(client: httpx.Client, host: str) -> None:
+    assert client.get("/models", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:12434",
+        "127.0.0.1.evil.example",
+        "192.168.0.7",
+        "localhost.co",
+        "",
+    ],
+)
+@pytest.mark.parametrize("path", ["/engines/requests", "/models", "/version"])
+def test_a_name_that_only_resolves_to_this_machine_is_refused(
+    client: httpx.Client, host: str, path: str
+) -> None:
+    answer = client.get(path, headers={"Host": host})
+
+    assert (answer.status_code, answer.text) == (403, "Host not allowed\n")
+
+
+def test_a_runner_that_listens_elsewhere_on_purpose_answers_to_any_name() -> None:
+    with EmbeddedRunner(any_host=True) as runner:
+        answer = httpx.get(f"{runner.url}/models", headers={"Host": "box.lan"}, trust_env=False)
+
+    assert answer.status_code == 200
 
 
 def test_paraphrases_are_nearer_than_other_texts(client: httpx.Client) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import resource
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +30,11 @@ def short_disk() -> Iterator[None]:
 def test_a_journal_that_is_cut_short_is_an_error_and_gets_no_name(tmp_path: Path):
     drift_sample = DriftSample(("a",), np.ones((1, 4), dtype=np.float32))
     store = EmbeddingStore(
-        IndexFolder(tmp_path), "f" * 64, (), connect=connect, drift_sample=drift_sample
+        IndexFolder(tmp_path),
+        "f" * 64,
+        (),
+        connect=partial(connect, tmp_path),
+        drift_sample=drift_sample,
     )
     hashes = np.arange(200, dtype=np.uint64).reshape(-1, 2)
 
