@@ -16,7 +16,6 @@ from typing import Literal
 _SAFELY = (
     "--no-pager",
     "--no-optional-locks",  # writes no index, so no hook of a changed index either
-    "--literal-pathspecs",  # a file may be called ":(top)"
     *("-c", "core.fsmonitor=false"),
     *("-c", "core.hooksPath=/dev/null"),
     # A folder that only looks like a bare repository can be committed, and comes with a clone.
@@ -25,6 +24,10 @@ _SAFELY = (
     *("-c", "core.sshCommand=false"),
     *("-c", "core.attributesFile=/dev/null"),
 )
+
+# A file may be called ":(top)". check-ignore refuses the option: give it absolute paths, or such as
+# begin with "./".
+_LITERAL: dict[str, tuple[str, ...]] = {"check-ignore": (), "ls-files": ("--literal-pathspecs",)}
 
 # The user's own settings count, such as core.excludesFile; variables of git itself do not: they
 # name other repositories (inside a hook) and programs.
@@ -66,7 +69,7 @@ def run_git(
     }
     try:
         return subprocess.run(  # noqa: S603 - a fixed program with an argument list
-            [git, *_SAFELY, command, *arguments],
+            [git, *_SAFELY, *_LITERAL[command], command, *arguments],
             cwd=folder,
             env={**kept, **_OURS, "PATH": path},
             input=given,

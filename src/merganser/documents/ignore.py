@@ -132,8 +132,10 @@ def find_ignored(root: str, folder: str, names: Sequence[str]) -> set[str]:
     if Path(above).is_relative_to(root) and find_ignored(root, above, [name]):
         return set(names)
     below = os.path.relpath(folder, top)
-    paths = {name if below == "." else f"{below}/{name}": name for name in names}
-    around = os.path.relpath(root, top) if root != top and Path(root).is_relative_to(top) else ""
+    start = "." if below == "." else f"./{below}"
+    paths = {f"{start}/{name}": name for name in names}
+    is_inside = root != top and Path(root).is_relative_to(top)
+    around = f"./{os.path.relpath(root, top)}" if is_inside else ""
     asked = "\0".join([around, *paths] if around else paths)
     done = run_git(top, "check-ignore", "--stdin", "-z", given=os.fsencode(asked))
     if done is not None and done.returncode in {0, 1}:

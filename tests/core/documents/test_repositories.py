@@ -84,6 +84,21 @@ def test_a_linked_worktree_beside_its_main_one_is_left_out(
     assert paths(scan_documents(["."], base=repository / "beside")) == ["a.py"]
 
 
+@pytest.mark.parametrize("root", [".", "docs"])
+def test_git_itself_is_asked_about_names_it_reads_as_patterns(tmp_path: Path, root: str):
+    top = tmp_path / "repo"
+    write(top, "docs/a.txt")
+    git(top, "init", "-q")
+    # A rule that only git reads: our own reader of rule files knows no core.excludesFile.
+    write(tmp_path, "mine", text="*.log\n")
+    git(top, "config", "core.excludesFile", str(tmp_path / "mine"))
+    names = ["a.log", ":(top).log", ":!x.log", "[x].log", "a.txt", ":(top)", ":!a.txt"]
+
+    found = ignore.find_ignored(str(top / root), str(top / "docs"), names)
+
+    assert found == {"a.log", ":(top).log", ":!x.log", "[x].log"}
+
+
 @pytest.mark.parametrize(
     "rule", ["*a" * 30 + "*b", "**/*a*a*a/" * 8 + "b", "/" + "*a" * 30 + "*b", "[a]*" * 30 + "b"]
 )
