@@ -9,7 +9,7 @@ EDITABLE := --config-settings editable_mode=strict
 TREE := $(shell find src flows tasks configs deployments -name '*.py' -not -path '*/__pycache__/*' 2>/dev/null | sort | cksum | tr ' ' '-')
 
 .DEFAULT_GOAL := help
-.PHONY: help reference demo test compat newest lock check lint types imports format mutants bench clean
+.PHONY: help reference demo test proofs compat newest lock check lint types imports format mutants bench clean
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -37,6 +37,9 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.dev-$(TREE) ## Run all tests.
 	$(PYTEST)
+
+proofs: $(VENV)/.dev-$(TREE) ## Run every case of the long proofs, of which `make test` runs a sample.
+	MERGANSER_PROOFS=all $(PYTEST) -m proof
 
 # The other of the two supported lines; what touches DuckDB is tested on both.
 OLD_DUCKDB := 1.5.6

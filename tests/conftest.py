@@ -17,6 +17,7 @@ from merganser.models.client import ModelRunner
 from merganser.services.prefect_server import ensure_server, stop_server
 from merganser.services.supervisor import merganser_home
 from tests.doubles import FaultyRunner
+from tests.proofs import pytest_collection_modifyitems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.sync_api import Page
+
+__all__ = ["pytest_collection_modifyitems"]  # a hook that pytest finds here
 
 _REAL_SERVER_FOLDERS = ("conformance", "e2e")
 _FORGOTTEN_PREFIXES = ("PREFECT_", "MERGANSER_", "MODEL_RUNNER_", "HF_", "OPENAI_", "OTEL_")
