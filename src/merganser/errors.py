@@ -15,6 +15,7 @@ The tree::
     ├── ModelRunnerError      the model server
     │   ├── RunnerUnreachableError   nothing answers at any address (transient)
     │   ├── RunnerUnavailableError   it answers 429, 502, 503, 504 or drops the line (transient)
+    │   ├── ServerAwayError          it was waited for, and did not come back in time
     │   ├── ModelNotFoundError       the model is not local and was not pulled
     │   ├── PullError                a pull ended without its success line
     │   ├── InputTooLongError        one input exceeds the batch or the context
@@ -191,6 +192,10 @@ class RunnerUnreachableError(ModelRunnerError, TransientError):
 
 class RunnerUnavailableError(ModelRunnerError, TransientError):
     """The server is there but cannot serve now: 429, 502, 503, 504 or a dropped connection."""
+
+
+class ServerAwayError(ModelRunnerError):
+    """A server was away for longer than it is waited for: the end of a run, not of one question."""
 
 
 class ModelNotFoundError(ModelRunnerError):

@@ -1,7 +1,7 @@
 """Short retries inside one call, for what vanishes by itself within seconds.
 
-Longer waits belong to the orchestrator, which shows them: a server that asks for more patience
-than ``longest_seconds``, or an attempt that took long before it failed, surfaces at once.
+What lasts longer is an outage, see ``outage``: so is a server that asks for more patience than
+``longest_seconds``, or an attempt that took long before it failed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from merganser.errors import TransientError
+from merganser.models.outage import outlast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,14 +61,27 @@ async def with_retries(
 ) -> T:
     """Run an idempotent operation until it succeeds or the policy gives up.
 
+    A policy of more than one attempt goes on to wait for the server, where the run does that.
+
     Args:
         operation: Called once per attempt.
         policy: How often.
         on_transient: Told of each transient failure, also of the last.
 
     Raises:
+        ServerAwayError: The server was waited for and did not come back.
         TransientError: The last failure, unchanged; any other error at once.
     """
+    if policy.attempts <= 1:
+        return await _attempt(operation, policy, on_transient)
+    return await outlast(lambda: _attempt(operation, policy, on_transient))
+
+
+async def _attempt(
+    operation: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    on_transient: Callable[[TransientError], None] | None,
+) -> T:
     attempt = 0
     while True:
         attempt += 1
