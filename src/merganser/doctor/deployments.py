@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from merganser.config.flow_definition import IndexFlow, resolve_flows
 from merganser.config.rag_definition import resolve_rag
 from merganser.doctor.servers import Check
 from merganser.humanize import show_age, without_credentials
-from merganser.services.prefect_server import AUTH_VARIABLE, running_server
+from merganser.services.prefect_api import URL_VARIABLE, look_at_api
+from merganser.services.prefect_server import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    import httpx
 
     from merganser.config.load import Config
     from merganser.doctor.indexes import IndexDiagnosis
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 
 _SERVER = "Prefect server"
-_TIMEOUT_SECONDS = 5.0
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +140,8 @@ def diagnose_history(env: Mapping[str, str] | None = None) -> Check:
         env: The environment; the process's own by default.
     """
     variables = os.environ if env is None else env
-    if url := variables.get("PREFECT_API_URL"):
-        return _ask(url.removesuffix("/"), "PREFECT_API_URL", variables)
+    if url := variables.get(URL_VARIABLE):
+        return _ask(url.removesuffix("/"), URL_VARIABLE, variables)
     server = running_server()
     if server is None:
         return Check(_SERVER, "ok", "not running; a run starts it")
@@ -153,41 +149,9 @@ def diagnose_history(env: Mapping[str, str] | None = None) -> Check:
 
 
 def _ask(url: str, origin: str, env: Mapping[str, str]) -> Check:
-    import httpx  # noqa: PLC0415 - the commands that ask nothing start without it
-
     shown = f"{without_credentials(url)} ({origin})"
-    try:
-        # Cloud may lie behind a proxy of the environment; loopback never does.
-        trusts = urlsplit(url).hostname not in _LOOPBACK
-        with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=trusts, **_access(env)) as client:
-            health = client.get(f"{url}/health")
-            version = client.get(f"{url}/admin/version")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        fix = "start it, correct PREFECT_API_URL, or unset that to use a local server"
-        return Check(
-            _SERVER, "problem", f"{shown} does not answer: {type(error).__name__}", fix=fix
-        )
-    # Health needs no password, so the second answer tells whether we may come in.
-    refused = {health.status_code, version.status_code} & {401, 403}
-    if refused:
-        fix = "set PREFECT_API_AUTH_STRING=user:password, or PREFECT_API_KEY for Cloud"
-        return Check(_SERVER, "problem", f"{shown} refuses us ({min(refused)})", fix=fix)
-    if not health.is_success:
-        fix = "is this the API of a Prefect server? It usually ends in /api"
-        return Check(_SERVER, "problem", f"{shown} answers {health.status_code}", fix=fix)
-    return Check(_SERVER, "ok", f"{shown}{_version(version)}")
-
-
-def _version(answer: httpx.Response) -> str:
-    """Return the version where the server tells it; Prefect Cloud does not."""
-    is_json = answer.headers.get("content-type", "").startswith("application/json")
-    return f", version {answer.json()}" if answer.is_success and is_json else ""
-
-
-def _access(env: Mapping[str, str]) -> dict[str, Any]:
-    login = env.get("PREFECT_API_AUTH_STRING") or env.get(AUTH_VARIABLE, "")
-    name, _, password = login.partition(":")
-    if name:
-        return {"auth": (name, password)}
-    key = env.get("PREFECT_API_KEY")
-    return {"headers": {"Authorization": f"Bearer {key}"}} if key else {}
+    state = look_at_api(url, origin, env)
+    if state.problem:
+        return Check(_SERVER, "problem", f"{shown} {state.problem}", fix=state.fix)
+    version = f", version {state.version}" if state.version else ""
+    return Check(_SERVER, "ok", f"{shown}{version}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import ssl
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from merganser.humanize import without_credentials
+from merganser.services.prefect_api import AUTH_VARIABLE, URL_VARIABLE, require_api
 from merganser.services.supervisor import (
     Service,
     ServiceError,
@@ -32,8 +33,12 @@ PREFERRED_PORT = 4200
 
 SERVICE = "prefect"
 
-AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
-"""Prefect's own: ``user:password`` that the server asks for. No option: others can see those."""
+DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+
+HISTORY_VARIABLE = "MERGANSER_HISTORY_DAYS"
+"""How many days the local server keeps runs, their logs and artifacts; 0 keeps them for ever."""
+
+HISTORY_DAYS = 90
 
 _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
@@ -69,19 +74,22 @@ def connect_history(*, ephemeral: bool = False) -> History:
         ephemeral: Use a server that lives and dies with this process.
 
     Raises:
-        ServiceError: The local server did not come up.
+        ServiceError: What ``PREFECT_API_URL`` names does not do, or the local server did not come
+            up.
     """
     set_client_environment()
     if ephemeral:
         os.environ.pop("PREFECT_API_URL", None)
         os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
         return History(None, None)
-    if url := os.environ.get("PREFECT_API_URL"):
+    if url := os.environ.get(URL_VARIABLE):
+        require_api(url, URL_VARIABLE)
         ui_url = without_credentials(url).removesuffix("/").removesuffix("/api")
         return History(url, ui_url)
     service = ensure_server()
-    os.environ["PREFECT_API_URL"] = f"{service.url}/api"
-    return History(os.environ["PREFECT_API_URL"], service.url)
+    require_api(f"{service.url}/api", "local server")
+    os.environ[URL_VARIABLE] = f"{service.url}/api"
+    return History(os.environ[URL_VARIABLE], service.url)
 
 
 def set_client_environment() -> None:
@@ -120,12 +128,17 @@ def ensure_server(
         database_url: Where the history is kept, for a new server; SQLite in our folder when None.
 
     Raises:
-        ServiceError: It did not come up; the message shows the end of its log.
+        ServiceError: Its database is damaged, or it did not come up; the message shows the end of
+            its log.
     """
     env = {**server_settings(), "PREFECT_HOME": str(merganser_home() / "prefect")}
     if database_url:
         # In the environment, where other users' process lists do not show it.
-        env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = async_database_url(database_url)
+        env[DATABASE_VARIABLE] = async_database_url(database_url)
+    elif DATABASE_VARIABLE not in os.environ:
+        env.update(pruning_settings())
+        if running_server() is None:
+            require_database(merganser_home() / "prefect" / "prefect.db")
     return ensure_service(
         SERVICE,
         command=lambda port: [
@@ -137,6 +150,53 @@ def ensure_server(
         preferred_port=port,
         busy=f"{__name__}:schedules_active",
     )
+
+
+def pruning_settings() -> dict[str, str]:
+    """Return what has our own database forget old runs, leaving alone what the user has set.
+
+    Raises:
+        ServiceError: ``MERGANSER_HISTORY_DAYS`` is no number of days.
+    """
+    text = os.environ.get(HISTORY_VARIABLE) or str(HISTORY_DAYS)
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1.0
+    if not 0 <= days < 36_500:
+        raise ServiceError(
+            f"{HISTORY_VARIABLE} is {text!r}; it must be a number of days, and 0 keeps all runs"
+        )
+    vacuum = "PREFECT_SERVER_SERVICES_DB_VACUUM_"
+    wanted = {
+        f"{vacuum}ENABLED": "events,flow_runs" if days else "events",
+        # Prefect takes no hour and less.
+        f"{vacuum}RETENTION_PERIOD": str(max(int(days * 86_400), 3_601)),
+    }
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def require_database(path: Path) -> None:
+    """Check that the file of our own history can be opened, before a server fails over it.
+
+    Raises:
+        ServiceError: It is damaged; the message says what to do.
+    """
+    if not path.exists():
+        return
+    import sqlite3  # noqa: PLC0415 - only who starts a server looks
+
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5.0)) as found:
+            found.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error):  # somebody writes it, so it is one
+            return
+        raise ServiceError(
+            f"the run history {path} cannot be read ({error}). Move it away and the next command"
+            " begins a new one (indexes and answers are not in it); or run with --ephemeral, which"
+            " needs no server"
+        ) from error
 
 
 def running_server() -> Service | None:
