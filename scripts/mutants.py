@@ -19,6 +19,7 @@ GUARDS = "tests/core/test_guards.py"
 SECRECY = "tests/core/config/test_secrecy.py"
 FOREIGN = "tests/core/store/test_foreign_files.py"
 ODD_FILES = "tests/core/indexing/test_odd_files.py"
+HOSTILE = "tests/core/test_hostile_trees.py"
 REPOSITORIES = "tests/core/documents/test_repositories.py"
 
 
@@ -40,6 +41,18 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "a file of the folder that one works in sets something of Prefect",
+        '**{**options, "env_file": None}',
+        "**options",
+        f"{HOSTILE}::test_no_file_of_the_working_folder_sets_anything_of_prefect",
+    ),
+    Mutant(
+        "a service takes its settings from the folder of whoever starts it",
+        "            cwd=merganser_home(),\n",
+        "",
+        "tests/core/services/test_services.py",
+    ),
     Mutant(
         "an answer sets the title of the terminal",
         "click.echo(visible(text), err=err, nl=nl)",

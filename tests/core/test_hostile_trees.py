@@ -359,6 +359,134 @@ def test_git_gets_our_settings_and_nothing_of_the_environment_but_where_things_a
     assert others <= shells_own | ours | where
 
 
+_LOGGING = """\
+version: 1
+handlers:
+  own:
+    (): subprocess.Popen
+    args: [touch, "{mark}"]
+"""
+
+
+def settings_in_a_file_of_variables(tree: Tree) -> None:
+    tree.write(".env", f"PREFECT_LOGGING_CONFIG_PATH={tree.root}/own.yaml\n")
+
+
+def settings_in_prefects_file(tree: Tree) -> None:
+    tree.write("prefect.toml", '[logging]\nconfig_path = "own.yaml"\n')
+
+
+def settings_in_the_projects_file(tree: Tree) -> None:
+    tree.write("pyproject.toml", '[tool.prefect.logging]\nconfig_path = "own.yaml"\n')
+
+
+_PROFILES = """\
+active = "own"
+[profiles.own]
+PREFECT_LOGGING_CONFIG_PATH = "own.yaml"
+"""
+
+
+def profiles_in_a_file_of_variables(tree: Tree) -> None:
+    tree.write("own.toml", _PROFILES)
+    tree.write(".env", "PREFECT_PROFILES_PATH=own.toml\n")
+
+
+def profiles_in_prefects_file(tree: Tree) -> None:
+    tree.write("own.toml", _PROFILES)
+    tree.write("prefect.toml", 'profiles_path = "own.toml"\n')
+
+
+def profiles_in_the_projects_file(tree: Tree) -> None:
+    tree.write("own.toml", _PROFILES)
+    tree.write("pyproject.toml", '[tool.prefect]\nprofiles_path = "own.toml"\n')
+
+
+def home_address_and_storage(tree: Tree) -> None:
+    settings_in_prefects_file(tree)
+    lines = ("API_URL=http://127.0.0.1:9/api", "HOME=.", "RESULTS_DEFAULT_STORAGE_BLOCK=own/own")
+    tree.write(".env", "".join(f"PREFECT_{line}\n" for line in lines))
+
+
+FOLDERS: list[Callable[[Tree], None]] = [
+    settings_in_a_file_of_variables,
+    settings_in_prefects_file,
+    settings_in_the_projects_file,
+    profiles_in_a_file_of_variables,
+    profiles_in_prefects_file,
+    profiles_in_the_projects_file,
+    home_address_and_storage,
+]
+
+_GUARD = """
+from merganser.cli import main
+try:
+    main(["--version"])
+except SystemExit:
+    pass
+"""
+
+_SETTINGS = """
+import os, sys
+from prefect.settings import Settings, sources
+for folder in sys.argv[1:]:
+    os.chdir(folder)
+    sources._file_cache.clear()
+    print(Settings().model_dump_json())
+"""
+
+
+def _run_python(code: str, *arguments: object, folder: Path, **variables: str) -> list[str]:
+    command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
+    environment = {**os.environ, "HOME": str(folder.parent), **variables}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, check=True, capture_output=True, text=True
+    )
+    return done.stdout.splitlines()
+
+
+def test_no_file_of_the_working_folder_sets_anything_of_prefect(tmp_path: Path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    trees = [Tree(tmp_path / build.__name__, tmp_path / "ran") for build in FOLDERS]
+    for build, tree in zip(FOLDERS, trees, strict=True):
+        tree.write("own.yaml", _LOGGING.format(mark=tree.mark))
+        build(tree)
+    folders = [tree.root for tree in trees]
+
+    nothing, *plain = _run_python(_SETTINGS, empty, *folders, folder=empty)
+    _version, _empty, *ours = _run_python(_GUARD + _SETTINGS, empty, *folders, folder=empty)
+
+    assert nothing not in plain, "a tree that sets nothing in plain Prefect proves nothing"
+    assert ours == [nothing] * len(trees)
+
+
+def test_no_program_of_the_working_folder_runs_when_prefect_starts(tmp_path: Path):
+    tree = Tree(tmp_path / "tree", tmp_path / "ran")
+    tree.write("own.yaml", _LOGGING.format(mark=tree.mark))
+    settings_in_prefects_file(tree)
+    _run_python("import prefect.main, time; time.sleep(1)", folder=tree.root)
+    assert tree.mark.exists(), "plain Prefect does not run the program: the tree proves nothing"
+    tree.mark.unlink()
+
+    _run_python(_GUARD.replace("pass", "import prefect.main"), folder=tree.root)
+
+    assert not tree.mark.exists()
+
+
+def test_the_users_variables_and_profile_still_set_prefect(tmp_path: Path):
+    profiles = 'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "http://127.0.0.1:9/api"\n'
+    (tmp_path / ".prefect").mkdir()
+    (tmp_path / ".prefect" / "profiles.toml").write_text(profiles)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    ask = "from prefect.settings import Settings; s = Settings(); print(s.api.url, s.api.key)"
+
+    lines = _run_python(_GUARD + ask, folder=folder, PREFECT_API_KEY="mine")
+
+    assert lines[-1] == "http://127.0.0.1:9/api **********"
+
+
 @cache
 def _nodes() -> list[tuple[str, ast.AST]]:
     """Return each node of the product's code with its file."""

@@ -17,6 +17,7 @@ import click
 from merganser.cli.terminal import say, visible
 from merganser.errors import MerganserError
 from merganser.humanize import mask_credentials
+from merganser.services.prefect_settings import ignore_working_folder
 from merganser.telemetry import start_telemetry
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Our products are of a matrix and a vector, which memory bounds: a second thread of OpenBLAS
     # wins little and costs as much again by spinning. Read when numpy is imported, after this.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    ignore_working_folder()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     # ``--debug`` is taken anywhere: people add it at the end of what just failed.

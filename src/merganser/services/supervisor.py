@@ -63,7 +63,7 @@ class Service:
 def merganser_home() -> Path:
     """Return the folder for state of no config: ``MERGANSER_HOME``, else the user data folder."""
     if chosen := os.environ.get("MERGANSER_HOME"):
-        return Path(chosen).expanduser()
+        return Path(chosen).expanduser().absolute()
     from platformdirs import user_data_path  # noqa: PLC0415 - `check` starts without it
 
     return user_data_path("merganser", appauthor=False)
@@ -225,19 +225,27 @@ def _leases(name: str) -> Path:
 def _start_supervisor(
     options: Sequence[str], program: Sequence[str], env: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    # -P, and the variable for what the program starts: a module in the folder that the user works
-    # in would stand before the library's own.
+    # The folder that the user works in may be anybody's tree, whose modules would stand before the
+    # library's own (-P, and the variable for what the program starts) and whose files libraries
+    # take for their settings.
     module = "merganser.services.supervisor"
     arguments = [sys.executable, "-P", "-m", module, *options, *program]
     with log.open("wb") as output:
         return subprocess.Popen(  # noqa: S603 - our own module with an argument list
             arguments,
-            env={**os.environ, "PYTHONSAFEPATH": "1", **env},
+            cwd=merganser_home(),
+            env={**os.environ, **_absolute_folders(), "PYTHONSAFEPATH": "1", **env},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _absolute_folders() -> dict[str, str]:
+    """Return our variables that name folders, for a process that works in another one."""
+    names = [name for name in ("MERGANSER_HOME", "MERGANSER_CACHE") if os.environ.get(name)]
+    return {name: str(Path(os.environ[name]).expanduser().absolute()) for name in names}
 
 
 def _await_health(

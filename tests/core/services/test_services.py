@@ -70,6 +70,20 @@ def test_a_service_is_started_once_and_then_reused() -> None:
     assert first.url == second.url
 
 
+def test_a_service_works_in_our_folder_and_not_in_the_one_of_whoever_starts_it(
+    home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path_factory.mktemp("tree")
+    monkeypatch.chdir(tree)
+    monkeypatch.setenv("MERGANSER_HOME", os.path.relpath(home, tree))
+    (tree / "of-the-tree").touch()
+
+    listing = httpx.get(start().url, trust_env=False).text
+
+    assert "files.log" in listing
+    assert "of-the-tree" not in listing
+
+
 def test_a_stopped_service_is_gone_and_the_next_call_starts_another() -> None:
     first = start()
 
