@@ -211,7 +211,7 @@ class EmbeddingStore:
         """
         path = self.journal_folder / f"{name}.npz"
         self.name_model()
-        _save(path, hashes=hashes, vectors=vectors)
+        _save(path, hashes=hashes, vectors=vectors, fingerprint=np.array(self._fingerprint))
         with self._lock:
             self.dimensions = vectors.shape[1]
             self._add_block(path, hashes)
@@ -329,13 +329,11 @@ class EmbeddingStore:
         self._add_block(segment.path, np.stack([columns["hash_high"], columns["hash_low"]], axis=1))
 
     def _add_journal(self, path: Path) -> None:
-        try:
-            with np.load(path) as file:
-                hashes = cast("NDArray[np.uint64]", file["hashes"])
-                dimensions = int(file["vectors"].shape[1])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        journal = read_journal(path)
+        if journal is None or not journal.is_of(self._fingerprint):
             path.unlink(missing_ok=True)  # its texts are embedded again
             return
+        hashes, dimensions = journal.hashes, journal.vectors.shape[1]
         if self.dimensions in {None, dimensions}:
             self.dimensions = dimensions
             self._add_block(path, hashes)
@@ -354,6 +352,38 @@ class EmbeddingStore:
         )
         cursor.unregister("wanted")
         return found[position]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Journal:
+    """Vectors that are in no segment yet.
+
+    Attributes:
+        hashes: (n, 2) uint64, of the texts.
+        vectors: (n, dimensions) float32.
+        fingerprint: Of the model; "" in a journal from before it was written down.
+    """
+
+    hashes: NDArray[np.uint64]
+    vectors: NDArray[np.float32]
+    fingerprint: str
+
+    def is_of(self, fingerprint: str) -> bool:
+        """Return whether it is of a model, as far as it says so."""
+        return self.fingerprint in {"", fingerprint}
+
+
+def read_journal(path: Path) -> Journal | None:
+    """Read a journal, every byte of it; None for one that is cut off, damaged or something else."""
+    try:
+        with path.open("rb") as content, np.load(content) as file:
+            hashes = cast("NDArray[np.uint64]", file["hashes"])
+            vectors = cast("NDArray[np.float32]", file["vectors"])
+            fingerprint = str(file["fingerprint"]) if "fingerprint" in file else ""
+    except Exception:  # noqa: BLE001 - zipfile and numpy raise anything for a damaged archive
+        return None
+    is_whole = hashes.shape == (len(vectors), 2) and vectors.ndim == 2
+    return Journal(hashes, vectors, fingerprint) if is_whole else None
 
 
 def drop_journals(
@@ -431,11 +461,10 @@ def _is_old(path: Path) -> bool:
 def _is_covered(path: Path, known: _Block | None) -> bool:
     if known is None:
         return False
-    try:
-        with np.load(path) as file:
-            hashes = cast("NDArray[np.uint64]", file["hashes"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    journal = read_journal(path)
+    if journal is None:
         return True
+    hashes = journal.hashes
     source = np.full(len(hashes), -1, dtype=np.int32)
     known.locate(hashes, source, source.copy())
     return bool((source >= 0).all())

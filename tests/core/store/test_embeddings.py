@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 
 from merganser.store.catalogue import DriftSample
 from merganser.store.database import connect
-from merganser.store.embedding_store import EmbeddingStore
+from merganser.store.embedding_store import EmbeddingStore, read_journal
 from merganser.store.folder import IndexFolder
 
 if TYPE_CHECKING:
@@ -43,3 +44,41 @@ def test_a_journal_that_is_cut_short_is_an_error_and_gets_no_name(tmp_path: Path
 
     assert list(store.journal_folder.glob("*.npz")) == []
     assert not store.has(hashes).any()
+
+
+def _store(folder: Path, fingerprint: str) -> EmbeddingStore:
+    return EmbeddingStore(
+        IndexFolder(folder),
+        fingerprint,
+        (),
+        connect=partial(connect, folder),
+        drift_sample=DriftSample(("a",), np.ones((1, 4), dtype=np.float32)),
+    )
+
+
+def test_a_journal_of_another_model_is_never_read(tmp_path: Path):
+    hashes = np.arange(8, dtype=np.uint64).reshape(-1, 2)
+    one, other = _store(tmp_path, "a" * 64), _store(tmp_path, "b" * 64)
+    foreign = one.commit("run-0", hashes, np.ones((4, 4), dtype=np.float32))
+    other.commit("run-0", hashes[:1], np.ones((1, 4), dtype=np.float32))
+    shutil.copy(foreign, other.journal_folder / "run-1.npz")
+
+    again = _store(tmp_path, "b" * 64)
+
+    assert again.has(hashes).tolist() == [True, False, False, False]
+
+
+def test_a_journal_with_any_byte_flipped_is_none(tmp_path: Path):
+    hashes = np.arange(8, dtype=np.uint64).reshape(-1, 2)
+    path = _store(tmp_path, "a" * 64).commit("run-0", hashes, np.ones((4, 4), dtype=np.float32))
+    whole = path.read_bytes()
+    expected = read_journal(path)
+    assert expected is not None
+
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        found = read_journal(path)
+        assert found is None or (
+            np.array_equal(found.vectors, expected.vectors)
+            and np.array_equal(found.hashes, expected.hashes)
+        )
