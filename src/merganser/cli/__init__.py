@@ -6,16 +6,19 @@ Exit codes: 0 done; 1 an error that the message explains, or a run that failed; 
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from merganser.cli.terminal import say, visible
-from merganser.errors import MerganserError
+from merganser.errors import MerganserError, PlanError
 from merganser.humanize import mask_credentials
 from merganser.services.prefect_settings import ignore_working_folder
 from merganser.telemetry import start_telemetry
@@ -124,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if problem := start_telemetry():
         say(f"warning: {problem}", err=True)
     try:
+        _check_folder()
         code = group.main(args=words, prog_name="merganser", standalone_mode=False)
     except click.exceptions.Abort:
         _end_interrupted()
@@ -131,22 +135,51 @@ def main(arguments: Sequence[str] | None = None) -> None:
         vars(error)["message"] = visible(error.message)  # it may hold what a file holds
         error.show()
         sys.exit(error.exit_code)
-    except MerganserError as error:
+    except (MerganserError, OSError, MemoryError) as error:
         if debug:
             raise
-        message = mask_credentials(str(error))
-        say(f"error: {message}", err=True)
-        if "--json" in words:
-            from merganser.cli.options import print_json
-
-            print_json({"error": message})
-        sys.exit(EXIT_FAILED)
+        _end_failed(_describe(error), json="--json" in words)
     except ValueError as error:
         # A Ctrl-C within pydantic's serializer comes out as its PydanticSerializationError.
         if "KeyboardInterrupt" not in str(error):
             raise
         _end_interrupted()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_folder() -> None:
+    """Refuse to work in a folder that was removed: nothing relative can be found from there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise PlanError(
+            "the folder that this command runs in was removed: change to one that exists"
+        ) from error
+
+
+def _describe(error: Exception) -> str:
+    """Say what went wrong; what the machine refuses is no mistake of the program's."""
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory for this ({error or 'the system gives no more'})"
+    if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
+        return f"what this command prints, or a file of it, cannot be written: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _end_failed(message: str, *, json: bool) -> NoReturn:
+    message = mask_credentials(message)
+    with suppress(OSError):  # the terminal or file that it goes to may be what failed
+        say(f"error: {message}", err=True)
+        if json:
+            from merganser.cli.options import print_json
+
+            print_json({"error": message})
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the interpreter would try again when it ends, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(EXIT_FAILED)
 
 
 def _end_interrupted() -> NoReturn:

@@ -135,13 +135,13 @@ def ensure_service(
             unused; asked before it ends. "" for none.
 
     Raises:
-        ServiceError: It ended or did not answer in time; the message shows the end of its log.
+        ServiceError: It ended or did not answer in time (the message shows the end of its log), or
+            its folder cannot be written.
     """
     from filelock import FileLock  # noqa: PLC0415 - only commands that need a service pay for it
 
     home = merganser_home()
-    _leases(name).mkdir(parents=True, exist_ok=True)
-    (_leases(name) / str(os.getpid())).touch()
+    _leave_lease(name)
     with FileLock(home / f"{name}.lock"):
         if service := running_service(name, healthy):
             return service
@@ -220,6 +220,17 @@ def _state_file(name: str) -> Path:
 
 def _leases(name: str) -> Path:
     return merganser_home() / "leases" / name
+
+
+def _leave_lease(name: str) -> None:
+    try:
+        _leases(name).mkdir(parents=True, exist_ok=True)
+        (_leases(name) / str(os.getpid())).touch()
+    except OSError as error:
+        raise ServiceError(
+            f"the {name} server keeps its state in {merganser_home()}, which cannot be written "
+            f"({error.strerror}): set MERGANSER_HOME to a folder that can"
+        ) from error
 
 
 def _start_supervisor(

@@ -1,6 +1,9 @@
 """How the command line ends, whichever command it was."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +73,93 @@ def test_plan_without_a_model_server_says_where_to_look_next(
     told = capsys.readouterr().out
     assert "no model server answers; `merganser doctor`" in told
     assert "unknown until 'ai/embeddinggemma' is there" in told
+
+
+def run(*words: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "merganser", *words],
+        cwd=cwd,
+        text=True,
+        timeout=120,
+        check=False,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+@pytest.mark.parametrize("words", [["check", "birds.yaml"], ["check", "birds.yaml", "--json"]])
+def test_output_that_cannot_be_written_is_an_error_in_a_line(words: list[str], tmp_path: Path):
+    (tmp_path / "birds.yaml").write_text("agents:\n  root: {model: dmr/ai/qwen3}\n")
+
+    with Path("/dev/full").open("w") as full:
+        done = run(*words, cwd=tmp_path, stdout=full)
+
+    assert done.returncode == EXIT_FAILED
+    assert done.stderr.splitlines() == [
+        "error: what this command prints, or a file of it, cannot be written: "
+        "No space left on device"
+    ]
+
+
+def test_a_folder_that_was_removed_is_named_as_such(tmp_path: Path):
+    (tmp_path / "birds.yaml").write_text("agents:\n  root: {model: dmr/ai/qwen3}\n")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = (
+        "import os; os.rmdir(os.getcwd()); from merganser.cli import main; "
+        f"main(['check', {str(tmp_path / 'birds.yaml')!r}])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == EXIT_FAILED
+    assert done.stderr.splitlines() == [
+        "error: the folder that this command runs in was removed: change to one that exists"
+    ]
+
+
+def test_a_home_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path):
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / "home"
+
+    done = run("server", cwd=tmp_path, env={**os.environ, "MERGANSER_HOME": str(home)})
+
+    assert done.returncode == EXIT_FAILED
+    assert done.stderr.splitlines() == [
+        f"error: the prefect server keeps its state in {home}, which cannot be written "
+        "(Not a directory): set MERGANSER_HOME to a folder that can"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied", "/srv/a.yaml"), "Permission denied: '/srv/a"),
+        (MemoryError(), "not enough memory"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_what_the_machine_refuses_ends_in_a_line(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refused(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(group, "main", refused)
+
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "any.yaml"])
+    with pytest.raises(type(error)):
+        main(["check", "any.yaml", "--debug"])
+
+    told = capsys.readouterr().err
+    assert ended.value.code == EXIT_FAILED
+    assert told.startswith("error: ")
+    assert said in told
