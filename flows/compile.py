@@ -26,6 +26,7 @@ from merganser.config.flow_definition import (
     EvaluateFlow,
     IndexFlow,
     batch_concurrency,
+    wait_of_flow,
 )
 from merganser.config.spec_flows import RetriesSpec
 from merganser.flows.execute import Execution, Outcome, Question
@@ -128,7 +129,7 @@ def _body(config: Config, plan: Plan) -> Run:
     """Return the function that Prefect runs; its signature and docstring make the UI's form."""
 
     def run(pull: PullPolicy, base_url: str | None, **inputs: Any) -> Outcome:
-        policy = ModelPolicy(_with_credentials(base_url), pull)
+        policy = ModelPolicy(_with_credentials(base_url), pull, wait_of_flow(plan.flow))
         with _marked():
             return _named(Execution(config, plan, policy, **inputs).run())
 

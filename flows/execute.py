@@ -15,6 +15,7 @@ from merganser.batch.selection import Selection
 from merganser.config.flow_definition import EvaluateFlow, IndexFlow
 from merganser.flows.index import DEFAULT_WORKERS, IndexStages
 from merganser.flows.models import ModelPolicy, ModelStages
+from merganser.models.outage import waiting_for_server
 from merganser.planning.plan import (
     AnswerQuestions,
     BuildSnapshot,
@@ -28,8 +29,11 @@ from merganser.planning.plan import (
     SurveySources,
     TakeTurn,
 )
+from merganser.progress import remark
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prefect.futures import PrefectFuture
 
     from merganser.agent.answer import Answer
@@ -42,6 +46,17 @@ if TYPE_CHECKING:
     from merganser.evaluation.assess import Assessment
     from merganser.indexing.run_report import IndexReport
     from merganser.planning.plan import Plan, Stage
+
+
+def _tell_aloud() -> Callable[[str], None]:
+    """Return what tells a sentence at the terminal and in the run's log."""
+    logger = get_run_logger()
+
+    def tell(text: str) -> None:
+        logger.warning(text)
+        remark(text)
+
+    return tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +148,9 @@ class Execution:
 
             require_runner(flow.spec.runner)
         try:
-            for stage in self.plan.stages:
-                self._run_stage(stage)
+            with waiting_for_server(self.policy.wait_seconds, tell=_tell_aloud()):
+                for stage in self.plan.stages:
+                    self._run_stage(stage)
             if isinstance(flow, EvaluateFlow):
                 from merganser.flows.evaluate import require_passed  # noqa: PLC0415 - only runs of this kind pay for it
 

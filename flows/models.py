@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from merganser.errors import ModelNotFoundError, ModelRunnerError, PlanError
+from merganser.models.outage import DEFAULT_WAIT_SECONDS
 from merganser.models.ref import canonical, pull_command
 from merganser.prompt import confirm
 from merganser.tasks.models import ModelStatus, ReadyModel, check_model, configure_model, pull_model
 from merganser.tasks.options import submit
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from prefect.futures import PrefectFuture
 
     from merganser.models.ref import ModelRef, ModelUse, PullPolicy, Role
@@ -27,10 +30,19 @@ class ModelPolicy:
     Attributes:
         base_url: A model server's address, or None to look for one.
         pull: ``ask`` asks whoever sits at the terminal, and pulls without a terminal.
+        wait_for_server: How long a server that is away is waited for; None for ten minutes, and
+            then not for one that is not there at the beginning.
     """
 
     base_url: str | None = None
     pull: PullPolicy = "missing"
+    wait_for_server: timedelta | None = None
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long a server that is away in mid-run is waited for."""
+        wait = self.wait_for_server
+        return DEFAULT_WAIT_SECONDS if wait is None else wait.total_seconds()
 
 
 class ModelStages:
@@ -56,7 +68,8 @@ class ModelStages:
         Raises:
             RunnerUnreachableError: No server answers; the message lists every address tried.
         """
-        checked = submit(check_model, use, self._policy.base_url, after=self.last)
+        waits = self._policy.wait_for_server is not None
+        checked = submit(check_model, use, self._policy.base_url, waits=waits, after=self.last)
         if self._settled(use, checked):
             self._status[_key(use)] = checked
 

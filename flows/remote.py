@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, assert_never, cast
 from prefect.client.schemas.objects import State, TaskRunResult
 
 from merganser.errors import MerganserError, PlanError
+from merganser.models.outage import wait_seconds
 from merganser.remote.sharing import receive_shard, share_run
 from merganser.tasks.indexing import embed_shard_remotely
 
@@ -73,7 +74,13 @@ def embed_remotely(
             futures = [
                 cluster.submit(
                     embed_shard_remotely,
-                    parameters={"run": shared, "shard": shard, "index": index, "model": model},
+                    parameters={
+                        "run": shared,
+                        "shard": shard,
+                        "index": index,
+                        "model": model,
+                        "wait_seconds": wait_seconds(),
+                    },
                     dependencies=inputs,
                 )
                 for shard in shards

@@ -26,6 +26,7 @@ from merganser.indexing.publishing import finish_unchanged, publish
 from merganser.indexing.run import confirm_run
 from merganser.indexing.shards import embed_shard
 from merganser.indexing.workspace import begin_run
+from merganser.models.outage import waiting_for_server
 from merganser.planning.explain import describe_work
 from merganser.progress import report
 from merganser.tasks.artifacts import artifact_key, code, one_line, report_markdown
@@ -129,9 +130,20 @@ def embed_shards(
 
 @task(**MODEL_TASK, task_run_name="embed {shard.number}")
 def embed_shard_remotely(
-    run: SharedRun, shard: Shard, index: IndexDefinition, model: ReadyModel | None
+    run: SharedRun,
+    shard: Shard,
+    index: IndexDefinition,
+    model: ReadyModel | None,
+    wait_seconds: float = 0.0,
 ) -> ShardReceipt:
     """Chunk and embed the files of one shard, wherever this runs.
+
+    Args:
+        run: The run.
+        shard: The files.
+        index: Their index.
+        model: The embedding model, or None for an index of words alone.
+        wait_seconds: How long a model server that is away is waited for.
 
     Raises:
         ModelRunnerError: The server failed for a reason that is not one file's.
@@ -141,8 +153,10 @@ def embed_shard_remotely(
     from merganser.remote.worker import embed_remote_shard  # noqa: PLC0415 - as above
 
     start = (lambda: embed_service(index, model)) if model is not None else None
-    receipt, result = asyncio.run(embed_remote_shard(run, shard, start))
-    get_run_logger().info(
+    logger = get_run_logger()
+    with waiting_for_server(wait_seconds, tell=logger.warning):
+        receipt, result = asyncio.run(embed_remote_shard(run, shard, start))
+    logger.info(
         "%d chunks, %d texts embedded, %d reused",
         result.chunks,
         result.texts_embedded,

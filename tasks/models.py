@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -14,11 +15,12 @@ from merganser.embedding.embedder import Embedder
 from merganser.models.address import Address, resolve_address
 from merganser.models.client import ModelRunner
 from merganser.models.configure import configure_request, mode_of
+from merganser.models.outage import outlast, waiting_for_server
 from merganser.models.pull import PullProgress, report_pull
 from merganser.models.ref import token_of
-from merganser.models.retry import NO_RETRY
+from merganser.models.retry import RetryPolicy, with_retries
 from merganser.models.server_errors import model_not_found
-from merganser.tasks.options import CHECK_TASK, MODEL_TASK
+from merganser.tasks.options import MODEL_TASK
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -63,16 +65,26 @@ class ReadyModel:
     notes: tuple[str, ...]
 
 
-@task(**CHECK_TASK, task_run_name="check {use.role} {use.model.model}")
-def check_model(use: ModelUse, base_url: str | None) -> ModelStatus:
+@task(**MODEL_TASK, task_run_name="check {use.role} {use.model.model}")
+def check_model(use: ModelUse, base_url: str | None, *, waits: bool = False) -> ModelStatus:
     """Find the model's server and ask whether the model is local.
+
+    Args:
+        use: The model.
+        base_url: The server's address, or None to look for one.
+        waits: Wait for a server that is not there. Without it whoever sits at a terminal learns of
+            one that is not started within seconds.
 
     Raises:
         RunnerUnreachableError: No server answers; the message lists every address tried.
     """
 
+    async def find() -> Address:
+        return await resolve_address(base_url=use.model.base_url or base_url)
+
     async def check() -> ModelStatus:
-        address = await resolve_address(base_url=use.model.base_url or base_url)
+        with nullcontext() if waits else waiting_for_server(0):
+            address = await with_retries(find, RetryPolicy())
         async with open_runner(address, use.model) as runner:
             return ModelStatus(use, address, await runner.model(use.model.model))
 
@@ -96,7 +108,7 @@ def pull_model(status: ModelStatus) -> ModelStatus:
     async def pull() -> ServedModel:
         async with open_runner(status.address, status.use.model) as runner:
             if await runner.managed():
-                return await runner.pull(ref, on_progress=show)
+                return await outlast(lambda: runner.pull(ref, on_progress=show))
         if status.served is None:
             where = status.address.shown
             raise model_not_found(ref, where=where, reason="that server pulls nothing by itself")
@@ -133,8 +145,8 @@ def configure_model(status: ModelStatus) -> ReadyModel:
 
 
 def open_runner(address: Address, model: ModelRef) -> ModelRunner:
-    """Return a client that leaves retries to Prefect, where they are seen in the run's history."""
-    return ModelRunner(address, retry=NO_RETRY, token=token_of(model))
+    """Return a client, which tries again by itself and waits for a server that is away."""
+    return ModelRunner(address, token=token_of(model))
 
 
 def embedder_of(

@@ -10,6 +10,7 @@ from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import quote
 
 from merganser.errors import TransientError
+from merganser.models.outage import is_away
 from merganser.progress import remark
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ R = TypeVar("R")
 def retry_condition(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
     """Retry only what may vanish by itself, and say so to whoever waits.
 
-    Prefect asks only while a retry is left.
+    Prefect asks only while a retry is left. A model server that is away is waited for by the calls
+    themselves, see ``merganser.models.outage``.
 
     Args:
         task: The task that failed; unused, Prefect passes it.
@@ -34,14 +36,14 @@ def retry_condition(task: Task[..., Any], task_run: TaskRun, state: State[Any]) 
         state: The failed state, whose exception decides.
 
     Returns:
-        True for a ``TransientError``, False for everything else.
+        True for a ``TransientError`` that is no model server's, False for everything else.
     """
     del task, task_run
     try:
         result = state.result(raise_on_failure=False)
     except MissingResult:
         return False
-    if isinstance(result, TransientError):
+    if isinstance(result, TransientError) and not is_away(result):
         remark(f"trying again soon: {result}")
         return True
     return False
@@ -59,7 +61,7 @@ class TaskOptions(TypedDict):
 
 
 MODEL_TASK: TaskOptions = {
-    # The client has already tried a few times within seconds; these wait for a restart.
+    # For an index that another process is writing.
     "retries": 3,
     "retry_delay_seconds": [2.0, 10.0, 30.0],
     "retry_jitter_factor": 0.5,
@@ -69,10 +71,6 @@ MODEL_TASK: TaskOptions = {
     "persist_result": False,
 }
 """Tasks that talk to the model server."""
-
-CHECK_TASK: TaskOptions = {**MODEL_TASK, "retries": 1, "retry_delay_seconds": [2.0]}
-"""The first look for a server: whoever waits at a terminal for one that is not there learns it
-within seconds, and a flow that runs by itself has retries of its own."""
 
 LOCAL_TASK: TaskOptions = {
     **MODEL_TASK,

@@ -15,6 +15,7 @@ from merganser.cli.options import (
     json_option,
     print_json,
     reach_options,
+    wait_option,
 )
 from merganser.cli.terminal import say
 from merganser.errors import PlanError
@@ -42,6 +43,7 @@ _TABLE = "FILE[#TABLE]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output that is no answers of a batch.")
 @click.option("--dry-run", is_flag=True, help="Say what would be asked and what it would cost.")
+@wait_option
 @reach_options
 @json_option
 def command(

@@ -16,6 +16,7 @@ from merganser.cli.options import (
     json_option,
     print_json,
     reach_options,
+    wait_option,
 )
 from merganser.cli.terminal import say
 from merganser.errors import PlanError
@@ -114,6 +115,7 @@ def _check_old_option(word: str, metric: str, ctx: click.Context) -> None:
     metavar="METRIC>=VALUE",
     help="What must be reached, 'recall@5>=0.8', or may be lost, 'mrr@10 drop<=0.02'; repeatable.",
 )
+@wait_option
 @reach_options
 @json_option
 def command(

@@ -85,6 +85,7 @@ def run_flow(
     on_event: EventSink | None = None,
 ) -> Outcome:
     """Run one flow."""
+    from merganser.config.flow_definition import with_wait
     from merganser.humanize import without_credentials
     from merganser.services.prefect_server import connect_history
 
@@ -101,6 +102,8 @@ def run_flow(
     # What is made from here on is mostly chunks, which are in no cycle.
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    if reach.wait_for_server is not None:
+        flow = with_wait(flow, reach.wait_for_server)
     run = compile_flow(config, flow)
     pull = "missing" if reach.pull == "ask" and not sys.stdin.isatty() else reach.pull
     event_sink.set(on_event)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from merganser.cli import EXIT_DEGRADED
-from merganser.cli.options import Reach, file_argument, json_option, print_json, reach_options
+from merganser.cli.options import (
+    Reach,
+    file_argument,
+    json_option,
+    print_json,
+    reach_options,
+    wait_option,
+)
 from merganser.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 @file_argument
 @click.argument("flow", required=False)
 @click.option("--full", is_flag=True, help="Index everything anew; equal texts keep their vectors.")
+@wait_option
 @reach_options
 @json_option
 def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Reach) -> int:

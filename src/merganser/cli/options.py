@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -36,6 +37,7 @@ class Reach:
         embedded: Serve models from this machine, without Docker.
         pull: What to do about models that are not on the server.
         ephemeral: Keep the run history only as long as the command runs.
+        wait_for_server: How long a model server that is away is waited for; None for the default.
     """
 
     model_map: Mapping[str, str]
@@ -43,6 +45,7 @@ class Reach:
     embedded: bool
     pull: PullPolicy
     ephemeral: bool
+    wait_for_server: timedelta | None = None
 
     def load(self, file: str) -> Config:
         """Load the config and show its warnings on stderr.
@@ -98,12 +101,16 @@ def reach_options(function: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(function)
     def command(**options: Any) -> int:
-        reach = Reach(**{field.name: options.pop(field.name) for field in fields(Reach)})
+        given = {name: options.pop(name) for name in _REACH if name in options}
+        reach = Reach(**given)
         return function(reach=reach, **options)
 
     for option in reversed(_REACH_OPTIONS):
         command = option(command)
     return command
+
+
+_REACH = [field.name for field in fields(Reach)]
 
 
 def runner_options(function: Command) -> Command:
@@ -165,6 +172,41 @@ class _Words(click.ParamType[str]):
 
 WORDS = _Words()
 """Type of a command's argument that goes to a model."""
+
+
+class _Duration(click.ParamType[timedelta]):
+    """A length of time as configs write it."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Read ``90``, ``90s`` or ``1h30m``.
+
+        Raises:
+            click.BadParameter: It is no duration.
+        """
+        from pydantic_core import PydanticCustomError
+
+        from merganser.config.spec_base import read_duration
+
+        try:
+            return read_duration(int(value) if str(value).isdecimal() else value)
+        except PydanticCustomError:
+            self.fail(f"{value!r} is no duration; write seconds, or 15m or 1h30m", param, ctx)
+
+
+DURATION = _Duration()
+"""Type of an option that is a length of time."""
+
+wait_option = click.option(
+    "--wait-for-server",
+    type=DURATION,
+    help="How long to wait for a model server that is away, from the start too "
+    "[default: the flow's, or 10m in mid-run].",
+)
+"""``--wait-for-server``, beside ``reach_options``."""
 
 
 def parse_pairs(

@@ -14,6 +14,7 @@ from merganser.cli.options import (
     json_option,
     print_json,
     reach_options,
+    wait_option,
 )
 from merganser.cli.terminal import say
 from merganser.errors import PlanError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     help="How retrieved text reaches the model [default: the agent's].",
 )
 @click.option("--turn-id", help="Resume the turn of this id.")
+@wait_option
 @reach_options
 @json_option
 def command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,7 @@ from merganser.cli.options import (
     json_option,
     print_json,
     reach_options,
+    wait_option,
 )
 from merganser.cli.terminal import say
 from merganser.errors import PlanError
@@ -37,6 +39,7 @@ _SNIPPET_LINES = 6
 @click.option("--explain", is_flag=True, help="Say why each hit is there.")
 @click.option("--why-not", metavar="PATH", help="Say why this file is not among the hits.")
 @click.option("--full", "whole", is_flag=True, help="Print whole passages.")
+@wait_option
 @reach_options
 @json_option
 def command(
@@ -55,6 +58,8 @@ def command(
     reach: Reach,
 ) -> int:
     """Find the passages for QUERY in the indexes of FILE."""
+    from merganser.cli.progress import shown_progress
+    from merganser.models.outage import waiting_for_server
     from merganser.store.filters import Filter
 
     config = reach.load(file)
@@ -81,7 +86,9 @@ def command(
                     why = await retriever.why_missing(query, why_not, limit=limit, where=where)
                     missing[name] = _describe_missing(why)
 
-    asyncio.run(search_all())
+    wait = reach.wait_for_server or timedelta(0)  # words alone find something at once
+    with shown_progress(quiet=as_json), waiting_for_server(wait.total_seconds()):
+        asyncio.run(search_all())
     if as_json:
         found = {name: result.as_json() for name, result in results.items()}
         print_json({"rags": found, "missing": missing} if why_not else {"rags": found})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from merganser.config.rag_definition import resolve_rag
 from merganser.config.resolve_model import resolve_model, unknown_name
@@ -17,6 +17,7 @@ from merganser.models.ref import ModelRef, ModelUse, Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
     from merganser.config.load import Config
     from merganser.config.spec_evaluation import GateSpec
@@ -119,13 +120,28 @@ class AskFlow:
     Attributes:
         name: ``ask-<agent>``.
         agent: The agent that answers.
+        wait_for_server: How long a model server that is away is waited for; None for the default.
     """
 
     name: str
     agent: str
+    wait_for_server: timedelta | None = None
 
 
 FlowDefinition = IndexFlow | BatchFlow | EvaluateFlow | AskFlow
+
+
+def wait_of_flow(flow: FlowDefinition) -> timedelta | None:
+    """Return how long a flow waits for a model server that is away; None for the default."""
+    return (flow if isinstance(flow, AskFlow) else flow.spec).wait_for_server
+
+
+def with_wait(flow: FlowDefinition, wait: timedelta) -> FlowDefinition:
+    """Return the flow with another time for which it waits for a model server."""
+    if isinstance(flow, AskFlow):
+        return replace(flow, wait_for_server=wait)
+    spec: Any = flow.spec.model_copy(update={"wait_for_server": wait})
+    return replace(flow, spec=spec)
 
 
 def resolve_flows(config: Config) -> tuple[FlowDefinition, ...]:

@@ -231,6 +231,10 @@ class _Flow(StrictModel):
     ] = RetriesSpec()
     """What happens after a failed run."""
 
+    wait_for_server: Duration | None = None
+    """How long a model server that is away is waited for, with what is done kept; ``0`` for not at
+    all. When left out ten minutes, and not for a server that is not there when a run begins."""
+
     @model_validator(mode="after")
     def _something_to_watch(self) -> Self:
         if self.schedule is not None and self.schedule.watch and not self._WATCHES_DOCUMENTS:

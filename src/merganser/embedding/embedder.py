@@ -23,7 +23,12 @@ import numpy as np
 
 from merganser.embedding.pace import Pace
 from merganser.embedding.text_queue import EmbedQueue
-from merganser.errors import InputTooLongError, ProtocolError, RequestRejectedError
+from merganser.errors import (
+    InputTooLongError,
+    ProtocolError,
+    RequestRejectedError,
+    RunnerUnreachableError,
+)
 from merganser.models.retry import NO_RETRY, with_retries
 
 if TYPE_CHECKING:
@@ -275,8 +280,14 @@ class Embedder:
             pace.answered(sent_in, characters, monotonic() - began, is_fed=has_plenty)
             return answer
 
-        def note(_error: TransientError) -> None:
-            pace.overloaded(sent_in)
+        is_first = True
+
+        def note(error: TransientError) -> None:
+            # A server that is not there, or is waited for, says nothing about a pace.
+            nonlocal is_first
+            if is_first and not isinstance(error, RunnerUnreachableError):
+                pace.overloaded(sent_in)
+            is_first = False
 
         batch = await with_retries(attempt, self._runner.retry, on_transient=note)
         return _normalised(self._fitted(batch.vectors), self._where())

@@ -72,7 +72,7 @@ class _Patience:
     """How long one run waits, and for what it waits now; of all its threads."""
 
     def __init__(self, seconds: float, tell: Callable[[str], None]) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._tell = tell
         self._lock = threading.Lock()
         self._outages: dict[str, _Outage] = {}
@@ -94,7 +94,7 @@ class _Patience:
         growing = _FIRST_PAUSE_SECONDS * 2.0 ** (tries - _TRIES_AT_ONCE)
         own = 0.0 if tries <= _TRIES_AT_ONCE else min(growing, _LONGEST_PAUSE_SECONDS)
         earliest = monotonic() + own
-        deadline = min(outage.began, since) + self._seconds
+        deadline = min(outage.began, since) + self.seconds
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             now = monotonic()
@@ -128,10 +128,10 @@ class _Patience:
                 self._outages[server] = outage
             asked = getattr(error, "retry_after_seconds", None)
             if asked is not None:
-                outage.next_try = max(outage.next_try, now + min(asked, self._seconds))
+                outage.next_try = max(outage.next_try, now + min(asked, self.seconds))
         if is_new:
             since = datetime.now().astimezone()
-            until = since + timedelta(seconds=self._seconds)
+            until = since + timedelta(seconds=self.seconds)
             self._tell(
                 f"{server} cannot serve since {since:%H:%M:%S}; waiting for it until "
                 f"{until:%H:%M:%S} (Ctrl-C ends it, what is finished is kept): {error}"
@@ -154,7 +154,7 @@ class _Patience:
             if now - outage.told < _TELL_SECONDS:
                 return
             outage.told = now
-        until = datetime.now().astimezone() + timedelta(seconds=outage.began + self._seconds - now)
+        until = datetime.now().astimezone() + timedelta(seconds=outage.began + self.seconds - now)
         away = show_age(now - outage.began)
         self._tell(f"still waiting for {server}, away for {away}, until {until:%H:%M:%S}")
 
@@ -179,6 +179,12 @@ def waiting_for_server(
     finally:
         patience.is_over = True
         _patience.reset(token)
+
+
+def wait_seconds() -> float:
+    """Return how long a server that is away is waited for here; 0 for not at all."""
+    patience = _patience.get()
+    return patience.seconds if patience is not None else 0.0
 
 
 async def outlast(operation: Callable[[], Awaitable[T]]) -> T:
