@@ -7,6 +7,7 @@ it needs through ``Hooks``.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -19,6 +20,7 @@ from merganser.agent.evidence import CHARACTERS_PER_TOKEN
 from merganser.agent.filesystem import Filesystem
 from merganser.agent.instructions import compose_instructions
 from merganser.errors import InputTooLongError, PlanError
+from merganser.humanize import show_bytes
 from merganser.models.server_errors import ToolTemplateError
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ DEFAULT_CONTEXT_TOKENS = 4096
 
 DEFAULT_ANSWER_TOKENS = 2048
 """Longest answer when the config sets no ``max_tokens``: small models may never stop."""
+
+MOST_QUESTION_BYTES = 250_000
+"""Of a question as JSON: no local model reads that much, and Prefect stores half a megabyte."""
 
 _TEMPLATE_TOKENS = 256
 """Reserved for what the chat template adds: roles, tool definitions, separators."""
@@ -106,15 +111,14 @@ async def take_turn(
         The answer; look at ``outcome`` before relying on it.
 
     Raises:
-        PlanError: The question is empty, or a retriever of the agent is missing.
+        PlanError: The question is empty or too long, or a retriever of the agent is missing.
         ModelNotFoundError: The model is not local to the server.
         TransientError: The server failed in a way that may pass.
         ModelRunnerError: It refused for good.
         AgentError: The turn did not come to an end: a loop, too many requests, no text.
     """
     started = monotonic()
-    if not question.strip():
-        raise PlanError("the question is empty")
+    require_question(question)
     turn = await _prepare(
         describe_agent(config, agent_name),
         question,
@@ -129,6 +133,22 @@ async def take_turn(
     turn.on_event(TurnStarted(agent_name, turn.agent.model.model, turn.mode))
     answer = await _attempt_twice(turn)
     return replace(answer, seconds=monotonic() - started)
+
+
+def require_question(question: str) -> None:
+    """Refuse what is no question.
+
+    Raises:
+        PlanError: It is empty, or larger than can be sent and stored.
+    """
+    if not question.strip():
+        raise PlanError("the question is empty")
+    size = len(json.dumps(question))
+    if size > MOST_QUESTION_BYTES:
+        raise PlanError(
+            f"the question is too long: {show_bytes(size)}, and {show_bytes(MOST_QUESTION_BYTES)} "
+            "are the most; shorten it, or index the text in it and ask about that"
+        )
 
 
 async def _prepare(

@@ -12,17 +12,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from merganser.batch.tables import read_columns, read_csv, table_names
-from merganser.errors import SpecError, SpecErrors, StoreError
-from merganser.json_lines import JsonLine, LineError, gather_lines, read_json_lines
+from merganser.errors import SpecError, SpecErrors, StoreError, may_quote
+from merganser.json_lines import JsonLine, gather_lines, read_json_lines, shown
 from merganser.store.filters import Filter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from merganser.config.flow_definition import DataTable
 
 _KEYS = ("id", "question", "expected", "filters")
 _EXAMPLE = '{"question": "..."}'
+_SHOWN_COLUMNS = 20
 _FILTERS = {"path": "paths", "language": "languages", "symbol": "symbols"}
 
 
@@ -79,23 +81,37 @@ def _rows(table: DataTable) -> Iterator[tuple[int, dict[str, Any]]]:
         if table.table and table.table not in (names := table_names(path)):
             known = ", ".join(sorted(names)) or "no table"
             raise SpecErrors([SpecError(f"{path}: has no table {table.table!r}; it has {known}")])
-        yield from read_csv(path) if path.suffix == ".csv" else enumerate(read_columns(table), 1)
+        rows = read_csv(path) if path.suffix == ".csv" else enumerate(read_columns(table), 1)
+        for place, (number, row) in enumerate(rows):
+            if place == 0:
+                _check_columns(path, list(row))
+            yield number, row
     except OSError as error:
         raise SpecErrors([SpecError(f"{path}: cannot be read: {error.strerror}")]) from error
-    except UnicodeDecodeError as error:
-        raise SpecErrors([SpecError(f"{path}: is not UTF-8 text: {error.reason}")]) from error
     except StoreError as error:
         raise SpecErrors([SpecError(str(error))]) from error
 
 
+def _check_columns(path: Path, names: list[str]) -> None:
+    """Refuse a table without questions once, not in each of its rows.
+
+    Raises:
+        SpecErrors: The message has the columns that are there.
+    """
+    if "question" in names:
+        return
+    problem = f"{path}: there is no column question"
+    if may_quote(path, ".csv", ".parquet", ".duckdb", ".db"):
+        more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
+        found = ", ".join(shown(name) for name in names[:_SHOWN_COLUMNS]) or "none"
+        problem += f"; the columns found are {found}{more}"
+    fix = f"the columns that are read are {', '.join(_KEYS)}, spelt like this"
+    raise SpecErrors([SpecError(problem, fix=fix)])
+
+
 def _take_row(number: int, row: dict[str, Any], seen: dict[str, int]) -> Question:
-    return _question(JsonLine(number, "", _known(row)), seen)
-
-
-def _known(row: dict[str, Any]) -> dict[str, Any]:
-    if "question" not in row:
-        raise LineError("there is no column question", fix=f"the columns are {', '.join(_KEYS)}")
-    return {key: row[key] for key in _KEYS if row.get(key) is not None}
+    known = {key: row[key] for key in _KEYS if row.get(key) is not None}
+    return _question(JsonLine(number, "", known), seen)
 
 
 def _question(line: JsonLine, seen: dict[str, int]) -> Question:
@@ -118,7 +134,7 @@ def _filter(line: JsonLine) -> Filter | None:
     if value is None:
         return None
     wrong = line.error(
-        f"filters must map {', '.join(_FILTERS)} to patterns, got {value!r}",
+        f"filters must map {', '.join(_FILTERS)} to patterns, got {shown(value)}",
         "filters",
         fix='for example {"path": ["docs/"], "language": "python"}',
     )

@@ -10,14 +10,15 @@ import csv
 import io
 import json
 import os
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, cast
 
 import duckdb
 
-from merganser.errors import StoreError
+from merganser.errors import SpecErrors, StoreError
+from merganser.json_lines import read_text
 from merganser.store.database import confine, connect_open, quote, wait_for_lock
 from merganser.store.folder import move_file, replace_file
 
@@ -41,6 +42,7 @@ NESTED = (
 """Columns whose values are lists or maps."""
 
 _NUMBERS = {"seconds": "DOUBLE", "requests": "BIGINT"}
+_SEPARATORS = (",", ";", "\t")
 _MOST_FIELD_CHARACTERS = 2**31 - 1  # the csv module's own limit would refuse a long answer
 
 
@@ -84,8 +86,7 @@ def may_hold_answers(table: DataTable) -> bool:
             whole = rows if lines[-1] == "" else rows[:-1]
             return any(rows) and all(whole)
         case "csv":
-            with table.path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-                names = next(csv.reader(file), list[str]())
+            names = _csv_columns(_csv_text(table.path))[0]
         case _:
             if table.table and table.table not in table_names(table.path):
                 return True
@@ -115,7 +116,7 @@ def write_rows(table: DataTable, rows: Sequence[Mapping[str, Any]]) -> None:
         match _kind(table):
             case "jsonl":
                 lines = "".join(f"{dump_row(row)}\n" for row in rows)
-                replace_file(table.path, lines.encode(errors="surrogateescape"))
+                replace_file(table.path, lines.encode())
             case "csv":
                 _write_csv(table.path, rows)
             case "parquet":
@@ -129,26 +130,63 @@ def write_rows(table: DataTable, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def dump_row(row: Mapping[str, Any]) -> str:
-    """Write a row as one line of JSON."""
-    return json.dumps(row, ensure_ascii=False)
+    """Write a row as one line of JSON that UTF-8 can hold: half a character becomes an escape."""
+    line = json.dumps(row, ensure_ascii=False)
+    return line if _is_text(line) else json.dumps(row)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_csv(path: Path) -> Iterator[tuple[int, Row]]:
     """Read a CSV file with a header; yield each row with the line on which it ends.
 
+    Cells may be separated by commas, semicolons or tabs, as spreadsheets do by the language of
+    their user: by what parts the header so that it has a column ``question``.
+
     Raises:
         StoreError: The file is no CSV, or a row has more cells than the header.
     """
+    text = _csv_text(path)
+    names, separator = _csv_columns(text)
+    reader = csv.DictReader(
+        io.StringIO(text, newline=""), names, restkey="", strict=True, delimiter=separator
+    )
+    try:
+        for place, row in enumerate(reader):
+            if place == 0:  # the header
+                continue
+            if row.get(""):
+                raise StoreError(f"{path}:{reader.line_num}: more cells than the header names")
+            yield reader.line_num, {name: value or None for name, value in row.items() if name}
+    except csv.Error as error:
+        raise StoreError(f"{path}:{reader.line_num}: is no CSV: {error}") from error
+
+
+def _csv_text(path: Path) -> str:
+    try:
+        return read_text(path)
+    except SpecErrors as error:
+        raise StoreError(str(error)) from error
+
+
+def _csv_columns(text: str) -> tuple[list[str], str]:
+    """Return the names in a header and what parts them; the names are empty in no CSV."""
     csv.field_size_limit(_MOST_FIELD_CHARACTERS)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restkey="", strict=True)
-        try:
-            for row in reader:
-                if row.get(""):
-                    raise StoreError(f"{path}:{reader.line_num}: more cells than the header names")
-                yield reader.line_num, {name: value or None for name, value in row.items() if name}
-        except csv.Error as error:
-            raise StoreError(f"{path}:{reader.line_num}: is no CSV: {error}") from error
+    names = list[str]()
+    for separator in _SEPARATORS:
+        with suppress(csv.Error):
+            rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+            found = [name.strip() for name in next(filter(None, rows), list[str]())]
+            names = names or found
+            if "question" in found:
+                return found, separator
+    return names, _SEPARATORS[0]
 
 
 def read_columns(table: DataTable) -> Iterator[Row]:
@@ -233,7 +271,7 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     )
     writer.writeheader()
     writer.writerows(_packed(row) for row in rows)
-    replace_file(path, text.getvalue().encode(errors="surrogateescape"))
+    replace_file(path, text.getvalue().encode(errors="backslashreplace"))
 
 
 def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -257,7 +295,7 @@ def _write_table(table: DataTable, rows: Sequence[Mapping[str, Any]]) -> None:
 @contextmanager
 def _lines_of(rows: Sequence[Mapping[str, Any]]) -> Generator[str]:
     """Yield the name of a temporary file of JSON Lines that DuckDB reads."""
-    with NamedTemporaryFile("w", encoding="utf-8", errors="replace", suffix=".jsonl") as file:
+    with NamedTemporaryFile("w", encoding="utf-8", suffix=".jsonl") as file:
         file.writelines(f"{dump_row(_packed(row))}\n" for row in rows)
         file.flush()
         yield file.name

@@ -52,10 +52,12 @@ def command(
     Exits with 1 when the answer cites what was never retrieved or has no text.
     """
     from merganser.agent.answer import describe_source
+    from merganser.agent.turn import require_question
     from merganser.cli.flow_runs import run_flow
     from merganser.config.flow_definition import AskFlow
 
-    asked = sys.stdin.read() if question == "-" else question
+    asked = _standard_input() if question == "-" else question
+    require_question(asked)
     config = reach.load(file)
     name = agent or ("root" if "root" in config.spec.agents else next(iter(config.spec.agents), ""))
     if name not in config.spec.agents:
@@ -87,6 +89,23 @@ def command(
         if answer.outcome != "answered":
             say(f"error: {answer.outcome}", err=True)
     return 0 if answer.outcome == "answered" else 1
+
+
+def _standard_input() -> str:
+    """Read a question that is piped in; of one without an end only what is surely too long.
+
+    Raises:
+        click.BadParameter: It is no text.
+    """
+    from merganser.agent.turn import MOST_QUESTION_BYTES
+
+    data = sys.stdin.buffer.read(MOST_QUESTION_BYTES + 1)
+    try:
+        # What was cut may end within a character; it is refused all the same.
+        return data.decode("utf-8-sig", "strict" if len(data) <= MOST_QUESTION_BYTES else "ignore")
+    except UnicodeDecodeError as error:
+        message = f"standard input is no UTF-8 text, at byte {error.start + 1}"
+        raise click.BadParameter(message, param_hint="QUESTION") from error
 
 
 class _Stream:

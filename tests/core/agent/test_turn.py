@@ -179,6 +179,11 @@ async def test_a_missing_retriever_and_an_empty_question_are_plan_errors(
             )
         with pytest.raises(PlanError, match="question is empty"):
             await take_turn(write_config(), "root", " ", retrievers={}, runner=client, turn_id="t")
+        for long in ("é" * 42_000, "x" * 640_000):  # both are sent as JSON
+            with pytest.raises(PlanError, match="the question is too long"):
+                await take_turn(
+                    write_config(), "root", long, retrievers={}, runner=client, turn_id="t"
+                )
         with pytest.raises(PlanError, match="has no agent 'boss'; it has 'root'"):
             await take_turn(
                 write_config(), "boss", "Why?", retrievers={}, runner=client, turn_id="t"

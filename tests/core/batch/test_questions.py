@@ -110,9 +110,94 @@ def test_every_wrong_row_of_a_csv_is_reported_with_its_line(tmp_path: Path):
     ] == [str(error).split("\n", 1)[0] for error in caught.value.errors]
 
 
-def test_a_csv_without_the_column_says_so(tmp_path: Path):
-    with pytest.raises(SpecErrors, match="there is no column question"):
-        read_questions(write(tmp_path, "text\nWhy?\n", "questions.csv"))
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("text", "'text'"),
+        ("Question;Expected", "'Question;Expected'"),
+        ("Question,Expected", "'Question', 'Expected'"),
+        (",".join(f"c{n}" for n in range(30)), "'c19' and 10 more"),
+        ("x" * 5000, "'" + "x" * 79 + "…"),
+    ],
+)
+def test_a_csv_without_the_column_is_one_error_with_its_columns(
+    tmp_path: Path, header: str, found: str
+):
+    table = write(tmp_path, f"{header}\n" + "Why?\n" * 2000, "questions.csv")
+
+    with pytest.raises(SpecErrors) as caught:
+        read_questions(table)
+
+    (error,) = caught.value.errors
+    assert "there is no column question; the columns found are" in error.problem
+    assert error.problem.endswith(found)
+
+
+def test_columns_of_a_file_that_is_called_a_csv_are_not_shown(tmp_path: Path):
+    (tmp_path / "secret").write_text("mallard:x:0\nWhy?\n")
+    (tmp_path / "q.csv").symlink_to("secret")
+
+    with pytest.raises(SpecErrors) as caught:
+        read_questions(DataTable(tmp_path / "q.csv"))
+
+    assert "mallard" not in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_csv_is_read_as_spreadsheets_write_it(
+    tmp_path: Path, separator: str, encoding: str, end: str
+):
+    lines = ("", "id; question".replace("; ", separator), f'a{separator}"Why, {end}and; how?"', "")
+    (tmp_path / "q.csv").write_bytes(end.join(lines).encode(encoding))
+
+    (found,) = read_questions(DataTable(tmp_path / "q.csv"))
+
+    assert (found.id, found.question) == ("a", f"Why, {end}and; how?")
+
+
+@pytest.mark.parametrize("name", ["q.csv", "q.jsonl"])
+@pytest.mark.parametrize("encoding", ["cp1252", "gb18030", "shift_jis"])
+def test_a_table_in_another_encoding_is_one_error(tmp_path: Path, name: str, encoding: str):
+    text = "question\n" + "ö 動物?\n".encode(encoding, "replace").decode(encoding)
+    (tmp_path / name).write_bytes(text.encode(encoding))
+
+    with pytest.raises(SpecErrors) as caught:
+        read_questions(DataTable(tmp_path / name))
+
+    assert len(caught.value.errors) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"question": "a", "expected": NaN}', "NaN is no number"),
+        ('{"question": "a", "expected": -Infinity}', "-Infinity is no number"),
+        ('{"question": "a", "expected": ' + "1" * 5000 + "}", "too long"),
+        ('{"question": "a", "expected": ' + "[" * 100_000, "nested too deeply"),
+        ('{"question": "a \\ud83d b"}', "question has half a character"),
+        ('{"question": "a", "id": "\\udc80"}', "id has half a character"),
+        ('{"question": ["a"]}', "must be a text"),
+        ('{"question": "a", "id": 1.5}', "must be a text or a number"),
+        ('{"question": "a", "filters": {"path": [1]}}', "filters must map"),
+        ('"' + "x" * 700_000 + '"', "must be an object"),
+        ('{"question": 5, "expected": "' + "x" * 700_000 + '"}', "must be a text"),
+    ],
+)
+def test_an_odd_value_is_one_short_error(tmp_path: Path, line: str, said: str):
+    with pytest.raises(SpecErrors, match=said) as caught:
+        read_questions(write(tmp_path, line + "\n"))
+
+    assert len(caught.value.errors) == 1
+    assert len(str(caught.value)) < 700
+
+
+def test_a_mistake_of_every_line_is_not_repeated_without_end(tmp_path: Path):
+    with pytest.raises(SpecErrors, match="2,000 lines are wrong") as caught:
+        read_questions(write(tmp_path, '{"qustion": "Why?"}\n' * 2000))
+
+    assert len(caught.value.errors) == 21
 
 
 @pytest.mark.parametrize("name", ["q.parquet", "q.duckdb#faq"])

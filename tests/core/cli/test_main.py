@@ -1,5 +1,6 @@
 """How the command line ends, whichever command it was."""
 
+import io
 import json
 import os
 import subprocess
@@ -40,6 +41,33 @@ def test_what_is_no_text_is_refused_before_a_model_gets_it(
 
     assert ended.value.code == 2
     assert "is no UTF-8 text, at character 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        (b"pump failed\n" * 60_000, 1, "the question is too long"),
+        (b"caf\xe9 retry", 2, "no UTF-8 text, at byte 4"),
+        (b"\xef\xbb\xbf \n", 1, "the question is empty"),
+    ],
+)
+def test_what_is_piped_in_is_judged_before_anything_starts(
+    given: bytes,
+    code: int,
+    said: str,
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "absent.yaml", "-"])
+
+    told = capsys.readouterr().err
+    assert ended.value.code == code
+    assert said in told
+    assert len(told) < 500
 
 
 def test_an_interrupt_inside_a_serializer_is_an_interrupt(
