@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from merganser.batch.journal import AnswerJournal
 from merganser.batch.selection import plan_batch
 from merganser.batch.session import open_session
+from merganser.errors import RunnerUnreachableError, ServerAwayError
+from merganser.progress import remark
 from merganser.tasks.batch import answer_shard, show_answers, try_judge
 from merganser.tasks.options import submit
 
@@ -35,6 +37,7 @@ def answer_batch(
         SpecErrors: The questions cannot be read.
         PlanError: Another run writes the answers, something else stands where they should go, or
             the judge got too many of its examples wrong.
+        ServerAwayError: The model server did not come back in time; the answers are written.
         MerganserError: The model or an index is not there.
     """
     plan = plan_batch(config, flow, selection)
@@ -51,8 +54,16 @@ def answer_batch(
         ]
         for shard in shards:
             shard.wait()
-        for shard in shards:
-            shard.result()
+        try:
+            for shard in shards:
+                shard.result()
+        except (ServerAwayError, RunnerUnreachableError):
+            done = journal.report()
+            remark(
+                f"{done.answered} of {done.questions} questions are answered and kept in "
+                f"{flow.output}; the next run asks the others"
+            )
+            raise
     report = journal.report()
     rows = journal.rows()
     submit(show_answers, flow.name, report, rows, after=shards or last).wait()

@@ -216,6 +216,24 @@ MUTANTS = (
         f"{GUARDS}::test_another_tokeniser_indexes_everything_again",
     ),
     Mutant(
+        "a server that is away costs every question of a batch",
+        "        if not journal.answered_within(error.seconds / 2):\n            raise\n",
+        "",
+        "tests/core/batch/test_batch.py::test_a_server_that_is_away_ends_the_shard_and_leaves_its_questions",
+    ),
+    Mutant(
+        "an answer that breaks is asked for without end",
+        "    if times < MOST_BROKEN_ANSWERS:\n",
+        "    if times:\n",
+        "tests/core/agent/test_turn.py::test_an_answer_that_breaks_is_asked_for_again_but_not_for_ever",
+    ),
+    Mutant(
+        "a header without questions is an error in every row",
+        "                _check_columns(path, list(row))\n",
+        "                pass\n",
+        "tests/core/batch/test_questions.py::test_a_csv_without_the_column_is_one_error_with_its_columns",
+    ),
+    Mutant(
         "the journal of a batch goes before its table is written",
         "            write_rows(self.output, self.rows())\n"
         "            self.partial.unlink(missing_ok=True)\n",

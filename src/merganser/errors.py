@@ -195,7 +195,17 @@ class RunnerUnavailableError(ModelRunnerError, TransientError):
 
 
 class ServerAwayError(ModelRunnerError):
-    """A server was away for longer than it is waited for: the end of a run, not of one question."""
+    """A server was away for longer than it is waited for: the end of a run, not of one question.
+
+    Attributes:
+        seconds: For how long the request could not be answered.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, url: str = "", seconds: float = 0.0
+    ) -> None:
+        self.seconds = seconds
+        super().__init__(message, status=status, url=url)
 
 
 class ModelNotFoundError(ModelRunnerError):

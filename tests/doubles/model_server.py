@@ -332,16 +332,31 @@ class Host:
 
     def __init__(self, uds: str | None = None) -> None:
         self.double = Double()
+        self._uds = uds
+        self._place: Any = ("127.0.0.1", 0) if uds is None else uds
+        self.come_back()
+        self.url = f"unix://{uds}" if uds else f"http://127.0.0.1:{self._place[1]}"
+
+    def come_back(self) -> None:
+        """Listen, at the same place as before."""
         app = Starlette(routes=[Route("/{path:path}", self._handle, methods=METHODS)])
         self._server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-        listener = socket.socket(socket.AF_INET if uds is None else socket.AF_UNIX)
-        listener.bind(("127.0.0.1", 0) if uds is None else uds)
-        self.url = f"unix://{uds}" if uds else f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener = socket.socket(socket.AF_INET if self._uds is None else socket.AF_UNIX)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(self._place)
+        self._place = listener.getsockname()
         arguments = {"sockets": [listener]}
         self._thread = threading.Thread(target=self._server.run, kwargs=arguments, daemon=True)
         self._thread.start()
         while not self._server.started:
             time.sleep(0.005)
+
+    def leave(self) -> None:
+        """End as a process that is killed: what was configured is gone, and nothing listens."""
+        self.double.configs.clear()
+        self.double.engines.clear()
+        self._drop_connections()
+        self.stop()
 
     async def _handle(self, request: Request) -> Response:
         self.double.restart = self._drop_connections

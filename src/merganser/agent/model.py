@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from merganser.agent.events import ReasoningDelta, Restarted, TextDelta, ToolCalled
-from merganser.errors import AgentError
+from merganser.errors import AgentError, ModelRunnerError, ProtocolError, RunnerUnavailableError
 from merganser.models.chat import ChatModel
 from merganser.models.retry import RetryPolicy, with_retries
 from merganser.models.wire import Timeouts
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 MAX_IDENTICAL_CALLS = 5
 """Consecutive identical tool calls after which a turn is stopped, as in docker-agent."""
+
+
+MOST_BROKEN_ANSWERS = 5
+"""Answers of one request that broke off or made no sense: the next one ends the turn. Requests that
+met no answer are not counted, they wait for the server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,13 +105,26 @@ async def open_chat_model(
             model_settings: ModelSettings | None,
             model_request_parameters: ModelRequestParameters,
         ) -> ModelResponse:
+            broken = 0
+
             async def ask_once() -> ModelResponse:
-                return await chat.answer(
-                    messages,
-                    model_settings,
-                    model_request_parameters,
-                    on_event=lambda event: _tell(event, on_event),
-                )
+                nonlocal broken
+                has_begun = False
+
+                def take(event: ModelResponseStreamEvent) -> None:
+                    nonlocal has_begun
+                    has_begun = True
+                    _tell(event, on_event)
+
+                try:
+                    return await chat.answer(
+                        messages, model_settings, model_request_parameters, on_event=take
+                    )
+                except (RunnerUnavailableError, ProtocolError) as error:
+                    if isinstance(error, ProtocolError) or has_begun:
+                        broken += 1
+                        raise _broken(error, broken) from error
+                    raise
 
             response = await with_retries(
                 ask_once,
@@ -122,6 +140,13 @@ async def open_chat_model(
         yield TurnModel(chat.model)
     finally:
         await chat.close()
+
+
+def _broken(error: ModelRunnerError, times: int) -> ModelRunnerError:
+    """Return what a broken answer is for whoever may ask again: passing, but not for ever."""
+    if times < MOST_BROKEN_ANSWERS:
+        return RunnerUnavailableError(str(error), status=error.status, url=error.url)
+    return ProtocolError(f"{error} (in {times} answers)", status=error.status, url=error.url)
 
 
 def _tell(event: ModelResponseStreamEvent, on_event: EventSink) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import KW_ONLY, dataclass, field
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from filelock import FileLock, Timeout
@@ -96,6 +97,7 @@ class AnswerJournal:
         self._rows: dict[str, dict[str, Any]] = dict(plan.kept)
         self._lock = FileLock(self.partial.with_suffix(".lock"))
         self._file: int | None = None
+        self._answered_at = float("-inf")
 
     def __enter__(self) -> Self:
         self.partial.parent.mkdir(parents=True, exist_ok=True)
@@ -118,12 +120,29 @@ class AnswerJournal:
             self._lock.release()
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Write a row and flush it to disk."""
+        """Write a row and flush it to disk.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
         assert self._file is not None, "the journal is not open"
-        # One write to a file opened for appending: rows of several threads never mix.
-        os.write(self._file, f"{dump_row(row)}\n".encode())
-        os.fsync(self._file)
+        try:
+            # One write to a file opened for appending: rows of several threads never mix.
+            os.write(self._file, f"{dump_row(row)}\n".encode())
+            os.fsync(self._file)
+        except OSError as error:
+            raise StoreError(f"cannot write {str(self.partial)!r}: {error.strerror}") from error
         self._rows[str(row["key"])] = dict(row)
+        if row["outcome"] == ANSWERED:
+            self._answered_at = monotonic()
+
+    def has_answered(self, key: str) -> bool:
+        """Return whether the question of that key is answered."""
+        return self._rows.get(key, {}).get("outcome") == ANSWERED
+
+    def answered_within(self, seconds: float) -> bool:
+        """Return whether any question was answered in the last seconds."""
+        return monotonic() - self._answered_at < seconds
 
     @property
     def to_ask(self) -> int:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from anyio.from_thread import start_blocking_portal
 
 from merganser.agent.agent_definition import describe_agent
+from merganser.agent.events import Restarted
 from merganser.agent.turn import take_turn
 from merganser.batch.answer_rows import ANSWERED
 from merganser.batch.journal import question_columns
 from merganser.batch.judge import Judged, judge_answer, require_judge
 from merganser.config.flow_definition import batch_concurrency
-from merganser.errors import MerganserError
+from merganser.errors import MerganserError, RunnerUnreachableError, ServerAwayError
 from merganser.models.client import ModelRunner
 from merganser.models.ref import ModelUse, token_of
 from merganser.progress import report
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from anyio.from_thread import BlockingPortal
 
+    from merganser.agent.events import EventSink, TurnEvent
     from merganser.batch.journal import AnswerJournal
     from merganser.batch.questions import Question
     from merganser.batch.selection import BatchShard
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from merganser.retrieval.search import Retriever
     from merganser.store.filters import Filter
 
-    AskQuestion: TypeAlias = Callable[[Question], Awaitable[dict[str, Any]]]
+    AskQuestion: TypeAlias = Callable[[Question, EventSink], Awaitable[dict[str, Any]]]
 
 ERROR = "error"
 """Outcome of a row whose turn raised."""
@@ -74,9 +76,11 @@ async def answer_questions(
 ) -> ShardReport:
     """Answer the questions of one shard side by side; one that fails does not stop the others.
 
+    What was answered already, before the shard was tried again, is not asked once more.
+
     Args:
         shard: What to ask.
-        answer: Takes one turn; returns the answer's part of the row.
+        answer: Takes one turn and tells its events; returns the answer's part of the row.
         journal: Where rows go, open.
         keys: The key of each question, by its id.
         concurrency: Limits how many are asked at a time; shared by the shards.
@@ -85,19 +89,27 @@ async def answer_questions(
         The counts; the rows are in the journal.
 
     Raises:
+        ServerAwayError: The model server was waited for and did not come back; the questions under
+            way have no row.
+        RunnerUnreachableError: The same where nothing is waited for.
+        StoreError: A row cannot be written.
         asyncio.CancelledError: The run was interrupted; rows written so far stay.
     """
 
     async def one(question: Question) -> dict[str, Any]:
         async with concurrency:
-            given = await _row(question, answer)
+            given = await _row(question, answer, journal)
         row = {**question_columns(question), **given, "key": keys[question.id]}
         journal.add(row)
         report("answer questions", 1, journal.to_ask, unit="questions", advance=True)
         return row
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(question)) for question in shard.questions]
+    left = [q for q in shard.questions if not journal.has_answered(keys[q.id])]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(question)) for question in left]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None  # the others were given up for its sake
     rows = [task.result() for task in tasks]
     answered = sum(row["outcome"] == ANSWERED for row in rows)
     return ShardReport(
@@ -105,16 +117,36 @@ async def answer_questions(
     )
 
 
-async def _row(question: Question, answer: AskQuestion) -> dict[str, Any]:
+async def _row(question: Question, answer: AskQuestion, journal: AnswerJournal) -> dict[str, Any]:
     started = asyncio.get_running_loop().time()
+    attempts = 1
+
+    def count(event: TurnEvent) -> None:
+        nonlocal attempts
+        attempts += isinstance(event, Restarted)
+
     try:
-        return {**await answer(question), "error": None}
+        return {**await answer(question, count), "error": None, "attempts": attempts}
+    except RunnerUnreachableError:
+        raise
+    except ServerAwayError as error:
+        # A server that answers others all the while is not away: maybe its engine dies of this one.
+        if not journal.answered_within(error.seconds / 2):
+            raise
+        message = str(error)
     except MerganserError as error:
         message = str(error)
     except Exception as error:  # noqa: BLE001 - a question that breaks must not stop the others
         message = f"{type(error).__name__}: {error}"
     seconds = round(asyncio.get_running_loop().time() - started, 3)
-    return {"answer": None, "sources": [], "outcome": ERROR, "error": message, "seconds": seconds}
+    return {
+        "answer": None,
+        "sources": [],
+        "outcome": ERROR,
+        "error": message,
+        "seconds": seconds,
+        "attempts": attempts,
+    }
 
 
 @dataclass(slots=True)
@@ -159,6 +191,7 @@ class BatchSession:
         """Answer a shard's questions; blocks the calling thread, not the loop.
 
         Raises:
+            ServerAwayError: The model server did not come back in time.
             StoreError: An index cannot be read.
         """
 
@@ -179,7 +212,7 @@ class BatchSession:
         if self.judge is not None and self.flow.judge is not None:
             self.portal.call(require_judge, self.judge, self.flow.judge.model)
 
-    async def _answer(self, question: Question) -> dict[str, Any]:
+    async def _answer(self, question: Question, on_event: EventSink) -> dict[str, Any]:
         sources = {
             name: _QuestionSource(retriever, question.where)
             for name, retriever in self.retrievers.items()
@@ -191,6 +224,7 @@ class BatchSession:
             retrievers=sources,
             runner=self.runner,
             turn_id=self.keys[question.id],
+            on_event=on_event,
         )
         row = answer.to_json()
         if self.judge is not None and self.flow.judge is not None and answer.outcome == ANSWERED:

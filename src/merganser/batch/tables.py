@@ -41,7 +41,7 @@ NESTED = (
 )
 """Columns whose values are lists or maps."""
 
-_NUMBERS = {"seconds": "DOUBLE", "requests": "BIGINT"}
+_NUMBERS = {"seconds": "DOUBLE", "requests": "BIGINT", "attempts": "BIGINT"}
 _SEPARATORS = (",", ";", "\t")
 _MOST_FIELD_CHARACTERS = 2**31 - 1  # the csv module's own limit would refuse a long answer
 

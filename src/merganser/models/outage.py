@@ -99,13 +99,14 @@ class _Patience:
             await asyncio.sleep(_LOOK_SECONDS)
             now = monotonic()
             if self.is_over or now >= deadline:
-                away = show_age(now - min(outage.began, since))
+                seconds = now - min(outage.began, since)
                 raise ServerAwayError(
-                    f"{server} could not serve for {away}: {error}\n"
+                    f"{server} could not serve for {show_age(seconds)}: {error}\n"
                     "What is finished is kept: the same command goes on from there. "
                     "--wait-for-server 1h, or wait_for_server of the flow, waits longer.",
                     status=error.status,
                     url=error.url,
+                    seconds=seconds,
                 )
             if now >= earliest and self._may_try(server, outage, now):
                 return

@@ -6,37 +6,44 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.responses import Response
 
 from merganser.agent.attempt import Hooks
 from merganser.agent.events import Restarted, TextDelta, ToolAnswered, ToolCalled, TurnEvent
-from merganser.agent.model import ChatOptions
+from merganser.agent.model import MOST_BROKEN_ANSWERS, ChatOptions
 from merganser.agent.turn import take_turn
 from merganser.config.load import Config
 from merganser.errors import (
     AgentError,
     ModelNotFoundError,
     PlanError,
+    ProtocolError,
     RequestRejectedError,
     RunnerUnavailableError,
 )
 from merganser.models.client import ModelRunner
-from merganser.models.retry import NO_RETRY
+from merganser.models.retry import NO_RETRY, RetryPolicy
+from tests.core.agent.conftest import GivenHits
 from tests.doubles import FaultyRunner, ScriptedAnswer, ScriptedCall
+from tests.doubles.model_server import Fault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.core.agent.conftest import Turns
+    from tests.doubles.model_server import Double
 
 SEARCH = ScriptedAnswer(tool_calls=(ScriptedCall("birds", {"query": "merganser food"}),))
 NO_RETRIES = Hooks(chat=ChatOptions(retry=NO_RETRY))
 
 WriteConfig = Callable[..., Config]
-GivenHits = Callable[..., Any]
 
 
 async def test_the_same_call_five_times_in_a_row_stops_the_turn(
-    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns],
+    runner: FaultyRunner,
+    write_config: WriteConfig,
+    given_hits: Callable[..., Any],
 ):
     runner.faults.script_chat([SEARCH] * 9)
 
@@ -50,7 +57,7 @@ async def test_a_turn_that_never_ends_is_stopped(
     turns: type[Turns],
     runner: FaultyRunner,
     write_config: WriteConfig,
-    given_hits: GivenHits,
+    given_hits: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr("merganser.agent.attempt.MAX_REQUESTS", 3)
@@ -61,7 +68,10 @@ async def test_a_turn_that_never_ends_is_stopped(
 
 
 async def test_an_answer_cut_at_its_limit_is_noted(
-    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns],
+    runner: FaultyRunner,
+    write_config: WriteConfig,
+    given_hits: Callable[..., Any],
 ):
     runner.faults.script_chat([ScriptedAnswer("It eats", finish_reason="length")])
 
@@ -72,7 +82,10 @@ async def test_an_answer_cut_at_its_limit_is_noted(
 
 
 async def test_a_model_that_thinks_until_its_limit_gives_a_failed_answer(
-    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns],
+    runner: FaultyRunner,
+    write_config: WriteConfig,
+    given_hits: Callable[..., Any],
 ):
     thought = ScriptedAnswer("<think>Fish or grass?</think>", finish_reason="length")
     runner.faults.script_chat([thought])
@@ -84,7 +97,10 @@ async def test_a_model_that_thinks_until_its_limit_gives_a_failed_answer(
 
 
 async def test_reasoning_is_kept_apart_from_the_answer(
-    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns],
+    runner: FaultyRunner,
+    write_config: WriteConfig,
+    given_hits: Callable[..., Any],
 ):
     runner.faults.script_chat(["<think> The duck [9]? </think> It eats fish."])
 
@@ -95,7 +111,10 @@ async def test_reasoning_is_kept_apart_from_the_answer(
 
 
 async def test_events_tell_the_turn_as_it_happens(
-    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns],
+    runner: FaultyRunner,
+    write_config: WriteConfig,
+    given_hits: Callable[..., Any],
 ):
     runner.faults.script_chat([SEARCH, "It eats fish [1]."])
     events: list[TurnEvent] = []
@@ -111,7 +130,10 @@ async def test_events_tell_the_turn_as_it_happens(
 
 
 async def test_a_server_that_is_away_for_a_moment_is_asked_again(
-    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns],
+    runner: FaultyRunner,
+    write_config: WriteConfig,
+    given_hits: Callable[..., Any],
 ):
     runner.faults.inject("status", route="chat", status=503, message="busy")
     runner.faults.script_chat(["Fish."])
@@ -130,7 +152,7 @@ async def test_what_may_pass_is_a_transient_error_for_whoever_retries(
     turns: type[Turns],
     runner: FaultyRunner,
     write_config: WriteConfig,
-    given_hits: GivenHits,
+    given_hits: Callable[..., Any],
     fault: dict[str, Any],
 ):
     runner.faults.inject(fault.pop("kind"), route="chat", **fault)
@@ -143,7 +165,10 @@ async def test_what_may_pass_is_a_transient_error_for_whoever_retries(
 
 
 async def test_what_will_not_pass_is_asked_once(
-    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
+    turns: type[Turns],
+    runner: FaultyRunner,
+    write_config: WriteConfig,
+    given_hits: Callable[..., Any],
 ):
     runner.faults.inject("status", route="chat", status=400, message="bad request", times=3)
 
@@ -157,7 +182,7 @@ async def test_a_missing_model_names_the_command_that_pulls_it(
     turns: type[Turns],
     runner: FaultyRunner,
     write_config: WriteConfig,
-    given_hits: GivenHits,
+    given_hits: Callable[..., Any],
     tmp_path: Path,
 ):
     config = write_config()
@@ -170,7 +195,7 @@ async def test_a_missing_model_names_the_command_that_pulls_it(
 
 
 async def test_a_missing_retriever_and_an_empty_question_are_plan_errors(
-    runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
+    runner: FaultyRunner, write_config: WriteConfig, given_hits: Callable[..., Any]
 ):
     async with ModelRunner(runner.url) as client:
         with pytest.raises(PlanError, match="needs a retriever for birds"):
@@ -188,3 +213,46 @@ async def test_a_missing_retriever_and_an_empty_question_are_plan_errors(
             await take_turn(
                 write_config(), "boss", "Why?", retrievers={}, runner=client, turn_id="t"
             )
+
+
+NONSENSE = "data: {nope\n\n"
+HALF = 'data: {"choices": [{"index": 0, "delta": {"content": "It eats"}}]}\n\n'
+
+
+@pytest.mark.parametrize("broken", [NONSENSE, HALF, HALF + NONSENSE])
+@pytest.mark.parametrize(("times", "restarts"), [(MOST_BROKEN_ANSWERS - 1, 4), (99, 4)])
+async def test_an_answer_that_breaks_is_asked_for_again_but_not_for_ever(
+    double: Double, write_config: WriteConfig, broken: str, times: int, restarts: int
+):
+    double.add_model("ai/smollm2")
+    events: list[TurnEvent] = []
+    for _ in range(times):
+        response = Response(broken, media_type="text/event-stream")
+        double.faults.append(Fault("/engines/v1/chat/completions", response))
+    double.chat_events = [
+        'data: {"choices": [{"index": 0, "delta": {"content": "Fish."}, "finish_reason": "stop"}]}'
+    ]
+
+    async def ask() -> str:
+        config = write_config(rag_mode="tool")
+        retry = RetryPolicy(attempts=20, first_seconds=0.0)
+        async with ModelRunner(double.url) as client:
+            answer = await take_turn(
+                config,
+                "root",
+                "What?",
+                retrievers={"birds": GivenHits()},
+                runner=client,
+                turn_id="t",
+                on_event=events.append,
+                hooks=Hooks(chat=ChatOptions(retry=retry)),
+            )
+        return answer.text
+
+    if times < MOST_BROKEN_ANSWERS:
+        assert await ask() == "Fish."
+    else:
+        with pytest.raises(ProtocolError, match=r"in 5 answers"):
+            await ask()
+
+    assert sum(isinstance(event, Restarted) for event in events) == restarts

@@ -1,19 +1,28 @@
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from merganser.agent.answer import Answer, SourceLine, TurnUsage
+from merganser.agent.events import EventSink, Restarted
 from merganser.batch.journal import AnswerJournal, earlier_rows
 from merganser.batch.questions import Question
 from merganser.batch.selection import BatchPlan, Selection, question_key, select_questions
 from merganser.batch.session import answer_questions
 from merganser.batch.tables import read_rows, write_rows
 from merganser.config.flow_definition import DataTable
-from merganser.errors import AgentError, PlanError, StoreError
+from merganser.errors import (
+    AgentError,
+    PlanError,
+    RunnerUnreachableError,
+    ServerAwayError,
+    StoreError,
+)
 from merganser.store.filters import Filter
 
 QUESTIONS = tuple(Question(str(n), f"Question {n}?", n) for n in range(1, 6))
@@ -51,7 +60,7 @@ class Answerer:
         self.running = 0
         self.most = 0
 
-    async def __call__(self, question: Question) -> dict[str, Any]:
+    async def __call__(self, question: Question, _on_event: EventSink) -> dict[str, Any]:
         self.asked.append(question.question)
         self.running += 1
         self.most = max(self.most, self.running)
@@ -69,7 +78,11 @@ class Answerer:
 
 
 async def run(
-    output: Path, batch: BatchPlan, answerer: Answerer, *, concurrency: int = 2
+    output: Path,
+    batch: BatchPlan,
+    answerer: Callable[[Question, EventSink], Awaitable[dict[str, Any]]],
+    *,
+    concurrency: int = 2,
 ) -> AnswerJournal:
     limit = asyncio.Semaphore(concurrency)
     with AnswerJournal(DataTable(output), batch) as journal:
@@ -139,7 +152,7 @@ async def test_a_failing_question_stops_no_other_and_is_asked_again(tmp_path: Pa
 
 
 async def test_a_bug_in_one_turn_is_an_error_row(tmp_path: Path):
-    async def broken(question: Question) -> dict[str, Any]:
+    async def broken(question: Question, _on_event: EventSink) -> dict[str, Any]:
         raise ZeroDivisionError(question.id)
 
     batch = plan()
@@ -150,6 +163,85 @@ async def test_a_bug_in_one_turn_is_an_error_row(tmp_path: Path):
 
     assert (counts.answered, counts.failed) == (0, 2)
     assert rows_of(tmp_path / "answers.jsonl")[0]["error"] == "ZeroDivisionError: 1"
+
+
+async def test_a_row_says_how_often_its_question_was_asked(tmp_path: Path):
+    async def asked_again(question: Question, on_event: EventSink) -> dict[str, Any]:
+        on_event(Restarted("broke off"))
+        on_event(Restarted("broke off"))
+        return await Answerer(failing=("2",))(question, on_event)
+
+    output = DataTable(tmp_path / "answers.parquet")
+    await run(output.path, plan(), asked_again)
+
+    assert [row["attempts"] for row in read_rows(output)] == [3] * 5
+
+
+@pytest.mark.parametrize(
+    "error", [ServerAwayError("away", seconds=0.05), RunnerUnreachableError("refused")]
+)
+async def test_a_server_that_is_away_ends_the_shard_and_leaves_its_questions(
+    tmp_path: Path, error: Exception
+):
+    output = tmp_path / "answers.jsonl"
+    batch = plan(shard_questions=5)
+    answerer = Answerer()
+
+    async def away_after_two(question: Question, on_event: EventSink) -> dict[str, Any]:
+        if len(answerer.asked) < 2:
+            return await answerer(question, on_event)
+        await asyncio.sleep(0.05)
+        raise error
+
+    with pytest.raises(type(error)), AnswerJournal(DataTable(output), batch) as journal:
+        await answer_questions(
+            batch.shards[0],
+            away_after_two,
+            journal,
+            keys=batch.keys,
+            concurrency=asyncio.Semaphore(2),
+        )
+
+    assert [row["id"] for row in rows_of(output)] == ["1", "2"]
+    assert plan(earlier_rows(DataTable(output))).to_ask == 3
+
+
+async def test_a_question_that_the_server_dies_of_is_one_row(tmp_path: Path):
+    output = tmp_path / "answers.jsonl"
+    started = monotonic()
+
+    async def poisoned(question: Question, on_event: EventSink) -> dict[str, Any]:
+        if question.id != "3":
+            return await Answerer()(question, on_event)
+        await asyncio.sleep(0.05)
+        raise ServerAwayError("away", seconds=2 * (monotonic() - started))
+
+    journal = await run(output, plan(shard_questions=5), poisoned, concurrency=5)
+
+    assert journal.report().failed == ("3",)
+    assert rows_of(output)[2]["error"] == "away"
+
+
+async def test_a_shard_that_is_tried_again_asks_only_what_is_left(tmp_path: Path):
+    batch = plan(shard_questions=5)
+    first, second = Answerer(failing=("2",)), Answerer()
+    with AnswerJournal(DataTable(tmp_path / "answers.jsonl"), batch) as journal:
+        for answerer in (first, second):
+            await answer_questions(
+                batch.shards[0], answerer, journal, keys=batch.keys, concurrency=asyncio.Semaphore()
+            )
+
+    assert len(first.asked) == 5
+    assert second.asked == ["Question 2?"]
+
+
+async def test_half_a_character_in_an_answer_is_written_as_an_escape(tmp_path: Path):
+    async def odd(question: Question, on_event: EventSink) -> dict[str, Any]:
+        return {**await Answerer()(question, on_event), "answer": "a \ud83d b"}
+
+    await run(tmp_path / "answers.jsonl", plan(), odd)
+
+    assert rows_of(tmp_path / "answers.jsonl")[0]["answer"] == "a \ud83d b"
 
 
 async def test_another_config_or_snapshot_asks_everything_again(tmp_path: Path):
