@@ -182,7 +182,7 @@ def _csv_columns(text: str) -> tuple[list[str], str]:
     for separator in _SEPARATORS:
         with suppress(csv.Error):
             rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-            found = [name.strip() for name in next(filter(None, rows), list[str]())]
+            found = [name.strip() for name in next((row for row in rows if row), list[str]())]
             names = names or found
             if "question" in found:
                 return found, separator

@@ -124,8 +124,10 @@ def test_output_that_cannot_be_written_is_an_error_in_a_line(words: list[str], t
 
     assert done.returncode == EXIT_FAILED
     assert done.stderr.splitlines() == [
-        "error: what this command prints, or a file of it, cannot be written: "
-        "No space left on device"
+        (
+            "error: what this command prints, or a file of it, cannot be written: "
+            "No space left on device"
+        )
     ]
 
 
@@ -161,8 +163,10 @@ def test_a_home_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path)
 
     assert done.returncode == EXIT_FAILED
     assert done.stderr.splitlines() == [
-        f"error: the prefect server keeps its state in {home}, which cannot be written "
-        "(Not a directory): set MERGANSER_HOME to a folder that can"
+        (
+            f"error: the prefect server keeps its state in {home}, which cannot be written "
+            "(Not a directory): set MERGANSER_HOME to a folder that can"
+        )
     ]
 
 
