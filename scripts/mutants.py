@@ -21,6 +21,8 @@ FOREIGN = "tests/core/store/test_foreign_files.py"
 ODD_FILES = "tests/core/indexing/test_odd_files.py"
 HOSTILE = "tests/core/test_hostile_trees.py"
 REPOSITORIES = "tests/core/documents/test_repositories.py"
+APART = "tests/core/documents/test_apart.py"
+CODE = "tests/core/chunking/test_code.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,24 @@ MUTANTS = (
         'f"(?>[^/]*?{fixed})"',
         'f"(?:[^/]*?{fixed})"',
         f"{REPOSITORIES}::test_a_rule_full_of_stars_takes_no_time",
+    ),
+    Mutant(
+        "a reader of its own may take all memory",
+        "        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))\n",
+        "        pass\n",
+        f"{APART}::test_a_file_that_harms_its_reader_fails_alone",
+    ),
+    Mutant(
+        "a file is failed for what the files before it did to their reader",
+        "                if not is_used or why == _TOO_LONG:\n",
+        "                if True:\n",
+        f"{APART}::test_what_files_before_did_to_the_process_is_no_fault_of_the_next",
+    ),
+    Mutant(
+        "a parser may look ahead to the end of the file for each token",
+        "or reads > most_reads\n",
+        "\n",
+        f"{CODE}::test_junk_that_makes_the_parser_wander_is_given_up_after_a_number_of_steps",
     ),
     Mutant(
         "a linked worktree is one more repository",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,14 @@ def is_glob(entry: str) -> bool:
     return any(mark != "{" or "}" in entry for mark in _SPECIAL.findall(entry))
 
 
-def fixed_part(entry: str) -> Path:
-    """Return the path itself, or the folder that holds all that a glob can match."""
-    return Path(GlobEntry.parse(entry).root if is_glob(entry) else entry)
+def fixed_part(entry: str, base: Path) -> Path:
+    """Return the path itself, or the folder that holds all that a glob can match.
+
+    Args:
+        entry: A path or glob.
+        base: What a relative one starts from; a folder whose own name may look like a glob.
+    """
+    return Path(GlobEntry.parse(entry, base).root) if is_glob(entry) else base / entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +47,23 @@ class GlobEntry:
     pattern: re.Pattern[str]
 
     @classmethod
-    def parse(cls, glob: str) -> GlobEntry:
-        """Split an absolute glob.
+    def parse(cls, glob: str, base: Path) -> GlobEntry:
+        """Split a glob.
+
+        Args:
+            glob: Absolute, below ``~``, or relative to ``base``.
+            base: A folder. What its name holds is no pattern.
 
         Raises:
             PlanError: Its braces stand for more than 1,000 patterns.
         """
-        parts = glob.split("/")
-        fixed = next(i for i, part in enumerate(parts) if _SPECIAL.search(part))
+        parts = os.path.normpath(Path(glob).expanduser()).split("/")
+        special = (i for i, part in enumerate(parts) if _SPECIAL.search(part))
+        fixed = next(special, len(parts) - 1)  # "[a]/../b" has none left
         expression = "|".join(map(_translate, _alternatives("/".join(parts[fixed:]))))
         pattern = re.compile(rf"(?:{expression})(?:/.*)?", re.DOTALL)
-        return cls("/".join(parts[:fixed]) or "/", pattern)
+        root = "/".join(parts[:fixed]) or ("/" if glob.startswith("/") else ".")
+        return cls(os.path.normpath(base / root), pattern)
 
     def matches(self, path: str) -> bool:
         """Return whether a path, or a folder above it, matches.

@@ -59,6 +59,8 @@ CHUNKER_VERSION = 2
 # Longer texts are not parsed: trees take some 10 times the text's memory. The scan's own cap is
 # lower, so this is met only by callers who raise it.
 _MAX_PARSED = 8_000_000
+# Of nested definitions and several in one chunk, of headings above each other.
+_MAX_SYMBOL = 1_000
 _BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)*")
 
 
@@ -197,7 +199,8 @@ def _to_chunks(text: str, pieces: list[Piece], overlap: int, limits: Limits) -> 
             first_line -= text.count("\n", first, start)
         line += text.count("\n", start, end)
         last_line = line - (text[end - 1] == "\n")
-        chunks.append(Chunk(i, text[first:end], first_line, last_line, first, end, symbol, kind))
+        name = symbol[:_MAX_SYMBOL]
+        chunks.append(Chunk(i, text[first:end], first_line, last_line, first, end, name, kind))
         previous = start
     return chunks
 

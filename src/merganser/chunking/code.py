@@ -52,6 +52,9 @@ _PREFIXES = frozenset(
 )
 # A blank line above a break ends the comment block before it.
 _BLANK_ABOVE = re.compile(r"\n[ \t\r\f]*\n\Z")
+_INDENT = re.compile(r"[^\S\n]*")
+# Characters of a name that become part of a symbol; each chunk inside bears them.
+_MAX_NAME = 200
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _FUNCTION_VALUES = frozenset(
     {"arrow_function", "function_expression", "generator_function", "class", "function"}
@@ -193,13 +196,16 @@ class _CodeChunker:
         main: Node | None = None
         longest = -1
         held: int | None = None  # where comments began that wait for what they belong to
+        line = indented = seen = start  # a line may hold half a million children
         for child in children:
             at = child.start_byte
             if at >= end:
                 break
-            begin = text.rfind("\n", start, at) + 1
-            begins = begin > start and child.is_named and (begin == at or text[begin:at].isspace())
-            if begins:
+            if (newline := text.rfind("\n", seen, at)) >= 0:
+                line = newline + 1
+                indented = _end_of_indent(text, line)
+            begin, seen = line, max(seen, at)
+            if begin > start and child.is_named and at <= indented:
                 if held is not None and _BLANK_ABOVE.search(text, max(start, begin - 80), begin):
                     parts.append(Part(start, held, main))
                     start, main, longest, held = held, None, -1, None
@@ -277,4 +283,12 @@ class _CodeChunker:
         return self._slice(node).replace("::", ".")
 
     def _slice(self, node: Node | None) -> str:
-        return "" if node is None else self._text[node.start_byte : node.end_byte]
+        if node is None:
+            return ""
+        return self._text[node.start_byte : min(node.end_byte, node.start_byte + _MAX_NAME)]
+
+
+def _end_of_indent(text: str, line: int) -> int:
+    indent = _INDENT.match(text, line)
+    assert indent is not None  # it matches nothing, too
+    return indent.end()

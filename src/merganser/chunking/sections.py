@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from merganser.chunking.packing import Group
 
+MAX_TITLE = 200
+"""Characters of a heading's title: each chunk below it bears them, and a line has no end."""
+
 _SEPARATOR = " > "
 
 
@@ -119,8 +122,8 @@ _MARK = re.compile(
     r"|(?P<comment><!--))",
     re.MULTILINE,
 )
-_CLOSING_HASHES = re.compile(r"(?:^|[ \t]+)#+[ \t]*$")
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(?:.*\r?\n)*?(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)")
+_FRONT_MATTER = re.compile(r"---[ \t]*\r?\n")
+_FRONT_MATTER_END = re.compile(r"^(?:---|\.\.\.)[ \t]*\r?$", re.MULTILINE)
 # What cannot be the text of a setext heading: lists, quotes, tables, headings, code, blank lines.
 _NOT_A_TITLE = re.compile(r"^(?: {4}|\t|\s*$| {0,3}(?:[-*+>#|]|\d+[.)]\s))")
 
@@ -139,7 +142,8 @@ def chunk_markdown(text: str, limits: Limits) -> list[Piece]:
 def _headings(text: str) -> Iterator[Heading]:
     """Yield every heading, in order."""
     front = _FRONT_MATTER.match(text)
-    at = front.end() if front else 0
+    closing_line = _FRONT_MATTER_END.search(text, front.end()) if front else None
+    at = closing_line.end() if closing_line else 0
     while mark := _MARK.search(text, at):
         at = mark.end()
         if mark["fence"] is not None:
@@ -148,11 +152,16 @@ def _headings(text: str) -> Iterator[Heading]:
             closing = text.find("-->", at)
             at = len(text) if closing < 0 else closing + 3
         elif mark["hashes"] is not None:
-            title = _CLOSING_HASHES.sub("", mark["title"].strip()).strip()
-            yield Heading(len(mark["hashes"]), title, mark.start())
+            yield Heading(len(mark["hashes"]), _atx_title(mark["title"].strip()), mark.start())
         elif (title := _setext_title(text, mark)) is not None:
             start = text.rfind("\n", 0, max(mark.start() - 1, 0)) + 1
             yield Heading(1 if mark["underline"][0] == "=" else 2, title, start)
+
+
+def _atx_title(title: str) -> str:
+    """Take the closing run of ``#`` off a title, which white space parts from it."""
+    bare = title.rstrip("#")
+    return (title if bare and not bare[-1].isspace() else bare.rstrip())[:MAX_TITLE]
 
 
 def _fence_end(text: str, opening: re.Match[str]) -> int:
@@ -171,4 +180,4 @@ def _setext_title(text: str, underline: re.Match[str]) -> str | None:
     if end <= 0:
         return None
     line = text[text.rfind("\n", 0, end) + 1 : end]
-    return None if _NOT_A_TITLE.match(line) else line.strip()
+    return None if _NOT_A_TITLE.match(line) else line.strip()[:MAX_TITLE]

@@ -6,7 +6,6 @@ config may be checked on another machine than the one that has the documents.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from merganser.config.config_tree import SpecWarning
@@ -78,7 +77,7 @@ def warnings_of(config: Config) -> tuple[SpecWarning, ...]:
         for name in config.spec.rag
         for index in resolve_rag(config, name).indexes
         for entry, position in zip(index.docs, index.docs_positions, strict=True)
-        if not fixed_part(os.path.join(index.base, entry)).exists()  # noqa: PTH118 - keeps a last "/"
+        if not fixed_part(entry, index.base).exists()
     }
     return (*config.warnings, *found.values())
 

@@ -89,7 +89,7 @@ def watched_folders(indexes: Iterable[IndexDefinition]) -> tuple[Path, ...]:
         for entry in index.docs:
             path = os.path.normpath(index.base / Path(entry).expanduser())
             if not os.path.lexists(path) and is_glob(entry):
-                path = GlobEntry.parse(path).root
+                path = GlobEntry.parse(entry, index.base).root
             folder = Path(path)
             while not folder.is_dir():
                 folder = folder.parent

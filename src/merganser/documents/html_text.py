@@ -11,7 +11,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from merganser.chunking.sections import Heading
+from merganser.chunking.sections import MAX_TITLE, Heading
 from merganser.documents.encoding import decode
 from merganser.documents.html_tokens import tokenize
 
@@ -42,8 +42,6 @@ _INLINE = frozenset(
 """Elements that do not part the words before and after their tags."""
 
 _LEVELS = {f"h{level}": level for level in range(1, 7)}
-# A heading that is never closed takes in the page, and each chunk below it bears its title.
-_MAX_TITLE = 200
 _PERMALINK = re.compile(r"\s*[¶#§]+\s*$")  # what documentation generators put behind a heading
 
 
@@ -175,7 +173,7 @@ class _Page:
             return
         level, start, first = self._heading
         title = " ".join("".join(self._parts[first:]).split())
-        title = _PERMALINK.sub("", title[:_MAX_TITLE])
+        title = _PERMALINK.sub("", title[:MAX_TITLE])
         if start >= 0 and title:
             self._headings.append(Heading(level, title, start))
         self._heading = None

@@ -48,6 +48,12 @@ class Rule:
     only_folders: bool
     anchored: bool
 
+    def matches(self, path: str, *, folder: bool) -> bool:
+        """Return whether it speaks of a path itself, relative to the file's folder."""
+        if self.only_folders and not folder:
+            return False
+        return bool(self.pattern.fullmatch(path if self.anchored else path.rpartition("/")[2]))
+
 
 @dataclass(frozen=True, slots=True)
 class RuleFile:
@@ -102,13 +108,10 @@ def ignoring_rule(files: tuple[RuleFile, ...], path: str, *, folder: bool) -> st
         path: Absolute, below the folders of all ``files``.
         folder: Whether it is a folder.
     """
-    name = path.rpartition("/")[2]
     for file in reversed(files):
         relative = path[len(file.directory) + 1 :]
         for rule in file.rules:
-            if rule.only_folders and not folder:
-                continue
-            if rule.pattern.fullmatch(relative if rule.anchored else name):
+            if rule.matches(relative, folder=folder):
                 return None if rule.negated else f"{file.name}:{rule.number}: {rule.line}"
     return None
 

@@ -3,13 +3,13 @@
 The law: line k of the text is page k of the file, so what are lines elsewhere are pages here:
 ``manual.pdf:3-4`` cites pages 3 and 4. Pages are sections named ``page 3``.
 
-The reader is pdfium, by the extra ``pdf``; without it no PDF is a document.
+The reader is pdfium, by the extra ``pdf``; without it no PDF is a document. It is a library in C
+and files come from strangers, so it runs in a process of its own (``merganser.documents.apart``).
 """
 
 from __future__ import annotations
 
 import re
-import threading
 from contextlib import closing
 from functools import cache
 from importlib import import_module
@@ -17,10 +17,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from merganser.chunking.sections import Heading
+from merganser.documents.apart import ReaderProcess
 from merganser.errors import SkipDocument
 
-# pdfium keeps global state and must not be entered by two threads.
-_PDFIUM = threading.Lock()
+MAX_CHARACTERS = 32_000_000
+"""Most text of one file; the longest manuals have 10,000 pages of 3,000 characters."""
+
+_READER = ReaderProcess(f"{__name__}:read_pages")
 # pdfium writes U+FFFE, or U+0002 in older files, where a line ends in a hyphen inside a word.
 _HYPHEN = re.compile("[\ufffe\x02]\\s*")
 _PASSWORD_WANTED = 4  # FPDF_ERR_PASSWORD
@@ -46,11 +49,12 @@ def read_pdf(data: bytes) -> tuple[str, tuple[Heading, ...]]:
 
     Raises:
         SkipDocument: ``extra`` without pdfium; ``encoding`` when it is damaged or needs a password;
-            ``empty`` when no page holds text, as in scans.
+            ``empty`` when no page holds text, as in scans; ``too large`` when they hold too much;
+            ``unreadable`` when it takes too long or breaks the reader.
     """
     if missing := missing_pdf_extra():
         raise SkipDocument("extra", missing)
-    pages = [_one_line(page) for page in _read_pages(data)]
+    pages = [_one_line(page) for page in _READER.read(data)]
     if not any(pages):
         count = f"{len(pages)} pages hold" if len(pages) != 1 else "only page holds"
         raise SkipDocument("empty", f"its {count} no text; a scan needs text recognition first")
@@ -63,20 +67,28 @@ def read_pdf(data: bytes) -> tuple[str, tuple[Heading, ...]]:
     return "\n".join(pages) + "\n", tuple(headings)
 
 
-def _read_pages(data: bytes) -> list[str]:
+def read_pages(data: bytes) -> list[str]:
+    """Return the text of each page as pdfium gives it; runs apart."""
     pdfium: Any = import_module("pypdfium2")
-    with _PDFIUM:
+    try:
+        file = pdfium.PdfDocument(data)
+    except pdfium.PdfiumError as error:
+        if error.err_code == _PASSWORD_WANTED:
+            raise SkipDocument("encoding", "it needs a password") from error
+        raise SkipDocument("encoding", f"not a PDF file that can be read: {error}") from error
+    pages: list[str] = []
+    room = MAX_CHARACTERS
+    with closing(file):
         try:
-            file = pdfium.PdfDocument(data)
+            for number in range(len(file)):
+                pages.append(_read_page(file, number))
+                room -= len(pages[-1]) + 1
+                if room < 0:
+                    what = f"more than {MAX_CHARACTERS:,} characters of text"
+                    raise SkipDocument("too large", what)
         except pdfium.PdfiumError as error:
-            if error.err_code == _PASSWORD_WANTED:
-                raise SkipDocument("encoding", "it needs a password") from error
-            raise SkipDocument("encoding", f"not a PDF file that can be read: {error}") from error
-        with closing(file):
-            try:
-                return [_read_page(file, number) for number in range(len(file))]
-            except pdfium.PdfiumError as error:
-                raise SkipDocument("encoding", f"a page cannot be read: {error}") from error
+            raise SkipDocument("encoding", f"a page cannot be read: {error}") from error
+    return pages
 
 
 def _read_page(file: Any, number: int) -> str:

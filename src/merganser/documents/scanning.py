@@ -137,7 +137,7 @@ class _Scanner:
         """Scan one entry of ``docs``; False when nothing on disk matches it."""
         root = os.path.normpath(self._base / Path(entry).expanduser())
         if not os.path.lexists(root) and is_glob(entry):
-            return self._add_glob(GlobEntry.parse(root))
+            return self._add_glob(GlobEntry.parse(entry, self._base))
         if not os.path.exists(root):  # noqa: PTH110 - Path.exists() raises where it may not look
             return False
         self._crossed |= os.path.realpath(root) != root

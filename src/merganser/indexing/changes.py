@@ -79,19 +79,21 @@ class Scope:
             base: The folder that entries are relative to.
         """
         absolute = _absolute(path, base)
-        return any(_matches(absolute, _absolute(entry, base)) for entry in self.docs)
+        return any(_names(entry, absolute, base) for entry in self.docs)
 
 
 def _absolute(path: str, base: Path) -> str:
     return os.path.normpath(base / Path(path).expanduser()).replace(os.sep, "/")
 
 
-def _matches(path: str, entry: str) -> bool:
-    if path == entry or path.startswith(entry.rstrip("/") + "/"):
+def _names(entry: str, path: str, base: Path) -> bool:
+    """Tell whether an entry of ``docs`` stands for an absolute path."""
+    named = _absolute(entry, base)
+    if path == named or path.startswith(named.rstrip("/") + "/"):
         return True
     if not is_glob(entry):
         return False
-    glob = GlobEntry.parse(entry)
+    glob = GlobEntry.parse(entry, base)
     root = glob.root.rstrip("/") + "/"
     # A pattern names files and folders alike; what is in a named folder is in the scope.
     return path.startswith(root) and glob.matches(path.removeprefix(root))

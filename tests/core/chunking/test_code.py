@@ -376,7 +376,37 @@ def test_code_with_syntax_errors_is_still_split_at_definitions():
 
 def test_junk_that_makes_the_parser_wander_is_given_up_after_a_number_of_steps():
     assert parse(b"<!--" * 3_000, "go") is None
+    assert parse(b"A<" * 10_000, "java") is None  # its memory grows with the square
+    assert parse(b"<" * 20_000, "bash") is None  # looks ahead to the end for each
     assert parse(b"package a\n" * 3_000, "go") is not None
+
+
+@pytest.mark.proof(sample=4)
+@pytest.mark.parametrize("language", sorted(GRAMMARS))
+@pytest.mark.parametrize("junk", ["<", "(", "[", "{", "`${", "<<A\n", "if(x){\n", 'f"{', "'"])
+def test_junk_takes_time_that_grows_with_its_length(junk: str, language: str):
+    text = junk * (300_000 // len(junk))
+
+    chunks = split(text, language, size=1000)
+
+    assert text == "".join(chunk.text for chunk in chunks)
+
+
+def test_a_line_of_half_a_million_values_is_divided():
+    text = "x = [\n" + "1," * 500_000 + "]\n"
+
+    chunks = split(text, "python", size=1000)
+
+    assert text == "".join(chunk.text for chunk in chunks)
+    assert max(map(len, (chunk.text for chunk in chunks))) <= 1000
+
+
+def test_a_name_without_end_is_shortened_in_what_bears_it():
+    text = f"class {'A' * 50_000}:\n" + "".join(f"    x{i} = {i}\n" for i in range(2_000))
+
+    chunks = split(text, "python", size=100)
+
+    assert {len(chunk.symbol) for chunk in chunks} <= {0, 200}
 
 
 def test_a_source_is_not_held_in_memory_after_it_was_parsed():

@@ -98,3 +98,52 @@ def test_a_long_section_is_cut_at_paragraphs():
 
     assert {"T"} == {chunk.symbol for chunk in chunks}
     assert all(chunk.text.endswith("end.\n\n") for chunk in chunks[:-1])
+
+
+# A megabyte each: whatever takes time in proportion to the square meets the timeout of the tests.
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\r\n" + "a\r\n" * 300_000,
+        "---\n" + "--- a\n" * 150_000,
+        "# a" + " " * 1_000_000 + "b",
+        "# " + "#" * 1_000_000 + "b",
+        "#" + " #" * 500_000 + "b",
+        "```a`\n" * 150_000,
+    ],
+    ids=["front matter", "rules", "spaces", "hashes", "runs of hashes", "fences"],
+)
+def test_a_text_is_read_in_time_that_grows_with_its_length(text: str):
+    chunks = split(text, size=1500)
+
+    assert text == "".join(chunk.text for chunk in chunks)
+
+
+def test_a_title_without_end_is_shortened_in_what_bears_it():
+    text = f"# {'Title ' * 20_000}\n\n" + "words\n" * 5_000
+
+    chunks = split(text, size=100)
+
+    assert {len(chunk.symbol) for chunk in chunks} == {200}
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ("# a #", "a"),
+        ("# a ##  ", "a"),
+        ("# a#", "a#"),
+        ("# #", ""),
+        ("## a # b", "a # b"),
+        ("# a \t#", "a"),
+    ],
+)
+def test_closing_hashes_are_no_part_of_a_title(line: str, title: str):
+    assert [c.symbol for c in split(f"{line}\ntext\n")] == [title]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_rule_at_the_top_that_nothing_closes_is_no_front_matter(end: str):
+    text = end.join(["---", "# Title", "words", ""])
+
+    assert [c.symbol for c in split(text)] == ["Title"]

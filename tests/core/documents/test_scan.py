@@ -11,6 +11,8 @@ import pytest
 
 from merganser.documents import ignore
 from merganser.documents.scanning import scan_documents
+from merganser.globs import fixed_part
+from merganser.indexing.changes import Scope
 
 if TYPE_CHECKING:
     from merganser.documents.scanning import Scan
@@ -449,3 +451,16 @@ def test_a_git_that_refuses_is_replaced_by_reading_the_rules(tree: Path):
     write(tree, ".git/config", text="no config at all\n")
 
     assert paths(scan_documents(["."], base=tree)) == [".gitignore", "a.py"]
+
+
+@pytest.mark.parametrize(
+    "name", ["shop [v2]", "a*b", "what?", "{a,b}", "#1 50%", "a:b", "-x", "l\nm"]
+)
+def test_a_pattern_below_a_folder_whose_name_looks_like_one(tmp_path: Path, name: str):
+    base = tmp_path / name
+    write(base, "src/deep/cart.py", "src/a.md")
+
+    assert paths(scan_documents(["./src/**/*.py"], base=base)) == ["src/deep/cart.py"]
+    assert paths(scan_documents(["*/../src/*.md", "[s]rc/*.md"], base=base)) == ["src/a.md"]
+    assert Scope.of(["./src/**/*.py"], respect_vcs=True).covers("src/deep/cart.py", base)
+    assert fixed_part("./src/**/*.py", base) == base / "src"
