@@ -68,6 +68,7 @@ def main() -> int:
     answer = subprocess.run(status, check=False, capture_output=True, text=True)
     url = json.loads(answer.stdout or "{}").get("url") or os.environ.get("PREFECT_API_URL")
     print(f"\nSee the runs, their graph and their reports: {url}/runs")
+    print("It asks for a password; `merganser server --ui` opens it signed in.")
     print("The server and the model runner end by themselves when unused for half an hour.")
     return 0
 

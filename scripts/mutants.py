@@ -19,6 +19,7 @@ GUARDS = "tests/core/test_guards.py"
 SECRECY = "tests/core/config/test_secrecy.py"
 FOREIGN = "tests/core/store/test_foreign_files.py"
 ODD_FILES = "tests/core/indexing/test_odd_files.py"
+LOCAL_SERVER = "tests/core/services/test_local_server.py"
 HOSTILE = "tests/core/test_hostile_trees.py"
 REPOSITORIES = "tests/core/documents/test_repositories.py"
 APART = "tests/core/documents/test_apart.py"
@@ -43,6 +44,37 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "the local Prefect server answers to a name that resolves to this machine",
+        "if len(hosts) != 1 or not is_local(hosts[0]):",
+        "if len(hosts) != 1:",
+        f"{LOCAL_SERVER}::test_another_name_is_refused_even_with_the_password",
+    ),
+    Mutant(
+        "the local Prefect server answers a page of another site",
+        "if any(urlsplit(origin).netloc.lower() != hosts[0].lower() for origin in origins):",
+        "if False:",
+        f"{LOCAL_SERVER}::test_a_page_of_another_site_is_refused_even_with_the_password",
+    ),
+    Mutant(
+        "the local Prefect server lets everybody in",
+        "        AUTH_VARIABLE: login,\n",
+        "",
+        f"{LOCAL_SERVER}::test_nobody_is_let_in_without_the_password",
+    ),
+    Mutant(
+        "whatever listens at the server's port is taken for ours",
+        "secrets.compare_digest(given, proof(service.token, nonce, port).encode())",
+        "True",
+        f"{LOCAL_SERVER}::test_a_stranger_at_the_address_is_not_taken_for_ours_and_hears_no_secret",
+    ),
+    Mutant(
+        "a process that got the number of a dead one is taken for a service",
+        "about.stat().st_uid == os.getuid() and SUPERVISOR.encode() in line",
+        "True",
+        f"{LOCAL_SERVER}::"
+        "test_a_process_that_got_the_number_of_a_dead_one_is_neither_used_nor_ended",
+    ),
     Mutant(
         "a file of the folder that one works in sets something of Prefect",
         '**{**options, "env_file": None}',

@@ -20,6 +20,8 @@ from typing import Any
 import httpx
 from playwright.sync_api import FloatRect, Locator, Page, sync_playwright
 
+from merganser.services.prefect_server import running_server, sign_in_page
+
 ROOT = Path(__file__).parents[1]
 INDEX_FLOW, BATCH_FLOW = "codebase.reindex", "nightly.faq"
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -81,11 +83,11 @@ def main() -> None:
 def photograph_index(page: Page, folder: Path, target: Path) -> None:
     """Index, and photograph the run and its report."""
     run_index(folder)
-    url = server_url()
+    url = sign_in(page)
     page.set_viewport_size({"width": 1360, "height": 760})
-    photograph_run(page, f"{url}/v2/runs/flow-run/{run_id(url, INDEX_FLOW)}", target)
+    photograph_run(page, f"{url}/v2/runs/flow-run/{run_id(INDEX_FLOW)}", target)
     page.set_viewport_size({"width": 1360, "height": 1800})
-    page.goto(f"{url}/v2/artifacts/artifact/{artifact_id(url, 'index-codebase')}")
+    page.goto(f"{url}/v2/artifacts/artifact/{artifact_id('index-codebase')}")
     page.get_by_role("cell", name="served snapshot").wait_for()
     table = page.locator("table")
     page.screenshot(path=target / "index-report.png", clip=beside_menu(page, table))
@@ -94,13 +96,13 @@ def photograph_index(page: Page, folder: Path, target: Path) -> None:
 def photograph_batch(page: Page, folder: Path, target: Path) -> None:
     """Answer questions, and photograph the answers, the form of the deployment and the report."""
     run_batch(folder)
-    url = server_url()
-    page.goto(f"{url}/v2/artifacts/artifact/{artifact_id(url, 'batch-faq')}")
+    url = sign_in(page)
+    page.goto(f"{url}/v2/artifacts/artifact/{artifact_id('batch-faq')}")
     page.get_by_role("heading", name="Answered").wait_for()
     last = page.get_by_text("notes/merganser.md:1-3").last
     page.screenshot(path=target / "batch-answers.png", clip=beside_menu(page, last))
     photograph_form(page, url, target)
-    retire(url)
+    retire()
     photograph_report(page, folder / "report.html", target)
 
 
@@ -137,8 +139,8 @@ def photograph_run(page: Page, address: str, target: Path) -> None:
 def photograph_form(page: Page, url: str, target: Path) -> None:
     """Photograph the form that starts a run of a deployment."""
     name = f"{BATCH_FLOW}/nightly"
-    deployment = httpx.get(f"{url}/api/deployments/name/{name}", trust_env=False)
-    page.goto(f"{url}/v2/deployments/deployment/{deployment.raise_for_status().json()['id']}/run")
+    deployment = api("GET", f"deployments/name/{name}")
+    page.goto(f"{url}/v2/deployments/deployment/{deployment['id']}/run")
     page.get_by_text("Of the sample.").wait_for()
     page.get_by_text(BATCH_FLOW).wait_for()
     last = page.get_by_text("Enforce Parameter Schema")
@@ -181,35 +183,49 @@ def merganser(*words: str, cwd: Path | None = None, expected: int = 0) -> str:
     return done.stdout
 
 
-def retire(url: str) -> None:
+def retire() -> None:
     """Delete what was deployed for the pictures."""
     query = {"deployments": {"tags": {"all_": ["config:nightly"]}}}
-    found = httpx.post(f"{url}/api/deployments/filter", json=query, trust_env=False)
-    for deployment in found.raise_for_status().json():
-        httpx.delete(f"{url}/api/deployments/{deployment['id']}", trust_env=False)
+    for deployment in api("POST", "deployments/filter", query):
+        api("DELETE", f"deployments/{deployment['id']}")
 
 
-def server_url() -> str:
-    """Return the address of the Prefect server that keeps the runs."""
-    return json.loads(merganser("server", "--status", "--json"))["url"]
+def sign_in(page: Page) -> str:
+    """Sign the browser in at the Prefect server that keeps the runs; return its address."""
+    server = running_server()
+    assert server is not None, "the runs have started it"
+    page.goto(sign_in_page(server).as_uri())
+    page.wait_for_function("location.pathname == '/dashboard'")
+    return server.url
 
 
-def run_id(url: str, flow: str) -> str:
+def run_id(flow: str) -> str:
     """Return the newest run of a flow."""
-    return ask(url, "flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})["id"]
+    return newest("flow_runs/filter", {"flows": {"name": {"any_": [flow]}}})["id"]
 
 
-def artifact_id(url: str, key: str) -> str:
+def artifact_id(key: str) -> str:
     """Return the newest artifact of a key."""
-    return ask(url, "artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})["id"]
+    return newest("artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})["id"]
 
 
-def ask(url: str, path: str, query: dict[str, Any]) -> dict[str, Any]:
-    """Ask the Prefect server for the newest."""
+def newest(path: str, query: dict[str, Any]) -> dict[str, Any]:
+    """Ask the Prefect server for the newest of what a query finds."""
     sort = "START_TIME_DESC" if path.startswith("flow_runs") else "CREATED_DESC"
-    body = {**query, "sort": sort, "limit": 1}
-    answer = httpx.post(f"{url}/api/{path}", json=body, trust_env=False)
-    return answer.raise_for_status().json()[0]
+    return api("POST", path, {**query, "sort": sort, "limit": 1})[0]
+
+
+def api(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """Ask the Prefect server; return its JSON."""
+    told = json.loads(merganser("server", "--status", "--json"))
+    answer = httpx.request(
+        method,
+        f"{told['url']}/api/{path}",
+        json=body,
+        headers={"Authorization": told["authorization"]},
+        trust_env=False,
+    )
+    return answer.raise_for_status().json() if answer.content else None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,13 @@ import hypothesis
 import pytest
 
 from merganser.models.client import ModelRunner
-from merganser.services.prefect_server import ensure_server, stop_server
+from merganser.services.prefect_server import (
+    authorization,
+    ensure_server,
+    running_server,
+    server_login,
+    stop_server,
+)
 from merganser.services.supervisor import merganser_home
 from tests.doubles import FaultyRunner
 from tests.proofs import pytest_collection_modifyitems
@@ -158,12 +164,26 @@ def history_url(clean_environment: None) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def login(history_url: str) -> dict[str, str]:
+    """Return the headers of who may ask that server."""
+    server = running_server()
+    assert server is not None, history_url
+    return {"Authorization": str(authorization(server.login))}
+
+
+@pytest.fixture(scope="session")
 def prefect_server(history_url: str) -> Iterator[str]:
     """Record the flow runs of this process there; gives the server's address."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
+        PREFECT_API_URL,
+        PREFECT_HOME,
+        temporary_settings,
+    )
 
     settings: dict[Any, Any] = {
         PREFECT_API_URL: f"{history_url}/api",
+        PREFECT_API_AUTH_STRING: server_login(),
         PREFECT_HOME: merganser_home() / "prefect",
     }
     with temporary_settings(settings):

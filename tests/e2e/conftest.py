@@ -92,12 +92,18 @@ class History:
     """
 
     url: str
+    login: dict[str, str]
 
     def ask(self, path: str, query: dict[str, Any] | None = None) -> Any:
         """Return the JSON of a POST with a query, of a GET without."""
         method = "GET" if query is None else "POST"
         answer = httpx.request(
-            method, f"{self.url}/api/{path}", json=query, trust_env=False, timeout=60.0
+            method,
+            f"{self.url}/api/{path}",
+            json=query,
+            headers=self.login,
+            trust_env=False,
+            timeout=60.0,
         )
         return answer.raise_for_status().json()
 
@@ -138,9 +144,9 @@ class History:
 
 
 @pytest.fixture(scope="session")
-def history(history_url: str) -> History:
+def history(history_url: str, login: dict[str, str]) -> History:
     """The record of the session's runs."""
-    return History(history_url)
+    return History(history_url, login)
 
 
 NO_TOOLS = "I cannot look that up."

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 SHARDS = 4
+LOGIN = "fleet:of-all-machines"
+
 CONFIG = """\
 rag:
   logs:
@@ -110,12 +112,14 @@ def api(
         **command_environment,
         "MERGANSER_HOME": str(home),
         "MERGANSER_DATABASE_URL": postgres,
+        "PREFECT_SERVER_API_AUTH_STRING": LOGIN,
     }
 
     command = [sys.executable, "-P", "-m", "merganser", "server", "--background", "--json"]
     started = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert started.returncode == 0, started.stderr
-    yield Api(json.loads(started.stdout)["url"])
+    told = json.loads(started.stdout)
+    yield Api(told["url"], {"Authorization": told["authorization"]})
     # Not by --stop, which asks the server first: it may be too busy to answer at once.
     pid: int = json.loads((home / "prefect.json").read_text())["pid"]
     os.kill(pid, signal.SIGTERM)
@@ -142,6 +146,7 @@ def machine(
             "MERGANSER_HOME": str(home),
             "MERGANSER_CONFIG_PATH": str(folder),
             "PREFECT_API_URL": f"{api.url}/api",
+            "PREFECT_API_AUTH_STRING": LOGIN,
         }
         return Machine(home, folder, shards, environment)
 

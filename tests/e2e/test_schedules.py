@@ -43,17 +43,20 @@ def write(folder: Path, name: str, schedule: str, *, extra: str = "") -> str:
 class Api:
     """The server's history, asked over HTTP."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, login: dict[str, str]) -> None:
         self.url = url
+        self.login = login
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         address, tries = f"{self.url}/api/{path}", 0
-        answer = httpx.post(address, json=body, timeout=30.0, trust_env=False)
+        answer = httpx.post(address, json=body, headers=self.login, timeout=30.0, trust_env=False)
         while answer.status_code == 503 and tries < 10:
             # That is how SQLite's lock surfaces; Prefect's own client tries again too.
             time.sleep(0.5)
             tries += 1
-            answer = httpx.post(address, json=body, timeout=30.0, trust_env=False)
+            answer = httpx.post(
+                address, json=body, headers=self.login, timeout=30.0, trust_env=False
+            )
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
@@ -77,13 +80,14 @@ class Api:
         return self.post(f"deployments/{found['id']}/create_flow_run", {})["id"]
 
     def state_of(self, run_id: str) -> dict[str, Any]:
-        answer = httpx.get(f"{self.url}/api/flow_runs/{run_id}", timeout=30.0, trust_env=False)
+        address = f"{self.url}/api/flow_runs/{run_id}"
+        answer = httpx.get(address, headers=self.login, timeout=30.0, trust_env=False)
         return answer.raise_for_status().json()["state"]
 
 
 @pytest.fixture
-def api(history_url: str) -> Api:
-    return Api(history_url)
+def api(history_url: str, login: dict[str, str]) -> Api:
+    return Api(history_url, login)
 
 
 def wait_until(condition: Callable[[], object], seconds: float, *, pause: float = 0.5) -> bool:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from merganser.services.prefect_server import running_server, sign_in_page
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
@@ -23,11 +25,15 @@ PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
-def page(open_page: Callable[[], AbstractContextManager[Page]]) -> Iterator[Page]:
-    """A page with much patience."""
+def page(open_page: Callable[[], AbstractContextManager[Page]], history: History) -> Iterator[Page]:
+    """A page with much patience, signed in as ``merganser server --ui`` does."""
+    server = running_server()
+    assert server is not None
     with open_page() as page:
         page.set_default_timeout(PATIENCE_MS)
         expect.set_options(timeout=PATIENCE_MS)
+        page.goto(sign_in_page(server).as_uri())
+        page.wait_for_url(f"{history.url}/dashboard**")
         yield page
 
 

@@ -17,6 +17,7 @@ from merganser.config.rag_definition import resolve_rag
 from merganser.errors import NoSnapshotError, QualityError, SpecErrors
 from merganser.flows.compile import compile_flow
 from merganser.flows.evaluate import EvaluationFailedError
+from merganser.services.prefect_server import authorization, server_login
 from merganser.store.evaluations import list_evaluations
 from merganser.store.folder import IndexFolder
 from merganser.store.history import list_runs
@@ -94,8 +95,14 @@ def birds(tmp_path: Path, runner: FaultyRunner, prefect_server: str) -> Birds:
     return Birds(tmp_path, runner)
 
 
+def asks(server: str) -> httpx.Client:
+    login = {"Authorization": str(authorization(server_login()))}
+    return httpx.Client(base_url=f"{server}/api", headers=login, trust_env=False)
+
+
 def artifact(server: str, key: str) -> str:
-    answer = httpx.get(f"{server}/api/artifacts/{key}/latest", trust_env=False)
+    with asks(server) as api:
+        answer = api.get(f"/artifacts/{key}/latest")
     data = answer.raise_for_status().json()["data"]
     return data if isinstance(data, str) else json.dumps(data)
 
@@ -103,11 +110,18 @@ def artifact(server: str, key: str) -> str:
 def latest_run(server: str, flow: str, *finished: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the latest run of a flow with its task runs, which come a little later."""
     query = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
-    (run,) = httpx.post(f"{server}/api/flow_runs/filter", json=query, trust_env=False).json()
+    with asks(server) as api:
+        return _latest_run(api, query, finished)
+
+
+def _latest_run(
+    api: httpx.Client, query: dict[str, Any], finished: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    (run,) = api.post("/flow_runs/filter", json=query).json()
     wanted = {"flow_runs": {"id": {"any_": [run["id"]]}}}
     deadline = time.monotonic() + 60
     while True:
-        rows = httpx.post(f"{server}/api/task_runs/filter", json=wanted, trust_env=False).json()
+        rows = api.post("/task_runs/filter", json=wanted).json()
         tasks = {row["name"]: row["state_type"] for row in rows}
         if all(tasks.get(name) in {"COMPLETED", "FAILED"} for name in finished):
             return run, tasks

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from merganser.cli.options import show_watch
 from merganser.cli.progress import shown_progress
 from merganser.cli.terminal import say, visible
 from merganser.errors import PlanError
@@ -97,7 +98,7 @@ def run_flow(
     if settled := settle_dead_runs():
         say(f"note: {settled} earlier runs died and are marked Crashed", err=True)
     if not quiet and history.ui_url:
-        say(f"{flow.name}: watch it at {history.ui_url}/runs", err=True)
+        show_watch(history, what=f"{flow.name}: ", page="/runs")
     # Prefect's half a million objects last as long as the command: no collection looks at them.
     # What is made from here on is mostly chunks, which are in no cycle.
     gc.freeze()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from merganser.config.flow_definition import DataTable
     from merganser.config.index_definition import IndexDefinition
     from merganser.config.load import Config
+    from merganser.services.prefect_server import History
     from merganser.services.supervisor import Service
 
 
@@ -71,7 +72,10 @@ def model_server(base_url: str | None, *, embedded: bool) -> str | None:
         return base_url
     from merganser.services.runner import ensure_runner
 
-    return ensure_runner().url
+    service = ensure_runner()
+    if service.note:
+        say(f"note: {service.note}; the models are at {service.url}", err=True)
+    return service.url
 
 
 def load_shown(file: str, model_map: Mapping[str, str]) -> Config:
@@ -263,8 +267,38 @@ _REACH_OPTIONS = (
 )
 
 
-def show_service(service: Service | None, *, stop: bool, as_json: bool) -> int:
+SIGN_IN = "sign in once: merganser server --ui"
+"""Said wherever the address of the local server's UI is."""
+
+
+def show_watch(history: History, *, what: str = "", page: str = "") -> None:
+    """Say on stderr where runs can be watched, and how to be let in.
+
+    Args:
+        history: Where they are recorded.
+        what: Begins the line.
+        page: Of the UI, as a path.
+    """
+    once = f" ({SIGN_IN})" if history.signs_in else ""
+    say(f"{what}watch it at {history.ui_url}{page}{once}", err=True)
+    if history.note:
+        say(f"note: {history.note}", err=True)
+
+
+def show_service(
+    service: Service | None,
+    *,
+    stop: bool,
+    as_json: bool,
+    told: Mapping[str, str | None] | None = None,
+) -> int:
     """Print whether a background service runs, after ending it when ``stop``.
+
+    Args:
+        service: None when none runs.
+        stop: End it.
+        as_json: Print JSON.
+        told: What JSON tells besides.
 
     Returns:
         The exit code, 1 when none was running.
@@ -274,7 +308,7 @@ def show_service(service: Service | None, *, stop: bool, as_json: bool) -> int:
     stopped = service is not None and stop and stop_service(service.name)
     if as_json:
         url = service.url if service and not stopped else None
-        print_json({"running": url is not None, "url": url})
+        print_json({"running": url is not None, "url": url, **(told or {})})
     else:
         text = f"running at {service.url}" if service else "not running"
         say("stopped" if stopped else text)

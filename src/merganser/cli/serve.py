@@ -13,6 +13,7 @@ from merganser.cli.options import (
     parse_pairs,
     reach_models,
     runner_options,
+    show_watch,
 )
 from merganser.cli.terminal import say
 from merganser.cli.worker import job_variables_option
@@ -59,7 +60,7 @@ def command(
 
     reach_models(base_url, embedded=embedded)
     history = connect_history()
-    _say(f"watch it at {history.ui_url}")
+    show_watch(history)
     watched, scheduled, queues = _deploy(files, pool, model_map)
     from merganser.deployment.worker import run_worker
 

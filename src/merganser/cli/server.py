@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import time
 import webbrowser
+from typing import TYPE_CHECKING
 
 import click
 
-from merganser.cli.options import json_option, print_json, show_service
+from merganser.cli.options import SIGN_IN, json_option, print_json, show_service
 from merganser.cli.terminal import say
+
+if TYPE_CHECKING:
+    from merganser.services.supervisor import Service
 
 
 @click.command()
-@click.option("--port", default=4200, show_default=True, help="Port; another one when it is taken.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port; 0 takes any free one [default: 4200, or another one when that is taken].",
+)
 @click.option("--public", is_flag=True, help="Listen at all addresses; needs a password.")
 @click.option(
     "--database-url",
@@ -25,11 +33,11 @@ from merganser.cli.terminal import say
 @click.option("--background", is_flag=True, help="Start it and return; it ends when unused.")
 @click.option("--status", is_flag=True, help="Tell whether it runs.")
 @click.option("--stop", is_flag=True, help="End it.")
-@click.option("--ui", is_flag=True, help="Open the UI in a browser.")
+@click.option("--ui", is_flag=True, help="Open the UI in a browser, signed in.")
 @json_option
 def command(
     *,
-    port: int,
+    port: int | None,
     public: bool,
     database_url: str | None,
     background: bool,
@@ -40,18 +48,22 @@ def command(
 ) -> int:
     """Run the Prefect server that keeps the history of all runs, until Ctrl-C.
 
-    With PREFECT_SERVER_API_AUTH_STRING=user:password it asks for these; every command that has the
-    same variable, or PREFECT_API_AUTH_STRING, knows them.
+    It asks for a password, which commands of this user know; --ui signs a browser in, once, and
+    --status --json shows what to send. PREFECT_SERVER_API_AUTH_STRING=user:password sets another;
+    commands on other machines need it as PREFECT_API_AUTH_STRING.
     """
     from merganser.services.prefect_server import (
         AUTH_VARIABLE,
+        authorization,
         ensure_server,
         running_server,
         shown_database,
     )
 
     if status or stop:
-        return show_service(running_server(), stop=stop, as_json=as_json)
+        found = running_server()
+        told = {} if stop else {"authorization": authorization(found.login if found else "")}
+        return show_service(found, stop=stop, as_json=as_json, told=told)
     if public and not os.environ.get(AUTH_VARIABLE):
         raise click.UsageError(
             f"whoever reaches this machine could run flows here; set {AUTH_VARIABLE}=user:password"
@@ -64,13 +76,17 @@ def command(
     if as_json:
         database = shown_database(database_url) if service.started else None
         url, log = service.url, service.log
-        print_json({"running": True, "url": url, "log": log, "database": database})
+        login = authorization(service.login)
+        told = {"running": True, "url": url, "authorization": login, "log": log}
+        print_json({**told, "database": database})
     else:
-        say(f"Prefect UI: {service.url}\nAPI: {service.url}/api\nlog: {service.log}")
+        say(f"Prefect UI: {service.url} ({SIGN_IN})\nAPI: {service.url}/api\nlog: {service.log}")
+        if service.note:
+            say(f"note: {service.note}")
         if service.started:
             say(f"database: {shown_database(database_url)}")
     if ui:
-        webbrowser.open(service.url)
+        _open_signed_in(service)
     if background:
         return 0
     try:
@@ -84,3 +100,11 @@ def command(
         raise click.Abort from None
     say("the server ended; see its log", err=True)
     return 1
+
+
+def _open_signed_in(service: Service) -> None:
+    from merganser.services.prefect_server import sign_in_page
+
+    page = sign_in_page(service).as_uri()
+    if not webbrowser.open(page):
+        say(f"no browser could be started here; open {page}", err=True)

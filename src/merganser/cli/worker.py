@@ -6,7 +6,7 @@ import asyncio
 
 import click
 
-from merganser.cli.options import keep_models, reach_models, runner_options
+from merganser.cli.options import keep_models, reach_models, runner_options, show_watch
 from merganser.cli.terminal import say
 from merganser.deployment.foreign_runs import JOB_VARIABLES
 from merganser.planning.deployments import DEFAULT_POOL
@@ -50,7 +50,7 @@ def command(
     from merganser.deployment.worker import run_worker
 
     ensure_pool(pool)
-    say(f"working for {pool}; watch it at {history.ui_url}", err=True)
+    show_watch(history, what=f"working for {pool}; ")
     keep = keep_models if embedded and not base_url else None
     asyncio.run(
         run_worker(pool, queues=queues, limit=limit, allowed=allowed, keep_models=keep, say=_say)

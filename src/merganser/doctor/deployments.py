@@ -16,7 +16,7 @@ from merganser.config.rag_definition import resolve_rag
 from merganser.doctor.servers import Check
 from merganser.humanize import show_age, without_credentials
 from merganser.services.prefect_api import URL_VARIABLE, look_at_api
-from merganser.services.prefect_server import running_server
+from merganser.services.prefect_server import CLIENT_AUTH_VARIABLE, own_login, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -141,11 +141,13 @@ def diagnose_history(env: Mapping[str, str] | None = None) -> Check:
     """
     variables = os.environ if env is None else env
     if url := variables.get(URL_VARIABLE):
-        return _ask(url.removesuffix("/"), URL_VARIABLE, variables)
+        login = variables.get(CLIENT_AUTH_VARIABLE) or own_login(url)
+        return _ask(url.removesuffix("/"), URL_VARIABLE, {**variables, CLIENT_AUTH_VARIABLE: login})
     server = running_server()
     if server is None:
         return Check(_SERVER, "ok", "not running; a run starts it")
-    return _ask(f"{server.url}/api", "local server", variables)
+    login = server.login or variables.get(CLIENT_AUTH_VARIABLE, "")
+    return _ask(f"{server.url}/api", "local server", {**variables, CLIENT_AUTH_VARIABLE: login})
 
 
 def _ask(url: str, origin: str, env: Mapping[str, str]) -> Check:

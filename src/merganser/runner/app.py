@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import re
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -18,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from merganser.runner.engine_routes import SERVER_NAME
 from merganser.runner.replies import TextError
+from merganser.services.request_guard import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -39,9 +39,6 @@ ALLOWED_ORIGINS = frozenset(
     for port in ("", ":*")
 )
 """Compared as text, as Docker Model Runner does, so no origin with a port is allowed."""
-
-_LOCAL_NAMES = frozenset({"localhost", "localhost.localdomain", "host.docker.internal"})
-"""Of this machine; the last is Docker Desktop's, and nobody can register a name like it."""
 
 _UNKNOWN_ACTION = re.compile(r"/models/.+/(?P<action>[^/]+)")
 
@@ -105,22 +102,6 @@ class _Surface:
             return
         except Exception:
             logger.exception("%s %s failed", request.method, request.url.path)
-
-
-def is_local(host: str) -> bool:
-    """Tell whether a ``Host`` header, or an address to listen on, is this machine's loopback."""
-    name = host.strip().lower()
-    if name.startswith("["):
-        name = name[1:].partition("]")[0]
-    elif name.count(":") == 1:
-        name = name.partition(":")[0]
-    name = name.removesuffix(".")
-    if name in _LOCAL_NAMES or name.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _clean_path(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import threading
 from collections import deque
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import uvicorn
 
 from merganser.errors import MerganserError
-from merganser.runner.app import build_app, is_local
+from merganser.runner.app import build_app
 from merganser.runner.artifacts import find_local_models
 from merganser.runner.engine_routes import EngineRoutes, InferenceRoutes
 from merganser.runner.known_models import CATALOGUE
@@ -24,6 +25,7 @@ from merganser.runner.model_store import ModelStore
 from merganser.runner.pulls import Puller
 from merganser.runner.scheduler import DEFAULT_IDLE_SECONDS, Scheduler
 from merganser.runner.weights import WeightStore, default_cache_dir
+from merganser.services.request_guard import TOKEN_VARIABLE, ProvesItself, is_local
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -266,9 +268,11 @@ def serve(
         KeyboardInterrupt: Ctrl-C came; everything is closed.
     """
     listener = _bind(host, port)
+    token = os.environ.get(TOKEN_VARIABLE)  # of the one that commands share
 
     async def main() -> bool:
-        async with _opened(RunnerOptions(any_host=not is_local(host), **options)) as app:
+        async with _opened(RunnerOptions(any_host=not is_local(host), **options)) as opened:
+            app = ProvesItself(opened, token, listener.getsockname()[1]) if token else opened
             server = _Server(app, lambda: on_ready(_address(listener)))
             await server.serve([listener])
             return server.should_exit

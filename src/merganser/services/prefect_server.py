@@ -7,7 +7,10 @@ Settings of our own server are in ``deployments/server.env``, measured, one plac
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import secrets
 import ssl
 import sys
 from contextlib import closing, suppress
@@ -24,14 +27,22 @@ from merganser.services.supervisor import (
     ServiceError,
     ensure_service,
     merganser_home,
+    private_folder,
+    proves_itself,
+    recorded_service,
     running_service,
     stop_service,
+    unwritable_home,
+    write_private,
 )
 
 PREFERRED_PORT = 4200
 """Prefect's own default, so that the address people know works."""
 
 SERVICE = "prefect"
+
+CLIENT_AUTH_VARIABLE = "PREFECT_API_AUTH_STRING"
+"""Prefect's own: ``user:password`` that clients log in with."""
 
 DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
@@ -54,10 +65,14 @@ class History:
     Attributes:
         api_url: Address for Prefect's client; None for an ephemeral server.
         ui_url: Address for a browser; None for an ephemeral server.
+        note: What people should know of it, or "".
+        signs_in: A browser needs the password of the local server.
     """
 
     api_url: str | None
     ui_url: str | None
+    note: str = ""
+    signs_in: bool = False
 
 
 def server_settings() -> dict[str, str]:
@@ -83,13 +98,80 @@ def connect_history(*, ephemeral: bool = False) -> History:
         os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
         return History(None, None)
     if url := os.environ.get(URL_VARIABLE):
+        login = own_login(url)
+        if login and not os.environ.get(CLIENT_AUTH_VARIABLE):
+            os.environ[CLIENT_AUTH_VARIABLE] = login
         require_api(url, URL_VARIABLE)
         ui_url = without_credentials(url).removesuffix("/").removesuffix("/api")
-        return History(url, ui_url)
+        return History(url, ui_url, signs_in=bool(login))
     service = ensure_server()
+    if service.login:
+        os.environ[CLIENT_AUTH_VARIABLE] = service.login
     require_api(f"{service.url}/api", "local server")
     os.environ[URL_VARIABLE] = f"{service.url}/api"
-    return History(os.environ[URL_VARIABLE], service.url)
+    return History(
+        os.environ[URL_VARIABLE],
+        service.url,
+        note=service.note or _older(service),
+        signs_in=bool(service.login),
+    )
+
+
+def own_login(url: str) -> str:
+    """Return ``user:password`` for an API if it is this user's local server, else ""."""
+    service = recorded_service(SERVICE)
+    if service is None or url.rstrip("/") != f"{service.url}/api" or not proves_itself(service):
+        return ""
+    return service.login
+
+
+def _older(service: Service) -> str:
+    if service.token:
+        return ""
+    return (
+        f"an older version started the Prefect server at {service.url}, without a password: any"
+        " program of this machine may use it. When no run is under way, end it with merganser"
+        " server --stop; the next command starts one with a password"
+    )
+
+
+def authorization(login: str) -> str | None:
+    """Return what the header ``Authorization`` says for a login, None where none is asked for."""
+    return f"Basic {base64.b64encode(login.encode()).decode()}" if login else None
+
+
+def sign_in_page(service: Service) -> Path:
+    """Write the page that opens the UI signed in, for nobody else to read.
+
+    The login is in no address that a command line shows: the page goes to it.
+    """
+    page = merganser_home() / "open-ui.html"
+    login = base64.b64encode(service.login.encode()).decode()
+    address = f"{service.url}/merganser/sign-in#{login}" if service.token else service.url
+    script = f"<script>location.replace({json.dumps(address)})</script>"
+    write_private(page, f"<!doctype html><title>Prefect UI</title>{script}\n")
+    return page
+
+
+def server_login() -> str:
+    """Return ``user:password`` that a server of ours asks for: the user's, else a random one.
+
+    It stays the same, so that a browser that knows it once is let in again.
+
+    Raises:
+        ServiceError: The file that holds it cannot be written or read.
+    """
+    if chosen := os.environ.get(AUTH_VARIABLE):
+        return chosen
+    path = merganser_home() / "prefect.password"
+    try:
+        private_folder(path.parent)
+        if not path.exists():
+            write_private(path, f"merganser:{secrets.token_urlsafe(24)}\n")
+        path.chmod(0o600)
+        return path.read_text().strip()
+    except OSError as error:
+        raise unwritable_home(SERVICE, error) from error
 
 
 def set_client_environment() -> None:
@@ -98,7 +180,7 @@ def set_client_environment() -> None:
         **server_settings(),
         "PREFECT_HOME": str(merganser_home() / "prefect"),
         # Whoever may start the local server with a password may talk to it.
-        "PREFECT_API_AUTH_STRING": os.environ.get(AUTH_VARIABLE, ""),
+        CLIENT_AUTH_VARIABLE: os.environ.get(AUTH_VARIABLE, ""),
         # A command shows its own progress; the run's log is in the UI.
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
         # 503 is how a locked SQLite database surfaces.
@@ -109,7 +191,7 @@ def set_client_environment() -> None:
         "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
     with suppress(OSError):  # Prefect makes its folder, not the one that it is in
-        merganser_home().mkdir(parents=True, exist_ok=True)
+        private_folder(merganser_home())
         if os.environ.get("PREFECT_API_URL", "http://127.0.0.1").startswith("http://127.0.0.1"):
             defaults["PREFECT_API_SSL_CERT_FILE"] = str(_short_bundle())
     for name, value in defaults.items():
@@ -118,20 +200,25 @@ def set_client_environment() -> None:
 
 
 def ensure_server(
-    *, port: int = PREFERRED_PORT, host: str = "127.0.0.1", database_url: str | None = None
+    *, port: int | None = None, host: str = "127.0.0.1", database_url: str | None = None
 ) -> Service:
     """Start or reuse the local Prefect server.
 
     Args:
-        port: On this machine; another one when it is taken.
+        port: No other one will do; 0 takes any. ``PREFERRED_PORT`` when None, or another one.
         host: Address to listen at.
         database_url: Where the history is kept, for a new server; SQLite in our folder when None.
 
     Raises:
-        ServiceError: Its database is damaged, or it did not come up; the message shows the end of
-            its log.
+        ServiceError: Its database is damaged, its port is taken, or it did not come up; the message
+            shows the end of its log.
     """
-    env = {**server_settings(), "PREFECT_HOME": str(merganser_home() / "prefect")}
+    login = server_login()
+    env = {
+        **server_settings(),
+        "PREFECT_HOME": str(merganser_home() / "prefect"),
+        AUTH_VARIABLE: login,
+    }
     if database_url:
         # In the environment, where other users' process lists do not show it.
         env[DATABASE_VARIABLE] = async_database_url(database_url)
@@ -142,12 +229,15 @@ def ensure_server(
     return ensure_service(
         SERVICE,
         command=lambda port: [
-            *(sys.executable, "-P", "-m", "prefect", "server", "start"),
-            *("--host", host, "--port", str(port)),
+            *(sys.executable, "-P", "-m", "merganser.services.local_server"),
+            *(host, str(port)),
         ],
         healthy=server_healthy,
         env=env,
-        preferred_port=port,
+        login=login,
+        host=host,
+        port=port,
+        preferred_port=PREFERRED_PORT,
         busy=f"{__name__}:schedules_active",
     )
 
@@ -209,14 +299,18 @@ def stop_server() -> bool:
     return stop_service(SERVICE)
 
 
-def server_healthy(url: str) -> bool:
-    """Return whether a Prefect server answers at this root address within two seconds."""
+def server_healthy(service: Service) -> bool:
+    """Return whether our Prefect server answers at its address within a few seconds."""
+    if not proves_itself(service):
+        return False
     import httpx  # noqa: PLC0415 - `check` starts without it
 
     # The server is plain http on this machine: no authority has to be read, which takes 20 ms.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        answer = httpx.get(f"{url}/api/health", timeout=2.0, trust_env=False, verify=context)
+        answer = httpx.get(
+            f"{service.url}/api/health", timeout=2.0, trust_env=False, verify=context
+        )
     except httpx.HTTPError:
         return False
     return answer.status_code == 200 and answer.json() is True

@@ -12,6 +12,7 @@ from merganser.errors import ModelRunnerError
 from merganser.services.supervisor import (
     ensure_service,
     process_alive,
+    proves_itself,
     recorded_service,
     running_service,
 )
@@ -81,10 +82,12 @@ def require_extra() -> None:
         )
 
 
-def runner_healthy(url: str) -> bool:
-    """Return whether an embedded runner answers at this root address within two seconds."""
+def runner_healthy(service: Service) -> bool:
+    """Return whether our embedded runner answers at its address within a few seconds."""
+    if not proves_itself(service):
+        return False
     try:
-        answer = httpx.get(f"{url}/version", timeout=2.0, trust_env=False)
+        answer = httpx.get(f"{service.url}/version", timeout=2.0, trust_env=False)
     except httpx.HTTPError:
         return False
     return answer.status_code == 200 and "merganser-embedded" in answer.text

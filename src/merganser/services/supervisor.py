@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -24,14 +26,18 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from merganser.errors import MerganserError
+from merganser.services.request_guard import PROOF_PATH, TOKEN_VARIABLE, is_local, proof
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
 IDLE_SECONDS = 1800.0
 """Half an hour: long enough to look at a finished run, short enough not to be forgotten."""
+
+SUPERVISOR = "merganser.services.supervisor"
 
 _POLL_SECONDS = 0.1
 _END_SECONDS = 10.0
@@ -51,6 +57,9 @@ class Service:
         pid: Process id of the supervisor, which ends the program when it is ended.
         log: Where its output goes.
         started: True when this call started it.
+        token: What it proves with that it is ours; "" for one that an older version started.
+        login: ``user:password`` that it asks for; "" for none.
+        note: What people should know of how it was started, or "".
     """
 
     name: str
@@ -58,6 +67,9 @@ class Service:
     pid: int
     log: str
     started: bool = False
+    token: str = ""
+    login: str = ""
+    note: str = ""
 
 
 def merganser_home() -> Path:
@@ -69,16 +81,31 @@ def merganser_home() -> Path:
     return user_data_path("merganser", appauthor=False)
 
 
-def free_port(preferred: int = 0) -> int:
-    """Return ``preferred`` when it is free on loopback, else any free port."""
-    for port in (preferred, 0):
-        with socket.socket() as probe, suppress(OSError):
+def free_port(preferred: int = 0, *, host: str = "127.0.0.1", required: bool = False) -> int:
+    """Return ``preferred`` when it is free, else any free port.
+
+    Args:
+        preferred: 0 for any.
+        host: Address to listen at.
+        required: No other port will do.
+
+    Raises:
+        ServiceError: The required one is taken, or all are.
+    """
+    for port in (preferred,) if required else (preferred, 0):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             # As servers do: connections that ended within the last minute do not hold the port, so
             # a server that is started again keeps its address. A listener still does.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise ServiceError("no free port on 127.0.0.1")
+            with suppress(OSError, OverflowError):
+                probe.bind((host, port))
+                return int(probe.getsockname()[1])
+    if required:
+        raise ServiceError(
+            f"port {preferred} of {host} is taken by a program that is not ours, or not allowed;"
+            " choose another --port, or leave it out to take one that is free"
+        )
+    raise ServiceError(f"no free port on {host}")
 
 
 def process_alive(pid: int) -> bool:
@@ -94,10 +121,10 @@ def process_alive(pid: int) -> bool:
     return True
 
 
-def running_service(name: str, healthy: Callable[[str], bool]) -> Service | None:
+def running_service(name: str, healthy: Callable[[Service], bool]) -> Service | None:
     """Return the service if its supervisor lives and it answers, else None."""
     service = recorded_service(name)
-    if service is not None and process_alive(service.pid) and healthy(service.url):
+    if service is not None and _supervised(service) and healthy(service):
         return service
     return None
 
@@ -106,16 +133,62 @@ def recorded_service(name: str) -> Service | None:
     """Return the service that was started last, dead or alive; None after it was stopped."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         state = json.loads(_state_file(name).read_text())
-        return Service(name, str(state["url"]), int(state["pid"]), str(state["log"]))
+        return Service(
+            name,
+            str(state["url"]),
+            int(state["pid"]),
+            str(state["log"]),
+            token=str(state.get("token", "")),
+            login=str(state.get("login", "")),
+        )
     return None
+
+
+def proves_itself(service: Service) -> bool:
+    """Return whether who listens at a service's address is that service, within two seconds.
+
+    One that an older version started has nothing to prove itself with: its supervisor must do.
+    """
+    import httpx  # noqa: PLC0415 - `check` starts without it
+
+    if not service.token:
+        return True
+    nonce = secrets.token_hex(16)
+    port = urlsplit(service.url).port or 80
+    # Plain http on this machine: no authority has to be read, which takes 20 ms.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with suppress(httpx.HTTPError):
+        asked = f"{service.url}{PROOF_PATH}?nonce={nonce}"
+        with httpx.stream("GET", asked, timeout=2.0, trust_env=False, verify=context) as answer:
+            given = next(answer.iter_bytes(64), b"")
+            return secrets.compare_digest(given, proof(service.token, nonce, port).encode())
+    return False
+
+
+def _supervised(service: Service) -> bool:
+    """Return whether our supervisor is the process that is recorded.
+
+    Numbers of processes are given again.
+    """
+    if not process_alive(service.pid):
+        return False
+    about = Path(f"/proc/{service.pid}")
+    try:
+        line = (about / "cmdline").read_bytes()
+        return about.stat().st_uid == os.getuid() and SUPERVISOR.encode() in line
+    except OSError:  # no /proc: the proof has to do
+        return not about.parent.joinpath("self").exists()
 
 
 def ensure_service(
     name: str,
     *,
     command: Callable[[int], Sequence[str]],
-    healthy: Callable[[str], bool],
+    healthy: Callable[[Service], bool],
     env: Mapping[str, str] | None = None,
+    login: str = "",
+    host: str = "127.0.0.1",
+    port: int | None = None,
     preferred_port: int = 0,
     timeout_seconds: float = 180.0,
     idle_seconds: float = IDLE_SECONDS,
@@ -126,8 +199,11 @@ def ensure_service(
     Args:
         name: Names the state, lock and log files.
         command: Returns the program's arguments for a port.
-        healthy: Returns whether the address answers as it should.
+        healthy: Returns whether the service answers as it should.
         env: Added to this process's environment.
+        login: ``user:password`` that a new one will ask for; "" for none.
+        host: Address to listen at.
+        port: No other one will do; 0 for any.
         preferred_port: Taken when free, for an address that people can remember.
         timeout_seconds: How long a start may take.
         idle_seconds: How long it lives after its last user.
@@ -135,25 +211,42 @@ def ensure_service(
             unused; asked before it ends. "" for none.
 
     Raises:
-        ServiceError: It ended or did not answer in time (the message shows the end of its log), or
-            its folder cannot be written.
+        ServiceError: It ended or did not answer in time (the message shows the end of its log), it
+            runs at another port than ``port``, that one is taken, or its folder cannot be written.
     """
     from filelock import FileLock  # noqa: PLC0415 - only commands that need a service pay for it
 
-    home = merganser_home()
-    _leave_lease(name)
+    home = _leave_lease(name)
     with FileLock(home / f"{name}.lock"):
         if service := running_service(name, healthy):
+            if port and urlsplit(service.url).port != port:
+                raise ServiceError(
+                    f"it runs at {service.url} already; end that one first, by --stop, or leave out"
+                    f" --port {port}"
+                )
             return service
-        port = free_port(preferred_port)
+        wanted = preferred_port if port is None else port
+        at = free_port(wanted, host=host, required=bool(port))
         log = home / f"{name}.log"
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://{'127.0.0.1' if is_local(host) or host == '0.0.0.0' else host}:{at}"  # noqa: S104 - a comparison
+        token = secrets.token_urlsafe(32)
         options = [name, str(idle_seconds), busy, url]
-        process = _start_supervisor(options, command(port), env or {}, log)
-        service = Service(name, url, process.pid, str(log), started=True)
+        environment = {**(env or {}), TOKEN_VARIABLE: token}
+        process = _start_supervisor(options, command(at), environment, log)
+        note = f"port {wanted} belongs to another program, which is left alone"
+        service = Service(
+            name,
+            url,
+            process.pid,
+            str(log),
+            started=True,
+            token=token,
+            login=login,
+            note=note if wanted and at != wanted else "",
+        )
         try:
             _await_health(service, process, healthy, timeout_seconds)
-            _state_file(name).write_text(json.dumps(asdict(service)))
+            write_private(_state_file(name), json.dumps(asdict(service)))
         except (
             BaseException
         ):  # a Ctrl-C too: a service that is not written down cannot be found or stopped
@@ -171,10 +264,24 @@ def stop_service(name: str) -> bool:
         return False
     with suppress(OSError):  # it ended meanwhile, or is another user's
         _state_file(name).unlink(missing_ok=True)
-        if process_alive(service.pid):
+        if _supervised(service):
             os.kill(service.pid, signal.SIGTERM)
             return True
     return False
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that no other user may enter; one that is there stays as it is."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that no other user may read, in one step, through no link."""
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - with its mode
+        file.write(text)
+    draft.replace(path)
 
 
 @contextmanager
@@ -222,15 +329,23 @@ def _leases(name: str) -> Path:
     return merganser_home() / "leases" / name
 
 
-def _leave_lease(name: str) -> None:
+def _leave_lease(name: str) -> Path:
+    """Write down that this process uses a service; return our folder."""
     try:
+        home = private_folder(merganser_home())
         _leases(name).mkdir(parents=True, exist_ok=True)
         (_leases(name) / str(os.getpid())).touch()
     except OSError as error:
-        raise ServiceError(
-            f"the {name} server keeps its state in {merganser_home()}, which cannot be written "
-            f"({error.strerror}): set MERGANSER_HOME to a folder that can"
-        ) from error
+        raise unwritable_home(name, error) from error
+    return home
+
+
+def unwritable_home(name: str, error: OSError) -> ServiceError:
+    """Return what to say when the state of a service cannot be kept."""
+    return ServiceError(
+        f"the {name} server keeps its state in {merganser_home()}, which cannot be written "
+        f"({error.strerror}): set MERGANSER_HOME to a folder that can"
+    )
 
 
 def _start_supervisor(
@@ -239,9 +354,9 @@ def _start_supervisor(
     # The folder that the user works in may be anybody's tree, whose modules would stand before the
     # library's own (-P, and the variable for what the program starts) and whose files libraries
     # take for their settings.
-    module = "merganser.services.supervisor"
-    arguments = [sys.executable, "-P", "-m", module, *options, *program]
-    with log.open("wb") as output:
+    arguments = [sys.executable, "-P", "-m", SUPERVISOR, *options, *program]
+    write_private(log, "")
+    with log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603 - our own module with an argument list
             arguments,
             cwd=merganser_home(),
@@ -250,6 +365,7 @@ def _start_supervisor(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=0o077,
         )
 
 
@@ -262,11 +378,11 @@ def _absolute_folders() -> dict[str, str]:
 def _await_health(
     service: Service,
     process: subprocess.Popen[bytes],
-    healthy: Callable[[str], bool],
+    healthy: Callable[[Service], bool],
     timeout_seconds: float,
 ) -> None:
     deadline = time.monotonic() + timeout_seconds
-    while not healthy(service.url):
+    while not healthy(service):
         ended = process.poll() is not None
         if ended or time.monotonic() > deadline:
             what = "ended while starting" if ended else f"did not answer in {timeout_seconds:.0f} s"

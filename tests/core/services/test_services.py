@@ -42,7 +42,11 @@ def serve_files(port: int) -> list[str]:
     return [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
 
 
-def answers(url: str) -> bool:
+def answers(service: Service) -> bool:
+    return answers_at(service.url)
+
+
+def answers_at(url: str) -> bool:
     try:
         return httpx.get(url, timeout=1.0, trust_env=False).is_success
     except httpx.HTTPError:
@@ -88,7 +92,7 @@ def test_a_stopped_service_is_gone_and_the_next_call_starts_another() -> None:
     first = start()
 
     stopped = stop_service("files")
-    ended = wait_until(lambda: not answers(first.url))
+    ended = wait_until(lambda: not answers_at(first.url))
     second = start()
 
     assert (stopped, ended) == (True, True)
@@ -111,16 +115,16 @@ def test_a_service_ends_when_its_last_user_is_gone(home: Path) -> None:
 def test_an_interrupt_while_a_service_starts_leaves_nothing_behind(home: Path) -> None:
     urls: list[str] = []
 
-    def interrupted(url: str) -> bool:
-        if not answers(url):
+    def interrupted(service: Service) -> bool:
+        if not answers(service):
             return False
-        urls.append(url)
+        urls.append(service.url)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         ensure_service("files", command=serve_files, healthy=interrupted)
 
-    assert wait_until(lambda: not answers(urls[0]))
+    assert wait_until(lambda: not answers_at(urls[0]))
     assert not (home / "files.json").exists()
 
 
@@ -217,6 +221,6 @@ def test_a_runner_that_died_is_started_again_and_one_that_was_stopped_is_not(
     url = background.revive_runner()
 
     assert url is not None
-    assert answers(url)
+    assert answers_at(url)
     stop_service("files")
     assert background.revive_runner() is None
