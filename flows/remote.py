@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, assert_never, cast
 from prefect.client.schemas.objects import State, TaskRunResult
 
 from merganser.errors import MerganserError, PlanError
+from merganser.humanize import install_extra
 from merganser.models.outage import wait_seconds
 from merganser.remote.sharing import receive_shard, share_run
 from merganser.tasks.indexing import embed_shard_remotely
@@ -42,7 +43,7 @@ def require_runner(runner: RunnerSpec) -> None:
     if find_spec(f"prefect_{runner.type}") is None:
         raise PlanError(
             f"'runner: {runner.type}' needs a package that is not here:"
-            f" pip install 'merganser[{runner.type}]'"
+            f" {install_extra(runner.type)}"
         )
 
 

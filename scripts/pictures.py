@@ -195,7 +195,7 @@ def sign_in(page: Page) -> str:
     server = running_server()
     assert server is not None, "the runs have started it"
     page.goto(sign_in_page(server).as_uri())
-    page.wait_for_function("location.pathname == '/dashboard'")
+    page.wait_for_function("location.pathname.endsWith('/dashboard')")
     return server.url
 
 

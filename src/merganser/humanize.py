@@ -28,6 +28,11 @@ def show_age(seconds: float) -> str:
     return f"{max(seconds, 0.0):.0f} seconds"
 
 
+def install_extra(*extras: str) -> str:
+    """Return the command that installs extras, from the sources: no index has this project."""
+    return f"pip install '.[{','.join(extras)}]' in the folder of merganser's sources"
+
+
 def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows of cells as lines whose columns are aligned, two spaces apart.
 

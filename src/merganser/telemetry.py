@@ -14,6 +14,8 @@ import sys
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from merganser.humanize import install_extra
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
@@ -99,7 +101,7 @@ def start_telemetry() -> str:
     try:
         _start(exporter)
     except ModuleNotFoundError:
-        return "no traces: OpenTelemetry's SDK is missing; pip install 'merganser[telemetry]'"
+        return f"no traces: OpenTelemetry's SDK is missing; {install_extra('telemetry')}"
     return ""
 
 

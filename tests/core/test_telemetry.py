@@ -54,7 +54,7 @@ def test_a_missing_sdk_is_named_with_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
 
-    assert "pip install 'merganser[telemetry]'" in start_telemetry()
+    assert "pip install '.[telemetry]'" in start_telemetry()
 
 
 def test_off_a_span_is_the_same_nothing_for_all():

@@ -95,7 +95,7 @@ async def index_here(index: IndexDefinition, url: str) -> None:
 def test_a_runner_that_is_not_installed_is_told_before_anything_runs() -> None:
     from merganser.flows.remote import require_runner
 
-    with pytest.raises(PlanError, match=r"'runner: ray' needs .* pip install 'merganser\[ray\]'"):
+    with pytest.raises(PlanError, match=r"'runner: ray' needs .* pip install '\.\[ray\]'"):
         require_runner(RunnerSpec(type="ray"))
 
 

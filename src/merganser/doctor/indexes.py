@@ -115,7 +115,7 @@ def _check_graphs(name: str, index: IndexFolder) -> list[Check]:
     if not rejected:
         return []
     detail = f"not used, damaged or of another format: {', '.join(rejected)}; searches are exact"
-    fix = "the next run that publishes builds it anew where merganser[ann] is installed"
+    fix = "the next run that publishes builds it anew where the extra [ann] is installed"
     return [Check(f"approximate graph {name}", "note", detail, fix=fix)]
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from merganser.chunking.sections import Heading
 from merganser.documents.apart import ReaderProcess
 from merganser.errors import SkipDocument
+from merganser.humanize import install_extra
 
 MAX_CHARACTERS = 32_000_000
 """Most text of one file; the longest manuals have 10,000 pages of 3,000 characters."""
@@ -34,7 +35,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\uffff\ud800-\udfff]")
 def missing_pdf_extra() -> str:
     """Say how to install what PDF files are read with; empty when it is there. Imports nothing."""
     if find_spec("pypdfium2") is None:
-        return "PDF files need an extra: pip install 'merganser[pdf]'"
+        return f"PDF files need an extra: {install_extra('pdf')}"
     return ""
 
 

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 
 from merganser.errors import RunnerUnreachableError
-from merganser.humanize import without_credentials
+from merganser.humanize import install_extra, without_credentials
 from merganser.models.connection import open_client
 from merganser.models.wire import as_mapping
 
@@ -40,7 +40,7 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 NEXT_STEPS = (
     "With Docker: `docker model status` tells whether Docker Model Runner runs; Docker Desktop "
     "has a switch for it and for its TCP port in Settings > AI. Elsewhere: set MODEL_RUNNER_HOST "
-    "or the model's base_url. Without Docker: `pip install 'merganser[embedded]'`, then "
+    f"or the model's base_url. Without Docker: {install_extra('embedded')}, then "
     "`merganser runner`, or pass --embedded."
 )
 

@@ -197,7 +197,9 @@ class DenseIndex:
             if not path.exists() or _is_rejected(path):
                 continue
             if not is_available():
-                notes.append(f"{path.name} is not used: install merganser[ann]; search was exact")
+                notes.append(
+                    f"{path.name} is not used: the extra [ann] is missing; search was exact"
+                )
                 continue
             try:
                 graphs[segment.segment] = _Graph(self._snapshot, segment, path)

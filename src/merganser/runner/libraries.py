@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from merganser.errors import MerganserError
+from merganser.humanize import install_extra
 
 _EXTRAS = {
     "gguf": "embedded-chat",
@@ -35,7 +36,7 @@ class MissingExtraError(MerganserError):
         self.extra = extra
         super().__init__(
             f"the embedded runner needs {library!r}, which is not installed; "
-            f"run: pip install 'merganser[{extra}]'"
+            f"run: {install_extra(extra)}"
         )
 
 

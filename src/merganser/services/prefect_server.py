@@ -167,7 +167,11 @@ def server_login() -> str:
     try:
         private_folder(path.parent)
         if not path.exists():
-            write_private(path, f"merganser:{secrets.token_urlsafe(24)}\n")
+            draft = path.with_name(f"{path.name}.{os.getpid()}")
+            write_private(draft, f"merganser:{secrets.token_urlsafe(24)}\n")
+            with suppress(FileExistsError):  # another command was quicker
+                path.hardlink_to(draft)
+            draft.unlink()
         path.chmod(0o600)
         return path.read_text().strip()
     except OSError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from merganser.errors import ModelRunnerError
+from merganser.humanize import install_extra
 from merganser.services.supervisor import (
     ensure_service,
     process_alive,
@@ -76,8 +77,8 @@ def require_extra() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ModelRunnerError(
-            f"the embedded runner needs {', '.join(missing)}: install merganser[embedded] (with "
-            "chat: [embedded-chat]), or start Docker Model Runner and leave out --embedded "
+            f"the embedded runner needs {', '.join(missing)}: {install_extra('embedded')} (with "
+            "chat: embedded-chat), or start Docker Model Runner and leave out --embedded "
             "(`docker model status` shows it)"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from merganser.doctor.deployments import diagnose_history
+from merganser.services.prefect_server import server_login
 
 
 def test_a_server_that_answers_tells_its_version(history_url: str):
@@ -19,7 +20,9 @@ def test_a_server_that_answers_tells_its_version(history_url: str):
 def test_an_address_that_is_no_api_is_a_problem(history_url: str):
     root = history_url.removesuffix("/").removesuffix("/api")
 
-    check = diagnose_history({"PREFECT_API_URL": f"{root}/api/nowhere"})
+    check = diagnose_history(
+        {"PREFECT_API_URL": f"{root}/api/nowhere", "PREFECT_API_AUTH_STRING": server_login()}
+    )
 
     assert check.level == "problem"
     assert "/api" in check.fix

@@ -105,4 +105,4 @@ def test_without_the_extra_a_pdf_is_skipped_and_the_extra_named(
     scan = scan_documents(["."], base=tmp_path)
 
     assert [(s.path, s.reason) for s in scan.skipped] == [("manual.pdf", "extra")]
-    assert "pip install 'merganser[pdf]'" in scan.skipped[0].detail
+    assert "pip install '.[pdf]'" in scan.skipped[0].detail
