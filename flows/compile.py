@@ -16,7 +16,8 @@ from uuid import uuid4
 
 from prefect import Flow
 from prefect.context import FlowRunContext
-from prefect.states import Completed
+from prefect.exceptions import TerminationSignal
+from prefect.states import Cancelled, Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from merganser.batch.selection import SHARD_QUESTIONS, Selection
@@ -29,6 +30,7 @@ from merganser.config.flow_definition import (
     wait_of_flow,
 )
 from merganser.config.spec_flows import RetriesSpec
+from merganser.ending import what_ended
 from merganser.flows.execute import Execution, Outcome, Question
 from merganser.flows.index import DEFAULT_WORKERS
 from merganser.flows.models import ModelPolicy
@@ -37,6 +39,7 @@ from merganser.models.ref import PullPolicy  # noqa: TC001 - Prefect reads the a
 from merganser.planning.deployments import flow_label
 from merganser.planning.explain import describe_plan
 from merganser.planning.plan import build_plan
+from merganser.services.prefect_server import NO_SERVER
 from merganser.services.supervisor import marked_run
 
 if TYPE_CHECKING:
@@ -130,8 +133,13 @@ def _body(config: Config, plan: Plan) -> Run:
 
     def run(pull: PullPolicy, base_url: str | None, **inputs: Any) -> Outcome:
         policy = ModelPolicy(_with_credentials(base_url), pull, wait_of_flow(plan.flow))
-        with _marked():
-            return _named(Execution(config, plan, policy, **inputs).run())
+        try:
+            with _marked():
+                return _named(Execution(config, plan, policy, **inputs).run())
+        except (KeyboardInterrupt, TerminationSignal):
+            if _is_deployed():
+                raise
+            return _stopped()
 
     match plan.flow:
         case IndexFlow():
@@ -235,9 +243,22 @@ def _with_credentials(base_url: str | None) -> str | None:
 def _marked() -> AbstractContextManager[None]:
     """Mark the current flow run as alive in this process."""
     context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
+    server = os.environ.get("PREFECT_API_URL", "")
+    if context is None or context.flow_run is None or server == NO_SERVER:
         return nullcontext()
-    return marked_run(context.flow_run.id, os.environ.get("PREFECT_API_URL", ""))
+    return marked_run(context.flow_run.id, server)
+
+
+def _is_deployed() -> bool:
+    """Whether a worker runs this: when it ends, its runs are to crash and be started again."""
+    context = FlowRunContext.get()
+    return context is None or context.flow_run is None or bool(context.flow_run.deployment_id)
+
+
+def _stopped() -> Outcome:
+    """End a run that a person stopped as Cancelled."""
+    message = f"Stopped by {what_ended()}; what was finished is kept."
+    return cast("Outcome", Cancelled(message=message))
 
 
 def _named(outcome: Outcome) -> Outcome:

@@ -123,6 +123,17 @@ class History:
                 return {row["name"]: row for row in found}
             time.sleep(0.2)
 
+    def task_runs(self, run: dict[str, Any], count: int) -> list[dict[str, Any]]:
+        """Return the task runs of a flow run, once there are so many and all are final."""
+        query = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+        deadline = time.monotonic() + 30.0
+        while True:
+            found = self.ask("task_runs/filter", query)
+            final = [row for row in found if row["state_type"] in {"COMPLETED", "FAILED"}]
+            if len(final) >= count or time.monotonic() > deadline:
+                return found
+            time.sleep(0.2)
+
     def states(self, task: dict[str, Any]) -> list[str]:
         """Return the names of the states that a task run went through, in order."""
         found = self.ask(f"task_run_states/?task_run_id={task['id']}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,56 +43,45 @@ def test_a_lasting_fault_is_one_attempt_with_its_reason(history: History, watche
     assert "the engine is out of order" in watched.failed["state"]["message"]
 
 
-def test_an_ephemeral_run_keeps_every_task_run(
-    merganser: Callable[..., Ran], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+def test_every_task_run_is_recorded(
+    merganser: Callable[..., Ran], history: History, tmp_path: Path
 ) -> None:
-    """A server that dies with the command must have written all of it down before."""
-    home = tmp_path_factory.mktemp("ephemeral")
     rags = [f"words{number}" for number in range(INDEXES)]
     config = ["flows: {all: {type: index}}", "rag:"]
     for rag in rags:
         (tmp_path / f"{rag}.txt").write_text(f"words of {rag}\n")
         config.append(f"  {rag}: {{docs: [./{rag}.txt], strategies: [{{type: bm25}}]}}")
-    (tmp_path / "words.yaml").write_text("\n".join(config) + "\n")
+    (tmp_path / "many.yaml").write_text("\n".join(config) + "\n")
 
-    done = merganser("index", "words.yaml", "--ephemeral", cwd=tmp_path, MERGANSER_HOME=str(home))
+    done = merganser("index", "many.yaml", cwd=tmp_path)
 
     assert done.code == 0, done.err
-    rows = task_runs(home)
+    rows = history.task_runs(history.runs("many.all")[0], INDEXES * 5)
     each = ("survey", "build", "publish", "report")
     expected = [f"{what} {rag}" for rag in rags for what in each] + ["embed 0"] * INDEXES
-    assert sorted(expected) == sorted(name for name, _ in rows)
-    assert {state for _, state in rows} == {"COMPLETED"}
+    assert sorted(expected) == sorted(row["name"] for row in rows)
+    assert {row["state_type"] for row in rows} == {"COMPLETED"}
 
 
 def test_every_shard_is_in_one_task_and_fast_ones_share_a_task(
-    merganser: Callable[..., Ran], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    merganser: Callable[..., Ran], history: History, tmp_path: Path
 ) -> None:
-    home = tmp_path_factory.mktemp("batches")
     (tmp_path / "src").mkdir()
     for number in range(SHARDS):
         # Each is more than half a shard, so each is a shard of its own.
         (tmp_path / "src" / f"{number}.txt").write_text(f"words of file {number}\n" * 800)
-    (tmp_path / "words.yaml").write_text(
+    (tmp_path / "shards.yaml").write_text(
         "rag: {words: {docs: [./src], strategies: "
         "[{type: bm25, chunking: {size: 50, overlap: 0}}]}}\n"
     )
 
-    done = merganser("index", "words.yaml", "--ephemeral", cwd=tmp_path, MERGANSER_HOME=str(home))
+    done = merganser("index", "shards.yaml", cwd=tmp_path)
 
     assert done.code == 0, done.err
-    rows = task_runs(home)
-    batches = [name.split()[1] for name, _ in rows if name.startswith("embed ")]
+    rows = history.tasks(history.runs("shards.index-words")[0])
+    batches = [name.split()[1] for name in rows if name.startswith("embed ")]
     bounds = [(int(batch.split("-")[0]), int(batch.split("-")[-1])) for batch in batches]
     taken = [number for first, last in bounds for number in range(first, last + 1)]
     assert list(range(SHARDS)) == sorted(taken)
     assert len(batches) <= SHARDS // 2
-    assert {state for _, state in rows} == {"COMPLETED"}
-
-
-def task_runs(home: Path) -> list[tuple[str, str]]:
-    """Return name and state of every task run in the history of an ephemeral server."""
-    database = sqlite3.connect(home / "prefect" / "prefect.db")
-    rows = database.execute("SELECT name, state_type FROM task_run").fetchall()
-    database.close()
-    return rows
+    assert {row["state_type"] for row in rows.values()} == {"COMPLETED"}

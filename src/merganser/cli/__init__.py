@@ -1,7 +1,7 @@
 """The ``merganser`` command: one module a command, imported only when it is called.
 
 Exit codes: 0 done; 1 an error that the message explains, or a run that failed; 2 wrong usage;
-3 done, but with parts that failed; 130 interrupted.
+3 done, but with parts that failed; 130 ended by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from merganser.cli.terminal import say, visible
+from merganser.ending import end_on_signals, exit_code
 from merganser.errors import MerganserError, PlanError
 from merganser.humanize import mask_credentials
 from merganser.services.prefect_settings import ignore_working_folder
@@ -52,7 +53,6 @@ Each is ``command`` of ``merganser.cli.<name>``, but ``rollback`` is in ``mergan
 
 EXIT_FAILED = 1
 EXIT_DEGRADED = 3
-EXIT_INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -120,6 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # wins little and costs as much again by spinning. Read when numpy is imported, after this.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     ignore_working_folder()
+    if arguments is None:
+        end_on_signals()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     # ``--debug`` is taken anywhere: people add it at the end of what just failed.
@@ -184,4 +186,4 @@ def _end_failed(message: str, *, json: bool) -> NoReturn:
 
 def _end_interrupted() -> NoReturn:
     say("\ninterrupted; finished shards and answers are kept", err=True)
-    sys.exit(EXIT_INTERRUPTED)
+    sys.exit(exit_code())

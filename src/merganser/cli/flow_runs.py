@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from merganser.flows.execute import Outcome
 
 
+_KEPT = (
+    "note: the Prefect server was lost ({problem}); the record of this run is kept and sent by the"
+    " next command that reaches it"
+)
+
+
 def run_flows(
     reach: Reach,
     file: str,
@@ -94,8 +100,9 @@ def run_flow(
     history = connect_history(ephemeral=reach.ephemeral)
     from merganser.deployment.runs import settle_dead_runs
     from merganser.flows.compile import compile_flow, event_sink, private_address
+    from merganser.flows.recording import recorded
 
-    if settled := settle_dead_runs():
+    if history.ui_url and (settled := settle_dead_runs()):
         say(f"note: {settled} earlier runs died and are marked Crashed", err=True)
     if not quiet and history.ui_url:
         show_watch(history, what=f"{flow.name}: ", page="/runs")
@@ -110,9 +117,18 @@ def run_flow(
     event_sink.set(on_event)
     private_address.set(base_url)
     shown = without_credentials(base_url) if base_url else None
-    with shown_progress(quiet=quiet), prompting(ask_yes_no):
-        # The type checker does not see through the overloads of Prefect's call.
-        return run(**parameters, pull=pull, base_url=shown)
+    recording = None
+    try:
+        with (
+            recorded(history.api_url) as recording,
+            shown_progress(quiet=quiet),
+            prompting(ask_yes_no),
+        ):
+            # The type checker does not see through the overloads of Prefect's call.
+            return run(**parameters, pull=pull, base_url=shown)
+    finally:
+        if recording is not None and recording.kept:
+            say(_KEPT.format(problem=recording.problem), err=True)
 
 
 def ask_yes_no(question: str) -> bool:

@@ -37,7 +37,7 @@ class Reach:
         base_url: A model server's address, or None to look for one.
         embedded: Serve models from this machine, without Docker.
         pull: What to do about models that are not on the server.
-        ephemeral: Keep the run history only as long as the command runs.
+        ephemeral: Use no Prefect server: runs are not recorded.
         wait_for_server: How long a model server that is away is waited for; None for the default.
     """
 
@@ -263,7 +263,13 @@ _REACH_OPTIONS = (
         show_default=True,
         help="What to do about missing models; without a terminal, ask means pull.",
     ),
-    click.option("--ephemeral", is_flag=True, help="Keep no run history beyond this command."),
+    click.option(
+        "--ephemeral",
+        "--no-history",
+        "ephemeral",
+        is_flag=True,
+        help="Start and use no Prefect server: the run is not recorded.",
+    ),
 )
 
 

@@ -20,6 +20,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 from merganser.deployment.foreign_runs import refuse_foreign
 from merganser.deployment.reconcile import Reconciler
 from merganser.deployment.watch import watch_documents
+from merganser.ending import GRACE_SECONDS, cut_off_later
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Sequence
@@ -35,7 +36,7 @@ RETRY_SECONDS = 5.0
 RECONCILE_SECONDS = 5.0
 """Time between two looks at the runs and at the models."""
 
-STOP_SECONDS = 20.0
+STOP_SECONDS = GRACE_SECONDS - 2.0
 """How long runs under way may take to end when the worker is told to stop."""
 
 _SERVER_ERRORS = (httpx.HTTPError, PrefectException, RuntimeError)
@@ -111,8 +112,13 @@ def _stop_signal() -> Generator[asyncio.Event]:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def end(number: int) -> None:
+        stop.set()
+        cut_off_later(number)
+
     for number in numbers:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end, number)
     try:
         yield stop
     finally:

@@ -1,7 +1,7 @@
 """Where run history goes: find, start or reuse a Prefect server, without importing Prefect.
 
-The order: ``PREFECT_API_URL`` when the user set it (any server, or Cloud); an ephemeral server only
-when asked for; else one local server of ours, started on demand and reused by every command.
+The order: none when that is asked for; ``PREFECT_API_URL`` when the user set it (any server, or
+Cloud); else one local server of ours, started on demand and reused by every command.
 Settings of our own server are in ``deployments/server.env``, measured, one place for all.
 """
 
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from merganser.humanize import without_credentials
 from merganser.services.prefect_api import AUTH_VARIABLE, URL_VARIABLE, require_api
+from merganser.services.records import send_kept_records
 from merganser.services.supervisor import (
     Service,
     ServiceError,
@@ -40,6 +41,9 @@ PREFERRED_PORT = 4200
 """Prefect's own default, so that the address people know works."""
 
 SERVICE = "prefect"
+
+NO_SERVER = "http://no-server.invalid/api"
+"""Stands for the API where no server is to be used; nothing is ever sent there."""
 
 CLIENT_AUTH_VARIABLE = "PREFECT_API_AUTH_STRING"
 """Prefect's own: ``user:password`` that clients log in with."""
@@ -63,13 +67,13 @@ class History:
     """Where the runs of this command are recorded.
 
     Attributes:
-        api_url: Address for Prefect's client; None for an ephemeral server.
-        ui_url: Address for a browser; None for an ephemeral server.
+        api_url: Address for Prefect's client; ``NO_SERVER`` without one.
+        ui_url: Address for a browser; None without a server.
         note: What people should know of it, or "".
         signs_in: A browser needs the password of the local server.
     """
 
-    api_url: str | None
+    api_url: str
     ui_url: str | None
     note: str = ""
     signs_in: bool = False
@@ -86,7 +90,7 @@ def connect_history(*, ephemeral: bool = False) -> History:
     """Choose the server and set this process's environment for it; call before importing Prefect.
 
     Args:
-        ephemeral: Use a server that lives and dies with this process.
+        ephemeral: Use no server: the runs of this process are not recorded.
 
     Raises:
         ServiceError: What ``PREFECT_API_URL`` names does not do, or the local server did not come
@@ -94,14 +98,15 @@ def connect_history(*, ephemeral: bool = False) -> History:
     """
     set_client_environment()
     if ephemeral:
-        os.environ.pop("PREFECT_API_URL", None)
-        os.environ["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "true"
-        return History(None, None)
+        os.environ[URL_VARIABLE] = NO_SERVER
+        os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
+        return History(NO_SERVER, None)
     if url := os.environ.get(URL_VARIABLE):
         login = own_login(url)
         if login and not os.environ.get(CLIENT_AUTH_VARIABLE):
             os.environ[CLIENT_AUTH_VARIABLE] = login
         require_api(url, URL_VARIABLE)
+        send_kept_records(url)
         ui_url = without_credentials(url).removesuffix("/").removesuffix("/api")
         return History(url, ui_url, signs_in=bool(login))
     service = ensure_server()
@@ -109,6 +114,7 @@ def connect_history(*, ephemeral: bool = False) -> History:
         os.environ[CLIENT_AUTH_VARIABLE] = service.login
     require_api(f"{service.url}/api", "local server")
     os.environ[URL_VARIABLE] = f"{service.url}/api"
+    send_kept_records(os.environ[URL_VARIABLE])
     return History(
         os.environ[URL_VARIABLE],
         service.url,

@@ -12,6 +12,7 @@ program, waits, and never writes to a terminal.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import secrets
@@ -298,7 +299,10 @@ def marked_run(run_id: object, server: str) -> Generator[None]:
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
+        if isinstance(sys.exc_info()[1], Exception | None):
+            file.unlink(missing_ok=True)
+        else:  # threads of the run may live on until the process is cut off, which leaves the file
+            atexit.register(file.unlink, missing_ok=True)
 
 
 def dead_runs(server: str) -> list[Path]:
