@@ -45,6 +45,12 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "a folder that others may write says which server and password are ours",
+        "if found.st_mode & stat.S_IWOTH or (user and found.st_uid not in {user, 0}):",
+        "if False:",
+        f"{LOCAL_SERVER}::test_a_folder_that_others_may_write_is_not_trusted",
+    ),
+    Mutant(
         "the local Prefect server answers to a name that resolves to this machine",
         "if len(hosts) != 1 or not is_local(hosts[0]):",
         "if len(hosts) != 1:",

@@ -19,6 +19,7 @@ import secrets
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -272,8 +273,20 @@ def stop_service(name: str) -> bool:
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that no other user may enter; one that is there stays as it is."""
+    """Make a folder that no other user may enter; one that is there stays as it is.
+
+    Raises:
+        ServiceError: Other users may write there, and so say which server and password are ours.
+        OSError: It cannot be made.
+    """
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.stat()
+    user = os.getuid()
+    if found.st_mode & stat.S_IWOTH or (user and found.st_uid not in {user, 0}):
+        raise ServiceError(
+            f"{path} can be written by other users, and holds what commands trust: make it yours"
+            " alone (chmod go-w, chown), or set MERGANSER_HOME to another folder"
+        )
     return path
 
 

@@ -239,6 +239,43 @@ def start(**options: Any) -> Service:
     return ensure_service("idle", command=lambda _: command, healthy=lambda _: True, **options)
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o703])
+def test_a_folder_that_others_may_write_is_not_trusted(home: Path, mode: int):
+    """As ``/tmp`` is: somebody else's password and server could lie there."""
+    home.mkdir()
+    home.chmod(mode)
+    (home / "prefect.password").write_text("attacker:chosen\n")
+
+    for trusting in (start, server_login):
+        with pytest.raises(ServiceError, match="can be written by other users"):
+            trusting()
+
+
+def test_a_folder_of_another_user_is_not_trusted(home: Path, monkeypatch: pytest.MonkeyPatch):
+    home.mkdir()
+    monkeypatch.setattr("os.getuid", lambda: home.stat().st_uid + 4_000)
+    if home.stat().st_uid == 0:
+        os.chown(home, 65_534, -1)
+
+    with pytest.raises(ServiceError, match="can be written by other users"):
+        start()
+
+
+def test_what_lies_in_the_way_of_a_file_is_not_written_through(home: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    other.write_text("theirs")
+    home.mkdir()
+    for name in ("idle.json", "idle.log"):
+        (home / name).symlink_to(other)
+
+    start()
+
+    assert other.read_text() == "theirs"
+    for name in ("idle.json", "idle.log"):
+        assert not (home / name).is_symlink()
+        assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
+
+
 def test_a_process_that_got_the_number_of_a_dead_one_is_neither_used_nor_ended(home: Path):
     home.mkdir()
     state = {"url": "http://127.0.0.1:9", "pid": os.getpid(), "log": ""}
