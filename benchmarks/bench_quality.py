@@ -254,9 +254,10 @@ def _with_results(rag: RagDefinition, **changes: Any) -> RagDefinition:
 
 
 def _variants(rag: RagDefinition) -> dict[str, RagDefinition]:
-    dense, words = rag.strategies
+    dense, words = (replace(one, limit=100) for one in rag.strategies)
     plain = _with_results(rag, per_file=None)
     equal = FusionSpec()
+    leaning = FusionSpec(k=10, weights={"chunked-embeddings": 2, "bm25": 1})
     short = tuple(replace(one, limit=30) for one in rag.strategies)
     fused = replace(_with_results(rag, fusion=equal), strategies=short)
     return {
@@ -267,6 +268,9 @@ def _variants(rag: RagDefinition) -> dict[str, RagDefinition]:
         "hybrid, rrf 60, limits 30": _with_results(fused, per_file=None),
         "hybrid, rrf 60, limits 30, per_file 1": replace(
             _with_results(rag, fusion=equal), strategies=short
+        ),
+        "hybrid, rrf 10, dense 2, per_file 1": replace(
+            _with_results(rag, fusion=leaning), strategies=(dense, words)
         ),
         "hybrid, shipped without per_file": plain,
         "hybrid, shipped": rag,

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from pydantic import BaseModel, model_serializer
@@ -103,14 +103,18 @@ def test_plan_without_a_model_server_says_where_to_look_next(
     assert "unknown until 'ai/embeddinggemma' is there" in told
 
 
-def run(*words: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str, cwd: Path, stdout: IO[str] | int = subprocess.PIPE, **env: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-m", "merganser", *words],
         cwd=cwd,
+        env={**os.environ, **env},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=120,
         check=False,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
 
 
@@ -159,7 +163,7 @@ def test_a_home_that_cannot_be_written_is_named_with_the_way_out(tmp_path: Path)
     (tmp_path / "file").touch()
     home = tmp_path / "file" / "home"
 
-    done = run("server", cwd=tmp_path, env={**os.environ, "MERGANSER_HOME": str(home)})
+    done = run("server", cwd=tmp_path, MERGANSER_HOME=str(home))
 
     assert done.returncode == EXIT_FAILED
     assert done.stderr.splitlines() == [
