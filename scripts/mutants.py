@@ -286,6 +286,24 @@ MUTANTS = (
         "tests/core/agent/test_turn.py::test_an_answer_that_breaks_is_asked_for_again_but_not_for_ever",
     ),
     Mutant(
+        "a streamed answer may be of any size",
+        "                most_bytes=MOST_ANSWER_BYTES,\n",
+        "                most_bytes=1 << 62,\n",
+        "tests/core/models/test_hostile_servers.py::test_a_server_can_only_be_refused[chat/line-without-end]",
+    ),
+    Mutant(
+        "a line of a pull may be of any size",
+        "        if len(rest) > _MOST_LINE_BYTES or size > _MOST_STREAM_BYTES:\n",
+        "        if False:\n",
+        "tests/core/models/test_hostile_servers.py::test_a_server_can_only_be_refused[pull/line-of-gigabytes]",
+    ),
+    Mutant(
+        "a download goes on beyond its pinned file",
+        "                if done > most_bytes:\n",
+        "                if False:\n",
+        "tests/core/runner/test_weights.py::test_a_hub_that_gives_more_than_the_pinned_file_is_not_read_on",
+    ),
+    Mutant(
         "a header without questions is an error in every row",
         "                _check_columns(path, list(row))\n",
         "                pass\n",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from tests.doubles.model_server import Double, Host
 
@@ -23,7 +23,7 @@ CHAT = "/engines/v1/chat/completions"
 COUNT, AT_A_TIME = 40, 4
 CONFIG = f"""\
 models:
-  clerk: {{provider: dmr, model: ai/qwen3, context_size: 2048}}
+  clerk: {{provider: dmr, model: ai/qwen3, provider_opts: {{context_size: 2048}}}}
 agents:
   root: {{model: clerk, instruction: Answer shortly.}}
 flows:
@@ -31,11 +31,28 @@ flows:
 """
 
 
+CONFIGURE = "/engines/_configure"
+SEARCHED = """\
+rag:
+  notes:
+    docs: [./notes]
+    strategies: [{type: chunked-embeddings, embedding_model: dmr/ai/embeddinggemma}]
+"""
+MODES = {"/embeddings": "embedding", "/chat/completions": "completion"}
+
+
 @dataclass
 class Clerk(Double):
-    """Squares the number in a question, rightly only while it is configured."""
+    """Squares the number in a question, rightly only while it is configured.
+
+    Attributes:
+        unconfigured: Answers that it gave without its configuration.
+    """
+
+    unconfigured: int = 0
 
     async def openai(self, path: str, body: dict[str, Any]) -> Response:
+        self.unconfigured += path in MODES and not self.is_configured(MODES[path])
         if path != "/chat/completions" or not body.get("stream"):
             return await super().openai(path, body)
         number = int(str(body["messages"][-1]["content"]).split()[-1].rstrip("?"))
@@ -154,3 +171,63 @@ def test_a_server_that_stays_away_ends_a_batch_and_the_next_run_goes_on(
     assert done.code == 0, done.err
     assert answers(project) == RIGHT
     assert len(double.asked(CHAT)) <= COUNT + AT_A_TIME
+
+
+COMMANDS = [
+    ("search", "s.yaml", "Where is the pump?"),
+    ("run", "c.yaml", "What is the square of 7?"),
+    ("batch", "c.yaml"),
+]
+
+
+@pytest.fixture
+def forgetful(
+    merganser: Callable[..., Ran], clerk: tuple[Host, Clerk], project: Path
+) -> tuple[Host, Clerk]:
+    """Return a server with an index of its making that has forgotten what was configured."""
+    host, double = clerk
+    double.add_model("ai/embeddinggemma")
+    double.delay = 0.0
+    (project / "s.yaml").write_text(SEARCHED)
+    (project / "notes").mkdir()
+    (project / "notes" / "a.md").write_text("The pump is in the cellar.\n")
+    assert merganser("index", "s.yaml", cwd=project, MODEL_RUNNER_HOST=host.url).code == 0
+    host.leave()
+    host.come_back()
+    return host, double
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
+def test_every_command_sets_the_configuration_and_waits_for_others_aloud(
+    merganser: Callable[..., Ran],
+    forgetful: tuple[Host, Clerk],
+    project: Path,
+    command: tuple[str, ...],
+):
+    host, double = forgetful
+    double.busy_polls = 3
+
+    ran = merganser(*command, cwd=project, MODEL_RUNNER_HOST=host.url)
+
+    assert ran.code == 0, ran.err
+    assert double.unconfigured == 0
+    assert "is answering others under another configuration; waiting" in ran.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[0])
+def test_every_command_says_why_a_configuration_cannot_be_set(
+    merganser: Callable[..., Ran],
+    forgetful: tuple[Host, Clerk],
+    project: Path,
+    command: tuple[str, ...],
+):
+    host, double = forgetful
+    double.configure = lambda _body: PlainTextResponse("no such engine\n", 500)
+
+    ran = merganser(*command, cwd=project, MODEL_RUNNER_HOST=host.url)
+
+    assert "no such engine" in ran.err
+    assert "Traceback" not in ran.err
+    assert double.unconfigured == 0

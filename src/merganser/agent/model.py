@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from merganser.agent.events import ReasoningDelta, Restarted, TextDelta, ToolCalled
 from merganser.errors import AgentError, ModelRunnerError, ProtocolError, RunnerUnavailableError
-from merganser.models.chat import ChatModel
+from merganser.models.chat import ChatModel, EndlessAnswerError
 from merganser.models.retry import RetryPolicy, with_retries
 from merganser.models.wire import Timeouts
 
@@ -120,6 +120,8 @@ async def open_chat_model(
                     return await chat.answer(
                         messages, model_settings, model_request_parameters, on_event=take
                     )
+                except EndlessAnswerError:
+                    raise
                 except (RunnerUnavailableError, ProtocolError) as error:
                     if isinstance(error, ProtocolError) or has_begun:
                         broken += 1

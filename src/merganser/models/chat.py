@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
+
+import httpx
 
 from merganser.errors import (
     ModelRunnerError,
@@ -19,12 +22,19 @@ from merganser.errors import (
     RunnerUnreachableError,
     TransientError,
 )
-from merganser.models.connection import PROVIDER
-from merganser.models.server_errors import ServerMessage, error_for, message_of, read_message
+from merganser.models.connection import MOST_REDIRECTS, PROVIDER, bounded, redirect_target
+from merganser.models.server_errors import (
+    ServerMessage,
+    error_for,
+    error_in_success,
+    message_of,
+    read_message,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
+    import httpx2
     from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponseStreamEvent
     from pydantic_ai.models import ModelRequestParameters
     from pydantic_ai.models.openai import OpenAIChatModel
@@ -33,6 +43,22 @@ if TYPE_CHECKING:
     from merganser.models.address import Address
     from merganser.models.upkeep import Upkeep
     from merganser.models.wire import Timeouts
+
+
+MOST_ANSWER_BYTES = 32 << 20
+"""Of a streamed answer, decompressed: a hundred thousand tokens, each in an event of its own."""
+
+_TOKEN_SECONDS = 2.0
+_TOKEN_CHARACTERS = 64
+_SLACK_CHARACTERS = 10_000
+_HEAD_BYTES = 2000
+
+_head: ContextVar[bytearray] = ContextVar("_head")
+"""How the answer under way begins, to be shown when it is no stream."""
+
+
+class EndlessAnswerError(ProtocolError):
+    """An answer that was given up for its size or its time; another one would be like it."""
 
 
 class ChatModel:
@@ -83,6 +109,7 @@ class ChatModel:
             is_enough: Given what has come so far; once it returns true the rest is not awaited.
 
         Raises:
+            EndlessAnswerError: The answer is too long, in bytes, in characters or in time.
             RunnerUnavailableError: The answer broke off or a token took too long.
             ModelRunnerError: The server refused, also inside the stream.
         """
@@ -108,6 +135,10 @@ class ChatModel:
 
         url, loop = self._url, asyncio.get_running_loop()
         limit = self._timeouts.load  # the first token may wait for the model to load
+        most_tokens = (settings or {}).get("max_tokens")
+        whole = max(self._timeouts.answer, _TOKEN_SECONDS * (most_tokens or 0))
+        end, size = loop.time() + limit + whole, 0
+        _head.set(bytearray())
         try:
             async with (
                 asyncio.timeout(limit) as patience,
@@ -115,13 +146,22 @@ class ChatModel:
             ):
                 async for event in stream:
                     limit = self._timeouts.token
-                    patience.reschedule(loop.time() + limit)
+                    patience.reschedule(min(loop.time() + limit, end))
+                    size += _characters(event)
+                    if most_tokens and size > most_tokens * _TOKEN_CHARACTERS + _SLACK_CHARACTERS:
+                        message = (
+                            f"{url}: {size:,} characters and no end, for max_tokens {most_tokens}"
+                        )
+                        raise EndlessAnswerError(message, url=url)
                     if on_event is not None:
                         on_event(event)
                     if is_enough is not None and is_enough(stream.get()):
                         break
                 return stream.get()
         except TimeoutError as error:
+            if loop.time() >= end:
+                message = f"{url} did not end its answer within {whole:g} s"
+                raise EndlessAnswerError(message, url=url) from error
             message = f"{url}: {limit:g} s without a token of {self._name!r}"
             raise RunnerUnavailableError(message, url=url) from error
         except ModelAPIError as error:
@@ -130,7 +170,20 @@ class ChatModel:
             message = f"{url} dropped the connection: {error}"
             raise RunnerUnavailableError(message, url=url) from error
         except UnexpectedModelBehavior as error:
-            raise ProtocolError(f"{url}: {error.message}", url=url) from error
+            raise self._no_answer(error.message) from error
+
+    def _no_answer(self, why: str) -> ModelRunnerError:
+        """Return the error for an answer of 200 that is none, with the server's own words."""
+        text = _head.get().decode(errors="replace").strip()
+        try:
+            said = error_in_success(json.loads(text), url=self._url, model=self._name)
+        except (ValueError, RecursionError):
+            said = None
+        if said is not None and not isinstance(said, TransientError):
+            return said
+        words = str(said) if said else f"{self._url}: {why}"
+        shown = f": {text[:200]!r}" if text and not said and not text.startswith("data:") else ""
+        return ProtocolError(words + shown, url=self._url)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -148,13 +201,60 @@ def _openai_model(
         OpenAICompatibleProvider,
     )
 
+    url = f"{address.shown}{address.openai_prefix}/chat/completions"
+
+    class BoundedStream(httpx2.AsyncByteStream):
+        """The body of an answer, decompressed and not too large."""
+
+        def __init__(self, response: httpx2.Response) -> None:
+            self._response = response
+
+        async def __aiter__(self) -> AsyncGenerator[bytes]:
+            response, head = self._response, _head.get(bytearray())
+            pieces = bounded(
+                response.headers,
+                response.aiter_bytes(),
+                most_bytes=MOST_ANSWER_BYTES,
+                is_error=response.is_error,
+                url=url,
+            )
+            try:
+                async for piece in pieces:
+                    head += piece[: max(_HEAD_BYTES - len(head), 0)]
+                    yield piece
+            except ProtocolError as error:
+                raise EndlessAnswerError(str(error), url=url) from error
+
+        async def aclose(self) -> None:
+            await self._response.aclose()
+
     class ChatTransport(httpx2.AsyncHTTPTransport):
-        """Has the configuration stand before a request goes over a new connection."""
+        """Lets a configuration stand, a lawful redirect be followed and no answer be too large."""
 
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-            if upkeep is not None:
-                request.extensions = {**request.extensions, "trace": upkeep.watch()}
-            return await super().handle_async_request(request)
+            content = await request.aread()
+            for _ in range(MOST_REDIRECTS + 1):
+                if upkeep is not None:
+                    request.extensions = {**request.extensions, "trace": upkeep.watch()}
+                response = await super().handle_async_request(request)
+                target = redirect_target(
+                    request.method,
+                    httpx.URL(str(request.url)),
+                    response.status_code,
+                    response.headers.get("Location"),
+                    url,
+                )
+                if target is None:
+                    return _unpacked(response, BoundedStream(response))
+                await response.aclose()
+                request = httpx2.Request(
+                    request.method,
+                    str(target),
+                    headers=request.headers,
+                    content=content,
+                    extensions=request.extensions,
+                )
+            raise ProtocolError(f"{url}: more than {MOST_REDIRECTS} redirects", url=url)
 
     timeout = httpx2.Timeout(timeouts.admin, connect=timeouts.connect, read=timeouts.load)
     client = AsyncOpenAI(
@@ -166,6 +266,7 @@ def _openai_model(
             # A proxy from the environment would take loopback requests to another machine.
             trust_env=False,
             timeout=timeout,
+            headers={"Accept-Encoding": "gzip, deflate"},
             # As everywhere in HTTP, a login in the address comes before a token.
             auth=address.login,
             transport=ChatTransport(uds=address.uds, verify=address.tls(), trust_env=False),
@@ -188,6 +289,26 @@ def _openai_model(
     )
     provider = OpenAICompatibleProvider(PROVIDER, openai_client=client)
     return OpenAIChatModel(name, provider=provider, profile=profile)
+
+
+def _unpacked(response: httpx2.Response, stream: httpx2.AsyncByteStream) -> httpx2.Response:
+    """Return an answer with its body decompressed."""
+    import httpx2  # noqa: PLC0415 - openai's HTTP library, loaded with it
+
+    left_out = {"content-encoding", "content-length", "transfer-encoding"}
+    headers = [(k, v) for k, v in response.headers.multi_items() if k.lower() not in left_out]
+    return httpx2.Response(
+        response.status_code, headers=headers, stream=stream, extensions=response.extensions
+    )
+
+
+def _characters(event: ModelResponseStreamEvent) -> int:
+    """Return how many characters a piece of an answer has: of text, reasoning or arguments."""
+    part = getattr(event, "part", None) or getattr(event, "delta", None)
+    texts = (
+        getattr(part, name, None) for name in ("content", "content_delta", "args", "args_delta")
+    )
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def translate(error: Exception, *, url: str, model: str) -> ModelRunnerError:

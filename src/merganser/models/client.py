@@ -123,7 +123,7 @@ class ModelRunner:
             return None
         try:
             return as_text(as_mapping(response.json()).get("version"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     async def status(self) -> RunnerStatus:
@@ -458,5 +458,5 @@ class ModelRunner:
 def _is_array(response: httpx.Response) -> bool:
     try:
         return isinstance(response.json(), list)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

@@ -32,7 +32,7 @@ from merganser.models.server_errors import (
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Mapping
     from contextlib import AbstractContextManager
 
     from merganser.models.address import Address
@@ -52,9 +52,13 @@ OPENED = ("connect_tcp.complete", "connect_unix_socket.complete")
 MOST_BYTES = 64 << 20
 """Of an answer, decompressed; lists of models, logs and scores are far below it."""
 
+MOST_ERROR_BYTES = 1 << 20
+"""Of an error's text that are read; the rest says nothing more."""
+
+MOST_REDIRECTS = 5
+
 # What is decompressed piece by piece: at most a thousandfold, so that a piece of 64 kB stays small.
 _ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
-_MOST_REDIRECTS = 5
 # Those that keep the method, and those that make a GET of it.
 _SAME_METHOD = frozenset({307, 308})
 _MAKES_GET = frozenset({301, 302, 303})
@@ -204,7 +208,7 @@ class Connection:
         url = self.shown(path)
         try:
             async with asyncio.timeout(seconds) as timer:
-                for _ in range(_MOST_REDIRECTS + 1):
+                for _ in range(MOST_REDIRECTS + 1):
                     request.extensions["trace"] = (
                         upkeep.watch(timer, seconds) if upkeep is not None else self._note_opened
                     )
@@ -222,7 +226,7 @@ class Connection:
         except TimeoutError as exc:
             message = f"{url} did not end its answer within {seconds:g} s"
             raise RunnerUnavailableError(message, url=url) from exc
-        raise ProtocolError(f"{url}: more than {_MOST_REDIRECTS} redirects", url=url)
+        raise ProtocolError(f"{url}: more than {MOST_REDIRECTS} redirects", url=url)
 
     async def json(self, method: str, path: str, **options: Any) -> Any:
         """Send one request and decode the JSON of its answer.
@@ -254,7 +258,7 @@ class Connection:
         # What is not strict JSON: NaN, which the caller refuses with better words, or UTF-16.
         try:
             return response.json()
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             url = self.shown(path)
             message = f"{url} answered {response.status_code} without JSON: {response.text[:200]!r}"
             raise ProtocolError(message, status=response.status_code, url=url) from exc
@@ -285,30 +289,41 @@ class Connection:
         Raises:
             ModelRunnerError: The typed error of what went wrong, also while the body is read.
         """
-        limit = self._limit(read_seconds)
+        limit, url = self._limit(read_seconds), self.shown(path)
 
         async def attempt() -> httpx.Response:
             request = self.client.build_request(
                 "POST", self.address.root + path, json=body, headers=headers, timeout=limit
             )
-            request.extensions["trace"] = self._note_opened
             try:
-                response = await self.client.send(request, stream=True)
-                if not response.is_success:
+                for _ in range(MOST_REDIRECTS + 1):
+                    request.extensions["trace"] = self._note_opened
+                    response = await self.client.send(request, stream=True)
+                    if response.is_success:
+                        _require_encoding(response.headers, url)
+                        return response
                     try:
-                        said = await _read_body(response, MOST_BYTES, self.shown(path))
+                        async with asyncio.timeout(self.timeouts.body):
+                            said = await _read_body(response, MOST_BYTES, url)
                     finally:
                         await response.aclose()
-                    raise self.error(response, _whole(response, said).text, path=path, model=model)
+                    following = _redirected(request, response, url)
+                    if following is None:
+                        text = _whole(response, said).text
+                        raise self.error(response, text, path=path, model=model)
+                    request = following
             except httpx.HTTPError as exc:
-                raise error_for_exception(exc, url=self.shown(path)) from exc
-            return response
+                raise error_for_exception(exc, url=url) from exc
+            except TimeoutError as exc:
+                message = f"{url} did not end its answer within {self.timeouts.body:g} s"
+                raise RunnerUnavailableError(message, url=url) from exc
+            raise ProtocolError(f"{url}: more than {MOST_REDIRECTS} redirects", url=url)
 
         response = await with_retries(attempt, self.retry if retry is None else retry)
         try:
             yield response
         except httpx.HTTPError as exc:
-            raise error_for_exception(exc, url=self.shown(path)) from exc
+            raise error_for_exception(exc, url=url) from exc
         finally:
             await response.aclose()
 
@@ -370,24 +385,52 @@ def open_client(
     )
 
 
-async def _read_body(response: httpx.Response, most_bytes: int, url: str) -> bytes:
-    """Read an answer, decompressed.
+def _require_encoding(headers: Mapping[str, str], url: str) -> None:
+    """Refuse what is compressed in a way that nobody asked for: it may unpack to anything at once.
+
+    Raises:
+        ProtocolError: It is.
+    """
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in _ENCODINGS:
+        raise ProtocolError(f"{url}: the answer is compressed as {encoding[:80]!r}", url=url)
+
+
+async def bounded(
+    headers: Mapping[str, str],
+    parts: AsyncIterable[bytes],
+    *,
+    most_bytes: int,
+    is_error: bool,
+    url: str,
+) -> AsyncGenerator[bytes]:
+    """Yield the pieces of an answer, decompressed; of an error only the first megabyte.
 
     Raises:
         ProtocolError: It is larger than allowed, or compressed in a way that nobody asked for.
     """
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in _ENCODINGS:
-        raise ProtocolError(f"{url}: the answer is compressed as {encoding[:80]!r}", url=url)
-    parts: list[bytes] = []
+    _require_encoding(headers, url)
     size = 0
-    async for part in response.aiter_bytes():
+    async for part in parts:
         size += len(part)
+        if is_error and size > MOST_ERROR_BYTES:
+            yield part[: MOST_ERROR_BYTES - size]
+            return
         if size > most_bytes:
             message = f"{url}: the answer is larger than {most_bytes >> 20} MB and was not read"
             raise ProtocolError(message, url=url)
-        parts.append(part)
-    return b"".join(parts)
+        yield part
+
+
+async def _read_body(response: httpx.Response, most_bytes: int, url: str) -> bytes:
+    pieces = bounded(
+        response.headers,
+        response.aiter_bytes(),
+        most_bytes=most_bytes,
+        is_error=response.is_error,
+        url=url,
+    )
+    return b"".join([piece async for piece in pieces])
 
 
 def _whole(response: httpx.Response, body: bytes) -> httpx.Response:
@@ -403,24 +446,12 @@ def _redirected(request: httpx.Request, response: httpx.Response, url: str) -> h
     """Return the request that a redirect asks for; None for every other answer.
 
     Raises:
-        ProtocolError: It leads to another host, whom the texts and the token are not for.
+        ProtocolError: It leads to another host.
     """
-    status = response.status_code
-    makes_get = status in _MAKES_GET and request.method == "GET"
     location = response.headers.get("Location")
-    if location is None or not (status in _SAME_METHOD or makes_get):
+    target = redirect_target(request.method, request.url, response.status_code, location, url)
+    if target is None:
         return None
-    try:
-        target = request.url.join(location)
-    except httpx.InvalidURL as exc:
-        raise ProtocolError(f"{url} answered {status} to no address: {exc}", url=url) from exc
-    ours, theirs = ((u.scheme, u.host, u.port) for u in (request.url, target))
-    if ours != theirs:
-        message = (
-            f"{url} answered {status}, a redirect to {theirs[0]}://{target.netloc.decode()}: it is "
-            "not followed to another host or port; set base_url to where the server is"
-        )
-        raise ProtocolError(message, status=status, url=url)
     return httpx.Request(
         request.method,
         target,
@@ -428,6 +459,38 @@ def _redirected(request: httpx.Request, response: httpx.Response, url: str) -> h
         content=request.content,
         extensions={"timeout": request.extensions["timeout"]},
     )
+
+
+def redirect_target(
+    method: str, asked: httpx.URL, status: int, location: str | None, url: str
+) -> httpx.URL | None:
+    """Return where a redirect leads that may be followed; None for every other answer.
+
+    Args:
+        method: Of the request.
+        asked: Its address.
+        status: Of the answer.
+        location: Its header of that name.
+        url: What was asked, for messages.
+
+    Raises:
+        ProtocolError: It leads to another host, whom the texts and the token are not for.
+    """
+    makes_get = status in _MAKES_GET and method == "GET"
+    if location is None or not (status in _SAME_METHOD or makes_get):
+        return None
+    try:
+        target = asked.join(location)
+    except httpx.InvalidURL as exc:
+        raise ProtocolError(f"{url} answered {status} to no address: {exc}", url=url) from exc
+    ours, theirs = ((u.scheme, u.host, u.port) for u in (asked, target))
+    if ours != theirs:
+        message = (
+            f"{url} answered {status}, a redirect to {theirs[0]}://{target.netloc.decode()}: it is "
+            "not followed to another host or port; set base_url to where the server is"
+        )
+        raise ProtocolError(message, status=status, url=url)
+    return target
 
 
 class ParallelTransport(httpx.AsyncBaseTransport):

@@ -10,6 +10,7 @@ import asyncio
 import html
 import json
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import httpx
@@ -23,7 +24,7 @@ from merganser.errors import (
 )
 from merganser.models.ref import canonical, is_hugging_face, pull_command
 from merganser.models.retry import NO_RETRY, RetryPolicy
-from merganser.models.server_errors import error_for_exception
+from merganser.models.server_errors import error_for_exception, message_of
 from merganser.models.wire import as_count, as_mapping, as_text
 from merganser.progress import report
 
@@ -46,6 +47,13 @@ _NETWORK_WORDS = (
     "unexpected eof",
     "toomanyrequests",
 )
+# A layer of a large model makes some thousand lines of a few hundred bytes.
+_MOST_LINE_BYTES = 1 << 16
+_MOST_STREAM_BYTES = 1 << 30
+_MOST_LAYERS = 10_000
+_MOST_WORDS = 20
+# Lines that come and say nothing new, as many times the wait for a line.
+_STANDSTILL = 10
 _SECOND_COPY = "Building model artifact"
 _SHOWN_CHARACTERS = 2000
 
@@ -111,6 +119,8 @@ class PullTracker:
             self._start("storing")
         if total is not None:
             self.total = total
+        if len(self._layers) >= _MOST_LAYERS and layer_id not in self._layers:
+            return
         current = as_count(layer.get("current")) or 0
         self._layers[layer_id] = max(current, self._layers.get(layer_id, 0))
         received = sum(self._layers.values())
@@ -208,7 +218,8 @@ async def _pull_once(
     body = {"from": canonical(ref)}
     if token:
         body["bearer-token"] = token
-    words: list[str] = []
+    words: dict[str, None] = {}
+    standstill = _Standstill(_STANDSTILL * connection.timeouts.stall)
     # The third pull at a server waits without an answer, so the first byte may take any time.
     # Exactly this Accept: for every other value the lines come as HTML-escaped text.
     async with connection.stream(
@@ -220,39 +231,73 @@ async def _pull_once(
     ) as response:
         async for line in _lines(response, connection):
             document = decode_line(line)
-            if document is None:
-                words.append(line.strip())
-                continue
+            document = document or {}
             kind = document.get("type")
-            if kind in {"error", "warning"}:
-                words.append(as_text(document.get("message")) or line)
+            if not document or "error" in document or kind in {"error", "warning"}:
+                said = message_of(document)
+                if len(words) < _MOST_WORDS:
+                    words.setdefault((said.text if said else line.strip())[:_SHOWN_CHARACTERS])
             progress = tracker.add(document)
-            if notify is not None:
+            if notify is not None and document:
                 notify(progress)
             if kind == "success":
                 return
+            standstill.check(progress)
     if words:
-        raise _Failed("; ".join(dict.fromkeys(words)))
+        raise _Failed("; ".join(words))
     raise _Broken("the stream ended without a success line")
 
 
+class _Standstill:
+    """Notices a pull that talks and does not get on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last: PullProgress | None = None
+        self._since = monotonic()
+
+    def check(self, progress: PullProgress) -> None:
+        """Take the state after a line.
+
+        Raises:
+            _Broken: It has been the same for too long.
+        """
+        if progress != self._last:
+            self._last, self._since = progress, monotonic()
+        elif monotonic() - self._since > self._seconds:
+            raise _Broken(f"no progress for {self._seconds:g} s")
+
+
 async def _lines(response: httpx.Response, connection: Connection) -> AsyncIterator[str]:
-    """Yield the lines that are not empty; break when none comes for too long after the first."""
-    lines = response.aiter_lines()
-    limit: float | None = None
+    """Yield the lines that are not empty.
+
+    Raises:
+        _Broken: After the first byte a line took too long.
+        _Failed: A line or the stream is longer than any that a pull makes.
+    """
+    loop, stall = asyncio.get_running_loop(), connection.timeouts.stall
+    parts = response.aiter_bytes()
+    deadline: float | None = None
+    rest, size = b"", 0
     while True:
         try:
-            async with asyncio.timeout(limit):
-                line = await anext(lines)
-        except StopAsyncIteration:
-            return
+            async with asyncio.timeout_at(deadline):
+                part = await anext(parts, None)
         except TimeoutError:
-            raise _Broken(f"no progress for {limit:g} s") from None
+            raise _Broken(f"no progress for {stall:g} s") from None
         except httpx.HTTPError as exc:
             raise _Broken(str(error_for_exception(exc, url=connection.address.shown))) from exc
-        limit = connection.timeouts.stall
-        if line.strip():
-            yield line
+        *lines, rest = (rest + (part or b"\n")).split(b"\n")
+        size += len(part or b"")
+        if lines or deadline is None:
+            deadline = loop.time() + stall
+        for line in lines:
+            if line.strip():
+                yield line.decode(errors="replace")
+        if part is None:
+            return
+        if len(rest) > _MOST_LINE_BYTES or size > _MOST_STREAM_BYTES:
+            raise _Failed("the server tells more than the progress of a pull can be")
 
 
 def report_pull(ref: str) -> ProgressCallback:
@@ -279,7 +324,7 @@ def decode_line(line: str) -> dict[str, Any] | None:
     for text in (line, html.unescape(line)):
         try:
             document: Any = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         return as_mapping(document) or None
     return None

@@ -98,7 +98,7 @@ def read_message(body: str) -> ServerMessage:
     """Read an error body: a JSON object with an error in it, else the text itself."""
     try:
         document: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ServerMessage(body.strip())
     if not isinstance(document, dict):
         return ServerMessage(body.strip())
@@ -228,7 +228,7 @@ def with_retry_after(error: _E, value: str | None) -> _E:
     except ValueError:
         try:
             error.retry_after_seconds = max(0.0, parsedate_to_datetime(value).timestamp() - time())
-        except ValueError:
+        except (ValueError, OverflowError):  # no date, or none of any calendar
             error.retry_after_seconds = None
     return error
 

@@ -34,6 +34,8 @@ class Timeouts:
         token: Between two pieces of a streamed answer, after the first.
         stall: Without a byte of a pull, after its first line.
         busy: For a model to become idle before it is reconfigured.
+        answer: For the whole of a streamed answer after its first piece; two seconds for each token
+            that it may have, where that is more.
         body: For the rest of an answer when its first byte is there: with ``load``, ``inference``
             or ``admin`` it bounds a server that sends a byte now and then.
     """
@@ -46,6 +48,7 @@ class Timeouts:
     stall: float = 120.0
     busy: float = 300.0
     body: float = 120.0
+    answer: float = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +176,9 @@ def as_text(value: Any) -> str | None:
 
 
 def as_count(value: Any) -> int | None:
-    """Return decoded JSON as an integer above 0, or None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    """Return decoded JSON as an integer above 0 of at most 63 bits, or None."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and 0 < value < 1 << 63 else None
 
 
 def parse_model(document: Mapping[str, Any], *, ref: str = "") -> ServedModel:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 from http import HTTPStatus
+from ipaddress import ip_address
+from time import monotonic
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -27,6 +30,8 @@ CONNECT_SECONDS = 4.0
 READ_SECONDS = 60.0
 
 _BLOCK_BYTES = 1 << 20
+_SLOW_SECONDS = 600.0
+"""In which at least a block has to come: a server that sends a byte now and then is given up."""
 
 
 class HubUnavailableError(MerganserError):
@@ -86,7 +91,7 @@ def download(
     partial.parent.mkdir(parents=True, exist_ok=True)
     url = hub_url(model, file)
     try:
-        _fetch(url, partial, token=token, on_bytes=on_bytes)
+        _fetch(url, partial, token=token, most_bytes=file.size_bytes, on_bytes=on_bytes)
     except httpx.HTTPError as error:
         raise HubUnavailableError(f"cannot download {url}: {error or type(error).__name__}") from (
             error
@@ -98,23 +103,53 @@ def download(
     partial.replace(target)
 
 
-def _fetch(url: str, partial: Path, *, token: str | None, on_bytes: Callable[[int], None]) -> None:
+def is_loopback(url: str) -> bool:
+    """Return whether a URL leads to this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _fetch(
+    url: str,
+    partial: Path,
+    *,
+    token: str | None,
+    most_bytes: int,
+    on_bytes: Callable[[int], None],
+) -> None:
     start = partial.stat().st_size if partial.exists() else 0
-    headers = {"Range": f"bytes={start}-"} if start else {}
+    # A compressed answer may unpack to anything, and weights hardly get smaller.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     if token:
         headers["Authorization"] = f"Bearer {token}"
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     with (
-        httpx.Client(timeout=timeout, follow_redirects=True) as client,
+        # A proxy and the authorities of a company are the environment's (HTTPS_PROXY, NO_PROXY,
+        # SSL_CERT_FILE); what runs on this machine is asked without them.
+        httpx.Client(
+            timeout=timeout, follow_redirects=True, trust_env=not is_loopback(url)
+        ) as client,
         client.stream("GET", url, headers=headers) as response,
     ):
         if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # all of it is there already; the digest decides
         response.raise_for_status()
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise HubUnavailableError(f"cannot download {url}: the answer is compressed")
         resumed = response.status_code == HTTPStatus.PARTIAL_CONTENT
         done = start if resumed else 0
         with partial.open("ab" if resumed else "wb") as sink:
-            for block in response.iter_bytes(_BLOCK_BYTES):
-                sink.write(block)
+            mark, marked = monotonic(), done
+            for block in response.iter_raw(_BLOCK_BYTES):
                 done += len(block)
+                if done > most_bytes:
+                    raise HubUnavailableError(f"cannot download {url}: it has no end")
+                sink.write(block)
                 on_bytes(done)
+                if monotonic() - mark > _SLOW_SECONDS:
+                    if done - marked < _BLOCK_BYTES:
+                        raise HubUnavailableError(f"cannot download {url}: it is too slow")
+                    mark, marked = monotonic(), done

@@ -94,6 +94,49 @@ def test_a_cut_download_goes_on_where_it_stopped(hub: _Hub, tmp_path: Path) -> N
     assert int(resumed.removeprefix("bytes=").rstrip("-")) > 0
 
 
+def test_this_machine_is_asked_without_the_proxy_of_the_environment(
+    hub: _Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    WeightStore(tmp_path, offline=False).obtain(_MODEL, on_progress=_ignore)
+
+    assert len(hub.asked) == 1
+
+
+@pytest.mark.parametrize("excepted", [False, True])
+def test_a_hub_elsewhere_is_asked_through_the_proxy_of_the_environment(
+    hub: _Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, excepted: bool
+) -> None:
+    # The double stands for the proxy: it is asked for the whole address.
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{hub.server_port}")
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    if excepted:
+        monkeypatch.setenv("NO_PROXY", "hub.invalid")
+    store = WeightStore(tmp_path, offline=False)
+
+    if excepted:
+        with pytest.raises(WeightsUnavailableError, match="cannot download"):
+            store.obtain(_MODEL, on_progress=_ignore)
+    else:
+        store.obtain(_MODEL, on_progress=_ignore)
+
+    path = "http://hub.invalid/acme/tiny/resolve/abc/model.safetensors"
+    assert hub.asked == ([] if excepted else [(path, None)])
+
+
+def test_a_hub_that_gives_more_than_the_pinned_file_is_not_read_on(
+    hub: _Hub, tmp_path: Path
+) -> None:
+    hub.body = _BYTES * 3
+
+    with pytest.raises(WeightsUnavailableError, match="has no end"):
+        WeightStore(tmp_path, offline=False).obtain(_MODEL, on_progress=_ignore)
+
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*.incomplete")) <= len(_BYTES)
+
+
 def test_other_bytes_than_the_pinned_ones_are_never_used(hub: _Hub, tmp_path: Path) -> None:
     hub.body = _BYTES[:-1] + b"!"
 
