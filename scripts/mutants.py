@@ -289,13 +289,13 @@ MUTANTS = (
         "a streamed answer may be of any size",
         "                most_bytes=MOST_ANSWER_BYTES,\n",
         "                most_bytes=1 << 62,\n",
-        "tests/core/models/test_hostile_servers.py::test_a_server_can_only_be_refused[chat/line-without-end]",
+        "tests/core/models/test_untrusted_streams.py::test_a_stream_that_is_too_large_is_not_read_on",
     ),
     Mutant(
         "a line of a pull may be of any size",
         "        if len(rest) > _MOST_LINE_BYTES or size > _MOST_STREAM_BYTES:\n",
         "        if False:\n",
-        "tests/core/models/test_hostile_servers.py::test_a_server_can_only_be_refused[pull/line-of-gigabytes]",
+        "tests/core/models/test_untrusted_streams.py::test_an_odd_line_of_a_pull_ends_it",
     ),
     Mutant(
         "a download goes on beyond its pinned file",

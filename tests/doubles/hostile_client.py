@@ -34,7 +34,7 @@ async def _ask(what: str, url: str) -> Any:
             await client.pull("ai/m")
             return "pulled"
         if what == "chat":
-            return (await client.chat("m", "Hello?", max_tokens=500)).text
+            return (await client.chat("m", "Hello?", max_tokens=2)).text
         model = ModelRef(name="m", provider="dmr", model="m")
         served = ServedModel("m", "m", "sha256:" + "1" * 64, managed=False)
         embedder = Embedder(client, model, served, dimensions=None)

@@ -18,7 +18,7 @@ import numpy as np
 from tests.doubles.model_server import vector_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Generator, Mapping
 
     Answer: TypeAlias = Callable[[Mapping[str, Any]], AsyncIterator[bytes]]
 
@@ -35,13 +35,15 @@ def _head(status: int = 200, kind: str = _JSON, **headers: object) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-async def _whole(body: bytes, status: int = 200, kind: str = _JSON, **more: object) -> Any:
+async def _whole(
+    body: bytes, status: int = 200, kind: str = _JSON, **more: object
+) -> AsyncIterator[bytes]:
     yield _head(status, kind, Content_Length=len(body), **more) + body
 
 
-def _said(document: Any, status: int = 200, **more: object) -> Answer:
+def _said(document: Any, status: int = 200, kind: str = _JSON, **more: object) -> Answer:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return lambda _asked: _whole(body, status, **more)
+    return lambda _asked: _whole(body, status, kind, **more)
 
 
 def _then(first: bytes, piece: bytes, pause: float = 0.0, times: int | None = None) -> Answer:
@@ -183,7 +185,7 @@ ROUTES = {
 
 
 @contextmanager
-def serve(route: str, fault: str) -> Iterator[str]:
+def serve(route: str, fault: str) -> Generator[str]:
     """Run a server with one fault; yield its address."""
     suffix, faults = ROUTES[route]
     answer = faults[fault]
@@ -195,7 +197,7 @@ def serve(route: str, fault: str) -> Iterator[str]:
             length = sum(int(value) for name, value in sizes if name.lower() == "content-length")
             body = await reader.readexactly(length)
             path = head.split(" ", 2)[1]
-            asked = json.loads(body) if body else {}
+            asked: dict[str, Any] = json.loads(body) if body else {}
             answers = answer(asked) if path.endswith(suffix) else _right(path, route)
             async for piece in answers:
                 writer.write(piece)

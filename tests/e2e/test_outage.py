@@ -47,9 +47,16 @@ class Clerk(Double):
 
     Attributes:
         unconfigured: Answers that it gave without its configuration.
+        refuses: Whether it cannot be configured.
     """
 
     unconfigured: int = 0
+    refuses: bool = False
+
+    def configure(self, body: dict[str, Any]) -> Response:
+        if self.refuses:
+            return PlainTextResponse("no such engine\n", 500)
+        return super().configure(body)
 
     async def openai(self, path: str, body: dict[str, Any]) -> Response:
         self.unconfigured += path in MODES and not self.is_configured(MODES[path])
@@ -224,7 +231,7 @@ def test_every_command_says_why_a_configuration_cannot_be_set(
     command: tuple[str, ...],
 ):
     host, double = forgetful
-    double.configure = lambda _body: PlainTextResponse("no such engine\n", 500)
+    double.refuses = True
 
     ran = merganser(*command, cwd=project, MODEL_RUNNER_HOST=host.url)
 

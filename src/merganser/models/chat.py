@@ -147,7 +147,7 @@ class ChatModel:
                 async for event in stream:
                     limit = self._timeouts.token
                     patience.reschedule(min(loop.time() + limit, end))
-                    size += _characters(event)
+                    size += max(_characters(event), 1)
                     if most_tokens and size > most_tokens * _TOKEN_CHARACTERS + _SLACK_CHARACTERS:
                         message = (
                             f"{url}: {size:,} characters and no end, for max_tokens {most_tokens}"
@@ -169,6 +169,8 @@ class ChatModel:
         except httpx2.TransportError as error:
             message = f"{url} dropped the connection: {error}"
             raise RunnerUnavailableError(message, url=url) from error
+        except RecursionError as error:
+            raise ProtocolError(f"{url}: an event is nested too deeply", url=url) from error
         except UnexpectedModelBehavior as error:
             raise self._no_answer(error.message) from error
 
