@@ -10,6 +10,7 @@ from merganser.indexing.publishing import drop_old_snapshots
 from merganser.indexing.run import has_embedded
 from merganser.indexing.run_report import IndexReport
 from merganser.indexing.workspace import Workspace
+from merganser.progress import remark
 from merganser.tasks.indexing import (
     EmbeddedShards,
     TaskBatch,
@@ -222,9 +223,11 @@ class IndexStages:
         self._show(report)
 
     def give_up(self, reason: str) -> None:
-        """Let the next run write; what was embedded is kept."""
+        """Let the next run write; what was embedded is kept, and how much that is is said."""
         if self._run is not None:
             self._run.abandon(error=reason)
+            if kept := self._run.kept_texts:
+                remark(f"{self.name}: {kept:,} embedded texts are kept for the next run")
 
     def _show(self, report: IndexReport) -> None:
         self.report = submit(show_report, report, after=self.last).result()

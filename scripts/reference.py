@@ -223,7 +223,7 @@ _EXIT_CODES = {
     EXIT_FAILED: "an error that the message explains, or a run that failed",
     click.UsageError.exit_code: "wrong usage: an unknown command or option, a missing argument",
     EXIT_DEGRADED: "done, but with parts that failed; they are named",
-    130: "ended by Ctrl-C; finished shards and answers are kept",
+    130: "ended by Ctrl-C; what was embedded and answered is kept",
     143: "ended by SIGTERM (129: by SIGHUP), as by Ctrl-C",
 }
 

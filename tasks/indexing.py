@@ -10,7 +10,6 @@ import asyncio
 import gc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -255,9 +254,7 @@ async def _embed_shards(
         service = run.service(lambda: embed_service(index, model))
     results: list[ShardResult] = []
     for number in batch.numbers:
-        told = partial(run.progress.embedded, number)
-        embedder = service.telling(told) if service else None
-        results.append(await embed_shard(run, run.shards[number], embedder))
+        results.append(await embed_shard(run, run.shards[number], service))
         if number % _SHARDS_PER_COLLECTION == 0:
             gc.collect()
     return results

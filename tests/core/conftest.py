@@ -47,7 +47,10 @@ class HashEmbedder:
     texts: list[str] = field(default_factory=list[str])
     before: Callable[[Sequence[str]], None] | None = None
 
-    async def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed_documents(
+        self, texts: Sequence[str], *, on_vectors: object = None
+    ) -> NDArray[np.float32]:
+        del on_vectors  # all come at the end
         if self.before:
             self.before(texts)
         self.texts += (text for text in texts if text not in DRIFT_TEXTS)

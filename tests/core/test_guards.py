@@ -97,7 +97,10 @@ class AlmostSame:
         # The mean of all drift texts stays above the limit, the least falls below it.
         self.cosine = 1 - (1 - LEAST_CLOSENESS) * len(DRIFT_TEXTS) / 2
 
-    async def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed_documents(
+        self, texts: Sequence[str], *, on_vectors: object = None
+    ) -> NDArray[np.float32]:
+        del on_vectors  # all come at the end
         vectors = await self.embedder.embed_documents(texts)
         for row, text in enumerate(texts):
             if text == DRIFT_TEXTS[-1]:
@@ -146,10 +149,11 @@ def service_of(corpus: Corpus) -> Callable[[], EmbedService]:
     @asynccontextmanager
     async def opened() -> AsyncGenerator[Embedder]:
         async def embed_documents(
-            texts: Sequence[str], *, on_embedded: Callable[[int], None]
+            texts: Sequence[str], *, on_vectors: Callable[[Sequence[int], Any], None]
         ) -> NDArray[np.float32]:
-            on_embedded(len(texts))
-            return await corpus.embedder.embed_documents(texts)
+            vectors = await corpus.embedder.embed_documents(texts)
+            on_vectors(range(len(texts)), vectors)
+            return vectors
 
         yield cast("Embedder", SimpleNamespace(embed_documents=embed_documents))
 

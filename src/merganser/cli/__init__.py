@@ -185,5 +185,5 @@ def _end_failed(message: str, *, json: bool) -> NoReturn:
 
 
 def _end_interrupted() -> NoReturn:
-    say("\ninterrupted; finished shards and answers are kept", err=True)
+    say("\ninterrupted; what was embedded and answered is kept", err=True)
     sys.exit(exit_code())

@@ -32,10 +32,11 @@ from merganser.errors import (
 from merganser.models.retry import NO_RETRY, with_retries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from merganser.embedding.text_queue import OnVectors
     from merganser.errors import TransientError
     from merganser.models.client import ModelRunner
     from merganser.models.ref import ModelRef
@@ -191,13 +192,13 @@ class Embedder:
         self,
         texts: Sequence[str],
         *,
-        on_embedded: Callable[[int], None] | None = None,
+        on_vectors: OnVectors | None = None,
     ) -> NDArray[np.float32]:
         """Embed passages.
 
         Args:
             texts: Any number, in any order and length.
-            on_embedded: Told how many more texts are done, after every request.
+            on_vectors: Given what every request brings, with the positions of its texts.
 
         Returns:
             (len(texts), dim) float32, rows L2-normalised, in the order of the texts; for no texts
@@ -211,7 +212,7 @@ class Embedder:
         if not texts:
             known = self._dimensions or self._served_dimensions or 0
             return np.zeros((0, known), dtype=np.float32)
-        return await self._queue.embed(texts, on_embedded)
+        return await self._queue.embed(texts, on_vectors)
 
     async def embed_query(self, text: str) -> NDArray[np.float32]:
         """Embed one question.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from merganser.embedding.embedder import Embedder
+    from merganser.embedding.text_queue import OnVectors
 
 _END_SECONDS = 5.0
 
@@ -50,9 +51,11 @@ class EmbedService:
         return self._embedder.fingerprint
 
     async def embed_documents(
-        self, texts: Sequence[str], *, on_embedded: Callable[[int], None] | None = None
+        self, texts: Sequence[str], *, on_vectors: OnVectors | None = None
     ) -> NDArray[np.float32]:
         """Embed passages together with those of other threads; see ``Embedder.embed_documents``.
+
+        ``on_vectors`` is called in the service's thread.
 
         Raises:
             ModelRunnerError: As there.
@@ -60,16 +63,12 @@ class EmbedService:
         """
         context = contextvars.copy_context()  # listeners to progress are found through it
 
-        def tell(count: int) -> None:
-            if on_embedded is not None:
-                context.run(on_embedded, count)
+        def tell(positions: Sequence[int], vectors: NDArray[np.float32]) -> None:
+            if on_vectors is not None:
+                context.run(on_vectors, positions, vectors)
 
-        work = self._embedder.embed_documents(texts, on_embedded=tell)
+        work = self._embedder.embed_documents(texts, on_vectors=tell)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
-
-    def telling(self, on_embedded: Callable[[int], None]) -> TellingEmbedder:
-        """Return a view of this embedder that tells how many more texts are done."""
-        return TellingEmbedder(self, on_embedded)
 
     def close(self) -> None:
         """Cancel what is under way and close the connection."""
@@ -96,20 +95,3 @@ class EmbedService:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
-
-
-class TellingEmbedder:
-    """Embeds through a service, and tells one listener of every answer."""
-
-    def __init__(self, service: EmbedService, on_embedded: Callable[[int], None]) -> None:
-        self._service = service
-        self._on_embedded = on_embedded
-
-    @property
-    def fingerprint(self) -> str:
-        """Everything that changes a vector; see ``Embedder.fingerprint``."""
-        return self._service.fingerprint
-
-    async def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed passages; see ``EmbedService.embed_documents``."""
-        return await self._service.embed_documents(texts, on_embedded=self._on_embedded)

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
     from merganser.embedding.pace import Pace
 
+    OnVectors = Callable[[Sequence[int], NDArray[np.float32]], None]
+
 
 @dataclass(slots=True, eq=False)
 class _Call:
     """The texts of one caller and their vectors as they come."""
 
     texts: Sequence[str]
-    on_embedded: Callable[[int], None] | None
+    on_vectors: OnVectors | None
     done: asyncio.Future[None]
     waiting: list[int]  # by length
     context: Context = field(default_factory=copy_context)
@@ -39,8 +41,8 @@ class _Call:
         self.rows.update(zip(positions, vectors, strict=True))
         if self.done.done():
             return
-        if self.on_embedded is not None:
-            self.on_embedded(len(positions))
+        if self.on_vectors is not None:
+            self.on_vectors(positions, vectors)
         if len(self.rows) == len(self.texts):
             self.done.set_result(None)
 
@@ -94,15 +96,20 @@ class EmbedQueue:
         return (self._waiting_characters + sent // 2) // self._pace.setting.requests
 
     async def embed(
-        self, texts: Sequence[str], on_embedded: Callable[[int], None] | None
+        self, texts: Sequence[str], on_vectors: OnVectors | None
     ) -> NDArray[np.float32]:
         """Embed texts, at least one; the first error ends the call.
+
+        Args:
+            texts: What to embed.
+            on_vectors: Given the vectors of each request as it is answered, with their positions
+                among the texts.
 
         Returns:
             (len(texts), dim) float32, in the order of the texts.
         """
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        call = _Call(texts, on_embedded, asyncio.get_running_loop().create_future(), order)
+        call = _Call(texts, on_vectors, asyncio.get_running_loop().create_future(), order)
         self._calls.append(call)
         self._waiting_characters += sum(map(len, texts))
         self._fill()

@@ -18,12 +18,12 @@ import numpy as np
 
 from merganser.errors import DriftedError, PlanError, ProtocolError, StoreError
 from merganser.store.catalogue import DriftSample, read_model
-from merganser.store.embedding_store import journal_models
 from merganser.store.folder import IndexFolder
+from merganser.store.journals import journal_models
 from merganser.store.shared_journals import shared_models, shared_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -61,8 +61,19 @@ class EmbedsDocuments(Protocol):
         """Everything that changes a vector; equal fingerprints may be mixed."""
         ...
 
-    async def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return one L2-normalised float32 row for each text, in order."""
+    async def embed_documents(
+        self,
+        texts: Sequence[str],
+        *,
+        on_vectors: Callable[[Sequence[int], NDArray[np.float32]], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return one L2-normalised float32 row for each text, in order.
+
+        Args:
+            texts: The texts.
+            on_vectors: Given rows as they come, with the positions of their texts; each row once,
+                or none of them before the end.
+        """
         ...
 
 

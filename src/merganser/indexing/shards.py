@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ from merganser.store.segments import CHUNK_NUMBERS, NO_CHUNKS, ChunkRows
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from merganser.chunking import ChunkingOptions
@@ -184,17 +187,17 @@ async def _embed_missing(
     while len(todo):
         reservation = store.reserve(rows.hashes[todo])
         mine = todo[reservation.mine]
+        received = _Received(work, number, f"{work.run_id}-{number:05d}-{attempt}", rows)
         try:
             if len(mine):
-                good, vectors, failed = await _embed(work, embedder, rows, mine)
-                errors |= failed
-                if len(good):
-                    name = f"{work.run_id}-{number:05d}-{attempt}"
-                    store.commit(name, rows.hashes[good], vectors)
-                    embedded += len(good)
-                    attempt += 1
+                errors |= await _embed(embedder, received, mine)
         finally:
-            store.release(rows.hashes[mine])
+            # What came before it failed or was given up is paid for too.
+            try:
+                embedded += received.commit()
+            finally:
+                store.release(rows.hashes[mine])
+        attempt += 1
         for wait in reservation.waits:
             # Shielded: giving up here must not take the claim from the shard that embeds.
             await asyncio.shield(asyncio.wrap_future(wait))
@@ -208,40 +211,101 @@ async def _embed_missing(
     return _EmbedCounts(errors, embedded, distinct - embedded)
 
 
+class _Received:
+    """The vectors of one journal of a shard, as they come from the model.
+
+    Args:
+        work: The run.
+        number: The shard.
+        name: Name of the journal.
+        rows: The shard's chunks.
+    """
+
+    def __init__(self, work: ShardWork, number: int, name: str, rows: ChunkRows) -> None:
+        self._work = work
+        self._number = number
+        self._name = name
+        self.rows = rows
+        self._positions: list[NDArray[np.intp]] = []
+        self._vectors: list[NDArray[np.float32]] = []
+        self._given_up = False
+
+    @property
+    def positions(self) -> NDArray[np.intp]:
+        """Positions of the texts whose vectors are here."""
+        return np.concatenate([np.zeros(0, dtype=np.intp), *self._positions])
+
+    def take(self, positions: NDArray[np.intp], vectors: NDArray[np.float32]) -> None:
+        """Take vectors and write them down; in whichever thread they come.
+
+        Raises:
+            PlanError: The config expects vectors of another length.
+            ProtocolError: The vectors are unusable.
+        """
+        work = self._work
+        check_vectors(vectors, len(positions), work.definition, dimensions=work.dimensions)
+        if self._given_up:
+            return
+        vectors = np.asarray(vectors, dtype=np.float32)
+        self._positions.append(positions)
+        self._vectors.append(vectors)
+        with suppress(OSError):  # a full disk is told by the commit
+            work.embeddings().keep(self._name, self.rows.hashes[positions], vectors)
+        work.progress.embedded(self._number, len(positions))
+
+    def commit(self) -> int:
+        """Store what has come for good, and take no more; return how many texts that are."""
+        self._given_up = True
+        positions = self.positions
+        if len(positions):
+            vectors = np.concatenate(self._vectors)
+            self._work.embeddings().commit(self._name, self.rows.hashes[positions], vectors)
+        return len(positions)
+
+
 async def _embed(
-    work: ShardWork, embedder: EmbedsDocuments, rows: ChunkRows, mine: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.float32], dict[int, str]]:
+    embedder: EmbedsDocuments, received: _Received, mine: NDArray[np.intp]
+) -> dict[int, str]:
     """Embed texts at once, or file by file when one is refused or no encoder can take it.
 
     Returns:
-        Positions of the texts with their vectors, and by file why it has none.
+        By file why it has a text without a vector.
     """
 
-    async def embed(positions: NDArray[np.intp]) -> NDArray[np.float32]:
+    async def embed(positions: NDArray[np.intp]) -> None:
+        problems: list[Exception] = []
+
+        def take(some: Sequence[int], vectors: NDArray[np.float32]) -> None:
+            try:
+                received.take(positions[np.asarray(some, dtype=np.intp)], vectors)
+            except Exception as problem:  # noqa: BLE001 - raised below: the caller is the embedder
+                problems.append(problem)
+
         chosen: list[int] = positions.tolist()
-        vectors = await embedder.embed_documents([rows.texts[i] for i in chosen])
-        check_vectors(vectors, len(chosen), work.definition, dimensions=work.dimensions)
-        return np.asarray(vectors, dtype=np.float32)
+        texts = [received.rows.texts[i] for i in chosen]
+        vectors = await embedder.embed_documents(texts, on_vectors=take)
+        if problems:
+            raise problems[0]
+        if not np.isin(positions, received.positions).all():  # it gives all of them at the end
+            received.take(positions, vectors)
 
     try:
-        return mine, await embed(mine), {}
+        await embed(mine)
     except Exception as problem:
         if not _is_of_texts(problem):
             raise
-        good: list[NDArray[np.intp]] = [np.zeros(0, dtype=np.intp)]
-        vectors: list[NDArray[np.float32]] = []
-        errors: dict[int, str] = {}
-        for file in np.unique(rows.file[mine]).tolist():
-            positions = mine[rows.file[mine] == file]
-            try:
-                vectors.append(await embed(positions))
-                good.append(positions)
-            except Exception as error:
-                if not _is_of_texts(error):
-                    raise
-                errors[file] = describe_fault(error)
-        empty = np.zeros((0, 0), dtype=np.float32)
-        return np.concatenate(good), np.concatenate(vectors) if vectors else empty, errors
+    else:
+        return {}
+    errors: dict[int, str] = {}
+    left = mine[~np.isin(mine, received.positions)]
+    for file in np.unique(received.rows.file[left]).tolist():
+        try:
+            await embed(left[received.rows.file[left] == file])
+        except Exception as error:
+            if not _is_of_texts(error):
+                raise
+            errors[file] = describe_fault(error)
+    return errors
 
 
 def _is_of_texts(error: Exception) -> bool:

@@ -147,10 +147,16 @@ class Workspace:
                     connect=self._connect,
                     drift_sample=self.model.drift_sample,
                 )
+                store.recover()
                 if self.definition.shards is not None:
                     exchange_journals(store, self.shared.below(store.journal_folder.name))
                 self._embeddings = store
             return self._embeddings
+
+    @property
+    def kept_texts(self) -> int:
+        """Texts that were embedded in this run and are kept, published or not."""
+        return self._embeddings.kept if self._embeddings else 0
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """Return the database in memory to which the run's older segments are attached."""
@@ -182,6 +188,7 @@ class Workspace:
         store = self.embeddings()
         for path in store.journal_folder.glob(f"{self.run_id}-*"):
             path.unlink(missing_ok=True)
+        store.kept = 0
         if self.definition.shards is not None:
             shared = self.shared.below(store.journal_folder.name)
             for name in shared.names():

@@ -2,8 +2,9 @@
 
 The key is the 16-byte BLAKE2b of the exact text together with the model's fingerprint. Vectors
 live in the segments of the kept snapshots; those that are paid for but not in a segment yet lie in
-journals, one file a shard, written beside and renamed, so that a dead run loses at most the shards
-that were under way. A journal goes when a published snapshot holds its vectors.
+journals, one file a shard, written beside and renamed. While a shard is embedded each answer of the
+model is appended to a partial journal, so that a run that is killed loses at most the requests that
+were under way. A journal goes when a published snapshot holds its vectors.
 
 Beside the journals of a model lies its drift sample, by which a later run sees whether its model is
 still the same: a run that died left no snapshot that has them.
@@ -15,26 +16,34 @@ import contextlib
 import hashlib
 import threading
 import time
-import zipfile
 from concurrent.futures import Future
 from dataclasses import dataclass
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from merganser.store import arrow
-from merganser.store.catalogue import DriftSample
 from merganser.store.database import attach
 from merganser.store.folder import replace_file
+from merganser.store.journals import (
+    DRIFT_FILE,
+    PARTIAL,
+    append_vectors,
+    journal_folder,
+    read_drift_sample,
+    read_journal,
+    read_partial,
+    save_arrays,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     import duckdb
     from numpy.typing import NDArray
 
+    from merganser.store.catalogue import DriftSample
     from merganser.store.folder import IndexFolder
 
 KEEP_JOURNALS_SECONDS = 30 * 86_400
@@ -43,8 +52,6 @@ KEEP_JOURNALS_SECONDS = 30 * 86_400
 _RECENT_BLOCKS = 32
 # Lookups search this many small sorted blocks before they are merged into the large one: merging
 # at every commit would sort everything once a shard.
-
-DRIFT_FILE = "canaries"
 
 
 def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
@@ -121,6 +128,7 @@ class EmbeddingStore:
     Attributes:
         dimensions: Length of the vectors, or None while there are none.
         on_commit: Told of every journal that was written here, or None.
+        kept: Texts that got a vector in this run and are written down.
     """
 
     def __init__(
@@ -151,6 +159,7 @@ class EmbeddingStore:
         self._sources: list[Path] = []
         self._recent: list[_Block] = []
         self.on_commit: Callable[[Path], None] | None = None
+        self.kept = 0
         self._main = _Block.make(_NO_HASHES, _NO_ROWS, _NO_ROWS)
         self._connect = connect
         self._attached: set[int] = set()
@@ -211,13 +220,47 @@ class EmbeddingStore:
         """
         path = self.journal_folder / f"{name}.npz"
         self.name_model()
-        _save(path, hashes=hashes, vectors=vectors, fingerprint=np.array(self._fingerprint))
+        save_arrays(path, hashes=hashes, vectors=vectors, fingerprint=np.array(self._fingerprint))
+        path.with_suffix(PARTIAL).unlink(missing_ok=True)
         with self._lock:
             self.dimensions = vectors.shape[1]
             self._add_block(path, hashes)
         if self.on_commit is not None:
             self.on_commit(path)
         return path
+
+    def keep(self, name: str, hashes: NDArray[np.uint64], vectors: NDArray[np.float32]) -> None:
+        """Write vectors down as they come: a process that is killed loses none of them.
+
+        They are found by the next run alone, and only ``commit`` makes them outlast a power cut:
+        flushing every answer of the model to the disk would take longer than many an answer.
+
+        Args:
+            name: Name of the journal that they will be committed in; its own for each thread.
+            hashes: (n, 2) uint64.
+            vectors: (n, dimensions) float32.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        self.name_model()
+        path = self.journal_folder / f"{name}{PARTIAL}"
+        append_vectors(path, self._fingerprint, hashes, vectors)
+        with self._lock:
+            self.kept += len(hashes)
+
+    def recover(self) -> None:
+        """Take in what dead runs had written down and not committed; call it in the writing run.
+
+        Raises:
+            OSError: It cannot be written as a journal.
+        """
+        for path in sorted(self.journal_folder.glob(f"*{PARTIAL}")):
+            if read_drift_sample(self.journal_folder / DRIFT_FILE) is not None:
+                hashes, vectors = read_partial(path, self._fingerprint)
+                if len(hashes) and self.dimensions in {None, vectors.shape[1]}:
+                    self.commit(path.stem, hashes, vectors)
+            path.unlink(missing_ok=True)
 
     def adopt(self, name: str, content: bytes) -> None:
         """Take in a journal that another process wrote.
@@ -232,7 +275,7 @@ class EmbeddingStore:
             if path in self._sources:
                 return
             replace_file(path, content)
-            self._add_journal(path)
+            self.kept += self._add_journal(path)
 
     def assume(self, hashes: NDArray[np.uint64]) -> None:
         """Take texts for embedded whose vectors another process has; they cannot be fetched.
@@ -261,9 +304,9 @@ class EmbeddingStore:
             if read_drift_sample(path) is not None:
                 return path
             self.journal_folder.mkdir(parents=True, exist_ok=True)
-            for journal in self.journal_folder.glob("*.npz"):
+            for journal in self._journals():
                 journal.unlink()
-            _save(
+            save_arrays(
                 path,
                 fingerprint=np.array(self._fingerprint),
                 texts=np.array(self._drift_sample.texts),
@@ -328,15 +371,21 @@ class EmbeddingStore:
         self.dimensions = segment.dimensions
         self._add_block(segment.path, np.stack([columns["hash_high"], columns["hash_low"]], axis=1))
 
-    def _add_journal(self, path: Path) -> None:
+    def _journals(self) -> list[Path]:
+        return [*self.journal_folder.glob("*.npz"), *self.journal_folder.glob(f"*{PARTIAL}")]
+
+    def _add_journal(self, path: Path) -> int:
+        """Take in a journal; return how many texts it has for us."""
         journal = read_journal(path)
         if journal is None or not journal.is_of(self._fingerprint):
             path.unlink(missing_ok=True)  # its texts are embedded again
-            return
+            return 0
         hashes, dimensions = journal.hashes, journal.vectors.shape[1]
-        if self.dimensions in {None, dimensions}:
-            self.dimensions = dimensions
-            self._add_block(path, hashes)
+        if self.dimensions not in {None, dimensions}:
+            return 0
+        self.dimensions = dimensions
+        self._add_block(path, hashes)
+        return len(hashes)
 
     def _read(self, number: int, rows: NDArray[np.int32]) -> NDArray[np.float32]:
         if number not in self._attached:
@@ -352,38 +401,6 @@ class EmbeddingStore:
         )
         cursor.unregister("wanted")
         return found[position]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Journal:
-    """Vectors that are in no segment yet.
-
-    Attributes:
-        hashes: (n, 2) uint64, of the texts.
-        vectors: (n, dimensions) float32.
-        fingerprint: Of the model; "" in a journal from before it was written down.
-    """
-
-    hashes: NDArray[np.uint64]
-    vectors: NDArray[np.float32]
-    fingerprint: str
-
-    def is_of(self, fingerprint: str) -> bool:
-        """Return whether it is of a model, as far as it says so."""
-        return self.fingerprint in {"", fingerprint}
-
-
-def read_journal(path: Path) -> Journal | None:
-    """Read a journal, every byte of it; None for one that is cut off, damaged or something else."""
-    try:
-        with path.open("rb") as content, np.load(content) as file:
-            hashes = cast("NDArray[np.uint64]", file["hashes"])
-            vectors = cast("NDArray[np.float32]", file["vectors"])
-            fingerprint = str(file["fingerprint"]) if "fingerprint" in file else ""
-    except Exception:  # noqa: BLE001 - zipfile and numpy raise anything for a damaged archive
-        return None
-    is_whole = hashes.shape == (len(vectors), 2) and vectors.ndim == 2
-    return Journal(hashes, vectors, fingerprint) if is_whole else None
 
 
 def drop_journals(
@@ -407,51 +424,18 @@ def drop_journals(
             path.unlink(missing_ok=True)
     for path in journals.glob("*.tmp"):
         path.unlink(missing_ok=True)
-    if not any(journals.glob("*.npz")):
+    # What a dead run had not committed is taken in by the next run with its model.
+    partial = [path for path in journals.glob(f"*{PARTIAL}") if not _removed_if_old(path)]
+    if not partial and not any(journals.glob("*.npz")):
         (journals / DRIFT_FILE).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         journals.rmdir()
 
 
-def journal_models(folder: IndexFolder) -> Iterator[tuple[str, DriftSample]]:
-    """Return the models whose vectors lie in journals, by fingerprint, with their drift samples."""
-    for journals in sorted(folder.embeddings.glob("*")):
-        if (found := read_drift_sample(journals / DRIFT_FILE)) is not None:
-            yield found
-
-
-def journal_folder(folder: IndexFolder, fingerprint: str) -> Path:
-    """Return the folder of one model's journals."""
-    name, _, drift = fingerprint.partition("+")
-    return folder.embeddings / (f"{name[:32]}+{drift}" if drift else name[:32])
-
-
-def read_drift_sample(source: Path | BytesIO) -> tuple[str, DriftSample] | None:
-    """Read which model journals are of, or None when nothing says it.
-
-    Args:
-        source: What ``EmbeddingStore.name_model`` left.
-
-    Returns:
-        Its fingerprint and its drift sample.
-    """
-    try:
-        with np.load(source) as file:
-            texts = cast("list[str]", file["texts"].tolist())
-            return str(file["fingerprint"]), DriftSample(tuple(texts), file["vectors"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-
-
-def _save(path: Path, **arrays: Any) -> None:
-    """Write arrays so that they are there as a whole or not at all, also after a power cut.
-
-    Put together in memory: every piece that is written by itself is a place where this thread waits
-    for the one that chunks the next shard.
-    """
-    content = BytesIO()
-    np.savez(content, **arrays)
-    replace_file(path, content.getbuffer())
+def _removed_if_old(path: Path) -> bool:
+    if is_old := _is_old(path):
+        path.unlink(missing_ok=True)
+    return is_old
 
 
 def _is_old(path: Path) -> bool:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from merganser.store.embedding_store import DRIFT_FILE, read_drift_sample
+from merganser.store.journals import DRIFT_FILE, read_drift_sample
 from merganser.store.shared_folder import SharedFolder
 
 if TYPE_CHECKING:

@@ -159,7 +159,9 @@ async def test_a_cancelled_call_sends_no_more(client: ModelRunner, double: Doubl
 async def test_progress_counts_every_text_once(client: ModelRunner):
     done: list[int] = []
 
-    await embedder_of(client, batch_size=4).embed_documents(["a"] * 10, on_embedded=done.append)
+    await embedder_of(client, batch_size=4).embed_documents(
+        ["a"] * 10, on_vectors=lambda some, _: done.append(len(some))
+    )
 
     assert sum(done) == 10
 

@@ -19,7 +19,7 @@ from merganser.progress import Progress, Remark, listening
 from merganser.progress import report as report_progress
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from tests.doubles.model_server import Double
 
@@ -57,10 +57,12 @@ def test_threads_share_it_and_get_their_own_vectors(service: EmbedService):
 
 def test_progress_reaches_the_listener_of_the_thread_that_asked(service: EmbedService):
     told: list[Progress | Remark] = []
-    embedder = service.telling(lambda count: report_progress("embed", count, unit="texts"))
+
+    def tell(positions: Sequence[int], _vectors: object) -> None:
+        report_progress("embed", len(positions), unit="texts")
 
     with listening(told.append):
-        asyncio.run(embedder.embed_documents(["one", "two", "three"]))
+        asyncio.run(service.embed_documents(["one", "two", "three"], on_vectors=tell))
 
     assert sum(one.done for one in told if isinstance(one, Progress)) == 3
 

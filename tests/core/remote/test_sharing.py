@@ -41,10 +41,10 @@ class Telling:
     embedder: HashEmbedder
 
     async def embed_documents(
-        self, texts: Sequence[str], *, on_embedded: Callable[[int], None]
+        self, texts: Sequence[str], *, on_vectors: Callable[[Sequence[int], Any], None]
     ) -> Any:
         vectors = await self.embedder.embed_documents(texts)
-        on_embedded(len(texts))
+        on_vectors(range(len(texts)), vectors)
         return vectors
 
 

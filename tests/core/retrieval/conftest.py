@@ -39,7 +39,10 @@ class WordEmbedder:
     failure: MerganserError | None = None
     queries: list[str] = field(default_factory=list[str])
 
-    async def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed_documents(
+        self, texts: Sequence[str], *, on_vectors: object = None
+    ) -> NDArray[np.float32]:
+        del on_vectors  # all come at the end
         return np.stack([self._vector(text) for text in texts])
 
     async def embed_query(self, text: str) -> NDArray[np.float32]:

@@ -51,7 +51,10 @@ class ClusterEmbedder:
         default_factory=lambda: np.random.default_rng(1).standard_normal((20, _DIMENSIONS))
     )
 
-    async def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed_documents(
+        self, texts: Sequence[str], *, on_vectors: object = None
+    ) -> NDArray[np.float32]:
+        del on_vectors  # all come at the end
         return np.stack([self.vector(text) for text in texts])
 
     def vector(self, text: str) -> NDArray[np.float32]:

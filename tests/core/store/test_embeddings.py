@@ -10,8 +10,9 @@ import pytest
 
 from merganser.store.catalogue import DriftSample
 from merganser.store.database import connect
-from merganser.store.embedding_store import EmbeddingStore, read_journal
+from merganser.store.embedding_store import EmbeddingStore
 from merganser.store.folder import IndexFolder
+from merganser.store.journals import read_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,3 +83,36 @@ def test_a_journal_with_any_byte_flipped_is_none(tmp_path: Path):
             np.array_equal(found.vectors, expected.vectors)
             and np.array_equal(found.hashes, expected.hashes)
         )
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30])
+def test_vectors_that_were_written_down_and_not_committed_are_taken_in(tmp_path: Path, cut: int):
+    hashes = np.arange(12, dtype=np.uint64).reshape(-1, 2)
+    vectors = np.arange(24, dtype=np.float32).reshape(-1, 4)
+    dead = _store(tmp_path, "a" * 64)
+    for begin in (0, 2, 4):
+        dead.keep("run-0", hashes[begin : begin + 2], vectors[begin : begin + 2])
+    (path,) = dead.journal_folder.glob("*.partial")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - cut])
+
+    store = _store(tmp_path, "a" * 64)
+    store.recover()
+
+    whole = 6 if not cut else 4
+    assert store.has(hashes).tolist() == [True] * whole + [False] * (6 - whole)
+    np.testing.assert_array_equal(store.fetch(hashes[:whole]), vectors[:whole])
+    assert [one.suffix for one in store.journal_folder.glob("run*")] == [".npz"]
+
+
+def test_what_another_model_wrote_down_is_not_taken_in(tmp_path: Path):
+    hashes = np.arange(4, dtype=np.uint64).reshape(-1, 2)
+    one, other = _store(tmp_path, "a" * 64), _store(tmp_path, "b" * 64)
+    for store in (one, other):
+        store.keep("run-0", hashes, np.ones((2, 4), dtype=np.float32))
+    (foreign,) = one.journal_folder.glob("*.partial")
+    shutil.copy(foreign, other.journal_folder / foreign.name)
+
+    again = _store(tmp_path, "b" * 64)
+    again.recover()
+
+    assert not again.has(hashes).any()
