@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -230,4 +231,6 @@ class IndexStages:
                 remark(f"{self.name}: {kept:,} embedded texts are kept for the next run")
 
     def _show(self, report: IndexReport) -> None:
+        if self._model is not None:
+            report = replace(report, notes=(*report.notes, *self._model.result().left_out))
         self.report = submit(show_report, report, after=self.last).result()

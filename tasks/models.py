@@ -14,18 +14,19 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from merganser.embedding.embedder import Embedder
 from merganser.models.address import Address, resolve_address
 from merganser.models.client import ModelRunner
-from merganser.models.configure import configure_request, mode_of
 from merganser.models.outage import outlast, waiting_for_server
 from merganser.models.pull import PullProgress, report_pull
 from merganser.models.ref import token_of
 from merganser.models.retry import RetryPolicy, with_retries
 from merganser.models.server_errors import model_not_found
+from merganser.progress import remark
 from merganser.tasks.options import MODEL_TASK
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from merganser.config.index_definition import EmbeddingDefinition
+    from merganser.models.configure import SetUp
     from merganser.models.ref import ModelRef, ModelUse
     from merganser.models.wire import ServedModel
 
@@ -53,16 +54,18 @@ class ReadyModel:
     """A model that is pulled, configured and loaded.
 
     Attributes:
-        use: The model with the role in which it is needed.
+        use: The model with the role in which it is needed, without flags that were refused.
         address: Its server.
         served: What the server has, with the digest of the weights.
         notes: What a user should know, an alias above all.
+        left_out: Those of the notes that tell of refused flags.
     """
 
     use: ModelUse
     address: Address
     served: ServedModel
     notes: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 @task(**MODEL_TASK, task_run_name="check {use.role} {use.model.model}")
@@ -123,25 +126,22 @@ def configure_model(status: ModelStatus) -> ReadyModel:
 
     Raises:
         RunnerUnavailableError: It stayed busy and could not be configured.
-        RequestRejectedError: A flag is not allowed, or the model cannot be loaded.
+        RequestRejectedError: The configuration is refused, or the model cannot be loaded.
     """
     assert status.served is not None, "pull_model comes before"
     served = status.served
-    use, ref = status.use, status.use.model.model
 
-    async def configure() -> None:
-        async with open_runner(status.address, use.model) as runner:
-            request = configure_request(use, served)
-            if request is not None and served.managed:
-                await runner.configure(ref, request)
-            if (mode := mode_of(use)) is not None:
-                await runner.preload(ref, mode)
+    async def configure() -> SetUp:
+        async with open_runner(status.address, status.use.model) as runner:
+            return await runner.set_up(status.use, served)
 
-    asyncio.run(configure())
-    notes = (served.note,) if served.note else ()
+    done = asyncio.run(configure())
+    notes = (*((served.note,) if served.note else ()), *done.left_out)
     for note in notes:
         get_run_logger().warning(note)
-    return ReadyModel(use, status.address, served, notes)
+    for text in done.left_out:
+        remark(text)
+    return ReadyModel(done.use, status.address, served, notes, done.left_out)
 
 
 def open_runner(address: Address, model: ModelRef) -> ModelRunner:

@@ -67,6 +67,8 @@ class Double:
         restarts_at: Numbers of inferences, from 1, at which the server dies and comes back
             without answering; it forgets what was configured.
         restarts_after: The same, after the answer, so that nobody sees an error.
+        refused_flags: Words that ``_configure`` refuses.
+        deadly_flags: Words that it takes, and with which the engine ends at its start.
     """
 
     url: str = ""
@@ -95,6 +97,8 @@ class Double:
     restarts_after: set[int] = field(default_factory=set[int])
     inferences: int = 0
     restart: Any = None
+    refused_flags: set[str] = field(default_factory=set[str])
+    deadly_flags: set[str] = field(default_factory=set[str])
 
     def add_model(self, ref: str, **more: Any) -> str:
         """Make a model local and give its id."""
@@ -191,7 +195,7 @@ class Double:
         if (missing := self.missing(body)) is not None:
             return missing
         if path == "/embeddings":
-            return self.embed(body)
+            return self.dead_engine("embedding") or self.embed(body)
         if body.get("max_tokens") == 1 and "stream" not in body:
             return Response(status_code=200)  # it loads
         assert body["stream"], "every answer is read as a stream"
@@ -287,12 +291,29 @@ class Double:
     def configure(self, body: dict[str, Any]) -> Response:
         if self.busy_polls > 0:
             return PlainTextResponse("runner already active\n", 409)
+        for word in body.get("runtime-flags", []):
+            if word in self.refused_flags:
+                text = f'runtime flag "{word}" is not allowed for backend "llama.cpp"\n'
+                return PlainTextResponse(text, 500)
         config = {key: body[key] for key in body if key not in {"model", "mode"}}
         row = {"Backend": "llama.cpp", "Model": body["model"], "Mode": body["mode"]}
+        self.configs[:] = [one for one in self.configs if one | row != one]
         self.configs.append({**row, "ModelID": "", "Config": config})
         stray = {"backend_name": "llama.cpp", "model_name": body["model"], "mode": "completion"}
         self.engines.append(stray)
         return Response(status_code=202)
+
+    def dead_engine(self, mode: str) -> Response | None:
+        standing = [row["Config"] for row in self.configs if row["Mode"] == mode]
+        for word in [word for one in standing for word in one.get("runtime-flags", [])]:
+            if word in self.deadly_flags:
+                text = (
+                    "unable to load runner: error waiting for runner to be ready: llama.cpp "
+                    "terminated unexpectedly: llama.cpp failed: warning: no usable GPU found\n"
+                    f"error: invalid argument: {word}\n"
+                )
+                return PlainTextResponse(text, 500)
+        return None
 
     def rerank(self, request: Request, body: dict[str, Any]) -> Response:
         if request.headers.get("x-preload-only") == "true":

@@ -158,3 +158,16 @@ def test_the_completion_engine_that_configuring_starts_is_cleared_away(double: D
     assert [one.headers["x-preload-only"] for one in loads] == ["true", "true"]
     assert [one.method for one in double.asked("/engines/unload")] == ["POST"]
     assert double.engines == []
+
+
+def test_a_refused_flag_is_noted_and_what_follows_has_the_model_without_it(double: Double):
+    double.add_model("ai/flagged")
+    double.refused_flags.add("--made-up")
+
+    ready = make_ready(
+        double, "missing", use_of("ai/flagged", runtime_flags=("--made-up", "--threads=2"))
+    )
+
+    assert ready.use.model.runtime_flags == ("--threads=2",)
+    assert ready.left_out == ready.notes
+    assert "the flag '--made-up' of 'ai/flagged:latest' is refused" in ready.notes[0]

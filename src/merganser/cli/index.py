@@ -48,8 +48,10 @@ def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Re
         embedding = sum(outcome.embed_seconds for outcome in outcomes)
         if embedding:
             say(f"embedding took {embedding:.1f} s of {total:.1f} s")
+        said = {note for report in reports for note in report.notes}
         for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
-            say(f"note: {note}", err=True)
+            if note not in said:
+                say(f"note: {note}", err=True)
     return EXIT_DEGRADED if any(report.failed for report in reports) else 0
 
 

@@ -21,8 +21,10 @@ from merganser.config.flow_definition import (
     resolve_flows,
 )
 from merganser.config.rag_definition import resolve_rag
+from merganser.config.spec_models import LOCAL_PROVIDER
 from merganser.globs import fixed_part
 from merganser.humanize import align_columns
+from merganser.models.runtime_flags import translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +69,7 @@ def check_as_json(config: Config) -> dict[str, Any]:
 
 
 def warnings_of(config: Config) -> tuple[SpecWarning, ...]:
-    """Return the warnings of loading, and one for each entry of ``docs`` that does not exist."""
+    """Return the warnings of loading, of ``docs`` that do not exist and of flags of the engine."""
     found = {
         (str(position), entry): SpecWarning(
             f"{entry!r} names no file or folder in {index.base}: indexing it will fail",
@@ -79,7 +81,25 @@ def warnings_of(config: Config) -> tuple[SpecWarning, ...]:
         for entry, position in zip(index.docs, index.docs_positions, strict=True)
         if not fixed_part(entry, index.base).exists()
     }
-    return (*config.warnings, *found.values())
+    return (*config.warnings, *found.values(), *_flag_warnings(config))
+
+
+def _flag_warnings(config: Config) -> Iterator[SpecWarning]:
+    """Yield what becomes of flags that Docker Model Runner does not take as they are written."""
+    for name, model in config.spec.models.items():
+        location = ("models", name, "provider_opts", "runtime_flags")
+        flags = translate(model.provider_opts.runtime_flags)
+        for flag in flags if model.provider == LOCAL_PROVIDER else ():
+            written = " ".join(flag.written)
+            if flag.problem:
+                problem = f"{written!r} {flag.problem}; it will be left out: remove or replace it"
+            elif flag.is_translated:
+                words = ", ".join(f'"{word}"' for word in flag.words)
+                problem = f"{written!r} goes to the engine as {words}: write it so"
+            else:
+                continue
+            position = config.position(*location, flag.first)
+            yield SpecWarning(problem, ".".join(location), position)
 
 
 def _rag_as_json(rag: RagDefinition) -> dict[str, Any]:

@@ -43,12 +43,15 @@ def resolve_model(config: Config, reference: str) -> ModelRef:
         position = config.position("models", reference, "token_key")
         found = replace(found, token_env=declared.token_key, token_position=position)
     options = declared.provider_opts
+    flags = options.runtime_flags
+    where = ("models", reference, "provider_opts", "runtime_flags")
     return replace(
         found,
         base_url=declared.base_url or found.base_url,
         **declared.model_dump(include=_SAMPLING),
         context_size=options.context_size,
-        runtime_flags=options.runtime_flags,
+        runtime_flags=flags,
+        flag_positions=tuple(config.position(*where, index) for index in range(len(flags))),
         draft=_draft(options),
         keep_alive=options.keep_alive,
         supports_tools=declared.supports_tools,

@@ -30,6 +30,7 @@ from merganser.errors import (
     RunnerUnreachableError,
 )
 from merganser.models.retry import NO_RETRY, with_retries
+from merganser.models.runtime_flags import translate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -373,11 +374,9 @@ def _normalised(vectors: NDArray[np.float32], where: str) -> NDArray[np.float32]
 
 
 def _pooling(flags: Sequence[str]) -> str | None:
-    for position, flag in enumerate(flags):
-        name, _, value = flag.partition("=")
-        if name == "--pooling":
-            return value or next(iter(flags[position + 1 : position + 2]), None)
-    return None
+    """Return the pooling that the engine is told, the last one where it is told twice."""
+    told = [flag.words[1:] for flag in translate(flags) if flag.words[0] == "--pooling"]
+    return " ".join(told[-1]) if told else None
 
 
 def prompts_of(served: ServedModel) -> Prompts:

@@ -122,6 +122,8 @@ async def _fingerprint(
             return embedder.fingerprint
         use = ModelUse(model=model, role="embedding", used_by=f"the index {index.name}")
         runner.keep_configured(use, served)
+        model = await runner.as_configured(model, "embedding")
+        embedder = Embedder(runner, model, served, dimensions=embedding.dimensions)
         return (await recognise_model(embedder, index)).fingerprint
 
 

@@ -50,7 +50,8 @@ class IndexReport:
         merged: Older segments that were rewritten.
         embedding: Whether chunks have vectors; without, only words can be searched.
         model: Name of the embedding model, or "".
-        notes: What became of approximate indexes that were to be built.
+        notes: What became of approximate indexes that were to be built, and flags of the model that
+            its server refused.
         seconds: Wall time from the scan on.
     """
 

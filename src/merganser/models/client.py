@@ -14,6 +14,7 @@ from merganser.errors import PullError, RequestRejectedError
 from merganser.models import configure, probes
 from merganser.models.address import Address, parse_address
 from merganser.models.chat import ChatModel
+from merganser.models.configure import SetUp
 from merganser.models.connection import Connection
 from merganser.models.inference import (
     looks_like_logits,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from merganser.models.configure import ConfigureRequest
     from merganser.models.pull import ProgressCallback
-    from merganser.models.ref import ModelUse, ScoreNormalization
+    from merganser.models.ref import ModelRef, ModelUse, ScoreNormalization
     from merganser.models.wire import EmbeddingBatch, Mode, RerankScore, RunningModel
 
 _DEFAULT_TIMEOUTS = Timeouts()
@@ -155,8 +156,17 @@ class ModelRunner:
         if not response.is_success:
             return None
         found = parse_model(as_mapping(self.connection.decode(response, path=path)), ref=ref)
-        # The server falls back to any model of that bare name, which inference does not.
-        return found if names_same_model(ref, model_id=found.id, tags=found.tags) else None
+        # Servers fall back to any model of that bare name, which inference does not. One with a
+        # DEFAULT_REGISTRY of its own writes it into the tags, so there it is asked once more.
+        if names_same_model(ref, model_id=found.id, tags=found.tags):
+            return found
+        return found if found.tags and await self._serves(ref) else None
+
+    async def _serves(self, ref: str) -> bool:
+        """Return whether inference knows a model by this name; the server looks it up alike."""
+        path = f"{self.address.openai_prefix}/models/{canonical(ref)}"
+        response = await self.connection.request("GET", path, model=ref, expected={404})
+        return response.is_success
 
     async def pull(self, ref: str, *, on_progress: ProgressCallback | None = None) -> ServedModel:
         """Pull a model, look it up and return it.
@@ -235,13 +245,40 @@ class ModelRunner:
         """
         request = configure.configure_request(use, served)
         if request is not None and served.managed:
-            ref = use.model.model
-            key = canonical(ref), request.mode
-            self._upkeeps[key] = Upkeep(self.connection, ref, request)
+            key = canonical(use.model.model), request.mode
+            self._upkeeps[key] = Upkeep(self.connection, use, served)
 
     def upkeep(self, ref: str, mode: Mode) -> Upkeep | None:
         """Return what keeps a model's configuration, or None when nothing has to stand."""
         return self._upkeeps.get((canonical(ref), mode))
+
+    async def as_configured(self, model: ModelRef, mode: Mode) -> ModelRef:
+        """Return a model without the flags that its server refuses.
+
+        The configuration is set for that where a flag could be refused; see ``keep_configured``.
+
+        Raises:
+            ModelRunnerError: It cannot be set.
+        """
+        upkeep = self.upkeep(model.model, mode)
+        if upkeep is None or not model.runtime_flags:
+            return model
+        await upkeep.ensure()
+        return upkeep.use.model
+
+    async def set_up(self, use: ModelUse, served: ServedModel) -> SetUp:
+        """Configure a model for a use and load it, without the flags that are refused.
+
+        Raises:
+            RunnerUnavailableError: The model stayed busy.
+            RequestRejectedError: The configuration is refused, or the model cannot be loaded.
+        """
+        mode = configure.mode_of(use)
+        if mode is not None and served.managed:
+            return await configure.set_up(self.connection, use, served, always_load=True)
+        if mode is not None:
+            await self.preload(use.model.model, mode)
+        return SetUp(use, is_new=False, left_out=())
 
     async def configurations(self, ref: str) -> list[tuple[str, dict[str, Any]]] | None:
         """Return modes and settings of a model, or None when the server cannot say."""

@@ -9,20 +9,24 @@ mode was configured; ``load_for`` clears that stray engine away.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from merganser.errors import RunnerUnavailableError
+from merganser.errors import RequestRejectedError, RunnerUnavailableError
 from merganser.humanize import parse_duration
 from merganser.models.ref import canonical
+from merganser.models.runtime_flags import find_refused, reason_in, translate, words_of
 from merganser.models.wire import Mode, as_count, as_list, as_mapping, as_text, parse_running
 from merganser.progress import remark
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
     from merganser.models.connection import Connection
     from merganser.models.ref import DraftModel, ModelRef, ModelUse
+    from merganser.models.runtime_flags import RuntimeFlag
     from merganser.models.wire import RunningModel, ServedModel
 
 # llama.cpp processes a text for embedding or reranking in one physical batch, 512 tokens by
@@ -48,7 +52,7 @@ class ConfigureRequest:
     Attributes:
         mode: The mode; the server keeps one configuration per mode.
         context_size: Tokens, or None for what the model was packaged with.
-        runtime_flags: llama.cpp flags; the server has a list of those it allows.
+        runtime_flags: llama.cpp flags in the words that the server takes.
         draft: The draft model of speculative decoding, or None.
         keep_alive: A Go duration such as ``10m``, ``0`` or ``-1``, or None for 5 minutes.
     """
@@ -96,9 +100,9 @@ def configure_request(use: ModelUse, served: ServedModel | None = None) -> Confi
     if mode is None:
         return None
     model = use.model
-    flags = model.runtime_flags
+    flags = words_of(model.runtime_flags)
     if mode != "completion":
-        flags += _batch_flags(model, served)
+        flags += _batch_flags(model, flags, served)
     request = ConfigureRequest(
         mode=mode,
         context_size=model.context_size,
@@ -109,9 +113,11 @@ def configure_request(use: ModelUse, served: ServedModel | None = None) -> Confi
     return None if request == ConfigureRequest(mode=mode) else request
 
 
-def _batch_flags(model: ModelRef, served: ServedModel | None) -> tuple[str, ...]:
+def _batch_flags(
+    model: ModelRef, flags: Sequence[str], served: ServedModel | None
+) -> tuple[str, ...]:
     """Return the flags that let one input fill the context; the user's own flags win."""
-    if any(flag.partition("=")[0] in _BATCH_FLAGS for flag in model.runtime_flags):
+    if not _BATCH_FLAGS.isdisjoint(flags):
         return ()
     if model.context_size is not None:
         tokens = min(model.context_size, _LARGEST_BATCH_TOKENS)
@@ -119,6 +125,104 @@ def _batch_flags(model: ModelRef, served: ServedModel | None) -> tuple[str, ...]
         packaged = served.context_size if served is not None else None
         tokens = min(packaged or DEFAULT_BATCH_TOKENS, DEFAULT_BATCH_TOKENS)
     return ("--batch-size", str(tokens), "--ubatch-size", str(tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """What became of setting a model up.
+
+    Attributes:
+        use: As the server has it: its model without the flags that were refused.
+        is_new: The server did not have this configuration.
+        left_out: A sentence for each flag that was refused now, with its place in the config.
+    """
+
+    use: ModelUse
+    is_new: bool
+    left_out: tuple[str, ...]
+
+
+# Words of flags that a server has refused, so that no later call of this process tries them again,
+# which may cost an engine's start each: by address, model and mode.
+_refused: dict[tuple[str, str, Mode], set[tuple[str, ...]]] = {}
+
+
+async def set_up(
+    connection: Connection,
+    use: ModelUse,
+    served: ServedModel,
+    *,
+    always_load: bool,
+    on_set: Callable[[], None] = lambda: None,
+) -> SetUp:
+    """Configure a model and load it, without the flags that the server or the engine refuses.
+
+    docker-agent drops the whole configuration of which one flag is refused, silently; here the rest
+    is kept, and what is left out is told.
+
+    Args:
+        connection: To a server that manages models.
+        use: The model and what it is for; no draft.
+        served: What the server has under that name.
+        always_load: Load the model even where the configuration stood.
+        on_set: Called when the configuration was not there and is set.
+
+    Raises:
+        RunnerUnavailableError: The model stayed busy for longer than the limit.
+        RequestRejectedError: Something else than a flag is refused, or it cannot be loaded.
+    """
+    ref, mode = use.model.model, mode_of(use)
+    assert mode is not None
+    refused = _refused.setdefault((connection.address.shown, canonical(ref), mode), set())
+    use = replace(use, model=_without(use.model, refused))
+    is_new, told = False, list[str]()
+    while True:
+        request = configure_request(use, served)
+        if request is None and refused:
+            request = ConfigureRequest(mode=mode)  # what was refused at the load may stand
+        try:
+            if request is not None and await configure(connection, ref, request):
+                is_new = True
+                on_set()
+            if is_new or always_load:
+                await load_for(connection, ref, mode)
+        except RequestRejectedError as error:
+            flags = find_refused(translate(use.model.runtime_flags), str(error))
+            if not flags:
+                raise
+            told += [_left_out(use.model, flag, error) for flag in flags]
+            refused |= {flag.words for flag in flags}
+            use = replace(use, model=_without(use.model, refused))
+        else:
+            return SetUp(use, is_new, tuple(told))
+
+
+def _without(model: ModelRef, refused: Collection[tuple[str, ...]]) -> ModelRef:
+    """Return a model without some of its flags."""
+    flags = translate(model.runtime_flags)
+    kept = [flag for flag in flags if flag.words not in refused]
+    if len(kept) == len(flags):
+        return model
+    items = list[tuple[str, int]]()
+    for flag in kept:
+        is_alone = len(translate(flag.written)) == 1
+        words = flag.written if is_alone else flag.words
+        items += [(w, flag.first + i if is_alone else flag.first) for i, w in enumerate(words)]
+    places = model.flag_positions
+    return replace(
+        model,
+        runtime_flags=tuple(word for word, _ in items),
+        flag_positions=tuple(places[index] for _, index in items) if places else (),
+    )
+
+
+def _left_out(model: ModelRef, flag: RuntimeFlag, error: RequestRejectedError) -> str:
+    """Say which flag is left out, where it stands, and what the server said."""
+    place = f"{model.flag_positions[flag.first]}: " if model.flag_positions else ""
+    return (
+        f"{place}the flag {' '.join(flag.written)!r} of {canonical(model.model)!r} is refused and "
+        f"left out: {reason_in(str(error))}"
+    )
 
 
 async def read_configurations(

@@ -67,7 +67,8 @@ class ModelRef:
         frequency_penalty: -2 to 2.
         presence_penalty: -2 to 2.
         context_size: Tokens, or None for the model's own.
-        runtime_flags: Flags for the engine.
+        runtime_flags: Flags for the engine, as the config has them; see ``runtime_flags``.
+        flag_positions: Where each of them stands in the YAML, or nothing.
         draft: Model for speculative decoding, or None.
         keep_alive: How long it stays in memory, as the server takes it (``5m``, ``0``, ``-1``);
             None leaves it to the server.
@@ -88,6 +89,7 @@ class ModelRef:
     presence_penalty: float | None = None
     context_size: int | None = None
     runtime_flags: tuple[str, ...] = ()
+    flag_positions: tuple[SourcePosition, ...] = field(default=(), repr=False, compare=False)
     draft: DraftModel | None = None
     keep_alive: str | None = None
     score_normalization: ScoreNormalization = "auto"

@@ -14,7 +14,7 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from merganser.models.configure import configure, load_for
+from merganser.models.configure import mode_of, set_up
 from merganser.models.connection import OPENED
 from merganser.models.ref import canonical
 from merganser.progress import remark
@@ -22,8 +22,9 @@ from merganser.progress import remark
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from merganser.models.configure import ConfigureRequest
     from merganser.models.connection import Connection
+    from merganser.models.ref import ModelUse
+    from merganser.models.wire import ServedModel
 
     Trace = Callable[[str, Any], Awaitable[None]]
 
@@ -42,14 +43,17 @@ class Upkeep:
 
     Args:
         connection: To a server that manages models.
-        ref: The model, which is local.
-        request: What has to stand.
+        use: The model and what it is for; no draft.
+        served: What the server has under that name; it is local.
+
+    Attributes:
+        use: The model as it is configured: without flags that the server refused.
     """
 
-    def __init__(self, connection: Connection, ref: str, request: ConfigureRequest) -> None:
+    def __init__(self, connection: Connection, use: ModelUse, served: ServedModel) -> None:
         self._connection = connection
-        self._ref = ref
-        self._request = request
+        self._served = served
+        self.use = use
         self._lock = asyncio.Lock()
         self._seen_standing = float("-inf")  # when it was last asked for, and stood or was set
         self._doubts: int | None = None  # those of the connection at that moment
@@ -98,20 +102,28 @@ class Upkeep:
             # What was set is asked for once more: the server may have died while it loaded.
             for _ in range(_MOST_ROUNDS):
                 began, doubts = monotonic(), self._connection.doubts
-                is_new = await configure(self._connection, self._ref, self._request)
-                if is_new:
-                    if self._doubts is not None:
-                        self._tell()
-                    await load_for(self._connection, self._ref, self._request.mode)
+                done = await set_up(
+                    self._connection,
+                    self.use,
+                    self._served,
+                    always_load=False,
+                    on_set=self._tell_of_loss if self._doubts is not None else lambda: None,
+                )
+                self.use = done.use
+                for text in done.left_out:
+                    _tell(text)
                 self._seen_standing, self._doubts = began, doubts
-                if not is_new:
+                if not done.is_new:
                     return
 
-    def _tell(self) -> None:
-        where = self._connection.address.shown
-        text = (
-            f"{where} had lost the configuration of {canonical(self._ref)!r} for "
-            f"{self._request.mode}; it is set again"
+    def _tell_of_loss(self) -> None:
+        where, model = self._connection.address.shown, canonical(self.use.model.model)
+        _tell(
+            f"{where} had lost the configuration of {model!r} for {mode_of(self.use)}; "
+            "it is set again"
         )
-        _log.warning(text)
-        remark(text)
+
+
+def _tell(text: str) -> None:
+    _log.warning(text)
+    remark(text)

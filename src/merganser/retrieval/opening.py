@@ -174,7 +174,7 @@ class _Embedders:
             client = await self._servers.client(place, "embedding", ref)
             self._made[definition] = Embedder(
                 client,
-                ref,
+                await client.as_configured(ref, "embedding"),
                 place.served,
                 dimensions=definition.dimensions,
                 batch_size=definition.batch_size,

@@ -20,7 +20,7 @@ def test_check_names_models_roles_rags_and_flows(load: Load, tmp_path: Path):
     text = render_check(load(SEED.read_text(encoding="utf-8")))
 
     lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert lines[0] == "config.yaml: no errors, no warnings"
+    assert lines[2] == "config.yaml: no errors, 2 warnings"
     assert "ai/embeddinggemma embedding rag.codebase.strategies[0]" in lines
     assert "ai/qwen3 chat models.optimized-qwen (unused)" in lines
     assert "index-docs index docs" in lines
@@ -55,6 +55,29 @@ def test_check_warns_of_documents_that_are_not_there(load: Load, tmp_path: Path)
     ]
     assert warned[0].startswith(f"warning: {config.path}:4:21: ")
     assert [w["key"] for w in check_as_json(config)["warnings"]] == ["rag.notes.docs"] * 2
+
+
+def test_check_tells_what_becomes_of_the_flags_of_an_engine(load: Load):
+    config = load(
+        """
+        models:
+          fast:
+            provider: dmr
+            model: ai/qwen3
+            provider_opts:
+              runtime_flags: ["--ngl=33", "--threads", "8", "--thread=3"]
+          text: {provider: dmr, model: ai/qwen3, provider_opts: {runtime_flags: "-t 2, --seed -1"}}
+          other: {provider: x, base_url: "http://h/v1", model: m, provider_opts: {runtime_flags: a}}
+        """
+    )
+
+    warned = [line for line in render_check(config).splitlines() if "runtime_flags: " in line]
+
+    assert [line.partition(f"{config.path}:")[2][:2] for line in warned] == ["7:", "7:", "8:"]
+    assert warned[0].startswith(f"warning: {config.path}:7:23: models.fast.provider_opts.runtime_")
+    assert warned[0].endswith('\'--ngl=33\' goes to the engine as "-ngl", "33": write it so')
+    assert "did you mean '--threads'?; it will be left out" in warned[1]
+    assert "'--seed -1' has a negative value" in warned[2]
 
 
 def test_check_as_json_is_json_and_says_the_same(load: Load):

@@ -360,6 +360,17 @@ async def test_a_fingerprint_changes_with_whatever_changes_a_vector(client: Mode
     assert all(len(one) == 64 for one in prints)
 
 
+@pytest.mark.parametrize(
+    "flags", [("--pooling=cls",), ("-pooling", "cls"), ("--threads=2", "--pooling cls")]
+)
+async def test_a_fingerprint_is_of_what_the_engine_is_told_in_any_spelling(
+    client: ModelRunner, flags: tuple[str, ...]
+):
+    usual = embedder_of(client, runtime_flags=("--pooling", "cls"))
+
+    assert embedder_of(client, runtime_flags=flags).fingerprint == usual.fingerprint
+
+
 async def test_a_fingerprint_does_not_know_the_name_or_the_batching(client: ModelRunner):
     one = embedder_of(client, batch_size=1, runtime_flags=("--threads", "2"))
     other = embedder_of(client, served=served_as("docker.io/other/all-minilm:latest"))

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from merganser.errors import RequestRejectedError, RunnerUnavailableError
+from merganser.embedding.embedder import Embedder
+from merganser.errors import RequestRejectedError, RunnerUnavailableError, SourcePosition
 from merganser.models.configure import ConfigureRequest, configure_request
 from merganser.models.ref import DraftModel, ModelRef, ModelUse
 from merganser.models.wire import ServedModel
@@ -49,7 +51,7 @@ def test_a_draft_model_is_configured_with_its_target_alone():
         "model": "ai/qwen3:14B",
         "mode": "completion",
         "context-size": 8192,
-        "runtime-flags": ["--ngl=33"],
+        "runtime-flags": ["-ngl", "33"],
         "speculative": {
             "draft_model": "ai/qwen3:0.6B-Q4_K_M",
             "num_tokens": 16,
@@ -68,7 +70,8 @@ def test_a_draft_model_is_configured_with_its_target_alone():
         ({}, 32768, ("--batch-size", "2048", "--ubatch-size", "2048")),
         ({"context_size": 4096}, 512, ("--batch-size", "4096", "--ubatch-size", "4096")),
         ({"runtime_flags": ("-ub", "1024")}, None, ("-ub", "1024")),
-        ({"runtime_flags": ("--ubatch-size=1024",)}, None, ("--ubatch-size=1024",)),
+        ({"runtime_flags": ("--ubatch-size=1024",)}, None, ("--ubatch-size", "1024")),
+        ({"runtime_flags": ("--ub 1024",)}, None, ("-ub", "1024")),
         (
             {"runtime_flags": ("--pooling", "mean")},
             512,
@@ -154,6 +157,63 @@ async def test_a_flag_that_is_not_allowed_is_said(client: ModelRunner, double: D
         await client.configure(
             EMBEDDER, ConfigureRequest(mode="embedding", runtime_flags=("--foo",))
         )
+
+
+@pytest.mark.parametrize("kind", ["refused_flags", "deadly_flags"])
+async def test_what_is_refused_is_left_out_at_its_line_and_the_rest_stands(
+    client: ModelRunner, double: Double, kind: str
+):
+    model = f"ai/{kind}"
+    double.add_model(model)
+    getattr(double, kind).update({"--mlock", "--made-up"})
+    place = [SourcePosition(Path("c.yaml"), 6, column) for column in (10, 20, 30, 40)]
+    flags = ("--mlock", "--pooling=mean", "--made-up", "7")
+    use = use_of(model, runtime_flags=flags, flag_positions=tuple(place), context_size=256)
+    served = await client.model(model)
+    assert served is not None
+
+    done = await client.set_up(use, served)
+    again = await client.set_up(use, served)
+
+    assert done.use.model.runtime_flags == ("--pooling=mean",)
+    assert done.use.model.flag_positions == (place[1],)
+    assert [text.partition(" of ")[0] for text in done.left_out] == [
+        "c.yaml:6:10: the flag '--mlock'",
+        "c.yaml:6:30: the flag '--made-up 7'",
+    ]
+    assert (again.use, again.left_out, again.is_new) == (done.use, (), False)
+    (standing,) = (row["Config"] for row in double.configs)
+    assert standing["context-size"] == 256
+    assert standing["runtime-flags"][:2] == ["--pooling", "mean"]
+    assert len(posted(double, CONFIGURE)) == 3
+
+
+async def test_a_load_that_fails_for_another_reason_leaves_no_flag_out(
+    client: ModelRunner, double: Double
+):
+    double.add_model("ai/large")
+    double.fail("/engines/v1/embeddings", 500, "unable to load runner: failed to load model\n")
+    use = use_of("ai/large", runtime_flags=("--threads", "2"))
+    served = await client.model("ai/large")
+    assert served is not None
+
+    with pytest.raises(RequestRejectedError, match="failed to load model"):
+        await client.set_up(use, served)
+
+
+async def test_vectors_are_claimed_for_what_stands_only(client: ModelRunner, double: Double):
+    double.add_model(EMBEDDER)
+    double.deadly_flags.add("cls")
+    use = use_of(runtime_flags=("--pooling", "cls", "--threads=2"))
+    served = await client.model(EMBEDDER)
+    assert served is not None
+    client.keep_configured(use, served)
+
+    model = await client.as_configured(use.model, "embedding")
+
+    assert model.runtime_flags == ("--threads=2",)
+    plain = Embedder(client, use_of().model, served, dimensions=None)
+    assert Embedder(client, model, served, dimensions=None).fingerprint == plain.fingerprint
 
 
 async def test_a_completion_engine_in_use_is_left_alone(client: ModelRunner, double: Double):
