@@ -76,8 +76,10 @@ _NO_VALUE = """
     --spec-draft-backend-sampling --spec-draft-cpu-moe --spm-infill --swa-full --verbose --warmup
     --webui -bs -cb -cmoe -cmoed -dio -kvo -kvu -ndio -nkvo -nocb -nr -v
 """
-_SWITCHES = {*_NO_VALUE.split(), *(name for name in ALLOWED if name.startswith("--no-"))}
-_PAIRS = frozenset({"--control-vector-layer-range"})
+SWITCHES = {*_NO_VALUE.split(), *(name for name in ALLOWED if name.startswith("--no-"))}
+"""Those that take no value."""
+PAIRS = frozenset({"--control-vector-layer-range"})
+"""Those that take two."""
 # Other names that llama.cpp has for an allowed flag.
 _ALIASES = {
     "--log-verbose": "--verbose",
@@ -130,9 +132,9 @@ class _Entry:
 
     def takes(self, value: str) -> bool:
         name = _known(self.name)
-        if name in _SWITCHES:
+        if name in SWITCHES:
             return not self.values and value.lower() in _ON | _OFF
-        return bool(self.name) and len(self.values) < (2 if name in _PAIRS else 1)
+        return bool(self.name) and len(self.values) < (2 if name in PAIRS else 1)
 
     def finish(self) -> RuntimeFlag:
         words, problem = _translate(self.name, self.values)
@@ -236,7 +238,7 @@ def _translate(name: str, values: Sequence[str]) -> tuple[tuple[str, ...], str]:
         close = get_close_matches(name, ALLOWED, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         return (name, *values), f"is not among the flags that the server allows{hint}"
-    if known in _SWITCHES and values:
+    if known in SWITCHES and values:
         return _switch(known, values[0])
     words = (known, *values)
     if any("/" in word or "\\" in word for word in words):

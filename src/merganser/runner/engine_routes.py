@@ -110,8 +110,6 @@ class EngineRoutes:
             raise TextError(400, "invalid request") from None
         except FlagError as error:
             raise TextError(500, str(error)) from error
-        if not command.model:
-            raise TextError(400, "model is required")
         try:
             await self._scheduler.configure(command.model, command.mode, command.settings)
         except RunnerBusyError as error:

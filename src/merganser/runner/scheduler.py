@@ -138,14 +138,16 @@ class Scheduler:
     async def configure(self, reference: str, mode: Mode, settings: EngineSettings) -> None:
         """Replace the settings of a model in a mode, then load it in the background.
 
-        An unknown model is accepted: its settings wait under the name as given, where no later
-        request finds them. The load is always in completion mode, as Docker Model Runner's is.
+        An unknown model is accepted and nothing comes of it. The load is always in completion mode,
+        as Docker Model Runner's is.
 
         Raises:
             RunnerBusyError: Its engine is answering requests.
         """
         model = self._store.find(reference)
-        digest = model.artifact.digest if model else reference
+        if model is None:
+            return
+        digest = model.artifact.digest
         key = (digest, mode)
         known = self._configured.get(key)
         if known is not None and known.settings == settings:
@@ -157,8 +159,7 @@ class Scheduler:
             if loaded is not None:
                 await self._evict(loaded)
             self._configured[key] = _Configured(reference, digest, mode, settings)
-        if model is not None:
-            self._start(self._preload(model, reference))
+        self._start(self._preload(model, reference))
 
     def configurations(self, reference: str = "") -> list[dict[str, Any]]:
         """Return the entries of ``GET _configure``, of all models or of one."""
@@ -258,6 +259,10 @@ class Scheduler:
     async def _load(
         self, model: FoundModel, reference: str, mode: Mode, settings: EngineSettings
     ) -> Engine:
+        if settings.fault:
+            raise EngineLoadError(
+                f"llama.cpp terminated unexpectedly: llama.cpp failed: {settings.fault}"
+            )
         draft = None
         if settings.draft is not None:
             draft = self._store.find(settings.draft.draft_model)

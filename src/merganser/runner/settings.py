@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -10,6 +12,7 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from merganser.humanize import parse_duration
+from merganser.models.runtime_flags import ALLOWED, PAIRS, SWITCHES
 from merganser.runner.engines import Mode  # noqa: TC001 - pydantic resolves it
 
 BACKENDS = ("llama.cpp", "vllm", "mlx", "sglang", "diffusers")
@@ -21,22 +24,20 @@ DEFAULT_BATCH = 2048
 DEFAULT_UBATCH = 512
 """llama.cpp's defaults: logical batch, and the physical one that bounds an embedding input."""
 
-_ALLOWED_FLAGS = frozenset({
-    "-b", "--batch-size", "-c", "--ctx-size", "-fa", "--flash-attn", "-np", "--parallel", "-ngl",
-    "--gpu-layers", "--n-gpu-layers", "--ngl", "-t", "--threads", "-tb", "--threads-batch", "-ub",
-    "--ubatch-size", "--cache-type-k", "--cache-type-v", "--chat-template",
-    "--chat-template-kwargs", "--embeddings", "--jinja", "--min-p", "--mlock", "--no-mmap",
-    "--no-warmup", "--pooling", "--reasoning-budget", "--reasoning-format", "--repeat-penalty",
-    "--reranking", "--seed", "--spec-draft-n-max", "--spec-draft-n-min", "--spec-draft-p-min",
-    "--temp", "--top-k", "--top-p",
-})  # fmt: skip
 _LONG = {
     "-b": "--batch-size",
     "-c": "--ctx-size",
     "-np": "--parallel",
+    "-s": "--seed",
     "-t": "--threads",
+    "-tb": "--threads-batch",
     "-ub": "--ubatch-size",
+    "--temperature": "--temp",
 }
+_LAYERS = {"-ngl", "--gpu-layers", "--n-gpu-layers"}
+_WHOLE = {*_LONG.values(), *_LAYERS, "--top-k"} - {"--temp"}
+_NUMBERS = {"--temp", "--top-p", "--min-p", "--repeat-penalty"}
+_POOLINGS = {"none", "mean", "cls", "last", "rank"}
 
 
 class InvalidRequestError(ValueError):
@@ -88,6 +89,7 @@ class EngineSettings:
         document: What was sent, without model and mode; shown by ``GET _configure``.
         context_tokens: Context size, or None for the model's own.
         flags: Runtime flags by their long names; a switch has the value "".
+        fault: What llama.cpp says of the flags when it ends at its start, or "".
         draft: Speculative decoding, or None.
         keep_alive_seconds: Idle time before eviction; infinite means never, None the default.
     """
@@ -96,6 +98,7 @@ class EngineSettings:
     document: Mapping[str, Any] = field(default_factory=dict[str, Any])
     context_tokens: int | None = None
     flags: Mapping[str, str] = field(default_factory=dict[str, str])
+    fault: str = ""
     draft: DraftSettings | None = None
     keep_alive_seconds: float | None = None
 
@@ -134,35 +137,68 @@ def parse_configure(document: Mapping[str, Any], *, backend: str) -> ConfigureCo
         words = body.runtime_flags or shlex.split(body.raw_runtime_flags)
     except ValueError as error:
         raise InvalidRequestError from error
-    flags = _parse_flags(words, backend)
+    _check_flags(words, backend)
+    flags, fault = _read_flags(words)
     settings = EngineSettings(
         document={key: value for key, value in document.items() if key not in {"model", "mode"}},
         context_tokens=body.context_size if body.context_size > 0 else None,
         flags=flags,
+        fault=fault,
         draft=body.speculative if body.speculative.draft_model else None,
         keep_alive_seconds=_parse_keep_alive(body.keep_alive),
     )
-    mode = body.mode or ("embedding" if "--embeddings" in flags else "completion")
+    mode = body.mode or ("embedding" if "--embeddings" in words else "completion")
     return ConfigureCommand(body.model, mode, settings)
 
 
-def _parse_flags(words: Sequence[str], backend: str) -> dict[str, str]:
-    flags = dict[str, str]()
-    current = ""
+def _check_flags(words: Sequence[str], backend: str) -> None:
+    """Refuse what Docker Model Runner's runtime_flags.go refuses, in its order and words."""
+    for word in words:
+        key = word.partition("=")[0] if word.startswith("-") else ""
+        if key and key not in ALLOWED:
+            raise FlagError(f'runtime flag "{key}" is not allowed for backend "{backend}"')
+    for word in words:
+        value, shown = word.partition("=")[2], json.dumps(word, ensure_ascii=False)
+        if value.startswith("-") and not value[1:2].isdigit():
+            raise FlagError(
+                f"invalid flag {shown}: value cannot start with '-' unless followed by a digit"
+            )
     for word in words:
         if "/" in word or "\\" in word:
-            raise FlagError(f'invalid runtime flag "{word}": paths are not allowed')
-        if word.startswith("-") and not word.lstrip("-")[:1].isdigit():
-            key, _, value = word.partition("=")
-            if value.startswith("-") and not value[1:2].isdigit():
-                raise FlagError(f'invalid runtime flag "{word}"')
-            if key not in _ALLOWED_FLAGS:
-                raise FlagError(f'runtime flag "{key}" is not allowed for backend "{backend}"')
-            current = _LONG.get(key, key)
-            flags[current] = value
-        elif current:
-            flags[current] = word
-    return flags
+            shown, why = json.dumps(word, ensure_ascii=False), "(contains '/' or '\\\\')"
+            raise FlagError(f"invalid runtime flag {shown}: paths are not allowed {why}")
+
+
+def _read_flags(words: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Read flags as llama.cpp does, a flag and its value in a word each.
+
+    Returns:
+        The flags by their long names, and what llama.cpp says when it ends over them, or "".
+    """
+    flags, rest = dict[str, str](), iter(words)
+    for word in rest:
+        if word not in ALLOWED:
+            return flags, f"error: invalid argument: {word}"
+        name = _LONG.get(word, word)
+        values = [next(rest, None) for _ in range(0 if word in SWITCHES else 1 + (word in PAIRS))]
+        if None in values:
+            return flags, f'error while handling argument "{word}": expected value for argument'
+        value = " ".join(one for one in values if one is not None)
+        if wrong := _wrong_value(name, value):
+            return flags, f'error while handling argument "{word}": {wrong}'
+        flags[name] = value
+    return flags, ""
+
+
+def _wrong_value(name: str, value: str) -> str:
+    """Return what llama.cpp says of a value that it cannot read, or ""."""
+    if name in _WHOLE and not re.match(r"\s*[+-]?\d", value):
+        return "" if name in _LAYERS and value in {"auto", "all"} else "stoi"
+    if name in _NUMBERS and not re.match(r"\s*[+-]?\.?\d", value):
+        return "stof"
+    if name == "--pooling" and value not in _POOLINGS:
+        return "invalid value"
+    return ""
 
 
 def _parse_keep_alive(text: str) -> float | None:

@@ -104,6 +104,13 @@ def without_unknown_flags(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "runtime-flags": kept, "raw-runtime-flags": raw}
 
 
+def with_mended_flags(body: dict[str, Any]) -> dict[str, Any]:
+    """Read flags as kindly as our client does, and drop what it could not."""
+    words = [word for flag in body.get("runtime-flags", []) for word in flag.split("=")]
+    known = {"--ngl": "-ngl", "-threads": "--threads", "--log-file": "1", "-1": "1"}
+    return {**body, "runtime-flags": [known.get(word, word) for word in words]}
+
+
 def lower_keys(entries: list[Any]) -> list[Any]:
     """Write the keys as the rest of the API does."""
     return [{str(key).lower(): value for key, value in entry.items()} for entry in entries]
@@ -180,7 +187,7 @@ SCHEDULING_MUTATIONS = (
     ),
     Mutation(
         "config of an unknown model is refused",
-        "unknown_model_is_accepted_and_kept_under_its_reference",
+        "unknown_model_is_accepted_and_not_listed",
         on_request(
             call_is("POST", "/_configure"),
             lambda call: (
@@ -192,6 +199,31 @@ SCHEDULING_MUTATIONS = (
         "serving engine is reconfigured",
         "serving_engine_cannot_be_reconfigured",
         on_answer(CONFIGURE, lambda _, got: Answer(202, {}, b"") if got.status == 409 else got),
+    ),
+    Mutation(
+        "settings need a model",
+        "settings_without_a_model_are_accepted_and_are_nobodys",
+        on_answer(
+            CONFIGURE,
+            lambda call, got: (
+                got if b"model" in call.body else text_error(400, "model is required")
+            ),
+        ),
+    ),
+    Mutation(
+        "a misspelt flag is mended",
+        "only_names_of_the_list_are_flags",
+        on_request(CONFIGURE, edit_body(with_mended_flags)),
+    ),
+    Mutation(
+        "a value in a flag's own word is read",
+        "a_flag_that_the_engine_cannot_read_ends_it_at_the_load",
+        on_request(CONFIGURE, edit_body(with_mended_flags)),
+    ),
+    Mutation(
+        "a flag in a value is let through",
+        "no_flag_hides_in_a_value",
+        on_request(CONFIGURE, edit_body(with_mended_flags)),
     ),
     Mutation(
         "any flag is accepted",

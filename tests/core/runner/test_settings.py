@@ -29,7 +29,7 @@ def test_listed_flags_win_over_raw_ones() -> None:
     [
         ([], 512),
         (["-ub", "2048", "-b", "2048"], 2048),
-        (["--ubatch-size=1024"], 1024),
+        (["--ubatch-size", "1024"], 1024),
         (["-b", "256"], 256),
         (["-ub", "4096"], 2048),
     ],
@@ -49,7 +49,8 @@ def test_mode_is_embedding_only_when_the_flags_say_so() -> None:
     [
         (["--foo"], 'runtime flag "--foo" is not allowed for backend "llama.cpp"'),
         (["--chat-template", "/etc/passwd"], "paths are not allowed"),
-        (["--temp=-x"], 'invalid runtime flag "--temp=-x"'),
+        (["--temp=-x"], 'invalid flag "--temp=-x": value cannot start'),
+        (["--seed", "-1"], 'runtime flag "-1" is not allowed'),
     ],
 )
 def test_flags_outside_the_list_are_refused(flags: list[str], message: str) -> None:
