@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+CLIENT = "tests/core/models/test_client.py"
+CONFIGURE = "tests/core/models/test_configure.py"
 GUARDS = "tests/core/test_guards.py"
 SECRECY = "tests/core/config/test_secrecy.py"
 FOREIGN = "tests/core/store/test_foreign_files.py"
@@ -80,6 +82,24 @@ MUTANTS = (
         "True",
         f"{LOCAL_SERVER}::"
         "test_a_process_that_got_the_number_of_a_dead_one_is_neither_used_nor_ended",
+    ),
+    Mutant(
+        "one refused flag ends the run",
+        "            if not flags:\n                raise\n            told +=",
+        "            if flags or not flags:\n                raise\n            told +=",
+        f"{CONFIGURE}::test_what_is_refused_is_left_out_at_its_line_and_the_rest_stands",
+    ),
+    Mutant(
+        "a pooling that was left out is claimed",
+        "        await upkeep.ensure()\n        return upkeep.use.model",
+        "        return upkeep.use.model",
+        f"{CONFIGURE}::test_vectors_are_claimed_for_what_stands_only",
+    ),
+    Mutant(
+        "another registry's model is taken for the one that was asked for",
+        "return found if found.tags and await self._serves(ref) else None",
+        "return found if found.tags else None",
+        f"{CLIENT}::test_a_model_of_a_registry_that_is_not_the_default_is_another",
     ),
     Mutant(
         "a file of the folder that one works in sets something of Prefect",

@@ -68,6 +68,7 @@ class Double:
             without answering; it forgets what was configured.
         restarts_after: The same, after the answer, so that nobody sees an error.
         refused_flags: Words that ``_configure`` refuses.
+        registry: What the server adds to a name without one, as DEFAULT_REGISTRY says.
         deadly_flags: Words that it takes, and with which the engine ends at its start.
     """
 
@@ -98,12 +99,13 @@ class Double:
     inferences: int = 0
     restart: Any = None
     refused_flags: set[str] = field(default_factory=set[str])
+    registry: str = "docker.io"
     deadly_flags: set[str] = field(default_factory=set[str])
 
     def add_model(self, ref: str, **more: Any) -> str:
         """Make a model local and give its id."""
         digest = "sha256:" + hashlib.sha256(canonical(ref).encode()).hexdigest()
-        self.tags[f"docker.io/{canonical(ref)}"] = digest
+        self.tags[f"{self.registry}/{canonical(ref)}"] = digest
         self.model_json[digest] = {"config": {}, **more}
         return digest
 
@@ -190,6 +192,9 @@ class Double:
         if path == "/models":
             data = [{"id": tag, "object": "model"} for tag in self.tags]
             return JSONResponse({"object": "list", "data": data})
+        if path.startswith("/models/"):
+            asked = {"model": path.removeprefix("/models/")}
+            return self.missing(asked) or JSONResponse({"id": asked["model"], "object": "model"})
         if path == "/rerank":
             return PlainTextResponse("backend not found\n", 404)
         if (missing := self.missing(body)) is not None:
@@ -203,7 +208,7 @@ class Double:
 
     def missing(self, body: dict[str, Any]) -> Response | None:
         ref = body.get("model", "")
-        known = {canonical(tag) for tag in self.tags}
+        known = {canonical(tag.removeprefix(f"{self.registry}/")) for tag in self.tags}
         if canonical(ref) in known:
             return None
         text = f"error while getting model: get model '\"{ref}\"': model not found\n"

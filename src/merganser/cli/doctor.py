@@ -33,7 +33,7 @@ def command(file: str | None, *, no_probes: bool, logs: bool, as_json: bool, rea
 
     Exits with 1 when something would stop a run.
     """
-    from merganser.config.flow_definition import all_models
+    from merganser.config.flow_definition import all_models, models_of_flow, resolve_flows
     from merganser.doctor.deployments import diagnose_history
     from merganser.doctor.indexes import diagnose_index
     from merganser.doctor.servers import diagnose
@@ -42,7 +42,8 @@ def command(file: str | None, *, no_probes: bool, logs: bool, as_json: bool, rea
     config = reach.load(file) if file else None
     uses = all_models(config) if config else ()
     base_url = reach.address()
-    found = asyncio.run(diagnose(uses, base_url=base_url, probe_models=not no_probes))
+    flows = {f.name: models_of_flow(config, f) for f in resolve_flows(config)} if config else {}
+    found = asyncio.run(diagnose(uses, flows=flows, base_url=base_url, probe_models=not no_probes))
     log = asyncio.run(_server_log(base_url)) if logs else ""
     definitions = indexes_by_name(config).values() if config else ()
     indexes = [diagnose_index(definition) for definition in definitions]

@@ -15,7 +15,7 @@ from merganser.progress import Remark, listening
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from rich.progress import Task, TaskID
+    from rich.progress import ProgressColumn, Task, TaskID
 
     from merganser.progress import Progress
 
@@ -39,33 +39,16 @@ def shown_progress(*, quiet: bool = False) -> Generator[None]:
 @contextmanager
 def _bars() -> Generator[None]:
     from rich.console import Console
-    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
-    from rich.text import Text
 
-    class _Rate(ProgressColumn):
-        """Units a second, as measured of late."""
-
-        def render(self, task: Task) -> Text:
-            return Text(f"{_amount(task.speed, task.fields['unit'])}/s" if task.speed else "")
-
-    class _Amount(ProgressColumn):
-        """What is done of what there is."""
-
-        def render(self, task: Task) -> Text:
-            return Text(_of(task.completed, task.total, task.fields["unit"]))
-
+    console = Console(stderr=True)
     ids: dict[str, TaskID] = {}
     lock = Lock()
     # Drawn only while something is going on: bars redraw their lines ten times a second, and an
     # answer that streams or a question that waits below them would be erased with them.
     bars = Bars(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        _Amount(),
-        _Rate(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
+        *columns(console.width),
+        console=console,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
@@ -96,6 +79,48 @@ def _bars() -> Generator[None]:
             yield
     finally:
         bars.stop()
+
+
+def columns(width: int) -> tuple[ProgressColumn, ...]:
+    """Return what a bar shows, in one line: the name is cut where the terminal is narrow.
+
+    A line that wraps is not erased when the bar is drawn again.
+
+    Args:
+        width: Of the terminal, in characters.
+    """
+    from rich.progress import BarColumn, ProgressColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class _Name(ProgressColumn):
+        """What goes on."""
+
+        def render(self, task: Task) -> Text:
+            return Text(task.description, no_wrap=True, overflow="ellipsis")
+
+    class _Amount(ProgressColumn):
+        """What is done of what there is."""
+
+        def render(self, task: Task) -> Text:
+            return Text(_of(task.completed, task.total, task.fields["unit"]))
+
+    class _Rate(ProgressColumn):
+        """Units a second, as measured of late."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{_amount(task.speed, task.fields['unit'])}/s" if task.speed else "")
+
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
+    return (
+        _Name(),
+        BarColumn(bar_width=max(4, min(40, width // 5)), table_column=whole()),
+        _Amount(whole()),
+        _Rate(whole()),
+        TimeRemainingColumn(table_column=whole()),
+    )
 
 
 @dataclass(slots=True)

@@ -69,7 +69,8 @@ class ProviderOptions(StrictModel):
     runtime_flags: Annotated[
         tuple[Text, ...], BeforeValidator(_split_flags, json_schema_input_type=str | list[Text])
     ] = ()
-    """Flags for the engine, as a list or as text split at spaces and commas."""
+    """Flags for the engine, as a list or as text split at spaces and commas. ``--ngl=33`` becomes
+    what the server takes; a flag that it refuses is left out, which ``check`` and the run tell."""
 
     context_size: (
         Annotated[Count, BeforeValidator(_read_integer, json_schema_input_type=int | str)] | None

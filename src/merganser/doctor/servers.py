@@ -6,7 +6,7 @@ works for every kind of server, and then tries each model on a question with a k
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from merganser.models.client import ModelRunner
 from merganser.models.configure import configure_request
 from merganser.models.probes import probe_embedding
 from merganser.models.ref import pull_command, token_of
+from merganser.models.slots import describe_shortage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,6 +34,11 @@ _Probe: TypeAlias = "Callable[[ModelRunner, str], Awaitable[_Found]]"
 _LONG_INPUT = "word " * 600
 _NORM_TOLERANCE = 0.01
 _SHOWN_LOG_LINES = 20
+_ENGINE = "llama.cpp"
+_INSTALL = (
+    "with Docker `docker model install-runner`, then `docker model status`; for `dmr`, which runs "
+    "without Docker, a llama-server in LLAMA_SERVER_PATH"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,7 @@ class Diagnosis:
 async def diagnose(
     uses: Sequence[ModelUse] = (),
     *,
+    flows: Mapping[str, Sequence[ModelUse]] | None = None,
     base_url: str | None = None,
     env: Mapping[str, str] | None = None,
     probe_models: bool = True,
@@ -141,7 +148,8 @@ async def diagnose(
     Never raises for what is wrong with a server: that is what it reports.
 
     Args:
-        uses: The models that a config needs, from ``resolve.all_models``.
+        uses: The models that a config needs, from ``all_models``.
+        flows: The models that each flow needs at a time, by its name.
         base_url: The server of models that name none.
         env: Environment with ``MODEL_RUNNER_HOST``; the process's own by default.
         probe_models: Try each model, which loads it.
@@ -153,7 +161,13 @@ async def diagnose(
     servers: list[ServerReport] = []
     models: dict[int, ModelReport] = {}
     for (url, _), some in (by_server or {(base_url, None): []}).items():
-        report, found = await _diagnose_server(some, url=url, env=env, probe_models=probe_models)
+        together = {
+            name: [use for use in needed if (use.model.base_url or base_url) == url]
+            for name, needed in (flows or {}).items()
+        }
+        report, found = await _diagnose_server(
+            some, together, url=url, env=env, probe_models=probe_models
+        )
         servers.append(report)
         models |= {id(use): model for use, model in zip(some, found, strict=True)}
     return Diagnosis(tuple(servers), tuple(models[id(use)] for use in uses))
@@ -161,6 +175,7 @@ async def diagnose(
 
 async def _diagnose_server(
     uses: Sequence[ModelUse],
+    together: Mapping[str, Sequence[ModelUse]],
     *,
     url: str | None,
     env: Mapping[str, str] | None,
@@ -190,9 +205,13 @@ async def _diagnose_server(
         return no_server(Check("token", "problem", missing.problem, fix=missing.fix))
     async with ModelRunner(address, token=token) as runner:
         server = await _look_at_server(runner, address, probes)
-        return server, [
-            await _look_at_model(runner, use, probe_models=probe_models) for use in uses
+        models = [await _look_at_model(runner, use, probe_models=probe_models) for use in uses]
+        tried = [check for model in models for check in model.checks if check.seconds is not None]
+        engines = [
+            _engine_check(name, state, tried) for name, state in server.engines if name == _ENGINE
         ]
+        slots = _slot_checks(together, address) if server.engines else ()
+        return replace(server, checks=(*server.checks, *engines, *slots)), models
 
 
 async def _look_at_server(
@@ -213,7 +232,6 @@ async def _look_at_server(
         checks.append(Check("version", "note", text))
     else:
         checks.append(Check("version", "ok", status.version))
-    checks += [_engine_check(name, state) for name, state in status.engines if name == "llama.cpp"]
     return ServerReport(
         address=address.shown,
         probes=probes,
@@ -227,15 +245,29 @@ async def _look_at_server(
     )
 
 
-def _engine_check(name: str, state: str) -> Check:
-    state_word, _, details = state.partition(":")
-    runs = state_word.strip().lower().startswith("running")
-    if runs and not details.strip().endswith("unknown"):
-        return Check(f"engine {name}", "ok", state)
-    fix = "`docker model install-runner`, then `docker model status`"
-    # On Linux a missing llama-server binary is reported as running with an unknown version.
-    missing = f"{state}: the engine's program is missing" if runs else state
-    return Check(f"engine {name}", "problem", missing, fix=fix)
+def _engine_check(name: str, state: str, tried: Sequence[Check]) -> Check:
+    """Judge an engine by its state and, where that says too little, by the models it answers for.
+
+    A missing llama-server is reported as running with an unknown version; so is a recent one, whose
+    version is in a form that the server does not read.
+    """
+    what = f"engine {name}"
+    word, _, details = state.partition(":")
+    if not word.strip().lower().startswith("running"):
+        return Check(what, "problem", state, fix=_INSTALL)
+    if not details.strip().endswith("unknown"):
+        return Check(what, "ok", state)
+    if any(check.level != "problem" for check in tried):
+        return Check(what, "ok", f"{state}: the server cannot read its version, and it answers")
+    if tried:
+        return Check(what, "problem", f"{state}: the engine's program is missing?", fix=_INSTALL)
+    text = f"{state}: its version is in a form that the server cannot read, or it is missing"
+    return Check(what, "note", f"{text}; `merganser doctor FILE` tries the models of FILE")
+
+
+def _slot_checks(together: Mapping[str, Sequence[ModelUse]], address: Address) -> tuple[Check, ...]:
+    told = {name: describe_shortage(uses, address) for name, uses in together.items()}
+    return tuple(Check("slots", "note", f"{name}: {text}") for name, text in told.items() if text)
 
 
 async def _log_tail(runner: ModelRunner) -> tuple[str, ...]:

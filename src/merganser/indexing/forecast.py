@@ -26,6 +26,7 @@ from merganser.indexing.workspace import segments_of
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner
 from merganser.models.ref import ModelUse, canonical, token_of
+from merganser.models.slots import describe_shortage
 from merganser.planning.explain import IndexWork, PlanState
 from merganser.planning.plan import CheckModel, SurveySources
 from merganser.store.database import connect_writer
@@ -34,12 +35,13 @@ from merganser.store.folder import IndexFolder
 from merganser.store.history import list_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from merganser.chunking import ChunkingOptions
     from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
     from merganser.documents.scanning import Document
     from merganser.indexing.changes import Changes
+    from merganser.models.address import Address
     from merganser.models.ref import ModelRef
     from merganser.models.wire import ServedModel
     from merganser.planning.plan import Plan
@@ -56,13 +58,17 @@ async def forecast_plans(
         full: As if everything were indexed again.
     """
     models: dict[str, str] = {}
+    places: dict[str, Address] = {}
     served: dict[str, ServedModel] = {}
     indexes: dict[str, IndexWork] = {}
+    plans = tuple(plans)
     stages = [stage for plan in plans for stage in plan.stages]
     for stage in stages:
         if isinstance(stage, CheckModel) and stage.use.model.model not in models:
             model = stage.use.model
-            models[model.model], found = await _find_model(model, base_url)
+            models[model.model], place, found = await _find_model(model, base_url)
+            if place is not None:
+                places[model.model] = place
             if found is not None:
                 served[canonical(model.model)] = found
     for stage in stages:
@@ -70,24 +76,37 @@ async def forecast_plans(
             indexes[stage.index.name] = await _forecast_index(
                 stage.index, served, base_url=base_url, full=full
             )
-    return PlanState(models, indexes)
+    shortages = {plan.flow.name: tuple(_shortages(plan, places)) for plan in plans}
+    return PlanState(models, indexes, shortages)
 
 
-async def _find_model(model: ModelRef, base_url: str | None) -> tuple[str, ServedModel | None]:
-    """Return the state of a model in words, and the model if it is local."""
+def _shortages(plan: Plan, places: Mapping[str, Address]) -> Iterator[str]:
+    """Yield what a plan says of servers that cannot keep all its models at a time."""
+    uses = [stage.use for stage in plan.stages if isinstance(stage, CheckModel)]
+    at = {use: places[use.model.model] for use in uses if use.model.model in places}
+    for address in {place.shown: place for place in at.values()}.values():
+        here = [use for use, place in at.items() if place.shown == address.shown]
+        if told := describe_shortage(here, address):
+            yield told
+
+
+async def _find_model(
+    model: ModelRef, base_url: str | None
+) -> tuple[str, Address | None, ServedModel | None]:
+    """Return the state of a model in words, its server's address, and the model if it is local."""
     try:
         address = await resolve_address(base_url=model.base_url or base_url)
         async with ModelRunner(address, token=token_of(model)) as runner:
             found = await runner.model(model.model)
     except RunnerUnreachableError:
         problem = "no model server answers; `merganser doctor` says where it was looked for"
-        return f"unknown: {problem}", None
+        return f"unknown: {problem}", None, None
     except (ModelRunnerError, SpecErrors) as error:
-        return f"unknown: {str(error).splitlines()[0]}", None
+        return f"unknown: {str(error).splitlines()[0]}", None, None
     if found is None:
-        return f"not local at {address.shown}: a run pulls it", None
+        return f"not local at {address.shown}: a run pulls it", address, None
     alias = f", an alias of {found.alias_of}" if found.alias_of else ""
-    return f"local at {address.shown}{alias}", found
+    return f"local at {address.shown}{alias}", address, found
 
 
 async def _forecast_index(

@@ -284,9 +284,11 @@ def require_space(index: IndexFolder, needed: int) -> None:
     free = shutil.disk_usage(index.path).free
     if free < needed + _RESERVE_BYTES:
         raise StoreError(
-            f"about {needed / 1e6:,.0f} MB are needed on the disk of {str(index.path)!r} and "
-            f"{free / 1e6:,.0f} MB are free; the served snapshot is as it was. Free space, keep "
-            "fewer snapshots, or name another folder with `database`"
+            f"{(needed + _RESERVE_BYTES) / 1e6:,.1f} MB are needed on the disk of "
+            f"{str(index.path)!r}, about {needed / 1e6:,.1f} MB for the index and a reserve of "
+            f"{_RESERVE_BYTES / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free; the served "
+            "snapshot is as it was. Free space, keep fewer snapshots, or name another folder with "
+            "`database`"
         )
 
 

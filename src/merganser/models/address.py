@@ -39,9 +39,10 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 
 NEXT_STEPS = (
     "With Docker: `docker model status` tells whether Docker Model Runner runs; Docker Desktop "
-    "has a switch for it and for its TCP port in Settings > AI. Elsewhere: set MODEL_RUNNER_HOST "
-    f"or the model's base_url. Without Docker: {install_extra('embedded')}, then "
-    "`merganser runner`, or pass --embedded."
+    "has a switch for it and for its TCP port in Settings > AI; `dmr serve` is the same server "
+    "without Docker. Elsewhere: set MODEL_RUNNER_HOST, which may be unix:///path/to.sock, or the "
+    f"model's base_url. Without any of it: {install_extra('embedded')}, then `merganser runner`, "
+    "or pass --embedded."
 )
 
 

@@ -29,7 +29,7 @@ from merganser.models.wire import as_count, as_mapping, as_text
 from merganser.progress import report
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from merganser.models.connection import Connection
 
@@ -244,7 +244,7 @@ async def _pull_once(
                 return
             standstill.check(progress)
     if words:
-        raise _Failed("; ".join(words))
+        raise _Failed("; ".join(_without_repeats(words)))
     raise _Broken("the stream ended without a success line")
 
 
@@ -266,6 +266,12 @@ class _Standstill:
             self._last, self._since = progress, monotonic()
         elif monotonic() - self._since > self._seconds:
             raise _Broken(f"no progress for {self._seconds:g} s")
+
+
+def _without_repeats(words: Iterable[str]) -> list[str]:
+    """Leave out what another text holds too: servers tell a failure by a line and once more."""
+    bare = list(dict.fromkeys(text.removeprefix("Error: ").strip() for text in words))
+    return [text for text in bare if not any(text in other for other in bare if other != text)]
 
 
 async def _lines(response: httpx.Response, connection: Connection) -> AsyncIterator[str]:

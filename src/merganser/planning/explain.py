@@ -76,10 +76,12 @@ class PlanState:
     Attributes:
         models: The state of each model in words, by its name at the server.
         indexes: What a run would do, by the index's name.
+        shortages: What is said of servers that cannot keep all models of a flow, by its name.
     """
 
     models: Mapping[str, str] = field(default_factory=dict[str, str])
     indexes: Mapping[str, IndexWork] = field(default_factory=dict[str, IndexWork])
+    shortages: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
 def describe_plan(plan: Plan) -> str:
@@ -144,6 +146,7 @@ def plan_as_json(plan: Plan, state: PlanState) -> dict[str, Any]:
             name: {**asdict(work), "has_work": work.has_work}
             for name, work in state.indexes.items()
         },
+        "notes": list(state.shortages.get(plan.flow.name, ())),
     }
 
 
@@ -158,6 +161,7 @@ def _explained(plan: Plan, state: PlanState) -> Iterator[str]:
                 yield from (f"      {line}" for line in describe_work(work))
             case _:
                 pass
+    yield from (f"  note: {text}" for text in state.shortages.get(plan.flow.name, ()))
 
 
 def describe_work(work: IndexWork) -> Iterator[str]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
 from merganser.agent.events import TextDelta
 from merganser.cli import main
 from merganser.cli.options import print_json
+from merganser.cli.progress import columns
 from merganser.cli.run import _Stream  # pyright: ignore[reportPrivateUsage] - what prints an answer
 from merganser.cli.terminal import say, visible
 
@@ -76,3 +80,16 @@ def test_nothing_else_prints():
 
     assert found == {"terminal.py": 1, "options.py": 1, "report.py": 1, "progress.py": 1}
     say("done", err=True)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_bar_is_one_line_at_any_width(width: int):
+    console = Console(width=width, file=StringIO(), force_terminal=True)
+    bars = Progress(*columns(width), console=console)
+    task = bars.add_task("downloading hf.co/somebody/a-long-name-GGUF:Q4_K_M" * 2, unit="bytes")
+    bars.update(task, total=98.4e6, completed=12.3e6)
+
+    lines = console.render_lines(bars.make_tasks_table(bars.tasks), pad=False)
+
+    assert len(lines) == 1
+    assert "12.3 MB of 98.4 MB" in "".join(segment.text for segment in lines[0])

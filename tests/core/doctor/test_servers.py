@@ -54,7 +54,7 @@ async def test_a_healthy_server_mirrors_status_list_df_and_logs(double: Double):
     [
         ("Running: llama.cpp 642c721", "ok"),
         ("running llama.cpp version: c55bce4", "ok"),
-        ("Running: llama.cpp unknown", "problem"),
+        ("Running: llama.cpp unknown", "note"),
         ("Error: no GPU", "problem"),
         ("Not Installed", "problem"),
     ],
@@ -65,7 +65,36 @@ async def test_the_state_of_the_engine_is_judged(double: Double, state: str, lev
     diagnosis = await diagnose(base_url=double.url)
 
     assert check_named(diagnosis, "engine llama.cpp").level == level
-    assert diagnosis.healthy is (level == "ok")
+    assert diagnosis.healthy is (level != "problem")
+
+
+@pytest.mark.parametrize(("answers", "level"), [(True, "ok"), (False, "problem")])
+async def test_an_engine_of_unknown_version_is_judged_by_its_answers(
+    double: Double, level: str, *, answers: bool
+):
+    double.add_model(EMBEDDER)
+    double.fail("/engines/status", 200, {"llama.cpp": "Running: llama.cpp unknown"})
+    if not answers:
+        double.fail("/engines/v1/embeddings", 500, "unable to load runner: no file\n", times=9)
+
+    diagnosis = await diagnose([use_of(EMBEDDER, "embedding")], base_url=double.url)
+
+    assert check_named(diagnosis, "engine llama.cpp").level == level
+    assert diagnosis.healthy is answers
+
+
+@pytest.mark.parametrize(("cores", "told"), [(1, True), (2, False)])
+async def test_models_that_have_no_room_together_are_told(
+    double: Double, monkeypatch: pytest.MonkeyPatch, cores: int, *, told: bool
+):
+    monkeypatch.setattr("merganser.models.slots.os.cpu_count", lambda: cores)
+    uses = [use_of(EMBEDDER, "embedding"), use_of("qwen3", "chat"), use_of("qwen3", "draft")]
+
+    diagnosis = await diagnose(uses, flows={"ask": uses}, base_url=double.url, probe_models=False)
+
+    slots = [check for check in diagnosis.checks if check.name == "slots"]
+    assert [check.level for check in slots] == ["note"] * told
+    assert all("ask: 2 engines are needed" in check.detail for check in slots)
 
 
 async def test_a_missing_model_has_its_pull_command_as_the_fix(double: Double):

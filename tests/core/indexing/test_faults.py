@@ -23,7 +23,7 @@ from merganser.errors import (
     StoreFormatError,
 )
 from merganser.indexing.changes import find_changes
-from merganser.indexing.workspace import begin_run
+from merganser.indexing.workspace import begin_run, require_space
 from merganser.store.folder import IndexFolder
 from merganser.store.history import list_runs
 from merganser.store.reader import open_snapshot
@@ -252,6 +252,20 @@ def test_full_disk_leaves_the_served_snapshot(small: Corpus):
             assert len(snapshot.files()) == 12
     finally:
         subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_the_space_that_is_missing_is_told_with_the_reserve(
+    small: Corpus, monkeypatch: pytest.MonkeyPatch
+):
+    usage = shutil.disk_usage(small.root)._replace(free=63_000_000)
+    monkeypatch.setattr("merganser.indexing.workspace.shutil.disk_usage", lambda _: usage)
+
+    with pytest.raises(StoreError) as caught:
+        require_space(IndexFolder(small.root), 100_000)
+
+    assert "67.2 MB are needed" in str(caught.value)
+    assert "about 0.1 MB for the index and a reserve of 67.1 MB" in str(caught.value)
+    assert "63.0 MB are free" in str(caught.value)
 
 
 @pytest.mark.parametrize("room", [0, 200_000, 800_000])

@@ -49,6 +49,26 @@ async def test_the_servers_bare_name_fallback_is_not_taken_for_the_model(
     assert await client.model(EMBEDDER) is None
 
 
+async def test_a_model_of_the_servers_own_default_registry_is_found(
+    client: ModelRunner, double: Double
+):
+    double.registry = "localhost:5000"
+    double.add_model(EMBEDDER)
+
+    served = await client.model(EMBEDDER)
+
+    assert served is not None
+    assert served.tags == (f"localhost:5000/{EMBEDDER}:latest",)
+
+
+async def test_a_model_of_a_registry_that_is_not_the_default_is_another(
+    client: ModelRunner, double: Double
+):
+    double.tags[f"localhost:5000/{EMBEDDER}:latest"] = double.add_model("ai/other")
+
+    assert await client.model(EMBEDDER) is None
+
+
 async def test_a_model_without_metadata_is_read(client: ModelRunner, double: Double):
     double.add_model(EMBEDDER)
 

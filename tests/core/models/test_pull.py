@@ -106,12 +106,13 @@ async def test_an_error_line_with_raw_text_after_it_fails_once(client: ModelRunn
     double.pull_lines = [
         layer("a", 1, 2, 2),
         json.dumps({"type": "error", "message": "Error: manifest gone"}),
-        "error while pulling model: manifest gone",
+        "error while pulling model: writing image: manifest gone",
     ]
 
     with pytest.raises(PullError, match="manifest gone") as caught:
         await pulled(client)
 
+    assert str(caught.value).count("manifest gone") == 1
     assert not isinstance(caught.value, TransientError)
     assert len(double.asked("/models/create")) == 1
 
