@@ -193,7 +193,7 @@ def a_flag_that_the_engine_cannot_read_ends_it_at_the_load(target: Target) -> No
             response = target.embed("a duck")
 
             failed = "(?s)unable to load runner: error waiting for runner to be ready: llama.cpp "
-            pattern = f"{failed}terminated unexpectedly: llama.cpp failed: .*{said}"
+            pattern = f"{failed}terminated unexpectedly: llama.cpp failed: .*{said}.*"
             assert_text_error(response, 500, pattern)
 
 

@@ -258,7 +258,11 @@ def test_the_space_that_is_missing_is_told_with_the_reserve(
     small: Corpus, monkeypatch: pytest.MonkeyPatch
 ):
     usage = shutil.disk_usage(small.root)._replace(free=63_000_000)
-    monkeypatch.setattr("merganser.indexing.workspace.shutil.disk_usage", lambda _: usage)
+
+    def disk_usage(_path: object) -> object:
+        return usage
+
+    monkeypatch.setattr("merganser.indexing.workspace.shutil.disk_usage", disk_usage)
 
     with pytest.raises(StoreError) as caught:
         require_space(IndexFolder(small.root), 100_000)
