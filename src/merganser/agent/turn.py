@@ -143,11 +143,10 @@ def require_question(question: str) -> None:
     """
     if not question.strip():
         raise PlanError("the question is empty")
-    size = len(json.dumps(question))
-    if size > MOST_QUESTION_BYTES:
+    if len(json.dumps(question)) > MOST_QUESTION_BYTES:
         raise PlanError(
-            f"the question is too long: {show_bytes(size)}, and {show_bytes(MOST_QUESTION_BYTES)} "
-            "are the most; shorten it, or index the text in it and ask about that"
+            f"the question is too long: {show_bytes(MOST_QUESTION_BYTES)} are the most (as JSON); "
+            "shorten it, or index the text in it and ask about that"
         )
 
 
