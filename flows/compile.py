@@ -157,6 +157,7 @@ def _body(config: Config, plan: Plan) -> Run:
 def _index_body(run: Run) -> Run:
     def index(
         full: bool = False,  # noqa: FBT001, FBT002 - a field of the UI's form
+        repair: bool = False,  # noqa: FBT001, FBT002 - as above
         pull: PullPolicy = "missing",
         base_url: str | None = None,
     ) -> Outcome:
@@ -164,10 +165,11 @@ def _index_body(run: Run) -> Run:
 
         Args:
             full: Index everything anew; vectors of equal texts are still reused.
+            repair: Read all of the index, and do anew what is damaged.
             pull: What to do about models that are not local.
             base_url: Address of the model server; empty looks for one.
         """
-        return run(pull, base_url, full=full)
+        return run(pull, base_url, full=full, repair=repair)
 
     return index
 

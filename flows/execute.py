@@ -115,6 +115,7 @@ class Execution:
         plan: What to run.
         policy: How models are found and pulled.
         full: Index everything anew.
+        repair: Read all of the indexes, and do anew what is damaged.
         question: What an ask flow is asked; None for other flows.
         generation: The kept snapshot that an evaluate flow looks at, or None for the served one.
         selection: Which questions a batch flow asks now.
@@ -125,6 +126,7 @@ class Execution:
     policy: ModelPolicy
     _: KW_ONLY
     full: bool = False
+    repair: bool = False
     question: Question | None = None
     generation: int | None = None
     selection: Selection = field(default_factory=Selection)
@@ -204,7 +206,13 @@ class Execution:
         flow, embedding = self.plan.flow, index.embedding
         model = self._models.ready("embedding", embedding.model) if embedding else None
         workers = flow.spec.concurrency if isinstance(flow, IndexFlow) else None
-        return IndexStages(index, model, full=self.full, workers=workers or DEFAULT_WORKERS)
+        return IndexStages(
+            index,
+            model,
+            full=self.full,
+            repair=self.repair,
+            workers=workers or DEFAULT_WORKERS,
+        )
 
     # An index run, the most frequent one, must not pay for importing agents and evaluation.
     def _take_turn(self, agent: str) -> Answer:

@@ -93,6 +93,7 @@ class IndexStages:
         index: The index.
         model: The embedding model, ready; None for an index of words alone.
         full: Do everything anew; vectors of equal texts are still reused.
+        repair: Read all of the index, and do anew what is damaged.
         workers: How many tasks of the flow run at a time.
 
     Attributes:
@@ -108,11 +109,13 @@ class IndexStages:
         model: PrefectFuture[ReadyModel] | None,
         *,
         full: bool,
+        repair: bool,
         workers: int,
     ) -> None:
         self._index = index
         self._model = model
         self._full = full
+        self._repair = repair
         self._workers = workers
         self._run: Workspace | None = None
         self._built: BuiltSnapshot | None = None
@@ -129,7 +132,9 @@ class IndexStages:
 
     def find_changes(self) -> None:
         """Find what changed and lay the run out, or finish when nothing did."""
-        found = submit(find_index_changes, self._index, self._model, full=self._full)
+        found = submit(
+            find_index_changes, self._index, self._model, full=self._full, repair=self._repair
+        )
         self.last = [found]
         match found.result():
             case IndexReport() as report:

@@ -92,7 +92,7 @@ class EmbeddedShards:
 
 @task(**MODEL_TASK, task_run_name="survey {index.name}")
 def find_index_changes(
-    index: IndexDefinition, model: ReadyModel | None, *, full: bool
+    index: IndexDefinition, model: ReadyModel | None, *, full: bool, repair: bool
 ) -> Workspace | IndexReport:
     """Compare the files with the served snapshot and lay the run out; show the plan.
 
@@ -103,7 +103,7 @@ def find_index_changes(
         PlanError: There is nothing to index, or the model's vectors have another length.
         StoreError: The folder is busy, foreign, damaged or full.
     """
-    return asyncio.run(_find_changes(index, model, full=full))
+    return asyncio.run(_find_changes(index, model, full=full, repair=repair))
 
 
 @task(**MODEL_TASK, task_run_name="embed {batch}")
@@ -226,13 +226,14 @@ def embed_service(index: IndexDefinition, model: ReadyModel) -> EmbedService:
 
 
 async def _find_changes(
-    index: IndexDefinition, model: ReadyModel | None, *, full: bool
+    index: IndexDefinition, model: ReadyModel | None, *, full: bool, repair: bool
 ) -> Workspace | IndexReport:
     recognised = None
     if model is not None and index.embedding is not None:
         async with _embedder(index, model) as embedder:
             recognised = await recognise_model(embedder, index)
-    found = find_changes(index, fingerprint=recognised.fingerprint if recognised else "", full=full)
+    fingerprint = recognised.fingerprint if recognised else ""
+    found = find_changes(index, fingerprint=fingerprint, full=full, repair=repair)
     work = work_of(found)
     lines = "\n".join(f"- {one_line(line)}" for line in describe_work(work))
     create_markdown_artifact(

@@ -10,6 +10,7 @@ The tree::
     ├── StoreError            the index folder
     │   ├── StoreBusyError        another run is writing (transient)
     │   ├── StoreFormatError      a foreign or too new file stands where the index should be
+    │   ├── DamagedIndexError     a file of the index is missing, cut off or altered
     │   ├── NoSnapshotError       nothing has been indexed yet
     │   └── SnapshotMismatchError the query's embedder is not the one that made the snapshot
     ├── ModelRunnerError      the model server
@@ -162,6 +163,20 @@ class StoreBusyError(StoreError, TransientError):
 
 class StoreFormatError(StoreError):
     """A file of another program or of a newer version stands where the index should be."""
+
+
+class DamagedIndexError(StoreError):
+    """A file of the index is missing, cut off, altered or of another index.
+
+    Attributes:
+        path: The file.
+        problem: What is wrong with it, to be read after its name.
+    """
+
+    def __init__(self, message: str, *, path: Path, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(message)
 
 
 class NoSnapshotError(StoreError):

@@ -149,7 +149,12 @@ def test_deploying_twice_changes_nothing_and_removed_flows_retire_when_told(
     assert [row["action"] for row in again.json] == ["unchanged", "unchanged"]
     assert before["updated"] == after["updated"]
     assert before["entrypoint"] == "merganser.flows.pipelines.twice__often"
-    assert set(before["parameter_openapi_schema"]["properties"]) == {"full", "pull", "base_url"}
+    assert set(before["parameter_openapi_schema"]["properties"]) == {
+        "full",
+        "repair",
+        "pull",
+        "base_url",
+    }
     assert before["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     assert before["schedules"][0]["schedule"]["timezone"] == "Europe/Berlin"
 

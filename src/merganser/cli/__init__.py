@@ -40,6 +40,8 @@ COMMANDS = {
     "worker": "Run what is deployed to a work pool.",
     "models": "List, pull and remove the models of a server.",
     "doctor": "Look at the model server, the models, the indexes and the history.",
+    "verify": "Look whether indexes are whole.",
+    "repair": "Mend damaged indexes, embedding only what is gone.",
     "snapshots": "List the snapshots of an index.",
     "report": "Write an HTML report of indexes and batches.",
     "rollback": "Serve an earlier snapshot again.",

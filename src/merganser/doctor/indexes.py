@@ -17,6 +17,7 @@ from merganser.store.ann import approximate_path, read_approximate
 from merganser.store.folder import IndexFolder
 from merganser.store.history import list_runs
 from merganser.store.snapshots import SnapshotInfo, list_snapshots
+from merganser.store.verification import verify_index
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from merganser.config.index_definition import IndexDefinition
 
 _FOREIGN_FIX = "name another folder with `database`; what stands there is left as it is"
-_DAMAGE_FIX = "`merganser rollback` to another snapshot, or remove the folder and index again"
+_DAMAGE_FIX = "`merganser repair FILE` mends it; `merganser verify FILE` lists all that is damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ def diagnose_index(definition: IndexDefinition, *, now: datetime | None = None) 
         snapshots = list_snapshots(folder)
         checks.append(_check_snapshots(name, snapshots, now or datetime.now(UTC)))
         checks += _check_graphs(name, IndexFolder(folder))
+        checks += _check_whole(name, folder)
     except StoreError as error:
         fix = _FOREIGN_FIX if isinstance(error, StoreFormatError) else _DAMAGE_FIX
         checks.append(Check(f"index {name}", "problem", str(error), fix=fix))
@@ -106,6 +108,18 @@ def _check_snapshots(name: str, snapshots: tuple[SnapshotInfo, ...], now: dateti
             "not used: searches are exact"
         )
     return Check(f"index {name}", "ok", detail)
+
+
+def _check_whole(name: str, folder: Path) -> list[Check]:
+    """Return a problem for each file that is damaged, as far as is seen without reading it.
+
+    Graphs have a check of their own: without one, searches are exact.
+    """
+    return [
+        Check(f"index {name}", "problem", f"{fault.file!r} {fault.problem}", fix=_DAMAGE_FIX)
+        for fault in verify_index(folder, read_data=False).faults
+        if fault.kind != "graph"
+    ]
 
 
 def _check_graphs(name: str, index: IndexFolder) -> list[Check]:

@@ -24,7 +24,9 @@ from merganser.indexing.shard_plan import (
 )
 from merganser.indexing.workspace import require_space
 from merganser.store.catalogue import Catalogue, FileRow, SegmentRow, SkippedRow, write_catalogue
+from merganser.store.identity import FileMark, compute_checksum, damaged
 from merganser.store.reader import Snapshot
+from merganser.store.segment_check import find_problems
 from merganser.store.segments import NO_CHUNKS, ChunkRows, SegmentWriter
 from merganser.store.snapshots import next_numbers, read_kept
 from merganser.store.tokens import TOKENISER_VERSION
@@ -53,6 +55,7 @@ class BuiltSnapshot:
     Attributes:
         folder: The index folder, with the older segments.
         catalogue: Its file in the run's working folder, or None when the run changes nothing.
+        mark: What the catalogue is known by, or None without one.
         segment: File of its new segment there, or None.
         next_segment: Number of the next run's segment.
         scan_cache: What the next scan need not find out again.
@@ -61,6 +64,7 @@ class BuiltSnapshot:
 
     folder: Path
     catalogue: Path | None = None
+    mark: FileMark | None = None
     segment: Path | None = None
     next_segment: int = 0
     scan_cache: tuple[ScannedFile, ...]
@@ -145,6 +149,7 @@ class _Build:
         return BuiltSnapshot(
             folder=self.workspace.folder,
             catalogue=catalogue_path,
+            mark=FileMark.of(catalogue_path, self.workspace.run_id),
             segment=self._segment_path(segment) if is_new else None,
             next_segment=segment + is_new,
             scan_cache=self._scan_cache(generation),
@@ -180,6 +185,8 @@ class _Build:
             outcome = self.outcomes.get(row.path)
             if row.path in removed or (outcome and outcome.status != "failed"):
                 continue
+            if row.segment in self.changes.damaged and row.row_count:
+                continue  # what a repair could not read again is gone, and reported as failed
             if entry := touched.get(row.path):
                 row = replace(  # noqa: PLW2901 - the same file, seen again
                     row,
@@ -219,11 +226,14 @@ class _Build:
         """Write the new segment; give the snapshot's files and segments and how many merged."""
         old = {row.segment: row for row in self.base.segments} if self.base else {}
         live = _count_live(kept)
+        now_ns = self.changes.stat_ns
+        old = {n: _mark_dead(row, live.get(n, 0), now_ns) for n, row in old.items()}
         states = [
-            SegmentState(segment, old[segment].row_count, rows) for segment, rows in live.items()
+            SegmentState(n, old[n].row_count, rows, old[n].dead_since_ns)
+            for n, rows in live.items()
         ]
         new_rows = sum(outcome.chunks for outcome in read)
-        merged = choose_merges(states, new_rows=new_rows)
+        merged = choose_merges(states, new_rows=new_rows, now_ns=now_ns)
         require_space(self.workspace.index, sum(old[segment].size_bytes for segment in merged))
         files = [file for file in kept if file.segment not in merged]
         segments = [
@@ -235,13 +245,17 @@ class _Build:
             return [*files, *(self._file_row(o, None, 0) for o in read)], segments, 0
         dimensions = self.model.dimensions if self.model else None
         writer = SegmentWriter(
-            self._segment_path(number), self.workspace.folder, dimensions=dimensions
+            self._segment_path(number),
+            self.workspace.folder,
+            dimensions=dimensions,
+            embedding=self.changes.fingerprint,
         )
         try:
             files += self._add_new(writer, number)
             for segment in sorted(merged):
                 path = self.workspace.folder / old[segment].file
-                files += _copy(writer, path, [f for f in kept if f.segment == segment], number)
+                moved = [f for f in kept if f.segment == segment]
+                files += _copy(writer, old[segment], path, moved, number)
             writer.finish()
         except BaseException:
             writer.abandon()
@@ -255,6 +269,8 @@ class _Build:
                 size_bytes=self._segment_path(number).stat().st_size,
                 embedding=self.changes.fingerprint,
                 dimensions=dimensions or 0,
+                identity=writer.identity.id,
+                checksum=compute_checksum(self._segment_path(number)),
             )
         )
         return files, segments, len(merged)
@@ -403,6 +419,13 @@ def _not_finished(shard: Shard) -> ShardResult:
     return ShardResult(number=shard.number, files=tuple(files))
 
 
+def _mark_dead(row: SegmentRow, live_rows: int, now_ns: int) -> SegmentRow:
+    """Note when the first chunks of a segment died, unless it is noted already."""
+    if live_rows == row.row_count or row.dead_since_ns:
+        return row
+    return replace(row, dead_since_ns=now_ns)
+
+
 def _count_live(files: Sequence[FileRow]) -> dict[int, int]:
     live: dict[int, int] = {}
     for file in files:
@@ -412,10 +435,16 @@ def _count_live(files: Sequence[FileRow]) -> dict[int, int]:
 
 
 def _copy(
-    writer: SegmentWriter, path: Path, files: Sequence[FileRow], number: int
+    writer: SegmentWriter, row: SegmentRow, path: Path, files: Sequence[FileRow], number: int
 ) -> list[FileRow]:
     ordered = sorted(files, key=lambda file: file.first_row)
+    try:
+        places = writer.copy(path, ordered)
+    except duckdb.Error as error:
+        if problems := find_problems(path, row, read_data=True):
+            raise damaged(path, problems[0]) from error
+        raise
     return [
         replace(file, segment=number, file_id=place.file_id, first_row=place.first_row)
-        for file, place in zip(ordered, writer.copy(path, ordered), strict=True)
+        for file, place in zip(ordered, places, strict=True)
     ]

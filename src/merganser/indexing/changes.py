@@ -24,8 +24,9 @@ from merganser.indexing.drift import is_served_by
 from merganser.indexing.scan_cache import ScannedFile, load_scan_cache, save_scan_cache
 from merganser.store.database import SCHEMA_VERSION
 from merganser.store.folder import IndexFolder
-from merganser.store.snapshots import read_kept
+from merganser.store.snapshots import check_segments, read_kept
 from merganser.store.tokens import TOKENISER_VERSION
+from merganser.store.verification import damaged_segments
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ class Changes:
         outside: Number of files of the snapshot that this run does not look at and keeps.
         skipped: Files not indexed, with the reasons known so far.
         scanned: Number of files that are to be in the index, as far as the scan can tell.
+        damaged: Numbers of the segments that a repair found damaged: their files are changed ones.
+        repair: Whether the run repairs, so that whatever vectors are there are looked for.
     """
 
     definition: IndexDefinition
@@ -151,6 +154,8 @@ class Changes:
     outside: int
     skipped: tuple[Skipped, ...]
     scanned: int
+    damaged: frozenset[int] = frozenset()
+    repair: bool = False
 
     @property
     def pending(self) -> tuple[Document, ...]:
@@ -164,7 +169,9 @@ class Changes:
         return bool(self.added or self.changed or self.moved or self.removed or self.reasons)
 
 
-def find_changes(definition: IndexDefinition, *, fingerprint: str, full: bool = False) -> Changes:
+def find_changes(
+    definition: IndexDefinition, *, fingerprint: str, full: bool = False, repair: bool = False
+) -> Changes:
     """Compare the files with the served snapshot.
 
     Args:
@@ -172,15 +179,16 @@ def find_changes(definition: IndexDefinition, *, fingerprint: str, full: bool = 
         fingerprint: Fingerprint of the embedding model, "" for an index without embeddings.
         full: Do everything anew, and hold exactly this definition's files; vectors of equal texts
             are still reused.
+        repair: Read all of the segments, and do the files anew whose segments are damaged.
 
     Raises:
         SpecErrors: An entry of ``docs`` names nothing; with its position.
         PlanError: There is no file to index.
         StoreFormatError: Something else stands where the index should be.
-        StoreError: The index is damaged.
+        DamagedIndexError: A file of the served snapshot is missing, cut off or another one.
     """
     with span("scan", {"merganser.index": definition.name}) as scanning:
-        found = _find_changes(definition, fingerprint=fingerprint, full=full)
+        found = _find_changes(definition, fingerprint=fingerprint, full=full, repair=repair)
         scanning.set_attributes(
             {
                 "merganser.files": found.scanned,
@@ -194,7 +202,9 @@ def find_changes(definition: IndexDefinition, *, fingerprint: str, full: bool = 
     return found
 
 
-def _find_changes(definition: IndexDefinition, *, fingerprint: str, full: bool) -> Changes:
+def _find_changes(
+    definition: IndexDefinition, *, fingerprint: str, full: bool, repair: bool
+) -> Changes:
     folder = IndexFolder(definition.folder)
     current = folder.read_current()
     stat_ns = time.time_ns()
@@ -205,12 +215,21 @@ def _find_changes(definition: IndexDefinition, *, fingerprint: str, full: bool) 
         exclude=(definition.folder,),
     )
     _check_scan(definition, scan)
-    base = None if current is None or full else read_kept(folder, current.generation)
+    base = None
+    if current is not None and not full:
+        mark = current.marks.get(current.generation)
+        base = read_kept(folder, current.generation, mark)
+    lost = frozenset[int]()
+    if repair:
+        lost = damaged_segments(folder, current)
+    elif base is not None:
+        check_segments(folder, base.segments)
     reasons = ("a full run was asked for",) if full and current else ()
     if base is not None:
         reasons = _reasons(base, definition, fingerprint)
     seen = {} if full else load_scan_cache(folder.scan_cache)
-    found = _Comparison({file.path: file for file in base.files} if base else {}, seen, stat_ns)
+    rows = {file.path: file for file in base.files} if base else {}
+    found = _Comparison(rows, seen, stat_ns, lost)
     found.compare(scan.documents, redo=bool(reasons))
     scope, gone, outside = _divide_missing(definition, base, found.missing)
     if outside and reasons:
@@ -218,6 +237,14 @@ def _find_changes(definition: IndexDefinition, *, fingerprint: str, full: bool) 
             f"{' and '.join(reasons)}, so everything must be done again, but {outside} files of "
             f"the index are outside of this run's docs ({', '.join(definition.docs)}): run with "
             "all docs, or with --full to drop them"
+        )
+    if stranded := outside and sum(
+        rows[path].segment in lost for path in {*found.missing} - {*gone}
+    ):
+        raise PlanError(
+            f"{stranded} files in damaged segments are outside of this run's docs "
+            f"({', '.join(definition.docs)}): repair with all docs, or run `merganser index FILE "
+            "--full` to drop them"
         )
     moved = _find_moves(found.added, gone, found.base)
     origins = {move.origin for move in moved}
@@ -241,6 +268,8 @@ def _find_changes(definition: IndexDefinition, *, fingerprint: str, full: bool) 
         outside=outside,
         skipped=(*scan.skipped, *found.skipped),
         scanned=len(scan.documents),
+        damaged=lost,
+        repair=repair,
     )
 
 
@@ -248,7 +277,11 @@ class _Comparison:
     """Sort files by what happened to them."""
 
     def __init__(
-        self, base: Mapping[str, FileRow], scan_cache: Mapping[str, ScannedFile], stat_ns: int
+        self,
+        base: Mapping[str, FileRow],
+        scan_cache: Mapping[str, ScannedFile],
+        stat_ns: int,
+        lost: frozenset[int],
     ) -> None:
         self.base = base
         self.added: list[Document] = []
@@ -260,6 +293,7 @@ class _Comparison:
         self.missing: list[str] = []
         self._seen = scan_cache
         self._stat_ns = stat_ns
+        self._lost = lost
 
     def compare(self, documents: Sequence[Document], *, redo: bool) -> None:
         present = {document.path for document in documents}
@@ -271,7 +305,7 @@ class _Comparison:
             if row is None:
                 # What the old rules skipped may be worth reading under the new ones.
                 self._take_unknown(document, None if redo else seen)
-            elif redo:
+            elif redo or (row.segment in self._lost and row.row_count):
                 self.changed.append(document)
             else:
                 is_doubted = known is not None and seen is None

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import numpy as np
 
 from merganser.errors import StoreError
@@ -18,8 +19,8 @@ from merganser.store.ann import (
     MIN_RECALL,
     approximate_path,
     build_approximate,
+    find_graph_problem,
     is_available,
-    read_approximate,
 )
 from merganser.store.catalogue import SkippedRow, read_segment_rows
 from merganser.store.database import attach, borrow
@@ -86,7 +87,7 @@ def _switch_to(workspace: Workspace, built: BuiltSnapshot, keep_snapshots: int) 
     """Serve the new snapshot when there is one, and clean up."""
     index, report = workspace.index, built.report
     current = index.read_current()
-    if report.generation is None or built.catalogue is None:
+    if report.generation is None or built.catalogue is None or built.mark is None:
         if current is not None:
             current = keep_latest(index, current, keep_snapshots)
         return replace(report, served=current.generation if current else None)
@@ -94,9 +95,10 @@ def _switch_to(workspace: Workspace, built: BuiltSnapshot, keep_snapshots: int) 
     kept = (report.generation, *(current.kept if current else ()))[:keep_snapshots]
     current = Current(
         generation=report.generation,
-        kept=readable(index, kept),
+        kept=readable(index, kept, damaged=workspace.changes.damaged),
         next_generation=report.generation + 1,
         next_segment=built.next_segment,
+        marks={**(current.marks if current else {}), report.generation: built.mark},
     )
     index.write_current(current)
     _clean_up(index, current, own=workspace.run_id)
@@ -190,7 +192,7 @@ def _clean_up(index: IndexFolder, current: Current, *, own: str | None) -> None:
             hashes = _hashes(index, served) if foreign else None
             drop_journals(folder, own=own, served=hashes)
         collect(index, current)
-    except (OSError, StoreError) as error:
+    except (OSError, StoreError, duckdb.Error) as error:
         _log.warning("could not clean up %s: %s", index.path, error)
 
 
@@ -262,12 +264,15 @@ def build_graphs(index: IndexFolder, generation: int) -> tuple[str, ...]:
             path = index.path / segment.file
             target = approximate_path(path)
             is_large = segment.row_count >= GRAPH_ROWS and segment.dimensions
-            if not is_large or read_approximate(target) is not None:
+            is_there = not find_graph_problem(
+                target, segment.row_count, segment.dimensions, segment.identity, read_data=False
+            )
+            if not is_large or is_there:
                 continue
             info = build_approximate(path, target)
             if info is not None:
                 told.append(_describe(info))
-    except (StoreError, FileNotFoundError) as error:
+    except (StoreError, FileNotFoundError, duckdb.Error) as error:
         told.append(f"could not build an approximate index: {error}")
     return tuple(told)
 

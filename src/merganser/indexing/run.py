@@ -40,11 +40,14 @@ def index_once(
     embedder: EmbedsDocuments | None,
     *,
     full: bool = False,
+    repair: bool = False,
     keep_snapshots: int = KEEP_SNAPSHOTS,
 ) -> IndexReport:
     """Bring an index up to date; see ``index_once_async``."""
     return asyncio.run(
-        index_once_async(definition, embedder, full=full, keep_snapshots=keep_snapshots)
+        index_once_async(
+            definition, embedder, full=full, repair=repair, keep_snapshots=keep_snapshots
+        )
     )
 
 
@@ -53,6 +56,7 @@ async def index_once_async(
     embedder: EmbedsDocuments | None,
     *,
     full: bool = False,
+    repair: bool = False,
     keep_snapshots: int = KEEP_SNAPSHOTS,
 ) -> IndexReport:
     """Bring an index up to date: find changes, embed, build and publish.
@@ -61,6 +65,7 @@ async def index_once_async(
         definition: The index.
         embedder: The embedding model, or None for an index of words alone.
         full: Do everything anew.
+        repair: Read all of the index, and do anew what is damaged; ``repair_files`` comes first.
         keep_snapshots: How many snapshots to keep, at least 1.
 
     Raises:
@@ -71,7 +76,8 @@ async def index_once_async(
         ModelRunnerError: The server could not embed.
     """
     model = await recognise_model(embedder, definition) if embedder else None
-    changes = find_changes(definition, fingerprint=model.fingerprint if model else "", full=full)
+    fingerprint = model.fingerprint if model else ""
+    changes = find_changes(definition, fingerprint=fingerprint, full=full, repair=repair)
     if not changes.has_work:
         drop_old_snapshots(definition.folder, keep_snapshots)
         return finish_unchanged(changes)

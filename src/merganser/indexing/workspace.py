@@ -15,6 +15,8 @@ import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from merganser.errors import PlanError, StoreError
 from merganser.indexing.changes import find_changes
 from merganser.indexing.shard_plan import (
@@ -28,12 +30,13 @@ from merganser.store.database import connect_writer
 from merganser.store.embedding_store import EmbeddingStore, SegmentSource
 from merganser.store.folder import IndexFolder, replace_file
 from merganser.store.history import RunRow, record_run
+from merganser.store.segment_check import read_identity, salvage_vectors
 from merganser.store.shared_journals import exchange_journals, shared_root
-from merganser.store.snapshots import collect, collect_builds
+from merganser.store.snapshots import check_segments, collect, collect_builds
 from merganser.store.writer_lock import WriterLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
     from types import TracebackType
 
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from merganser.embedding.service import EmbedService
     from merganser.indexing.changes import Changes
     from merganser.indexing.drift import SnapshotModel
+    from merganser.store.catalogue import SegmentRow
     from merganser.store.shared_folder import SharedFolder
 
 _RESERVE_BYTES = 64 << 20
@@ -143,11 +147,12 @@ class Workspace:
                 store = EmbeddingStore(
                     self.index,
                     self.model.fingerprint,
-                    segments_of(self.index, self.model.fingerprint),
+                    segments_of(self.index, self.model.fingerprint, damaged=self.changes.damaged),
                     connect=self._connect,
                     drift_sample=self.model.drift_sample,
                 )
                 store.recover()
+                self._salvage(store)
                 if self.definition.shards is not None:
                     exchange_journals(store, self.shared.below(store.journal_folder.name))
                 self._embeddings = store
@@ -157,6 +162,18 @@ class Workspace:
     def kept_texts(self) -> int:
         """Texts that were embedded in this run and are kept, published or not."""
         return self._embeddings.kept if self._embeddings else 0
+
+    def _salvage(self, store: EmbeddingStore) -> None:
+        """Take what can be read of damaged segments' vectors into journals."""
+        for number in sorted(self.changes.damaged):
+            path = self.index.segment(number)
+            identity = read_identity(path)
+            if identity is None or identity.embedding != store.fingerprint:
+                continue
+            for part, (hashes, vectors) in enumerate(salvage_vectors(path, identity.dimensions)):
+                if len(missing := np.flatnonzero(~store.has(hashes))):
+                    name = f"{self.run_id}-salvage-{number}-{part}"
+                    store.commit(name, hashes[missing], vectors[missing])
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """Return the database in memory to which the run's older segments are attached."""
@@ -260,9 +277,16 @@ def begin_run(
     try:
         current = index.read_current()
         if (current.generation if current else None) != changes.base_generation:
-            changes = find_changes(changes.definition, fingerprint=fingerprint, full=changes.full)
+            changes = find_changes(
+                changes.definition,
+                fingerprint=fingerprint,
+                full=changes.full,
+                repair=changes.repair,
+            )
         collect_builds(index)
-        collect(index, current)
+        if current is not None and not changes.repair:
+            # Where no snapshot can be read, the vectors of its segments may be all there is.
+            collect(index, current)
         require_space(index, _estimate_bytes(changes, model))
         workspace = Workspace(changes, model, lock, chunks_per_shard=chunks_per_shard)
         _write_plan(workspace)
@@ -299,17 +323,32 @@ def _estimate_bytes(changes: Changes, model: SnapshotModel | None) -> int:
     return 4 * source + 2 * vectors
 
 
-def segments_of(index: IndexFolder, fingerprint: str) -> list[SegmentSource]:
-    """Find the segments of all kept snapshots that a model embedded."""
+def segments_of(
+    index: IndexFolder, fingerprint: str, *, damaged: Collection[int] = ()
+) -> list[SegmentSource]:
+    """Find the segments that a model embedded: of all kept snapshots, and those without one.
+
+    Args:
+        index: The index.
+        fingerprint: Fingerprint of the model.
+        damaged: Numbers of segments to leave out.
+    """
     current = index.read_current()
-    found: dict[Path, SegmentSource] = {}
+    rows: dict[int, SegmentRow] = {}
     for generation in current.kept if current else ():
         with contextlib.suppress(StoreError, FileNotFoundError):  # damaged: embed again
-            for row in read_segment_rows(index.catalogue(generation)):
-                path = index.path / row.file
-                if row.embedding == fingerprint and path.exists():
-                    found[path] = SegmentSource(path, row.dimensions)
-    return list(found.values())
+            rows |= {r.segment: r for r in read_segment_rows(index.catalogue(generation))}
+    found: list[SegmentSource] = []
+    for number, row in rows.items():
+        if row.embedding == fingerprint and number not in damaged:
+            with contextlib.suppress(StoreError):
+                check_segments(index, [row])
+                found.append(SegmentSource(index.path / row.file, row.dimensions))
+    for number in {*index.segments_on_disk()} - {*rows, *damaged}:
+        identity = read_identity(index.segment(number))
+        if identity is not None and identity.embedding == fingerprint:
+            found.append(SegmentSource(index.segment(number), identity.dimensions))
+    return found
 
 
 def _write_plan(workspace: Workspace) -> None:

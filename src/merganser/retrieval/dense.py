@@ -220,7 +220,10 @@ class _Graph:
 
     def __init__(self, snapshot: Snapshot, segment: SegmentRow, path: Path) -> None:
         self._graph = ApproximateVectors.open(
-            path, rows=segment.row_count, dimensions=segment.dimensions
+            path,
+            rows=segment.row_count,
+            dimensions=segment.dimensions,
+            identity=segment.identity,
         )
         self.info = self._graph.info
         self._snapshot = snapshot

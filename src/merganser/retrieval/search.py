@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
-from merganser.errors import PlanError, SnapshotMismatchError
+import duckdb
+
+from merganser.errors import DamagedIndexError, PlanError, SnapshotMismatchError
 from merganser.retrieval.explain import Missing, explain_missing
 from merganser.retrieval.freshness import FileCheck, check_files, file_notes
 from merganser.retrieval.hits import Hit, HitExplanation, SearchResult
@@ -25,7 +27,7 @@ from merganser.store.reader import open_snapshot
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
     from merganser.config.index_definition import IndexDefinition
@@ -154,7 +156,7 @@ class Retriever:
             "gen_ai.data_source.id": name,
             "gen_ai.request.top_k": wanted,
         }
-        with span(f"retrieval {name}", about) as searching:
+        with span(f"retrieval {name}", about) as searching, self._naming_damage():
             found = await self._search(query, wanted, where or None, explain=explain, strict=strict)
             searching.set_attributes({"merganser.hits": len(found.hits)})
         return found
@@ -200,12 +202,29 @@ class Retriever:
             StoreError: As for ``search``.
         """
         _check_query(query)
-        results, notes = await self._run_strategies(query, where or None)
-        ranking = await rank_passages(self.definition, results, query, self._reranker)
         wanted = self.definition.results.limit if limit is None else limit
-        return await asyncio.to_thread(
-            explain_missing, path, results, ranking, limit=wanted, where=where or None, notes=notes
-        )
+        with self._naming_damage():
+            results, notes = await self._run_strategies(query, where or None)
+            ranking = await rank_passages(self.definition, results, query, self._reranker)
+            return await asyncio.to_thread(
+                explain_missing,
+                path,
+                results,
+                ranking,
+                limit=wanted,
+                where=where or None,
+                notes=notes,
+            )
+
+    @contextmanager
+    def _naming_damage(self) -> Generator[None]:
+        """Name the damaged file where DuckDB fails to read."""
+        try:
+            yield
+        except duckdb.Error as error:
+            told = [index.snapshot.explain(error) for index in self._indexes.values()]
+            named = [one for one in told if isinstance(one, DamagedIndexError)]
+            raise (named or told)[0] from error
 
     async def _run_strategies(
         self, query: str, where: Filter | None, *, strict: bool = False

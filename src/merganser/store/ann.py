@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -26,6 +26,7 @@ from merganser.errors import StoreError
 from merganser.store import arrow
 from merganser.store.database import attach, connect_writer
 from merganser.store.folder import move_file, sync_folder
+from merganser.store.identity import compute_checksum, hash_file, read_identities
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,8 @@ class ApproximateInfo:
         recall: Mean recall@10 against exact search, on a sample of queries near the vectors.
         sample: Number of these queries.
         library: Name and version of the library that built it.
+        segment: Identity of the segment; "" before there were any.
+        checksum: Of the graph's bytes, see ``compute_checksum``; "" as above.
     """
 
     rows: int
@@ -73,6 +76,13 @@ class ApproximateInfo:
     recall: float
     sample: int
     library: str
+    segment: str = ""
+    checksum: str = ""
+
+    def is_of(self, rows: int, dimensions: int, identity: str) -> bool:
+        """Return whether it was built from a segment, as far as both say who they are."""
+        is_same = not (self.segment and identity) or self.segment == identity
+        return is_same and (self.rows, self.dimensions) == (rows, dimensions)
 
     @property
     def is_used(self) -> bool:
@@ -130,11 +140,14 @@ def build_approximate(segment: Path, target: Path, *, threads: int = 0) -> Appro
             at_once = threads if len(index) else 1
             index.add(keys.astype(np.uint64), vectors, threads=at_once)
             sample.compare(keys, vectors)
+        identity = read_identities(connection).get("s")
         info = _choose_expansion(index, sample, rows)
+        info = replace(info, segment=identity.id if identity else "")
         if info.is_used:
             index.save(str(temporary))
         else:
             temporary.write_bytes(b"")
+        info = replace(info, checksum=compute_checksum(temporary))
         _append_trailer(temporary, info)
         move_file(temporary, target)
         sync_folder(target.parent)
@@ -169,6 +182,36 @@ def read_approximate(path: Path) -> ApproximateInfo | None:
         return None
 
 
+def find_graph_problem(
+    path: Path, rows: int, dimensions: int, identity: str, *, read_data: bool
+) -> str:
+    """Compare a graph with its segment.
+
+    Args:
+        path: File of the graph.
+        rows: Chunks of the segment.
+        dimensions: Length of its vectors.
+        identity: What the segment calls itself, or "".
+        read_data: Whether to read every byte.
+
+    Returns:
+        What is wrong, or "".
+    """
+    info = read_approximate(path)
+    if info is None:
+        return "is damaged, cut off or of another format"
+    if not info.is_of(rows, dimensions, identity):
+        return "is of another segment"
+    if read_data and info.checksum:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(size - _TAIL.size)
+            (length, _) = _TAIL.unpack(file.read())
+            if hash_file(file, size - _TAIL.size - length) != info.checksum:
+                return "is altered: its checksum is another one"
+    return ""
+
+
 class ApproximateVectors:
     """The graph of one segment, open for searching from any number of threads.
 
@@ -181,13 +224,16 @@ class ApproximateVectors:
         self.info = info
 
     @classmethod
-    def open(cls, path: Path, *, rows: int, dimensions: int) -> ApproximateVectors:
+    def open(
+        cls, path: Path, *, rows: int, dimensions: int, identity: str = ""
+    ) -> ApproximateVectors:
         """Map a graph into memory, which takes milliseconds whatever its size.
 
         Args:
             path: File of the graph.
             rows: Chunks of the segment.
             dimensions: Length of its vectors.
+            identity: What the segment calls itself; "" where it has none.
 
         Raises:
             StoreError: It is damaged or belongs to another segment.
@@ -195,7 +241,7 @@ class ApproximateVectors:
         info = read_approximate(path)
         if info is None:
             raise StoreError(f"the approximate index {str(path)!r} is damaged")
-        if (info.rows, info.dimensions) != (rows, dimensions):
+        if not info.is_of(rows, dimensions, identity):
             raise StoreError(f"the approximate index {str(path)!r} is of another segment")
         try:
             index = _library().Index.restore(str(path), view=True)

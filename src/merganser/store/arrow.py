@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import numpy as np
 from arro3 import core
 from arro3.core import DataType, list_flatten
@@ -82,7 +83,18 @@ def fetch_strings(cursor: DuckDBPyConnection, query: str) -> list[str]:
 
 
 def _only_column(cursor: DuckDBPyConnection, query: str) -> Any:
-    return _arro3.Table.from_arrow(cursor.sql(query)).column(0)
+    return _run(cursor, query).column(0)
+
+
+def _run(cursor: DuckDBPyConnection, query: str) -> Any:
+    relation = cursor.sql(query)
+    try:
+        return _arro3.Table.from_arrow(relation)
+    except duckdb.Error:
+        raise
+    except Exception as error:
+        # What DuckDB finds while it streams, a damaged block, comes out as a bare Exception.
+        raise duckdb.IOException(str(error)) from error
 
 
 def fetch_batches(cursor: DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
@@ -91,7 +103,7 @@ def fetch_batches(cursor: DuckDBPyConnection, query: str) -> list[dict[str, Any]
     Returns:
         One mapping of column name to array a batch, in the order of the query, none empty.
     """
-    table = _arro3.Table.from_arrow(cursor.sql(query))
+    table = _run(cursor, query)
     return [
         {name: batch.column(name) for name in table.column_names}
         for batch in table.to_batches()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 
-from merganser.errors import StoreError, StoreFormatError
+from merganser.errors import StoreFormatError
 from merganser.store import arrow
 from merganser.store.database import (
     CATALOGUE_TABLES,
@@ -23,8 +23,10 @@ from merganser.store.database import (
     attach_new,
     borrow,
     finish,
+    first_line,
 )
 from merganser.store.folder import is_segment_name
+from merganser.store.identity import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -81,6 +83,10 @@ class SegmentRow:
         size_bytes: Size of the file.
         embedding: Fingerprint of the model that embedded it, or "".
         dimensions: Length of its vectors, 0 without.
+        identity: What the segment calls itself, see ``identity``; "" before there were any.
+        checksum: Of the file, see ``compute_checksum``; "" as above.
+        dead_since_ns: When the first of its chunks left the served snapshot, in nanoseconds since
+            the epoch; 0 while all are live.
     """
 
     segment: int
@@ -90,6 +96,9 @@ class SegmentRow:
     size_bytes: int
     embedding: str
     dimensions: int
+    identity: str = ""
+    checksum: str = ""
+    dead_since_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +135,8 @@ class Catalogue:
 
 
 _NUMBER_TYPES = {"inode": np.uint64, "size_bytes": np.int64, "mtime_ns": np.int64,
-                 "stat_ns": np.int64, "term_count": np.int64, "ctime_ns": np.int64}  # fmt: skip
+                 "stat_ns": np.int64, "term_count": np.int64, "ctime_ns": np.int64,
+                 "dead_since_ns": np.int64}  # fmt: skip
 
 
 def write_catalogue(path: Path, catalogue: Catalogue) -> None:
@@ -175,15 +185,15 @@ def attach_catalogue(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[
 
     Raises:
         FileNotFoundError: It is not there.
-        StoreFormatError: A newer merganser wrote it, or it is no catalogue.
-        StoreError: It cannot be opened.
+        StoreFormatError: A newer merganser wrote it.
+        DamagedIndexError: It is damaged, or no catalogue.
     """
     attach(connection, path, "g")
     try:
         meta = dict(connection.cursor().execute("SELECT key, value FROM g.meta").fetchall())
         version = int(meta["schema_version"])
     except (duckdb.Error, KeyError, ValueError) as error:
-        raise StoreFormatError(f"{str(path)!r} is not a snapshot of merganser: {error}") from error
+        raise damaged(path, f"is not a snapshot of merganser ({first_line(error)})") from error
     if version > SCHEMA_VERSION:
         raise StoreFormatError(
             f"{str(path)!r} has schema {version}, this merganser knows up to {SCHEMA_VERSION}: "
@@ -251,10 +261,7 @@ def _attached(path: Path) -> Generator[tuple[duckdb.DuckDBPyConnection, dict[str
             meta = attach_catalogue(connection, path)
             yield connection.cursor(), meta
         except duckdb.Error as error:
-            raise StoreError(
-                f"the snapshot {str(path)!r} is damaged ({error}); `merganser rollback` to "
-                "another one, or index again with --full"
-            ) from error
+            raise damaged(path, f"cannot be read ({first_line(error)})") from error
 
 
 def read_segment_rows(path: Path) -> tuple[SegmentRow, ...]:
@@ -262,8 +269,8 @@ def read_segment_rows(path: Path) -> tuple[SegmentRow, ...]:
 
     Raises:
         FileNotFoundError: It is not there.
-        StoreFormatError: A newer merganser wrote it, or it is no catalogue.
-        StoreError: It is damaged.
+        StoreFormatError: A newer merganser wrote it.
+        DamagedIndexError: It is damaged, or no catalogue.
     """
     with _attached(path) as (cursor, _):
         return read_segments(cursor)
@@ -274,8 +281,8 @@ def read_model(path: Path) -> tuple[str, DriftSample | None]:
 
     Raises:
         FileNotFoundError: It is not there.
-        StoreFormatError: A newer merganser wrote it, or it is no catalogue.
-        StoreError: It is damaged.
+        StoreFormatError: A newer merganser wrote it.
+        DamagedIndexError: It is damaged, or no catalogue.
     """
     with _attached(path) as (cursor, meta):
         return meta.get("embedding", ""), read_drift_sample(cursor, meta)
@@ -286,8 +293,8 @@ def read_catalogue(path: Path) -> Catalogue:
 
     Raises:
         FileNotFoundError: It is not there.
-        StoreFormatError: A newer merganser wrote it, or it is no catalogue.
-        StoreError: It is damaged.
+        StoreFormatError: A newer merganser wrote it.
+        DamagedIndexError: It is damaged, or no catalogue.
     """
     with _attached(path) as (cursor, meta):
         return Catalogue(

@@ -8,6 +8,7 @@ uniqueness is the writer's care. No extension is needed, and none is ever downlo
 from __future__ import annotations
 
 import atexit
+import os
 import random
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import duckdb
 
 from merganser.errors import StoreBusyError, StoreError, StoreFormatError
+from merganser.store.identity import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -39,7 +41,8 @@ CREATE TABLE {0}.files (
     row_count INTEGER, term_count BIGINT, ctime_ns BIGINT);
 CREATE TABLE {0}.segments (
     segment INTEGER, file VARCHAR, row_count INTEGER, live_rows INTEGER, size_bytes BIGINT,
-    embedding VARCHAR, dimensions INTEGER);
+    embedding VARCHAR, dimensions INTEGER, identity VARCHAR, checksum VARCHAR,
+    dead_since_ns BIGINT);
 CREATE TABLE {0}.skipped (path VARCHAR, reason VARCHAR, detail VARCHAR);
 """
 
@@ -175,6 +178,11 @@ def wait_for_lock(action: Callable[[], R], path: Path) -> R:
         time.sleep(random.uniform(0.01, 0.05))  # noqa: S311 - to get out of step, not a secret
 
 
+def first_line(error: Exception) -> str:
+    """Return an error of DuckDB without the stack that it may print below."""
+    return str(error).strip().partition("\n")[0]
+
+
 def quote(text: str) -> str:
     """Write a string as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
@@ -197,9 +205,9 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None
 
     Raises:
         FileNotFoundError: It is not there.
-        StoreFormatError: It is no DuckDB database, one of a format this DuckDB cannot read, or one
-            that holds more than tables.
-        StoreError: DuckDB cannot open it for another reason.
+        StoreFormatError: A newer DuckDB wrote it, or it holds more than tables.
+        DamagedIndexError: It is no DuckDB database, or a damaged one.
+        StoreError: It may not be read.
     """
     if not path.exists():
         raise FileNotFoundError(path)
@@ -207,15 +215,17 @@ def attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None
         connection.execute(
             f"ATTACH {quote(str(path))} AS {name} (TYPE duckdb, READ_ONLY)"
         ).fetchall()
-    except (duckdb.SerializationException, duckdb.InvalidInputException) as error:
-        raise StoreFormatError(f"{str(path)!r} cannot be read: {error}") from error
     except duckdb.Error as error:
         if not path.exists():  # collected by a writer in this instant
             raise FileNotFoundError(path) from error
-        raise StoreError(
-            f"{str(path)!r} cannot be opened ({error}); `merganser rollback` to another snapshot, "
-            "or index again with --full"
-        ) from error
+        if not os.access(path, os.R_OK):
+            raise StoreError(f"{str(path)!r} may not be read by this user") from error
+        if "version number" in str(error):
+            raise StoreFormatError(
+                f"{str(path)!r} is of a newer merganser: upgrade merganser, or name another folder "
+                f"with `database` ({first_line(error)})"
+            ) from error
+        raise damaged(path, f"cannot be read ({first_line(error)})") from error
     refuse_views(connection, path, name)
 
 

@@ -20,11 +20,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import duckdb
 import numpy as np
 
 from merganser.store import arrow
-from merganser.store.database import attach
+from merganser.store.database import attach, first_line
 from merganser.store.folder import replace_file
+from merganser.store.identity import damaged
 from merganser.store.journals import (
     DRIFT_FILE,
     PARTIAL,
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    import duckdb
     from numpy.typing import NDArray
 
     from merganser.store.catalogue import DriftSample
@@ -126,6 +127,7 @@ class EmbeddingStore:
     """All vectors of one model that an index has; shared by the threads of one run.
 
     Attributes:
+        fingerprint: Fingerprint of the model.
         dimensions: Length of the vectors, or None while there are none.
         on_commit: Told of every journal that was written here, or None.
         kept: Texts that got a vector in this run and are written down.
@@ -151,7 +153,7 @@ class EmbeddingStore:
             drift_sample: Drift sample of the model, needed to commit.
         """
         self.dimensions: int | None = None
-        self._fingerprint = fingerprint
+        self.fingerprint = fingerprint
         self._drift_sample = drift_sample
         self.journal_folder = journal_folder(folder, fingerprint)
         self._lock = threading.Lock()
@@ -220,7 +222,7 @@ class EmbeddingStore:
         """
         path = self.journal_folder / f"{name}.npz"
         self.name_model()
-        save_arrays(path, hashes=hashes, vectors=vectors, fingerprint=np.array(self._fingerprint))
+        save_arrays(path, hashes=hashes, vectors=vectors, fingerprint=np.array(self.fingerprint))
         path.with_suffix(PARTIAL).unlink(missing_ok=True)
         with self._lock:
             self.dimensions = vectors.shape[1]
@@ -245,7 +247,7 @@ class EmbeddingStore:
         """
         self.name_model()
         path = self.journal_folder / f"{name}{PARTIAL}"
-        append_vectors(path, self._fingerprint, hashes, vectors)
+        append_vectors(path, self.fingerprint, hashes, vectors)
         with self._lock:
             self.kept += len(hashes)
 
@@ -257,7 +259,7 @@ class EmbeddingStore:
         """
         for path in sorted(self.journal_folder.glob(f"*{PARTIAL}")):
             if read_drift_sample(self.journal_folder / DRIFT_FILE) is not None:
-                hashes, vectors = read_partial(path, self._fingerprint)
+                hashes, vectors = read_partial(path, self.fingerprint)
                 if len(hashes) and self.dimensions in {None, vectors.shape[1]}:
                     self.commit(path.stem, hashes, vectors)
             path.unlink(missing_ok=True)
@@ -308,7 +310,7 @@ class EmbeddingStore:
                 journal.unlink()
             save_arrays(
                 path,
-                fingerprint=np.array(self._fingerprint),
+                fingerprint=np.array(self.fingerprint),
                 texts=np.array(self._drift_sample.texts),
                 vectors=self._drift_sample.vectors,
             )
@@ -363,10 +365,13 @@ class EmbeddingStore:
         number = len(self._sources)
         connection = self._connect()
         attach(connection, segment.path, f"e{number}")
-        columns = arrow.fetch_columns(
-            connection.cursor(),
-            f"SELECT hash_high, hash_low FROM e{number}.chunks ORDER BY row",  # noqa: S608 - a number of our own
-        )
+        try:
+            columns = arrow.fetch_columns(
+                connection.cursor(),
+                f"SELECT hash_high, hash_low FROM e{number}.chunks ORDER BY row",  # noqa: S608 - a number of our own
+            )
+        except duckdb.Error as error:
+            raise damaged(segment.path, f"cannot be read ({first_line(error)})") from error
         self._attached.add(number)
         self.dimensions = segment.dimensions
         self._add_block(segment.path, np.stack([columns["hash_high"], columns["hash_low"]], axis=1))
@@ -377,7 +382,7 @@ class EmbeddingStore:
     def _add_journal(self, path: Path) -> int:
         """Take in a journal; return how many texts it has for us."""
         journal = read_journal(path)
-        if journal is None or not journal.is_of(self._fingerprint):
+        if journal is None or not journal.is_of(self.fingerprint):
             path.unlink(missing_ok=True)  # its texts are embedded again
             return 0
         hashes, dimensions = journal.hashes, journal.vectors.shape[1]
@@ -394,11 +399,15 @@ class EmbeddingStore:
         distinct, position = np.unique(rows, return_inverse=True)
         cursor = self._connect().cursor()
         cursor.register("wanted", arrow.make_table({"row": distinct}))
-        found = arrow.fetch_vectors(
-            cursor,
-            f"SELECT v FROM e{number}.vectors JOIN wanted USING (row) ORDER BY row",  # noqa: S608 - a number of our own
-            self.dimensions or 0,
-        )
+        try:
+            found = arrow.fetch_vectors(
+                cursor,
+                f"SELECT v FROM e{number}.vectors JOIN wanted USING (row) ORDER BY row",  # noqa: S608 - a number of our own
+                self.dimensions or 0,
+            )
+        except duckdb.Error as error:
+            path = self._sources[number]
+            raise damaged(path, f"cannot be read ({first_line(error)})") from error
         cursor.unregister("wanted")
         return found[position]
 

@@ -8,6 +8,7 @@
     s000003.usearch     its approximate index, immutable; only beside large segments
     embeddings/         vectors that are paid for but not in a published segment yet
     build/<run id>/     work in progress of one run
+    damaged/            damaged files that a repair moved out of the way
     observed.json       scan cache: what is known of files whose content did not change
     history.duckdb      one row a run
     writer.lock         held by the run that writes; writer.json says who that is
@@ -19,22 +20,25 @@ same name is opened while a connection to the old one lives.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from merganser.errors import StoreError, StoreFormatError
+from merganser.errors import DamagedIndexError, StoreError, StoreFormatError
+from merganser.store.identity import FileMark
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 FORMAT_VERSION = 1
 """Raised when an older merganser could not read the folder any more."""
 
 _OURS = re.compile(
-    r"CURRENT(\.tmp)?|[gs]\d{6,}\.duckdb(\.wal)?|s\d{6,}\.usearch(\.tmp)?|embeddings|build|observed\.json(\.\d+\.tmp)?"
+    r"CURRENT(\.tmp)?|[gs]\d{6,}\.duckdb(\.wal)?|s\d{6,}\.usearch(\.tmp)?|embeddings|build|damaged|observed\.json(\.\d+\.tmp)?"
     r"|history\.duckdb(\.wal)?|writer\.(lock|json)(\.tmp)?|\.gitignore(\.tmp)?"
 )
 
@@ -51,12 +55,15 @@ class Current:
         kept: All snapshots that are kept, most recently served first; ``generation`` is first.
         next_generation: Number of the next snapshot; numbers are never used twice.
         next_segment: Number of the next segment.
+        marks: What the catalogues of the kept snapshots are known by; none for those that were
+            published before this was kept.
     """
 
     generation: int
     kept: tuple[int, ...]
     next_generation: int
     next_segment: int
+    marks: Mapping[int, FileMark] = field(default_factory=dict[int, FileMark])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,11 @@ class IndexFolder:
     def build(self) -> Path:
         """Folder of the runs in progress."""
         return self.path / "build"
+
+    @property
+    def damaged(self) -> Path:
+        """Folder of what a repair moved out of the way."""
+        return self.path / "damaged"
 
     @property
     def history(self) -> Path:
@@ -149,6 +161,8 @@ class IndexFolder:
         try:
             text = (self.path / "CURRENT").read_text("utf-8")
         except FileNotFoundError:
+            if self._has_lost_current():
+                raise self._damaged("it is missing") from None
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise self._damaged(str(error)) from error
@@ -157,6 +171,9 @@ class IndexFolder:
             version = int(data["format"])
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged(f"it reads {text[:60]!r}") from error
+        checksum = data.pop("checksum", None)
+        if checksum is not None and version <= FORMAT_VERSION and checksum != _checksum(data):
+            raise self._damaged("it was altered")
         if version > FORMAT_VERSION:
             raise StoreFormatError(
                 f"the index {str(self.path)!r} has format {version}, this merganser knows up to "
@@ -168,8 +185,9 @@ class IndexFolder:
                 kept=tuple(int(number) for number in data["kept"]),
                 next_generation=int(data["next_generation"]),
                 next_segment=int(data["next_segment"]),
+                marks={int(n): FileMark(**mark) for n, mark in data.get("marks", {}).items()},
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(f"it reads {text[:60]!r}") from error
         if not current.kept or current.kept[0] != current.generation:
             raise self._damaged("the served snapshot is not among the kept ones")
@@ -177,7 +195,10 @@ class IndexFolder:
 
     def write_current(self, current: Current) -> None:
         """Switch readers to a snapshot: one atomic rename, on disk when this returns."""
-        data = {"format": FORMAT_VERSION, **asdict(current)}
+        marks = {str(n): asdict(m) for n, m in sorted(current.marks.items()) if n in current.kept}
+        data: dict[str, Any] = {"format": FORMAT_VERSION, **asdict(current), "marks": marks}
+        data = json.loads(json.dumps(data))  # as it will be read
+        data["checksum"] = _checksum(data)
         replace_file(self.path / "CURRENT", json.dumps(data).encode() + b"\n")
 
     def catalogues_on_disk(self) -> tuple[int, ...]:
@@ -199,12 +220,26 @@ class IndexFolder:
         matches = (pattern.fullmatch(entry.name) for entry in self.path.iterdir())
         return tuple(sorted(int(m.group(1)) for m in matches if m))
 
-    def _damaged(self, seen: str) -> StoreError:
+    def _has_lost_current(self) -> bool:
+        """Tell a folder whose ``CURRENT`` is gone from one whose first run died before it."""
+        there = self.catalogues_on_disk()
+        is_first_run = there == (1,) and self.build.is_dir() and any(self.build.iterdir())
+        return bool(there) and not is_first_run
+
+    def _damaged(self, seen: str) -> DamagedIndexError:
         there = ", ".join(str(number) for number in self.catalogues_on_disk()) or "none"
-        return StoreError(
-            f"{str(self.path / 'CURRENT')!r} is damaged ({seen}); snapshots on disk: {there}. "
-            "`merganser rollback` to one of them repairs it; or remove the folder and index again"
+        path = self.path / "CURRENT"
+        return DamagedIndexError(
+            f"{str(path)!r} is damaged ({seen}); snapshots on disk: {there}. `merganser repair "
+            "FILE` mends it, and so does `merganser rollback` to one of them",
+            path=path,
+            problem=f"is damaged: {seen}",
         )
+
+
+def _checksum(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True).encode()
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def is_segment_name(name: str) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 from weakref import WeakSet
 
 import duckdb
 import numpy as np
 
-from merganser.errors import NoSnapshotError, StoreBusyError, StoreError
+from merganser.errors import DamagedIndexError, NoSnapshotError, StoreBusyError, StoreError
 from merganser.store import arrow
 from merganser.store.catalogue import (
     DriftSample,
@@ -27,15 +28,16 @@ from merganser.store.catalogue import (
     read_segments,
     read_skipped,
 )
-from merganser.store.database import attach, connect, refuse_macros
+from merganser.store.database import attach, connect, first_line, refuse_macros
 from merganser.store.filters import Filter, live_rows
 from merganser.store.folder import IndexFolder
+from merganser.store.identity import check_identity, check_size, damaged, read_identities
 from merganser.store.rows import TEXT_COLUMNS, ChunkPlace, Postings, StoredChunk
+from merganser.store.segment_check import find_problems
 from merganser.store.segments import KEY_SHIFT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -96,13 +98,21 @@ class Snapshot:
             for segment in self.segments:
                 paths = [place / segment.file for place in places]
                 path = next((path for path in paths if path.exists()), paths[-1])
+                check_size(path, segment.size_bytes)
                 attach(self._connection, path, f"s{segment.segment}")
                 self.paths[segment.segment] = path
+            identities = read_identities(self._connection)
+            for segment in self.segments:
+                found = identities.get(f"s{segment.segment}")
+                check_identity(self.paths[segment.segment], segment.identity, found)
             refuse_macros(self._connection)
             [(chunks, terms)] = self._rows(
                 "SELECT coalesce(sum(row_count), 0), coalesce(sum(term_count), 0) FROM g.files"
             )
             self.chunk_count, self.total_terms = int(chunks), int(terms)
+        except duckdb.Error as error:
+            self._connection.close()
+            raise damaged(catalogue, f"cannot be read ({first_line(error)})") from error
         except BaseException:
             self._connection.close()
             raise
@@ -110,8 +120,23 @@ class Snapshot:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.close()
+        if isinstance(error, duckdb.Error):
+            raise self.explain(error) from error
+
+    def explain(self, error: duckdb.Error) -> StoreError:
+        """Return what to raise for an error that DuckDB met while it read: it names the file.
+
+        Reads all of the segments, so that the right one is named.
+        """
+        if isinstance(error, duckdb.InterruptException | duckdb.ConnectionException):
+            return StoreBusyError(f"snapshot {self.generation} was closed under a search: {error}")
+        for segment in self.segments:
+            path = self.paths[segment.segment]
+            if problems := find_problems(path, segment, read_data=True):
+                return damaged(path, problems[0])
+        return StoreError(f"snapshot {self.generation} cannot be read: {first_line(error)}")
 
     def close(self) -> None:
         """Let go of the files; what other threads are reading fails with a ``duckdb.Error``.
@@ -433,7 +458,7 @@ def open_snapshot(folder: Path, *, generation: int | None = None) -> Snapshot:
         StoreError: The index is damaged; the message says what can be done.
     """
     index = IndexFolder(folder)
-    missing = ""
+    missing = index.path
     for _ in range(_OPEN_ATTEMPTS):
         current = index.read_current()
         if current is None:
@@ -445,12 +470,21 @@ def open_snapshot(folder: Path, *, generation: int | None = None) -> Snapshot:
             raise NoSnapshotError(
                 f"snapshot {generation} is not kept in {str(folder)!r}; there are: {there}"
             )
+        wanted = generation or current.generation
+        path, mark = index.catalogue(wanted), current.marks.get(wanted)
         try:
-            return Snapshot(index.catalogue(generation or current.generation), (folder,))
+            if mark is not None:
+                check_size(path, mark.size_bytes)
+            snapshot = Snapshot(path, (folder,))
         except FileNotFoundError as error:
             # A writer published and collected between the two reads: look again.
-            missing = str(error)
-    raise StoreError(
-        f"{missing!r} is missing from the index; `merganser rollback` to another snapshot, "
-        "or index again with --full"
-    )
+            missing = Path(error.filename or error.args[0])
+            continue
+        try:
+            if mark is not None:
+                mark.check(path, snapshot.meta)
+        except DamagedIndexError:
+            snapshot.close()
+            raise
+        return snapshot
+    raise damaged(missing, "is missing from the index")

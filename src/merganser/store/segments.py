@@ -22,6 +22,7 @@ from merganser.store.database import (
     connect_writer,
     finish,
 )
+from merganser.store.identity import SegmentIdentity, sign
 from merganser.store.tokens import TermCounter, TermNumbers
 
 if TYPE_CHECKING:
@@ -123,10 +124,18 @@ class SegmentWriter:
         path: The file to make.
         folder: Of the index; segments below it can be copied from.
         dimensions: Length of the vectors, or None for a segment without.
+        embedding: Fingerprint of the model that embedded it, or "".
+
+    Attributes:
+        row_count: Chunks so far.
+        identity: What the segment calls itself.
     """
 
-    def __init__(self, path: Path, folder: Path, *, dimensions: int | None) -> None:
+    def __init__(
+        self, path: Path, folder: Path, *, dimensions: int | None, embedding: str = ""
+    ) -> None:
         self.row_count = 0
+        self.identity = SegmentIdentity.new(embedding, dimensions)
         self._dimensions = dimensions
         self._file_count = 0
         self._terms = TermNumbers()
@@ -143,6 +152,7 @@ class SegmentWriter:
         attach_new(self._connection, path, "new")
         self._connection.execute("BEGIN").fetchall()
         self._connection.execute(SEGMENT_TABLES.format("new")).fetchall()
+        sign(self._connection, "new", self.identity)
         if dimensions is not None:
             self._connection.execute(VECTORS_TABLE.format("new", dimensions)).fetchall()
 

@@ -15,6 +15,7 @@ import pytest
 
 from merganser.chunking import ChunkingOptions
 from merganser.errors import (
+    DamagedIndexError,
     NoSnapshotError,
     ProtocolError,
     RequestRejectedError,
@@ -133,7 +134,7 @@ def test_damaged_catalogue_says_what_to_do_and_full_repairs_it(small: Corpus):
     path = small.folder / "g000001.duckdb"
     path.write_bytes(b"garbage" * 1000)
 
-    with pytest.raises(StoreError, match="index again with --full"):
+    with pytest.raises(DamagedIndexError, match=r"g000001.*merganser repair FILE"):
         small.index()
     small.index(full=True)
     assert small.rows() == old

@@ -25,9 +25,11 @@ from merganser.store.folder import IndexFolder
 from merganser.store.history import list_runs
 from merganser.store.reader import open_snapshot
 from merganser.store.snapshots import list_snapshots, rollback
+from tests.core.conftest import settle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from merganser.indexing.shard_plan import Shard
     from merganser.store.catalogue import SegmentRow
@@ -59,13 +61,17 @@ def test_mostly_dead_segment_is_rewritten(small: Corpus):
         assert [s.row_count for s in snapshot.segments] == [snapshot.chunk_count]
 
 
+_NOW_NS = 1_800_000_000_000_000_000
+
+
 @pytest.mark.parametrize(
     ("sizes", "new_rows", "chosen"),
     [
         ([(1_000_000, 1_000_000)], 10_000, set[int]()),
         ([(1_000_000, 900_000), (10_000, 10_000)], 10_000, set[int]()),
-        ([(100, 71)], 0, set[int]()),
-        ([(100, 69)], 0, {0}),
+        ([(10_000, 7_100)], 0, set[int]()),
+        ([(10_000, 6_900)], 0, {0}),
+        ([(4_096, 4_095)], 0, {0}),
         ([(1_000_000, 1_000_000), *[(10_000, 10_000)] * 8], 10_000, {1, 2, 3}),
         ([(100, 100)] * 8, 1, set(range(8))),
     ],
@@ -73,15 +79,52 @@ def test_mostly_dead_segment_is_rewritten(small: Corpus):
 def test_merges_are_chosen_by_count_and_budget(
     sizes: list[tuple[int, int]], new_rows: int, chosen: set[int]
 ):
-    states = [SegmentState(i, rows, live) for i, (rows, live) in enumerate(sizes)]
+    states = [SegmentState(i, rows, live, _NOW_NS - 1) for i, (rows, live) in enumerate(sizes)]
 
-    assert choose_merges(states, new_rows=new_rows) == chosen
+    assert choose_merges(states, new_rows=new_rows, now_ns=_NOW_NS) == chosen
+
+
+@pytest.mark.parametrize(
+    ("rows", "days", "due"),
+    [(50_000, 0.4, False), (50_000, 0.6, True), (3_000_000, 6.9, False), (3_000_000, 7, True)],
+)
+def test_what_died_in_a_large_segment_goes_after_a_day_for_each_100_000_chunks(
+    rows: int, days: float, *, due: bool
+):
+    state = SegmentState(0, rows, rows - 1, _NOW_NS - int(days * 86_400e9))
+
+    assert choose_merges([state], new_rows=0, now_ns=_NOW_NS) == ({0} if due else set())
+
+
+def _texts_in(folder: Path, words: bytes) -> list[str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path.name for path in files if words in path.read_bytes()]
+
+
+@pytest.mark.parametrize("how", ["removed", "edited"])
+def test_what_is_deleted_is_on_no_disk_when_its_last_snapshot_goes(corpus: Corpus, how: str):
+    for n in range(6):
+        corpus.write(f"note-{n}.md", f"# Note {n}\n\nNothing to hide in number {n}.\n")
+    corpus.write("secret.md", "# Secret\n\nThe password is kumquatmarmalade.\n")
+    settle()
+    corpus.index()
+    assert _texts_in(corpus.folder, b"kumquatmarmalade")
+    if how == "removed":
+        corpus.remove("secret.md")
+    else:
+        corpus.write("secret.md", "# Secret\n\nThe password is gone.\n", seconds_ago=30)
+    for n in range(3):
+        corpus.write("note-0.md", f"# Note 0\n\nAnother text, {n}.\n", seconds_ago=20 - n)
+        corpus.index()
+
+    assert len(list_snapshots(corpus.folder)) == 3
+    assert _texts_in(corpus.folder, b"kumquatmarmalade") == []
 
 
 def test_too_many_segments_are_merged_beyond_the_budget():
     states = [SegmentState(i, 100_000, 100_000) for i in range(MAX_SEGMENTS)]
 
-    merged = choose_merges(states, new_rows=1)
+    merged = choose_merges(states, new_rows=1, now_ns=_NOW_NS)
 
     assert len(states) - len(merged) + 1 <= MAX_SEGMENTS // 2
 

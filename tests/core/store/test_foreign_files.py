@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,18 @@ def _edit(path: Path, *statements: str) -> None:
     with duckdb.connect(str(path)) as connection:
         for statement in statements:
             connection.execute(statement)
+    _sign(path)
+
+
+def _sign(path: Path) -> None:
+    """Let what knows a file by its size believe that nobody changed it, as a stranger would."""
+    current = json.loads((path.parent / "CURRENT").read_text())
+    current["marks"] = {}
+    current.pop("checksum", None)
+    (path.parent / "CURRENT").write_text(json.dumps(current))
+    if path.name.startswith("s"):
+        with duckdb.connect(str(path.parent / "g000001.duckdb")) as connection:
+            connection.execute(f"UPDATE segments SET size_bytes = {path.stat().st_size}")  # noqa: S608 - a number
 
 
 def _view_in_place_of(path: Path, table: str, column: str, secret: Path) -> None:
@@ -104,6 +117,7 @@ def test_a_segment_elsewhere_is_refused(small: Corpus, tmp_path: Path, name: str
 
 def test_a_file_of_another_database_loads_no_extension(small: Corpus):
     (small.folder / "s000001.duckdb").write_bytes(b"SQLite format 3\0" + bytes(4096))
+    _sign(small.folder / "s000001.duckdb")
 
     with pytest.raises(StoreError, match="not a valid DuckDB database"):
         small.open()
