@@ -82,6 +82,30 @@ MUTANTS = (
         "True",
         f"{LOCAL_SERVER}::"
         "test_a_process_that_got_the_number_of_a_dead_one_is_neither_used_nor_ended",
+        "an older segment that was copied back is served",
+        "    if expected and (found is None or found.id != expected):",
+        "    if False:",
+        "tests/core/store/test_damage.py::test_an_older_segment_copied_back_is_noticed",
+    ),
+    Mutant(
+        "an index run says unchanged over a damaged segment",
+        "        check_segments(folder, base.segments)\n",
+        "        pass\n",
+        "tests/core/store/test_damage.py::"
+        "test_damage_is_told_by_search_and_by_index_which_never_says_unchanged",
+    ),
+    Mutant(
+        "what is deleted stays in a small segment",
+        "if self.row_count <= SMALL_SEGMENT_ROWS or dead",
+        "if dead",
+        "tests/core/indexing/test_snapshots.py::"
+        "test_what_is_deleted_is_on_no_disk_when_its_last_snapshot_goes",
+    ),
+    Mutant(
+        "a repair pays again for what a damaged segment still has",
+        "                self._salvage(store)\n",
+        "",
+        "tests/core/store/test_damage.py::test_a_repair_embeds_only_what_is_gone",
     ),
     Mutant(
         "one refused flag ends the run",
