@@ -6,6 +6,7 @@ The other consumer of a plan is ``merganser.planning.explain``, which only descr
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field, replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any, assert_never
 
 from prefect import get_run_logger
@@ -96,11 +97,13 @@ class Outcome:
     batch: BatchReport | None = None
     assessments: tuple[Assessment, ...] = ()
     embed_seconds: float = 0.0
+    stopped: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What failed in a run that reached its end all the same."""
         found = [f"{len(r.failed)} files of {r.name} failed" for r in self.reports if r.failed]
+        found += self.stopped
         if self.batch is not None and self.batch.failed:
             found.append(f"{len(self.batch.failed)} of {self.batch.questions} questions failed")
         return tuple(found)
@@ -134,6 +137,7 @@ class Execution:
     _indexes: dict[str, IndexStages] = field(init=False, default_factory=dict[str, IndexStages])
     _gates: list[PrefectFuture[Any]] = field(init=False, default_factory=list["PrefectFuture[Any]"])
     _outcome: Outcome = field(init=False, default_factory=Outcome)
+    _began: float = field(init=False, default_factory=monotonic)
 
     def __post_init__(self) -> None:
         self._models = ModelStages(self.policy)
@@ -172,6 +176,7 @@ class Execution:
             notes=self._models.notes,
             reports=tuple(one.report for one in self._indexes.values() if one.report),
             embed_seconds=sum(one.embed_seconds for one in self._indexes.values()),
+            stopped=tuple(one.stopped for one in self._indexes.values() if one.stopped),
         )
 
     def _run_stage(self, stage: Stage) -> None:
@@ -205,13 +210,15 @@ class Execution:
     def _begin(self, index: IndexDefinition) -> IndexStages:
         flow, embedding = self.plan.flow, index.embedding
         model = self._models.ready("embedding", embedding.model) if embedding else None
-        workers = flow.spec.concurrency if isinstance(flow, IndexFlow) else None
+        spec = flow.spec if isinstance(flow, IndexFlow) else None
+        limit = spec.max_time if spec else None
         return IndexStages(
             index,
             model,
             full=self.full,
             repair=self.repair,
-            workers=workers or DEFAULT_WORKERS,
+            workers=(spec.concurrency if spec else None) or DEFAULT_WORKERS,
+            deadline=self._began + limit.total_seconds() if limit is not None else None,
         )
 
     # An index run, the most frequent one, must not pay for importing agents and evaluation.

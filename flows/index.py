@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -95,9 +95,11 @@ class IndexStages:
         full: Do everything anew; vectors of equal texts are still reused.
         repair: Read all of the index, and do anew what is damaged.
         workers: How many tasks of the flow run at a time.
+        deadline: When embedding stops, of ``time.monotonic``; None for never.
 
     Attributes:
         name: Name of the index.
+        stopped: What is said of a run that was stopped by its deadline, or "".
         last: The tasks, or their states, that the next one comes after.
         report: What the run did, after ``publish``.
         embed_seconds: Wall time of the embedding stage.
@@ -111,7 +113,10 @@ class IndexStages:
         full: bool,
         repair: bool,
         workers: int,
+        deadline: float | None = None,
     ) -> None:
+        self._deadline = deadline
+        self.stopped = ""
         self._index = index
         self._model = model
         self._full = full
@@ -162,7 +167,11 @@ class IndexStages:
                 *embed_remotely(runner, workers, self._run, self._index, model, after=self.last)
             ]
         else:
-            self._embed_here(self._run, model)
+            try:
+                self._embed_here(self._run, model)
+            except Empty:
+                self._stop(self._run)
+                return
         if model is not None:
             if has_embedded(self._run):
                 confirmed = submit(confirm_model, self._run, self._index, model, after=self.last)
@@ -171,7 +180,11 @@ class IndexStages:
             self.embed_seconds = monotonic() - began
 
     def _embed_here(self, run: Workspace, model: ReadyModel | None) -> None:
-        """Start the next task when one is done, with as many shards as fit the time of a task."""
+        """Start the next task when one is done, with as many shards as fit the time of a task.
+
+        Raises:
+            Empty: The time is over.
+        """
         batches = TaskBatches(len(run.shards), self._workers)
         tasks: list[PrefectFuture[EmbeddedShards]] = []
         done: SimpleQueue[PrefectFuture[EmbeddedShards]] = SimpleQueue()
@@ -188,7 +201,8 @@ class IndexStages:
         while finished < len(tasks):
             # Prefect's types do not say that a failed task gives its error here.
             embedded = cast(
-                "EmbeddedShards | BaseException", done.get().result(raise_on_failure=False)
+                "EmbeddedShards | BaseException",
+                done.get(timeout=self._seconds_left()).result(raise_on_failure=False),
             )
             finished += 1
             if isinstance(embedded, EmbeddedShards):
@@ -197,6 +211,18 @@ class IndexStages:
         for task in tasks:
             task.result()
         self.last = [*tasks] or self.last
+
+    def _seconds_left(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - monotonic())
+
+    def _stop(self, run: Workspace) -> None:
+        """End a run whose time is over: its requests are given up, what they brought is kept."""
+        run.abandon(error="its time was over")
+        self._run = None
+        self.stopped = (
+            f"{self.name}: stopped by its time limit, {run.kept_texts:,} embedded texts are kept "
+            "for the next run; the served snapshot is as it was"
+        )
 
     def build(self) -> None:
         """Write the new snapshot beside the served one."""

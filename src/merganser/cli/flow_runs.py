@@ -15,7 +15,7 @@ from merganser.errors import PlanError
 from merganser.prompt import prompting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from merganser.agent.events import EventSink
     from merganser.cli.options import Reach
@@ -38,6 +38,7 @@ def run_flows(
     kind: type[FlowDefinition],
     parameters: Mapping[str, Any],
     quiet: bool,
+    adapt: Callable[[FlowDefinition], FlowDefinition] = lambda flow: flow,
 ) -> list[Outcome]:
     """Run one flow of a config, or all of a kind.
 
@@ -48,6 +49,7 @@ def run_flows(
         kind: What the command runs.
         parameters: Parameters of the flows, besides those of ``reach``.
         quiet: Show no progress.
+        adapt: Returns a flow with what the command line says of it.
 
     Returns:
         The outcomes, in the flows' order.
@@ -58,7 +60,7 @@ def run_flows(
     """
     config = reach.load(file)
     chosen = choose_flows(config, name, kind)
-    return [run_flow(reach, config, flow, parameters, quiet=quiet) for flow in chosen]
+    return [run_flow(reach, config, adapt(flow), parameters, quiet=quiet) for flow in chosen]
 
 
 def choose_flows(

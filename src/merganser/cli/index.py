@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, time, timedelta
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import click
 
 from merganser.cli import EXIT_DEGRADED
 from merganser.cli.options import (
+    DURATION,
     Reach,
     file_argument,
     json_option,
@@ -18,29 +22,81 @@ from merganser.cli.options import (
 from merganser.cli.terminal import say
 
 if TYPE_CHECKING:
+    from merganser.config.flow_definition import FlowDefinition
     from merganser.indexing.run_report import IndexReport
+
+
+def _read_time(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+    """Return how long it is until the next such time of the day; click's callback."""
+    del ctx
+    if value is None:
+        return None
+    try:
+        wanted = time.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no time such as 06:00", param=param) from None
+    now = datetime.now().astimezone()
+    then = datetime.combine(now.date(), wanted.replace(tzinfo=None)).astimezone()
+    if then <= now:
+        tomorrow = now.date() + timedelta(days=1)
+        then = datetime.combine(tomorrow, wanted.replace(tzinfo=None)).astimezone()
+    return then - now
 
 
 @click.command()
 @file_argument
 @click.argument("flow", required=False)
 @click.option("--full", is_flag=True, help="Index everything anew; equal texts keep their vectors.")
+@click.option("--max-time", type=DURATION, help="Stop embedding after this time, such as 2h.")
+@click.option(
+    "--until", metavar="HH:MM", callback=_read_time, help="Stop embedding at this time of the day."
+)
 @wait_option
 @reach_options
 @json_option
-def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Reach) -> int:
-    """Bring the indexes of FILE up to date: all of them, or those of one FLOW."""
+def command(
+    file: str,
+    flow: str | None,
+    *,
+    full: bool,
+    max_time: timedelta | None,
+    until: timedelta | None,
+    as_json: bool,
+    reach: Reach,
+) -> int:
+    """Bring the indexes of FILE up to date: all of them, or those of one FLOW.
+
+    A run that is stopped by --max-time or --until publishes nothing and exits with 3; what it has
+    embedded is kept, and the next run goes on from there.
+    """
     from merganser.cli.flow_runs import run_flows
     from merganser.config.flow_definition import IndexFlow
 
+    began = monotonic()
+    limit = min((one for one in (max_time, until) if one is not None), default=None)
+
+    def limited(flow: FlowDefinition) -> FlowDefinition:
+        if limit is None or not isinstance(flow, IndexFlow):
+            return flow
+        left = max(timedelta(0), limit - timedelta(seconds=monotonic() - began))
+        return replace(flow, spec=flow.spec.model_copy(update={"max_time": left}))
+
     outcomes = run_flows(
-        reach, file, flow, kind=IndexFlow, parameters={"full": full}, quiet=as_json
+        reach,
+        file,
+        flow,
+        kind=IndexFlow,
+        parameters={"full": full},
+        quiet=as_json,
+        adapt=limited,
     )
+    stopped = [text for outcome in outcomes for text in outcome.stopped]
     reports = [report for outcome in outcomes for report in outcome.reports]
     if as_json:
         seconds = sum(outcome.embed_seconds for outcome in outcomes)
         rows = [report.to_json() for report in reports]
-        print_json({"indexes": rows, "embed_seconds": round(seconds, 3)})
+        found: dict[str, object] = {"indexes": rows, "embed_seconds": round(seconds, 3)}
+        print_json({**found, "stopped": stopped} if stopped else found)
     else:
         for report in reports:
             say(describe_report(report))
@@ -52,7 +108,9 @@ def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Re
         for note in dict.fromkeys(note for outcome in outcomes for note in outcome.notes):
             if note not in said:
                 say(f"note: {note}", err=True)
-    return EXIT_DEGRADED if any(report.failed for report in reports) else 0
+        for text in stopped:
+            say(text)
+    return EXIT_DEGRADED if stopped or any(report.failed for report in reports) else 0
 
 
 def describe_report(report: IndexReport) -> str:

@@ -260,6 +260,10 @@ class IndexFlowSpec(_Flow):
     concurrency: Count | None = None
     """Shards embedded at a time; four when left out, and with a ``runner`` one for each core."""
 
+    max_time: Duration | None = None
+    """How long a run may embed; then it stops, publishes nothing, and keeps what is embedded for
+    the next run. Shards on a ``runner`` are not stopped."""
+
     runner: (
         Annotated[
             RunnerSpec,

@@ -231,7 +231,7 @@ class Embedder:
         return len(text) >= self._suspect_words and count_words(text) >= self._suspect_words
 
     async def _embed_batch(self, texts: list[str], prefix: str) -> NDArray[np.float32]:
-        """Embed texts of one request; halve it while it is refused, to find the one at fault.
+        """Embed texts of one request; when it is refused, find the one at fault.
 
         When there is none, the texts were too many for this server, and from then on fewer go.
         """
@@ -240,10 +240,34 @@ class Embedder:
         except InputTooLongError as error:
             if len(texts) == 1:
                 return (await self._embed_in_pieces(texts[0], prefix, error))[None, :]
+            return await self._embed_apart(texts, prefix)
         except RequestRejectedError as error:
             # Servers that take so many texts at a time and no more say it in words of their own.
             if len(texts) == 1 or error.status not in _MAY_BE_TOO_MANY:
                 raise
+        return await self._embed_halves(texts, prefix)
+
+    async def _embed_apart(self, texts: list[str], prefix: str) -> NDArray[np.float32]:
+        """Embed the longest text of a refused request by itself, then the others together.
+
+        It is mostly the one at fault, so that its neighbours are computed once more and not at
+        each halving. When it is not, the others are halved.
+        """
+        order = sorted(range(len(texts)), key=lambda i: count_words(texts[i]))
+        in_pieces = self.split_texts
+        rows = {order[-1]: (await self._embed_batch([texts[order[-1]]], prefix))[0]}
+        is_found = self.split_texts > in_pieces
+        others = order[:-1]
+        while is_found and others and self._goes_alone(texts[others[-1]]):
+            longest = others.pop()
+            rows[longest] = (await self._embed_batch([texts[longest]], prefix))[0]
+        if others:
+            embed = self._embed_batch if is_found or len(others) == 1 else self._embed_halves
+            vectors = await embed([texts[i] for i in others], prefix)
+            rows.update(zip(others, vectors, strict=True))
+        return np.stack([rows[i] for i in range(len(texts))])
+
+    async def _embed_halves(self, texts: list[str], prefix: str) -> NDArray[np.float32]:
         in_pieces = self.split_texts
         middle = (len(texts) + 1) // 2
         halves = [
