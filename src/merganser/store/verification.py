@@ -23,7 +23,7 @@ from merganser.store.database import attach, connect
 from merganser.store.folder import Current, IndexFolder
 from merganser.store.history import list_runs
 from merganser.store.identity import compute_checksum, wal_of
-from merganser.store.journals import DRIFT_FILE, read_drift_sample, read_journal
+from merganser.store.journals import DRIFT_FILE, PARTIAL, read_drift_sample, read_journal
 from merganser.store.segment_check import find_problems, read_identity
 from merganser.store.snapshots import read_kept
 
@@ -280,6 +280,11 @@ class _Look:
                 what = "the journals are removed: whose vectors they hold is not known"
                 self._add(folder / DRIFT_FILE, "journal", "is missing or damaged", what)
                 continue
+            if partial := len([*folder.glob(f"*{PARTIAL}")]):
+                self.found.notes.append(
+                    f"{partial} journals of a run that is under way or died; the next run takes in "
+                    "what is whole in them"
+                )
             for path in journals:
                 self.found.files += 1
                 journal = read_journal(path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from merganser.cli import main
 from merganser.errors import DamagedIndexError, MerganserError, NoSnapshotError
 from merganser.store.folder import IndexFolder
 from merganser.store.reader import open_snapshot
@@ -399,3 +400,30 @@ def test_a_newer_index_is_refused_in_a_line(rig: Rig):
             use()
         assert "\n" not in str(raised.value)
     assert IndexFolder(rig.folder).catalogues_on_disk()
+
+
+def test_the_commands_say_what_is_damaged_by_their_exit_codes(
+    rig: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    config = tmp_path / "words.yaml"
+    config.write_text(
+        "rag:\n  code:\n    docs: [./tree]\n    strategies:\n"
+        f"      - {{type: bm25, database: {rig.folder}}}\n"
+    )
+
+    def run(*words: str) -> tuple[object, dict[str, list[dict[str, object]]]]:
+        with pytest.raises(SystemExit) as ended:
+            main([*words, str(config), "--json"])
+        return ended.value.code, json.loads(capsys.readouterr().out)
+
+    code, whole = run("verify", "--read-data")
+    assert (code, whole["indexes"][0]["whole"]) == (0, True)
+    _flip(rig.segments[0], rig.segments[0].stat().st_size // 2)
+    before = {path: path.read_bytes() for path in rig.folder.glob("[gsC]*")}
+
+    assert run("verify")[0] == 0, "a byte inside is not seen without reading"
+    code, damaged = run("verify", "--read-data")
+    assert (code, damaged["indexes"][0]["whole"]) == (1, False)
+    code, _ = run("repair", "--dry-run")
+    assert code == 1
+    assert {path: path.read_bytes() for path in rig.folder.glob("[gsC]*")} == before
