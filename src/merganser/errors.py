@@ -69,6 +69,10 @@ class SourcePosition:
         return f"{self.path}:{self.line}:{self.column}"
 
 
+_BEFORE_CARET = 200
+"""Characters of a source line that are shown before its caret, at most: a file may be one line."""
+
+
 class SpecError(MerganserError):
     """One problem in a config.
 
@@ -103,8 +107,10 @@ class SpecError(MerganserError):
         head = ": ".join(str(part) for part in (self.position, self.key, self.problem) if part)
         lines = [head]
         if self.position is not None and self.source_line:
-            caret = " " * (self.position.column - 1) + "^"
-            lines += [f"    {self.source_line}", f"    {caret}"]
+            left_out = max(self.position.column - _BEFORE_CARET, 0)
+            mark = "…" if left_out else ""
+            caret = " " * (self.position.column - 1 - left_out + len(mark)) + "^"
+            lines += [f"    {mark}{self.source_line[left_out:]}", f"    {caret}"]
         if self.fix:
             lines.append(f"    fix: {self.fix}")
         return "\n".join(lines)

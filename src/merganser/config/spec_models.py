@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
@@ -22,9 +23,19 @@ _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _check_url(value: str) -> str:
-    if not re.match(r"(https?|unix)://[^\s/]|unix:///", value):
+    if not re.fullmatch(r"((https?|unix)://[^\s/]|unix:///)\S*", value) or not _is_port_right(
+        value
+    ):
         raise fault("must be an address such as http://127.0.0.1:12434/engines/v1")
     return value
+
+
+def _is_port_right(url: str) -> bool:
+    """Return whether host and port can be read, brackets closed and the port at most 65,535."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def is_environment_name(value: str) -> bool:

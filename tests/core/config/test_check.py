@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from merganser.config.check import check_as_json, render_check
+from merganser.errors import SpecErrors
 
 if TYPE_CHECKING:
     from conftest import Load
@@ -110,3 +113,31 @@ def test_schedules_and_order_are_shown(load: Load):
     assert "often index a every 15m" in lines
     assert "soon index a when files change" in lines
     assert "then batch root after often" in lines
+
+
+@pytest.mark.parametrize("entry", ["a" * 5000, "a/" * 3000 + "*.md"])
+def test_a_path_that_no_file_system_takes_names_nothing(entry: str, load: Load):
+    config = load(f"rag: {{a: {{docs: ['{entry}'], strategies: [{{type: bm25}}]}}}}")
+
+    (warned,) = check_as_json(config)["warnings"]
+
+    assert "names no file or folder" in warned["problem"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://[::1", "http://127.0.0.1:99999999/v1", "http://127.0.0.1:x", r"http://a\nb:80/"],
+)
+def test_an_address_that_cannot_be_read_is_refused_where_it_stands(address: str, load: Load):
+    with pytest.raises(SpecErrors, match=r"providers.p.base_url: must be an address such as"):
+        load(f'providers: {{p: {{base_url: "{address}"}}}}\n')
+
+
+def test_of_a_long_line_only_what_is_before_the_caret_is_shown(load: Load):
+    with pytest.raises(SpecErrors) as refused:
+        load(f"agents: {{root: {{instruction: '{'x' * 100_000}', modell: y}}}}\n")
+
+    shown = str(refused.value)
+    _, line, caret, *_ = shown.splitlines()
+    assert len(shown) < 2000
+    assert line[caret.index("^") :].startswith("modell")
