@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,7 +52,12 @@ def end_on_signals() -> None:
 
 
 def cut_off_after_signals() -> None:
-    """Cut this process off some time after a signal that something else handles."""
+    """Cut this process off some time after a signal that something else handles.
+
+    Does nothing outside the main thread, which alone may watch signals.
+    """
+    if current_thread() is not main_thread():
+        return
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
     # Written at once, also while the main thread is in a call that handles no signals.

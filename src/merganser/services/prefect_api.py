@@ -57,7 +57,7 @@ def require_api(url: str, origin: str) -> None:
     Raises:
         ServiceError: It is not; the message names the origin and says what to do.
     """
-    state = look_at_api(url, origin)
+    state = _look(url, origin, os.environ, wants_version=False)
     if state.problem:
         shown = without_credentials(url)
         raise ServiceError(
@@ -74,10 +74,14 @@ def look_at_api(url: str, origin: str, env: Mapping[str, str] | None = None) -> 
         origin: What names it, for the advice.
         env: The environment; the process's own by default.
     """
+    return _look(url, origin, os.environ if env is None else env, wants_version=True)
+
+
+def _look(url: str, origin: str, env: Mapping[str, str], *, wants_version: bool) -> ApiState:
     found = list[ApiState]()
     # A thread, as neither looking up a name nor an answer that drips has a limit of its own.
     looking = Thread(
-        target=lambda: found.append(_ask(url, origin, os.environ if env is None else env)),
+        target=lambda: found.append(_ask(url, origin, env, wants_version=wants_version)),
         daemon=True,
     )
     looking.start()
@@ -119,7 +123,7 @@ def open_api(
     )
 
 
-def _ask(url: str, origin: str, env: Mapping[str, str]) -> ApiState:
+def _ask(url: str, origin: str, env: Mapping[str, str], *, wants_version: bool) -> ApiState:
     import httpx  # noqa: PLC0415 - the commands that ask nothing start without it
 
     try:
@@ -128,6 +132,8 @@ def _ask(url: str, origin: str, env: Mapping[str, str]) -> ApiState:
             rows = client.post("/flows/filter", json={"limit": 1})
             if state := _judge(rows, origin, env):
                 return state
+            if not wants_version:
+                return ApiState()
             return ApiState(version=_version(client.get("/admin/version")))
     except httpx.TimeoutException:
         return ApiState(f"does not answer within {ANSWER_SECONDS:.0f} s", _start_fix(origin))
