@@ -47,6 +47,24 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "a request that kills the engine is waited for without end while others are answered",
+        "deadline = min(outage.began, since) + self.seconds",
+        "deadline = outage.began + self.seconds",
+        "tests/core/models/test_outage.py::test_a_request_that_fails_while_others_are_answered_ends_too",
+    ),
+    Mutant(
+        "all that wait ask a server that is away at each pause",
+        "            if now < outage.next_try:\n                return False",
+        "            if now < outage.began:\n                return False",
+        "tests/core/models/test_outage.py::test_of_many_requests_one_speaks_and_one_asks_at_a_time",
+    ),
+    Mutant(
+        "a killed run loses the answers of the shard under way",
+        "                store.recover()\n",
+        "",
+        "tests/core/indexing/test_paid.py::test_a_run_that_is_killed_pays_again_for_the_requests_under_way_alone",
+    ),
+    Mutant(
         "a folder that others may write says which server and password are ours",
         "if found.st_mode & stat.S_IWOTH or (user and found.st_uid not in {user, 0}):",
         "if False:",
