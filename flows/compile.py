@@ -31,6 +31,7 @@ from merganser.config.flow_definition import (
 )
 from merganser.config.spec_flows import RetriesSpec
 from merganser.ending import what_ended
+from merganser.flows.console import show_controls
 from merganser.flows.execute import Execution, Outcome, Question
 from merganser.flows.index import DEFAULT_WORKERS
 from merganser.flows.models import ModelPolicy
@@ -84,6 +85,7 @@ def compile_flow(config: Config, definition: FlowDefinition) -> Flow[..., Outcom
     Returns:
         A flow that blocks until the run is over.
     """
+    show_controls()
     plan = build_plan(config, definition)
     body = _body(config, plan)
     body.__module__ = MODULE

@@ -10,6 +10,13 @@ if TYPE_CHECKING:
 
 _UNIT_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # all but tab and the ends of lines
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks, overrides and isolates of direction
+    "\u2028\u2029\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible, but terminals obey some
+    "\ud800-\udfff]"  # bytes of a file name that are no UTF-8
+    r"|\r(?!\n)"  # what follows would be written over the line
+)
 
 
 def show_bytes(count: int) -> str:
@@ -26,6 +33,15 @@ def show_age(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{max(seconds, 0.0):.0f} seconds"
+
+
+def visible(text: str) -> str:
+    r"""Return a text with its control characters as escapes that can be read.
+
+    >>> visible("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def install_extra(*extras: str) -> str:

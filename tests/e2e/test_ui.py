@@ -7,11 +7,13 @@ import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from merganser.services.prefect_server import running_server, sign_in_page
+from merganser.tasks.artifacts import code, facts_table, one_line, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,3 +175,57 @@ def test_the_form_of_a_deployment_has_typed_parameters_with_help(
     form.get_by_label("pull").click()
     for policy in ("always", "missing", "never", "ask"):
         expect(visitor.page.get_by_role("option", name=policy)).to_be_visible()
+
+
+HOSTILE = [
+    "[x](javascript:document.title='ran')",
+    "[x](JaVaScRiPt:document.title='ran')",
+    "[x](java\tscript:document.title='ran')",
+    "[x](data:text/html,<script>document.title='ran'</script>)",
+    "[x](vbscript:document.title='ran')",
+    "[x](http://127.0.0.1:9/x) http://127.0.0.1:9/bare <http://127.0.0.1:9/angle>",
+    "![x](http://127.0.0.1:9/beacon.png) ![y][1]\n\n[1]: http://127.0.0.1:9/other.png",
+    "<img src=http://127.0.0.1:9/html.png onerror=\"document.title='ran'\">",
+    "<a href=\"javascript:document.title='ran'\">x</a><script>document.title='ran'</script>",
+    "<iframe src=\"javascript:parent.document.title='ran'\"></iframe><svg onload=alert(1)>",
+    "``` [x](javascript:1) | [y](javascript:1) \\| ```",
+]
+
+
+def test_links_pictures_and_scripts_of_hostile_texts_are_inert(
+    visitor: Visitor, history: History
+) -> None:
+    """As questions, answers, names and notes are written into artifacts."""
+    parts = [
+        form
+        for text in HOSTILE
+        for form in (
+            one_line(text),
+            quoted(text),
+            code(text),
+            *facts_table([(one_line(text), text)]),
+        )
+    ]
+    texts = "\n\n".join("\n".join(parts[place : place + 8]) for place in range(0, len(parts), 8))
+    body = {"key": "hostile", "type": "markdown", "data": f"# Hostile texts\n\n{texts}"}
+    artifact = history.ask("artifacts/", body)
+    asked: list[str] = []
+    visitor.page.on("request", lambda request: asked.append(request.url))
+
+    visitor.page.goto(f"{visitor.url}/v2/artifacts/artifact/{artifact['id']}")
+    visitor.shows("Hostile texts", "beacon.png", "vbscript:")
+
+    found = visitor.page.eval_on_selector_all(
+        "a, area, iframe, img, form, object, embed",
+        """found => found.map(one => [
+          one.tagName, one.href || one.src || one.action || one.data || "", one.textContent
+        ])""",
+    )
+    ours = (f"{visitor.url}/", "data:image/")
+    foreign = [each for each in found if not each[1].startswith(ours) and each[1]]
+    # An address that is written out may lead where it says: Prefect's pages make links of those.
+    untrue = [each for each in foreign if each[0] != "A" or each[2] not in unquote(each[1])]
+    assert [each for each in untrue if "prefect.io" not in each[1]] == []
+    assert [each for each in found if "script:" in each[1].lower()] == []
+    assert [url for url in asked if "127.0.0.1:9/" in url] == []
+    assert "ran" not in visitor.page.title()

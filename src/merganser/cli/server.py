@@ -56,13 +56,14 @@ def command(
         AUTH_VARIABLE,
         authorization,
         ensure_server,
+        login_of,
         running_server,
         shown_database,
     )
 
     if status or stop:
         found = running_server()
-        told = {} if stop else {"authorization": authorization(found.login if found else "")}
+        told = {} if stop else {"authorization": authorization(login_of(found) if found else "")}
         return show_service(found, stop=stop, as_json=as_json, told=told)
     if public and not os.environ.get(AUTH_VARIABLE):
         raise click.UsageError(
@@ -76,7 +77,7 @@ def command(
     if as_json:
         database = shown_database(database_url) if service.started else None
         url, log = service.url, service.log
-        login = authorization(service.login)
+        login = authorization(login_of(service))
         told = {"running": True, "url": url, "authorization": login, "log": log}
         print_json({**told, "database": database})
     else:

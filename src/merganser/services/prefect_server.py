@@ -119,7 +119,7 @@ def connect_history(*, ephemeral: bool = False) -> History:
         os.environ[URL_VARIABLE],
         service.url,
         note=service.note or _older(service),
-        signs_in=bool(service.login),
+        signs_in=bool(service.token),
     )
 
 
@@ -152,11 +152,16 @@ def sign_in_page(service: Service) -> Path:
     The login is in no address that a command line shows: the page goes to it.
     """
     page = merganser_home() / "open-ui.html"
-    login = base64.b64encode(service.login.encode()).decode()
+    login = base64.b64encode(login_of(service).encode()).decode()
     address = f"{service.url}/merganser/sign-in#{login}" if service.token else service.url
     script = f"<script>location.replace({json.dumps(address)})</script>"
     write_private(page, f"<!doctype html><title>Prefect UI</title>{script}\n")
     return page
+
+
+def login_of(service: Service) -> str:
+    """Return ``user:password`` that a server of ours asks for; "" for none that is known here."""
+    return service.login or os.environ.get(AUTH_VARIABLE, "")
 
 
 def server_login() -> str:
@@ -244,7 +249,7 @@ def ensure_server(
         ],
         healthy=server_healthy,
         env=env,
-        login=login,
+        login="" if os.environ.get(AUTH_VARIABLE) else login,  # the user's own is written nowhere
         host=host,
         port=port,
         preferred_port=PREFERRED_PORT,
@@ -311,8 +316,8 @@ def stop_server() -> bool:
 
 def server_healthy(service: Service) -> bool:
     """Return whether our Prefect server answers at its address within a few seconds."""
-    if not proves_itself(service):
-        return False
+    if service.token:  # it answers nobody before it has started
+        return proves_itself(service)
     import httpx  # noqa: PLC0415 - `check` starts without it
 
     # The server is plain http on this machine: no authority has to be read, which takes 20 ms.

@@ -60,7 +60,8 @@ class Service:
         log: Where its output goes.
         started: True when this call started it.
         token: What it proves with that it is ours; "" for one that an older version started.
-        login: ``user:password`` that it asks for; "" for none.
+        login: ``user:password`` that it asks for; "" for none, or for what the user's environment
+            has.
         note: What people should know of how it was started, or "".
     """
 
@@ -147,7 +148,7 @@ def recorded_service(name: str) -> Service | None:
 
 
 def proves_itself(service: Service) -> bool:
-    """Return whether who listens at a service's address is that service, within two seconds.
+    """Return whether who listens at a service's address is that service, within seconds.
 
     One that an older version started has nothing to prove itself with: its supervisor must do.
     """
@@ -161,7 +162,7 @@ def proves_itself(service: Service) -> bool:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with suppress(httpx.HTTPError):
         asked = f"{service.url}{PROOF_PATH}?nonce={nonce}"
-        with httpx.stream("GET", asked, timeout=2.0, trust_env=False, verify=context) as answer:
+        with httpx.stream("GET", asked, timeout=5.0, trust_env=False, verify=context) as answer:
             given = next(answer.iter_bytes(64), b"")
             return secrets.compare_digest(given, proof(service.token, nonce, port).encode())
     return False

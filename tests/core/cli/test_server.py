@@ -66,3 +66,20 @@ def test_a_port_that_is_taken_is_an_error_with_its_fix(
         assert run("--background", "--port", str(port)) == EXIT_FAILED
 
     assert f"port {port} of 127.0.0.1 is taken" in capsys.readouterr().err
+
+
+def test_a_password_of_the_user_is_written_nowhere_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MERGANSER_HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:chosen-5e1f")
+
+    assert run("--background", "--port", "0", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    headers = {"Authorization": told["authorization"]}
+    answer = httpx.get(f"{told['url']}/api/admin/version", headers=headers, trust_env=False)
+    assert run("--stop") == 0
+
+    assert answer.is_success
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path for path in files if b"chosen-5e1f" in path.read_bytes()] == []
