@@ -47,12 +47,6 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
-        "a request that kills the engine is waited for without end while others are answered",
-        "deadline = min(outage.began, since) + self.seconds",
-        "deadline = outage.began + self.seconds",
-        "tests/core/models/test_outage.py::test_a_request_that_fails_while_others_are_answered_ends_too",
-    ),
-    Mutant(
         "all that wait ask a server that is away at each pause",
         "            if now < outage.next_try:\n                return False",
         "            if now < outage.began:\n                return False",
