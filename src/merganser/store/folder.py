@@ -164,6 +164,10 @@ class IndexFolder:
             if self._has_lost_current():
                 raise self._damaged("it is missing") from None
             return None
+        except NotADirectoryError as error:
+            raise StoreFormatError(
+                f"{str(self.path)!r} is no folder; name another place with `database`"
+            ) from error
         except (OSError, UnicodeDecodeError) as error:
             raise self._damaged(str(error)) from error
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -17,8 +18,6 @@ from merganser.store.folder import IndexFolder
 from merganser.store.history import list_runs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.core.conftest import Corpus
 
 _SECRET = "the secret of the machine"  # noqa: S105 - a text to look for
@@ -166,3 +165,8 @@ def test_a_view_cannot_name_a_variable_of_the_program(tmp_path: Path):
     with connect(tmp_path) as connection, pytest.raises(duckdb.CatalogException):
         connection.execute("SELECT * FROM rows_of_mine")
     assert rows_of_mine is not None
+
+
+def test_a_place_that_can_be_no_folder_is_not_called_damaged() -> None:
+    with pytest.raises(StoreFormatError, match="'/dev/null' is no folder"):
+        IndexFolder(Path("/dev/null")).read_current()
