@@ -12,7 +12,6 @@ the one that was deployed. If it is not, the run fails and says so.
 
 from __future__ import annotations
 
-import atexit
 import inspect
 import logging
 import os
@@ -26,13 +25,9 @@ from prefect.client.orchestration import get_client
 
 from merganser.config.flow_definition import resolve_flow, resolve_flows
 from merganser.config.load import load_config
-from merganser.ending import cut_off_after_signals
 from merganser.errors import MerganserError, PlanError
 from merganser.flows.compile import attribute_name, compile_flow, spell
-from merganser.flows.recording import start_recording, stop_recording
 from merganser.planning.deployments import SPEC_VARIABLE, DeploymentSpec
-from merganser.services.prefect_api import URL_VARIABLE
-from merganser.services.prefect_server import NO_SERVER
 from merganser.telemetry import start_telemetry
 
 _log = logging.getLogger(__name__)
@@ -81,12 +76,6 @@ def _compile_deployed(spec: DeploymentSpec) -> Flow[..., Any]:
 
     Raising here would crash the process before the run begins, and a crashed run is started again.
     """
-    if os.environ.get(
-        RUN_VARIABLE
-    ):  # this process is one run: as a command, it outlives its server
-        cut_off_after_signals()
-        start_recording(os.environ.get(URL_VARIABLE, NO_SERVER))
-        atexit.register(stop_recording)
     try:
         file = _find_deployed(spec)
         config = load_config(file, model_map=dict(spec.models))
