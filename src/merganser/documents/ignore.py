@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -188,12 +187,18 @@ def _expand_git(root: str, listed: list[Listed], prune: Callable[[str], bool]) -
 
     A submodule is listed like a file; whoever looks at the path finds a directory.
     """
+    known: dict[str, bool] = {"": False}
 
-    @cache
     def out(directory: str) -> bool:
         """Tell whether a directory of the tree, or one above it, is pruned."""
-        above = directory.rpartition("/")[0]
-        return bool(directory) and (out(above) or prune(f"{root}/{directory}"))
+        pending: list[str] = []
+        while directory not in known:  # a path may have two thousand parts
+            pending.append(directory)
+            directory = directory.rpartition("/")[0]
+        pruned = known[directory]
+        for below in reversed(pending):
+            pruned = known[below] = pruned or prune(f"{root}/{below}")
+        return pruned
 
     for entry in listed:
         name = entry.path.rstrip("/")

@@ -123,3 +123,12 @@ def test_rules_that_are_a_pipe_are_not_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / ".gitignore")
 
     assert reasons(scan_documents(["."], base=tmp_path)) == {".gitignore": "not a file"}
+
+
+def test_a_path_of_two_thousand_folders_is_listed():
+    deep = ignore.Listed("a/" * 2_000 + "b.md")
+    pruned = ignore.Listed("a/" * 500 + "x/b.md")
+
+    found = ignore._expand_git("/root", [deep, pruned], lambda folder: folder.endswith("/x"))  # pyright: ignore[reportPrivateUsage] - no such tree can be made by Python
+
+    assert list(found) == [deep]

@@ -1,4 +1,4 @@
-"""``kill -9`` at fifty points of an index run, drawn over its phases: nothing is ever lost.
+"""``kill -9`` at two hundred points of an index run, drawn over its phases: nothing is ever lost.
 
 The points are drawn by a seed that is printed with a failure; ``MERGANSER_KILL_SEED`` sets it. What
 a point is, says ``dying_run.py``.
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from tests.core.conftest import Corpus
 
 _SEED = int(os.environ.get("MERGANSER_KILL_SEED", "20261125"))
-_POINTS = 50
+_POINTS = 200
+_BATCHES = 8
 _PHASES = ("scan", "embed commit", "build", "checkpoint", "rename", "switch")
-_EACH = 6
+_EACH = 18
 _TEXTS_OF_A_SHARD = 24  # 6 chunks are planned for it, but files are not divided
 
 
@@ -85,7 +86,7 @@ def _edit(corpus: Corpus) -> None:
 
 
 def _draw(counts: dict[str, int]) -> list[tuple[str, int]]:
-    """Draw distinct points: some of each phase that must be there, the others anywhere."""
+    """Draw distinct points in any order: some of each phase that must be there, others anywhere."""
     draw = random.Random(_SEED)  # noqa: S311 - reproducible, no secret
     points = [
         (phase, number)
@@ -94,7 +95,9 @@ def _draw(counts: dict[str, int]) -> list[tuple[str, int]]:
     ]
     rest = [(phase, n) for phase, count in sorted(counts.items()) for n in range(count)]
     rest = [point for point in rest if point not in set(points)]
-    return points + draw.sample(rest, _POINTS - len(points))
+    points += draw.sample(rest, _POINTS - len(points))
+    draw.shuffle(points)
+    return points
 
 
 def _published(folder: Path) -> dict[str, str]:
@@ -111,12 +114,16 @@ def _log(root: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.proof(sample=2)
 @pytest.mark.timeout(900)  # half a minute of CPU; the machine may be shared
-def test_killed_at_any_point_harms_nothing_and_the_next_run_finishes(small: Corpus, runs: Runs):
+@pytest.mark.parametrize("batch", range(_BATCHES))
+def test_killed_at_any_point_harms_nothing_and_the_next_run_finishes(
+    small: Corpus, runs: Runs, batch: int
+):
     small.change(docs=("src",))
     old_files = _published(small.folder)
     _edit(small)
-    undisturbed = small.root.with_name("undisturbed")
+    undisturbed = small.root.with_name(f"undisturbed-{batch}")
     shutil.copytree(small.root, undisturbed)
     counts: dict[str, int] = runs.order(undisturbed, "count")["points"]
     new_rows = small.rows(undisturbed / ".merganser" / "code")
@@ -125,9 +132,9 @@ def test_killed_at_any_point_harms_nothing_and_the_next_run_finishes(small: Corp
 
     assert all(counts[phase] >= 5 for phase in _PHASES), counts
     assert len(set(points)) == _POINTS
-    for phase, number in points:
+    for phase, number in points[batch::_BATCHES]:
         where = f"seed {_SEED}, killed in {phase} at point {number} of {counts[phase]}"
-        root = small.root.with_name("killed")
+        root = small.root.with_name(f"killed-{batch}")
         shutil.copytree(small.root, root)
         folder = root / ".merganser" / "code"
 
