@@ -204,7 +204,7 @@ SCHEDULING_MUTATIONS = (
         "settings need a model",
         "settings_without_a_model_are_accepted_and_are_nobodys",
         on_answer(
-            CONFIGURE,
+            call_is("POST", "/_configure"),
             lambda call, got: (
                 got if b"model" in call.body else text_error(400, "model is required")
             ),
