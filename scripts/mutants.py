@@ -94,6 +94,8 @@ MUTANTS = (
         "True",
         f"{LOCAL_SERVER}::"
         "test_a_process_that_got_the_number_of_a_dead_one_is_neither_used_nor_ended",
+    ),
+    Mutant(
         "an older segment that was copied back is served",
         "    if expected and (found is None or found.id != expected):",
         "    if False:",
@@ -307,8 +309,8 @@ MUTANTS = (
     ),
     Mutant(
         "a submodule that is not checked out is entered",
-        '    return entry is not None and entry.stdout.startswith(b"160000 ")\n',
-        "    return False\n",
+        '    if empty:\n        return iter([Listed("./", "submodule"',
+        '    if False:\n        return iter([Listed("./", "submodule"',
         f"{REPOSITORIES}::test_a_submodule_that_is_not_checked_out_is_named",
     ),
     Mutant(
