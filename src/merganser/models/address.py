@@ -22,7 +22,7 @@ import httpx
 
 from merganser.errors import RunnerUnreachableError
 from merganser.humanize import install_extra, without_credentials
-from merganser.models.connection import open_client
+from merganser.models.transport import open_client
 from merganser.models.wire import as_mapping
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from merganser.errors import (
     RunnerUnreachableError,
     TransientError,
 )
-from merganser.models.connection import MOST_REDIRECTS, PROVIDER, bounded, redirect_target
+from merganser.models.connection import PROVIDER
+from merganser.models.response_limits import MOST_REDIRECTS, bounded, redirect_target
 from merganser.models.server_errors import (
     ServerMessage,
     error_for,

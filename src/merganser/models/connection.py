@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -22,6 +21,14 @@ from merganser.errors import (
     RunnerUnavailableError,
     TransientError,
 )
+from merganser.models.response_limits import (
+    MOST_BYTES,
+    MOST_REDIRECTS,
+    as_whole,
+    read_body,
+    redirected,
+    require_encoding,
+)
 from merganser.models.retry import NO_RETRY, RetryPolicy, with_retries
 from merganser.models.server_errors import (
     error_for,
@@ -29,10 +36,11 @@ from merganser.models.server_errors import (
     error_in_success,
     read_message,
 )
+from merganser.models.transport import OPENED, open_client
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Mapping
+    from collections.abc import AsyncGenerator, Collection, Mapping
     from contextlib import AbstractContextManager
 
     from merganser.models.address import Address
@@ -45,23 +53,6 @@ if TYPE_CHECKING:
 _WARM_SECONDS = 60.0
 
 _IS_JSON = {"Content-Type": "application/json"}
-
-OPENED = ("connect_tcp.complete", "connect_unix_socket.complete")
-"""Events of httpx's ``trace`` that end the making of a connection."""
-
-MOST_BYTES = 64 << 20
-"""Of an answer, decompressed; lists of models, logs and scores are far below it."""
-
-MOST_ERROR_BYTES = 1 << 20
-"""Of an error's text that are read; the rest says nothing more."""
-
-MOST_REDIRECTS = 5
-
-# What is decompressed piece by piece: at most a thousandfold, so that a piece of 64 kB stays small.
-_ENCODINGS = frozenset({"", "identity", "gzip", "x-gzip", "deflate"})
-# Those that keep the method, and those that make a GET of it.
-_SAME_METHOD = frozenset({307, 308})
-_MAKES_GET = frozenset({301, 302, 303})
 
 PROVIDER = "merganser"
 """Of every model in spans, whatever serves it; Pydantic AI's say the same of agents' models."""
@@ -214,12 +205,12 @@ class Connection:
                     )
                     response = await self.client.send(request, stream=True)
                     try:
-                        body = await _read_body(response, most_bytes, url)
+                        body = await read_body(response, most_bytes, url)
                     finally:
                         await response.aclose()
-                    following = _redirected(request, response, url)
+                    following = redirected(request, response, url)
                     if following is None:
-                        return _whole(response, body)
+                        return as_whole(response, body)
                     request = following
         except httpx.HTTPError as exc:
             raise error_for_exception(exc, url=url) from exc
@@ -300,16 +291,16 @@ class Connection:
                     request.extensions["trace"] = self._note_opened
                     response = await self.client.send(request, stream=True)
                     if response.is_success:
-                        _require_encoding(response.headers, url)
+                        require_encoding(response.headers, url)
                         return response
                     try:
                         async with asyncio.timeout(self.timeouts.body):
-                            said = await _read_body(response, MOST_BYTES, url)
+                            said = await read_body(response, MOST_BYTES, url)
                     finally:
                         await response.aclose()
-                    following = _redirected(request, response, url)
+                    following = redirected(request, response, url)
                     if following is None:
-                        text = _whole(response, said).text
+                        text = as_whole(response, said).text
                         raise self.error(response, text, path=path, model=model)
                     request = following
             except httpx.HTTPError as exc:
@@ -358,195 +349,3 @@ class Connection:
         return httpx.Timeout(
             connect=self.timeouts.connect, read=read_seconds, write=60.0, pool=None
         )
-
-
-def open_client(
-    address: Address, *, timeout: httpx.Timeout, headers: Mapping[str, str] | None = None
-) -> httpx.AsyncClient:
-    """Make the HTTP client for an address.
-
-    Proxy variables are ignored, as they break loopback addresses. No ``Origin`` is sent (any
-    that is not on the server's list is refused) and no user agent that has
-    ``docker-model-cli/`` in it, for which the server mixes text into its answers.
-    """
-    # Made once for all transports: reading the certificate authorities takes 20 ms.
-    context = httpx.create_ssl_context(verify=address.tls(), trust_env=False)
-    return httpx.AsyncClient(
-        transport=ParallelTransport(
-            lambda: httpx.AsyncHTTPTransport(uds=address.uds, verify=context, trust_env=False)
-        ),
-        trust_env=False,
-        timeout=timeout,
-        headers={
-            "User-Agent": "merganser",
-            "Accept-Encoding": "gzip, deflate",
-            **(headers or {}),
-        },
-    )
-
-
-def _require_encoding(headers: Mapping[str, str], url: str) -> None:
-    """Refuse what is compressed in a way that nobody asked for: it may unpack to anything at once.
-
-    Raises:
-        ProtocolError: It is.
-    """
-    encoding = headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in _ENCODINGS:
-        raise ProtocolError(f"{url}: the answer is compressed as {encoding[:80]!r}", url=url)
-
-
-async def bounded(
-    headers: Mapping[str, str],
-    parts: AsyncIterable[bytes],
-    *,
-    most_bytes: int,
-    is_error: bool,
-    url: str,
-) -> AsyncGenerator[bytes]:
-    """Yield the pieces of an answer, decompressed; of an error only the first megabyte.
-
-    Raises:
-        ProtocolError: It is larger than allowed, or compressed in a way that nobody asked for.
-    """
-    _require_encoding(headers, url)
-    size = 0
-    async for part in parts:
-        size += len(part)
-        if is_error and size > MOST_ERROR_BYTES:
-            yield part[: MOST_ERROR_BYTES - size]
-            return
-        if size > most_bytes:
-            message = f"{url}: the answer is larger than {most_bytes >> 20} MB and was not read"
-            raise ProtocolError(message, url=url)
-        yield part
-
-
-async def _read_body(response: httpx.Response, most_bytes: int, url: str) -> bytes:
-    pieces = bounded(
-        response.headers,
-        response.aiter_bytes(),
-        most_bytes=most_bytes,
-        is_error=response.is_error,
-        url=url,
-    )
-    return b"".join([piece async for piece in pieces])
-
-
-def _whole(response: httpx.Response, body: bytes) -> httpx.Response:
-    """Return an answer that was read piece by piece as one that is there."""
-    left_out = {"content-encoding", "content-length", "transfer-encoding"}
-    headers = [(k, v) for k, v in response.headers.multi_items() if k.lower() not in left_out]
-    return httpx.Response(
-        response.status_code, headers=headers, content=body, request=response.request
-    )
-
-
-def _redirected(request: httpx.Request, response: httpx.Response, url: str) -> httpx.Request | None:
-    """Return the request that a redirect asks for; None for every other answer.
-
-    Raises:
-        ProtocolError: It leads to another host.
-    """
-    location = response.headers.get("Location")
-    target = redirect_target(request.method, request.url, response.status_code, location, url)
-    if target is None:
-        return None
-    return httpx.Request(
-        request.method,
-        target,
-        headers=request.headers,
-        content=request.content,
-        extensions={"timeout": request.extensions["timeout"]},
-    )
-
-
-def redirect_target(
-    method: str, asked: httpx.URL, status: int, location: str | None, url: str
-) -> httpx.URL | None:
-    """Return where a redirect leads that may be followed; None for every other answer.
-
-    Args:
-        method: Of the request.
-        asked: Its address.
-        status: Of the answer.
-        location: Its header of that name.
-        url: What was asked, for messages.
-
-    Raises:
-        ProtocolError: It leads to another host, whom the texts and the token are not for.
-    """
-    makes_get = status in _MAKES_GET and method == "GET"
-    if location is None or not (status in _SAME_METHOD or makes_get):
-        return None
-    try:
-        target = asked.join(location)
-    except httpx.InvalidURL as exc:
-        raise ProtocolError(f"{url} answered {status} to no address: {exc}", url=url) from exc
-    ours, theirs = ((u.scheme, u.host, u.port) for u in (asked, target))
-    if ours != theirs:
-        message = (
-            f"{url} answered {status}, a redirect to {theirs[0]}://{target.netloc.decode()}: it is "
-            "not followed to another host or port; set base_url to where the server is"
-        )
-        raise ProtocolError(message, status=status, url=url)
-    return target
-
-
-class ParallelTransport(httpx.AsyncBaseTransport):
-    """Lends every request a transport that no other is using, until its answer is read.
-
-    httpcore's pool goes through all of its connections before and after every request, and asks
-    the operating system of each idle one whether it is still open. An embedder that looks for its
-    pace leaves dozens of them, and then the pool takes longer than the request. So each request in
-    flight has a pool of its own, the one that was idle last, with mostly one connection in it.
-
-    Args:
-        make: Makes one more transport.
-    """
-
-    def __init__(self, make: Callable[[], httpx.AsyncBaseTransport]) -> None:
-        self._make = make
-        self._all: list[httpx.AsyncBaseTransport] = []
-        self._idle: list[httpx.AsyncBaseTransport] = []
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; see ``httpx.AsyncBaseTransport``."""
-        if not self._idle:
-            self._idle.append(self._make())
-            self._all.append(self._idle[-1])
-        transport = self._idle.pop()
-        give_back = partial(self._idle.append, transport)
-        try:
-            response = await transport.handle_async_request(request)
-        except BaseException:
-            give_back()
-            raise
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _LentStream(response.stream, give_back)
-        return response
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        for transport in self._all:
-            await transport.aclose()
-
-
-class _LentStream(httpx.AsyncByteStream):
-    """The body of an answer; closing it gives the transport back, once."""
-
-    def __init__(self, stream: httpx.AsyncByteStream, give_back: Callable[[], None]) -> None:
-        self._stream = stream
-        self._give_back: Callable[[], None] | None = give_back
-
-    async def __aiter__(self) -> AsyncGenerator[bytes]:
-        async for part in self._stream:
-            yield part
-
-    async def aclose(self) -> None:
-        give_back, self._give_back = self._give_back, None
-        try:
-            await self._stream.aclose()
-        finally:
-            if give_back is not None:
-                give_back()

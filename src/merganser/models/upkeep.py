@@ -15,8 +15,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from merganser.models.configure import mode_of, set_up
-from merganser.models.connection import OPENED
 from merganser.models.ref import canonical
+from merganser.models.transport import OPENED
 from merganser.progress import remark
 
 if TYPE_CHECKING:

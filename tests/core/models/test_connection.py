@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from merganser.models.connection import ParallelTransport
+from merganser.models.transport import ParallelTransport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
