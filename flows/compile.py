@@ -41,7 +41,7 @@ from merganser.planning.deployments import flow_label
 from merganser.planning.explain import describe_plan
 from merganser.planning.plan import build_plan
 from merganser.services.prefect_server import NO_SERVER
-from merganser.services.supervisor import marked_run
+from merganser.services.run_marks import marked_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,7 +26,7 @@ from prefect.states import Crashed
 
 from merganser.doctor.deployments import ScheduledRuns
 from merganser.planning.deployments import SPEC_VARIABLE, TAG, DeploymentSpec
-from merganser.services.supervisor import dead_runs
+from merganser.services.run_marks import dead_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

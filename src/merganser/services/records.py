@@ -49,7 +49,7 @@ _UNAVAILABLE = {401, 403, 408, 425, 429}
 """Answers below 500 that say nothing about the request itself."""
 
 
-class ServerAwayError(Exception):
+class HistoryAwayError(Exception):
     """The server did not take a request now and may take it later."""
 
 
@@ -151,7 +151,7 @@ class Outbox:
             try:
                 self._send_waiting(client)
                 failures = 0
-            except ServerAwayError as error:
+            except HistoryAwayError as error:
                 failures += 1
                 self.lose(str(error))
             if is_last:
@@ -161,7 +161,7 @@ class Outbox:
         """Send everything; then requests may be made directly again.
 
         Raises:
-            ServerAwayError: The server does not take it now.
+            HistoryAwayError: The server does not take it now.
         """
         while True:
             with self._changed:
@@ -216,7 +216,7 @@ def _send_kept(url: str) -> None:
     from filelock import FileLock, Timeout  # noqa: PLC0415 - only where there is something to send
 
     with (
-        suppress(Timeout, ServerAwayError, OSError),
+        suppress(Timeout, HistoryAwayError, OSError),
         FileLock(_folder() / "lock", timeout=0),
         open_api(url, seconds=_SEND_SECONDS) as client,
     ):
@@ -228,7 +228,7 @@ def _send_record(client: httpx.Client, file: Path, url: str) -> None:
     """Send one record and delete it; what the server did not take stays.
 
     Raises:
-        ServerAwayError: The server does not take it now.
+        HistoryAwayError: The server does not take it now.
     """
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     ids: dict[str, str] = lines[0]["ids"]
@@ -237,7 +237,7 @@ def _send_record(client: httpx.Client, file: Path, url: str) -> None:
         while waiting:
             _send(client, waiting[0], ids)
             waiting.popleft()
-    except ServerAwayError:
+    except HistoryAwayError:
         _write(file, _place(url), waiting, ids, pid=0)
         raise
     file.unlink(missing_ok=True)
@@ -264,7 +264,7 @@ def _send(client: httpx.Client, one: Request, ids: dict[str, str]) -> None:
     """Send one request; one that the server does not take whatever happens is left out.
 
     Raises:
-        ServerAwayError: The server does not take it now.
+        HistoryAwayError: The server does not take it now.
     """
     import httpx  # noqa: PLC0415 - the commands that send nothing start without it
 
@@ -276,9 +276,9 @@ def _send(client: httpx.Client, one: Request, ids: dict[str, str]) -> None:
             one.method, path, content=text, headers={"Content-Type": "application/json"}
         )
     except httpx.HTTPError as error:
-        raise ServerAwayError(f"{type(error).__name__}: {error}") from error
+        raise HistoryAwayError(f"{type(error).__name__}: {error}") from error
     if answer.status_code >= 500 or answer.status_code in _UNAVAILABLE:
-        raise ServerAwayError(f"it answers {answer.status_code}")
+        raise HistoryAwayError(f"it answers {answer.status_code}")
     if one.made and answer.is_success:
         with suppress(ValueError, KeyError, TypeError):
             ids[one.made] = str(answer.json()["id"])

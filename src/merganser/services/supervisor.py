@@ -3,8 +3,7 @@
 A service belongs to ``merganser_home()`` and is described by ``<name>.json`` there. Whoever needs
 it calls ``ensure_service``: a live one is reused, else one is started under a file lock, so two
 commands never start two. Every user leaves a lease (a file named by its process id); the service's
-supervisor ends it when no lease holder has lived for ``idle_seconds``. A flow run leaves a file of
-the same kind while it lives, so that one whose process was killed is found (``dead_runs``).
+supervisor ends it when no lease holder has lived for ``idle_seconds``.
 
 The supervisor is this module run as ``python -m merganser.services.supervisor``; it starts the
 program, waits, and never writes to a terminal.
@@ -12,7 +11,6 @@ program, waits, and never writes to a terminal.
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import secrets
@@ -23,7 +21,7 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -34,7 +32,7 @@ from merganser.errors import MerganserError
 from merganser.services.request_guard import PROOF_PATH, TOKEN_VARIABLE, is_local, proof
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 IDLE_SECONDS = 1800.0
 """Half an hour: long enough to look at a finished run, short enough not to be forgotten."""
@@ -297,46 +295,6 @@ def write_private(path: Path, text: str) -> None:
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123 - with its mode
         file.write(text)
     draft.replace(path)
-
-
-@contextmanager
-def marked_run(run_id: object, server: str) -> Generator[None]:
-    """Leave a file while a flow run lives in this process, so that a killed one is found.
-
-    Args:
-        run_id: Id of the run on the server.
-        server: The server's address.
-    """
-    file = _runs() / f"{run_id}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"pid": os.getpid(), **_place(server)}))
-    try:
-        yield
-    finally:
-        if isinstance(sys.exc_info()[1], Exception | None):
-            file.unlink(missing_ok=True)
-        else:  # threads of the run may live on until the process is cut off, which leaves the file
-            atexit.register(file.unlink, missing_ok=True)
-
-
-def dead_runs(server: str) -> list[Path]:
-    """Return the files of this machine's runs on a server whose processes are gone."""
-    place = _place(server).items()
-    found: list[Path] = []
-    for file in sorted(_runs().glob("*.json")):
-        with suppress(OSError, ValueError, KeyError):
-            mark = json.loads(file.read_text())
-            if place <= mark.items() and not process_alive(int(mark["pid"])):
-                found.append(file)
-    return found
-
-
-def _runs() -> Path:
-    return merganser_home() / "runs"
-
-
-def _place(server: str) -> dict[str, str]:
-    return {"host": socket.gethostname(), "server": server}
 
 
 def _state_file(name: str) -> Path:
