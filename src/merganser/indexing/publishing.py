@@ -13,7 +13,7 @@ import numpy as np
 
 from merganser.errors import StoreError
 from merganser.indexing.run_report import IndexReport
-from merganser.indexing.scan_cache import save_scan_cache
+from merganser.indexing.scan_cache import drop_unfinished, save_scan_cache
 from merganser.store import arrow
 from merganser.store.ann import (
     MIN_RECALL,
@@ -182,6 +182,7 @@ def drop_old_snapshots(folder: Path, keep_snapshots: int) -> None:
 
 def _clean_up(index: IndexFolder, current: Current, *, own: str | None) -> None:
     """Remove what is not needed any more; the next run does what fails here."""
+    drop_unfinished(index.scan_cache)
     try:
         served = read_segment_rows(index.catalogue(current.generation))
         for folder in index.embeddings.iterdir() if index.embeddings.is_dir() else ():
@@ -198,6 +199,7 @@ def _clean_up(index: IndexFolder, current: Current, *, own: str | None) -> None:
 
 def _clean_up_after_dead_runs(index: IndexFolder) -> None:
     """Remove what a run left that died after the switch, unless another one is writing now."""
+    drop_unfinished(index.scan_cache)
     remains = (index.build, index.embeddings)
     if not any(folder.is_dir() and any(folder.iterdir()) for folder in remains):
         return

@@ -94,7 +94,11 @@ def save_scan_cache(path: Path, entries: Iterable[ScannedFile]) -> None:
     data = {"rules": _RULES, "files": [astuple(entry) for entry in entries]}
     suffix = f".{os.getpid()}{threading.get_ident()}.tmp"
     with contextlib.suppress(OSError):
-        # Killed runs left them. One that is being written now is lost too: it is only remembered.
+        replace_file(path, json.dumps(data).encode(), suffix=suffix, is_durable=False)
+
+
+def drop_unfinished(path: Path) -> None:
+    """Remove what killed runs were writing; one being written now is lost, and only a memory."""
+    with contextlib.suppress(OSError):
         for left in path.parent.glob(f"{path.name}.*.tmp"):
             left.unlink(missing_ok=True)
-        replace_file(path, json.dumps(data).encode(), suffix=suffix, is_durable=False)
