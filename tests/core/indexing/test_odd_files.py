@@ -49,9 +49,9 @@ def test_any_fault_in_one_file_fails_that_file_alone(
     else:
         embed = small.embedder.embed_documents
 
-        async def encode(texts: Sequence[str]) -> Any:
+        async def encode(texts: Sequence[str], **options: Any) -> Any:
             poisoned(texts)
-            return await embed(texts)
+            return await embed(texts, **options)
 
         monkeypatch.setattr(small.embedder, "embed_documents", encode)
 
