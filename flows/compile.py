@@ -33,7 +33,7 @@ from merganser.config.spec_flows import RetriesSpec
 from merganser.ending import what_ended
 from merganser.flows.console import show_controls
 from merganser.flows.execute import Execution, Outcome, Question
-from merganser.flows.index import DEFAULT_WORKERS
+from merganser.flows.index import DEFAULT_WORKERS, shard_workers
 from merganser.flows.models import ModelPolicy
 from merganser.humanize import without_credentials
 from merganser.models.ref import PullPolicy  # noqa: TC001 - Prefect reads the annotation
@@ -120,7 +120,7 @@ def _workers(config: Config, definition: FlowDefinition) -> int:
     """Return how many tasks of a flow run at a time."""
     match definition:
         case IndexFlow():
-            return definition.spec.concurrency or DEFAULT_WORKERS
+            return shard_workers(definition.spec)
         case BatchFlow():
             # So many shards that questions are left to ask while one of them comes to its end.
             return batch_concurrency(config, definition) // SHARD_QUESTIONS + 2

@@ -14,7 +14,7 @@ from prefect import get_run_logger
 from merganser.agent.resume import prune_turns
 from merganser.batch.selection import Selection
 from merganser.config.flow_definition import EvaluateFlow, IndexFlow
-from merganser.flows.index import DEFAULT_WORKERS, IndexStages
+from merganser.flows.index import DEFAULT_WORKERS, IndexStages, shard_workers
 from merganser.flows.models import ModelPolicy, ModelStages
 from merganser.models.outage import waiting_for_server
 from merganser.planning.plan import (
@@ -31,6 +31,7 @@ from merganser.planning.plan import (
     TakeTurn,
 )
 from merganser.progress import remark
+from merganser.threads import limiting_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +155,10 @@ class Execution:
 
             require_runner(flow.spec.runner)
         try:
-            with waiting_for_server(self.policy.wait_seconds, tell=_tell_aloud()):
+            with (
+                limiting_threads(flow.spec.threads if isinstance(flow, IndexFlow) else None),
+                waiting_for_server(self.policy.wait_seconds, tell=_tell_aloud()),
+            ):
                 for stage in self.plan.stages:
                     self._run_stage(stage)
             if isinstance(flow, EvaluateFlow):
@@ -217,7 +221,7 @@ class Execution:
             model,
             full=self.full,
             repair=self.repair,
-            workers=(spec.concurrency if spec else None) or DEFAULT_WORKERS,
+            workers=shard_workers(spec) if spec else DEFAULT_WORKERS,
             deadline=self._began + limit.total_seconds() if limit is not None else None,
         )
 

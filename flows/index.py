@@ -23,6 +23,7 @@ from merganser.tasks.indexing import (
     show_report,
 )
 from merganser.tasks.options import submit
+from merganser.threads import limiting_threads, within_limit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
 
     from merganser.config.index_definition import IndexDefinition
-    from merganser.config.spec_flows import RunnerSpec
+    from merganser.config.spec_flows import IndexFlowSpec, RunnerSpec
     from merganser.indexing.build import BuiltSnapshot
     from merganser.tasks.models import ReadyModel
 
@@ -42,6 +43,12 @@ the first is stored, and a server with many slots always has enough."""
 
 _SECONDS = (1.0, 5.0)  # a task should take no less and no more
 _GROWTH = 4  # no task is more times as large as the one that it was learnt from
+
+
+def shard_workers(spec: IndexFlowSpec) -> int:
+    """Return how many shards a flow embeds at a time in this process."""
+    with limiting_threads(spec.threads):
+        return within_limit(spec.concurrency or DEFAULT_WORKERS)
 
 
 class TaskBatches:

@@ -20,6 +20,7 @@ from merganser.humanize import install_extra
 from merganser.models.outage import wait_seconds
 from merganser.remote.sharing import receive_shard, share_run
 from merganser.tasks.indexing import embed_shard_remotely
+from merganser.threads import thread_limit, within_limit
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -70,8 +71,12 @@ def embed_remotely(
         upstream = [
             cast("Any", TaskRunResult(id=_run_id(one))) for one in after
         ]  # frozen, so hashable
+        # On this machine as many processes as there may be threads, with one each.
+        threads = thread_limit() and (thread_limit() if runner.address else 1)
         inputs = {"run": set(upstream)}  # of an argument: both runners drop or refuse other names
-        with _open(runner, min(workers or os.cpu_count() or 1, len(shards))) as cluster:
+        with _open(
+            runner, min(within_limit(workers or os.cpu_count() or 1), len(shards))
+        ) as cluster:
             futures = [
                 cluster.submit(
                     embed_shard_remotely,
@@ -81,6 +86,7 @@ def embed_remotely(
                         "index": index,
                         "model": model,
                         "wait_seconds": wait_seconds(),
+                        "threads": threads,
                     },
                     dependencies=inputs,
                 )

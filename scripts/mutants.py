@@ -47,6 +47,19 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "DuckDB takes all cores whatever --threads says",
+        'config=_CLOSED | ({"threads": limit} if limit else {})',
+        "config=_CLOSED",
+        "tests/core/test_threads.py::test_connections_of_duckdb_take_no_more_threads",
+    ),
+    Mutant(
+        "a text that is too long has its neighbours sent again at each halving",
+        "            return await self._embed_apart(texts, prefix)\n",
+        "            return await self._embed_halves(texts, prefix)\n",
+        "tests/core/embedding/test_embedder.py::"
+        "test_one_text_of_a_request_that_is_too_long_costs_its_neighbours_one_more_request",
+    ),
+    Mutant(
         "all that wait ask a server that is away at each pause",
         "            if now < outage.next_try:\n                return False",
         "            if now < outage.began:\n                return False",

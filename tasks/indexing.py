@@ -31,6 +31,7 @@ from merganser.progress import report
 from merganser.tasks.artifacts import artifact_key, code, one_line, report_markdown
 from merganser.tasks.models import embedder_of, open_runner
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
+from merganser.threads import limiting_threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -133,7 +134,9 @@ def embed_shard_remotely(
     shard: Shard,
     index: IndexDefinition,
     model: ReadyModel | None,
+    *,
     wait_seconds: float = 0.0,
+    threads: int | None = None,
 ) -> ShardReceipt:
     """Chunk and embed the files of one shard, wherever this runs.
 
@@ -143,6 +146,7 @@ def embed_shard_remotely(
         index: Their index.
         model: The embedding model, or None for an index of words alone.
         wait_seconds: How long a model server that is away is waited for.
+        threads: How many it may use; None for what it likes.
 
     Raises:
         ModelRunnerError: The server failed for a reason that is not one file's.
@@ -153,7 +157,7 @@ def embed_shard_remotely(
 
     start = (lambda: embed_service(index, model)) if model is not None else None
     logger = get_run_logger()
-    with waiting_for_server(wait_seconds, tell=logger.warning):
+    with limiting_threads(threads), waiting_for_server(wait_seconds, tell=logger.warning):
         receipt, result = asyncio.run(embed_remote_shard(run, shard, start))
     logger.info(
         "%d chunks, %d texts embedded, %d reused",

@@ -51,6 +51,13 @@ def _read_time(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.option(
     "--until", metavar="HH:MM", callback=_read_time, help="Stop embedding at this time of the day."
 )
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads for the run's own work, at most [default: the flow's, $MERGANSER_THREADS or "
+    "as many as there are cores].",
+)
 @wait_option
 @reach_options
 @json_option
@@ -61,6 +68,7 @@ def command(
     full: bool,
     max_time: timedelta | None,
     until: timedelta | None,
+    threads: int | None,
     as_json: bool,
     reach: Reach,
 ) -> int:
@@ -76,10 +84,12 @@ def command(
     limit = min((one for one in (max_time, until) if one is not None), default=None)
 
     def limited(flow: FlowDefinition) -> FlowDefinition:
-        if limit is None or not isinstance(flow, IndexFlow):
-            return flow
-        left = max(timedelta(0), limit - timedelta(seconds=monotonic() - began))
-        return replace(flow, spec=flow.spec.model_copy(update={"max_time": left}))
+        assert isinstance(flow, IndexFlow), "run_flows runs the kind that is asked for"
+        said: dict[str, object] = {"threads": threads} if threads else {}
+        if limit is not None:
+            left = limit - timedelta(seconds=monotonic() - began)
+            said["max_time"] = max(timedelta(0), left)
+        return replace(flow, spec=flow.spec.model_copy(update=said)) if said else flow
 
     outcomes = run_flows(
         reach,

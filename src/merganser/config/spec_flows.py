@@ -264,6 +264,11 @@ class IndexFlowSpec(_Flow):
     """How long a run may embed; then it stops, publishes nothing, and keeps what is embedded for
     the next run. Shards on a ``runner`` are not stopped."""
 
+    threads: Count | None = None
+    """How many threads of this machine a run may use for its own work: its tasks at a time, DuckDB,
+    the graphs of approximate search, the processes of a local ``runner``. ``MERGANSER_THREADS``
+    or the number of cores when left out; the model server has its own (``runtime_flags``)."""
+
     runner: (
         Annotated[
             RunnerSpec,

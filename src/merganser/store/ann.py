@@ -27,6 +27,7 @@ from merganser.store import arrow
 from merganser.store.database import attach, connect_writer
 from merganser.store.folder import move_file, sync_folder
 from merganser.store.identity import compute_checksum, hash_file, read_identities
+from merganser.threads import thread_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +46,7 @@ _CONNECTIVITY, _EXPANSION_ADD = 16, 128
 _SAMPLE = 200
 _TOP = 10
 _BATCH_ROWS = 8_192
+_ALL_CORES = 0  # usearch's word for it
 _FORMAT = 1
 _MAGIC = b"mergANN\x01"
 _TAIL = struct.Struct("<Q8s")
@@ -100,16 +102,16 @@ def approximate_path(segment: Path) -> Path:
     return segment.with_suffix(".usearch")
 
 
-def build_approximate(segment: Path, target: Path, *, threads: int = 0) -> ApproximateInfo | None:
+def build_approximate(segment: Path, target: Path) -> ApproximateInfo | None:
     """Build the graph of a segment; costs about 0.65 CPU seconds per 1,000 vectors at a million.
 
-    Takes as much memory as the vectors at half precision with their links, about 1 KB each at 384
-    dimensions. The last steps are a flush and a rename.
+    Takes as many threads as ``thread_limit`` says, or all cores, and as much memory as the vectors
+    at half precision with their links, about 1 KB each at 384 dimensions.
+    The last steps are a flush and a rename.
 
     Args:
         segment: File of a finished segment.
         target: The file to make.
-        threads: How many to use, 0 for all cores; the first 8,192 vectors are added by one.
 
     Returns:
         What it reached, which may not be enough to be used; None when the segment has no vectors.
@@ -137,7 +139,7 @@ def build_approximate(segment: Path, target: Path, *, threads: int = 0) -> Appro
         for keys, vectors in _batches(connection, rows, dimensions):
             # Vectors that are added at the same moment do not see each other. Among a million that
             # is nothing; the first few are each other's neighbours, and links would be lost.
-            at_once = threads if len(index) else 1
+            at_once = thread_limit() or _ALL_CORES if len(index) else 1
             index.add(keys.astype(np.uint64), vectors, threads=at_once)
             sample.compare(keys, vectors)
         identity = read_identities(connection).get("s")
@@ -333,7 +335,7 @@ class _Sample:
         One that is exactly as near as the tenth counts as found, as the order of equals is open.
         """
         top = self._keys.shape[1]
-        found = index.search(self.queries, top)
+        found = index.search(self.queries, top, threads=thread_limit() or _ALL_CORES)
         keys = np.asarray(found.keys).astype(np.int64)
         same = (keys[:, :, None] == self._keys[:, None, :]).any(axis=2)
         as_near = 1.0 - np.asarray(found.distances) >= self._scores.min(axis=1, keepdims=True)

@@ -19,6 +19,7 @@ import duckdb
 
 from merganser.errors import StoreBusyError, StoreError, StoreFormatError
 from merganser.store.identity import damaged
+from merganser.threads import thread_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -84,8 +85,12 @@ def connect(*folders: Path) -> duckdb.DuckDBPyConnection:
 
 
 def connect_open() -> duckdb.DuckDBPyConnection:
-    """Open an empty database in memory that reaches any file until ``confine`` is called."""
-    return duckdb.connect(":memory:", config=_CLOSED)
+    """Open an empty database in memory that reaches any file until ``confine`` is called.
+
+    It uses as many threads as ``thread_limit`` says when it is opened.
+    """
+    limit = thread_limit()
+    return duckdb.connect(":memory:", config=_CLOSED | ({"threads": limit} if limit else {}))
 
 
 def confine(
@@ -126,7 +131,7 @@ def connect_writer(spill: Path, *folders: Path) -> duckdb.DuckDBPyConnection:
 
 
 _shared_guard = threading.Lock()
-_shared: dict[Path, duckdb.DuckDBPyConnection] = {}
+_shared: dict[tuple[Path, int | None], duckdb.DuckDBPyConnection] = {}
 # A connection that outlives the interpreter's modules makes duckdb 2.0 report leaks on stderr.
 atexit.register(_shared.clear)
 
@@ -139,12 +144,13 @@ def borrow(name: str, folder: Path) -> Generator[duckdb.DuckDBPyConnection]:
     connection of the last folder is kept.
     """
     with _shared_guard:
-        kept = next((root for root in _shared if folder.is_relative_to(root)), None)
+        limit = thread_limit()
+        kept = next((k for k in _shared if folder.is_relative_to(k[0]) and k[1] == limit), None)
         if kept is None:
             for other in _shared.values():
                 other.close()
             _shared.clear()
-            _shared[kept := folder] = connect(folder)
+            _shared[kept := (folder, limit)] = connect(folder)
         cursor = _shared[kept].cursor()
         try:
             yield cursor

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -189,6 +190,42 @@ async def test_a_text_that_is_too_long_is_found_split_and_averaged(
     np.testing.assert_allclose(vectors[11], mean / np.linalg.norm(mean), atol=1e-5)
     assert len(vectors) == 21
     assert embedder.split_texts == 1
+
+
+@pytest.mark.parametrize("place", [0, 100, 255])
+async def test_one_text_of_a_request_that_is_too_long_costs_its_neighbours_one_more_request(
+    client: ModelRunner, double: Double, place: int
+):
+    texts = [f"short {n}" for n in range(255)]
+    long = "word " * 700
+    texts.insert(place, long)
+
+    embedder = embedder_of(client, batch_size=256, concurrency=1)
+    await embedder.embed_documents(texts)
+
+    # All together, the long one alone, its pieces, and the others together.
+    assert sizes(double) == [256, 1, 2, 255]
+    sent = Counter(text for one in double.asked(EMBEDDINGS) for text in one.body["input"])
+    assert {sent[text] for text in texts} == {2}
+    assert sum(sent.values()) == 2 * 256 + 2
+    assert embedder.split_texts == 1
+
+
+async def test_several_texts_of_a_request_that_are_too_long_are_each_embedded_apart(
+    client: ModelRunner, double: Double
+):
+    texts = [f"short {n}" for n in range(252)]
+    for number, place in enumerate((0, 60, 130, 255)):
+        texts.insert(place, "word " * (700 + 10 * number))
+
+    embedder = embedder_of(client, batch_size=256, concurrency=1)
+    await embedder.embed_documents(texts)
+
+    # Shorter ones than the longest are not known to be too long until the rest is refused.
+    sent = Counter(text for one in double.asked(EMBEDDINGS) for text in one.body["input"])
+    short = [text for text in texts if text.startswith("short")]
+    assert max(sent[text] for text in short) <= 5
+    assert embedder.split_texts == 4
 
 
 async def test_a_vector_does_not_depend_on_what_was_embedded_before(client: ModelRunner):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from usearch.index import Index
 
 from merganser.chunking import ChunkingOptions
 from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
@@ -17,6 +19,7 @@ from merganser.indexing import publishing
 from merganser.indexing.run import index_once
 from merganser.models.ref import ModelRef
 from merganser.retrieval.dense import DenseIndex
+from merganser.store import ann
 from merganser.store.ann import (
     ApproximateVectors,
     approximate_path,
@@ -27,6 +30,7 @@ from merganser.store.filters import Filter
 from merganser.store.reader import open_snapshot
 from merganser.store.resident import ResidentTables
 from merganser.store.snapshots import list_snapshots
+from merganser.threads import limiting_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,9 +139,36 @@ def test_many_threads_lose_no_links_of_a_small_graph(indexed: Indexed):
     [path] = indexed.graphs()
     target = path.with_name("s999999.usearch")
 
-    found = [build_approximate(path.with_suffix(".duckdb"), target, threads=8) for _ in range(10)]
+    with limiting_threads(8):
+        found = [build_approximate(path.with_suffix(".duckdb"), target) for _ in range(10)]
 
     assert {info.recall for info in found if info is not None} == {1.0}
+
+
+@pytest.mark.parametrize(("limit", "threads"), [(3, 3), (None, 0)])
+def test_a_graph_is_built_and_measured_by_no_more_threads_than_may_be(
+    indexed: Indexed, monkeypatch: pytest.MonkeyPatch, limit: int | None, threads: int
+):
+    [path] = indexed.graphs()
+    asked: list[tuple[str, int]] = []
+
+    class Watched(Index):
+        def add(self, *args: Any, **options: Any) -> Any:
+            asked.append(("add", options["threads"]))
+            return super().add(*args, **options)
+
+        def search(self, *args: Any, **options: Any) -> Any:
+            asked.append(("search", options["threads"]))
+            return super().search(*args, **options)
+
+    monkeypatch.setattr(ann, "_library", lambda: SimpleNamespace(Index=Watched))
+    monkeypatch.setattr(ann, "_BATCH_ROWS", 64)
+    with limiting_threads(limit):
+        ann.build_approximate(path.with_suffix(".duckdb"), path.with_name("s999999.usearch"))
+
+    # The first vectors are added by one thread, as each other's neighbours.
+    assert asked[0] == ("add", 1)
+    assert set(asked[1:]) == {("add", threads), ("search", threads)}
 
 
 def test_all_three_ways_agree(indexed: Indexed):
