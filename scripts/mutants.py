@@ -60,6 +60,18 @@ MUTANTS = (
         "test_one_text_of_a_request_that_is_too_long_costs_its_neighbours_one_more_request",
     ),
     Mutant(
+        "what a dead run left takes the place of the journal of that name",
+        "        path = next(path for path in paths if not path.exists())\n",
+        "        path = next(paths)\n",
+        "tests/core/store/test_embeddings.py::test_what_is_taken_in_never_replaces_the_whole_journal_of_that_name",
+    ),
+    Mutant(
+        "the answer of a reader that was interrupted is taken for the next file's",
+        "this file\n                    self.close()\n",
+        "this file\n",
+        f"{APART}::test_an_answer_that_nobody_took_is_not_that_of_the_next_file",
+    ),
+    Mutant(
         "all that wait ask a server that is away at each pause",
         "            if now < outage.next_try:\n                return False",
         "            if now < outage.began:\n                return False",

@@ -128,7 +128,7 @@ def _translate(glob: str) -> str:
                 tokens.append(STAR)
             case "?":
                 tokens.append("[^/]")
-            case "[" if (end := glob.find("]", at + 2)) > 0:
+            case "[" if (end := glob.find("]", at + 2 + (glob[at + 1 : at + 2] in {"!", "^"}))) > 0:
                 tokens.append(_character_class(glob[at + 1 : end]))
                 at = end
             case _:
@@ -140,8 +140,8 @@ def _translate(glob: str) -> str:
 def _character_class(inside: str) -> str:
     """Return ``[...]`` as a regular expression: ``!`` and ``^`` negate, no slash is matched."""
     negated = inside[0] in "!^"
-    body = re.sub(r"([\\\[\]&~|^])", r"\\\1", inside[1:] if negated else inside)
-    return f"(?!/)[{'^' if negated else ''}{body}]"
+    members = [RANGE if member == "-" else member for member in inside[negated:]]
+    return class_expression(members, negated=negated)
 
 
 # -- patterns of every kind -----------------------------------------------------------------------
@@ -152,6 +152,38 @@ FOLDERS = "**/"
 """A token where a part of a path begins: any number of whole parts."""
 REST = "**"
 """A token at the end: all that is below, at least one character."""
+
+
+RANGE = "a-z"
+"""Between two characters of a class, in place of the hyphen: all from the one to the other."""
+
+
+def class_expression(members: Sequence[str], *, negated: bool) -> str:
+    r"""Write a class of characters as a regular expression; it never matches a slash.
+
+    A range that goes backwards holds its first character alone, as for git; for Python it is an
+    error, and patterns come from strangers.
+
+    Args:
+        members: Single characters, each for itself, ``RANGE``, or what stands between the brackets
+            of an expression.
+        negated: Whether all other characters are matched.
+
+    >>> print(class_expression(["a", RANGE, "f", "^", "z", RANGE, "x"], negated=False))
+    (?!/)[a-f\^z-z]
+    """
+    body = ""
+    at = 0
+    while at < len(members):
+        first, *rest = members[at : at + 3]
+        ends = ["-" if end == RANGE else end for end in (first, *rest[1:])]
+        if len(rest) == 2 and rest[0] == RANGE and len(ends[0]) == len(ends[1]) == 1:
+            body += f"{re.escape(ends[0])}-{re.escape(max(ends))}"
+            at += 3
+        else:
+            body += re.escape(ends[0]) if len(ends[0]) == 1 else first
+            at += 1
+    return f"(?!/)[{'^' if negated else ''}{body}]"
 
 
 def linear_expression(tokens: Sequence[str]) -> str:

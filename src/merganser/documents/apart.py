@@ -71,7 +71,11 @@ class ReaderProcess:
         with self._lock:
             # What a process came to by the files before is not this file's fault.
             while (is_used := self._process is not None) or self._start():
-                answer, why = self._ask(data)
+                try:
+                    answer, why = self._ask(data)
+                except BaseException:  # a signal, no memory: what it still answers is of this file
+                    self.close()
+                    raise
                 if answer is not None:
                     return _texts_of(answer)
                 self.close()

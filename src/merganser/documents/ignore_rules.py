@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from merganser.documents.files import read_file
-from merganser.globs import FOLDERS, REST, STAR, linear_expression
+from merganser.globs import FOLDERS, RANGE, REST, STAR, class_expression, linear_expression
 
 _MAX_RULES_BYTES = 4 * 1024 * 1024
 _POSIX_CLASSES = {
@@ -24,7 +24,7 @@ _POSIX_CLASSES = {
     "upper": "A-Z",
     "xdigit": "0-9a-fA-F",
 }
-_CLASS = re.compile(r"\[([!^]?)(\]?(?:\\.|\[:\w+:\]|[^\]\\])*)\]")
+_CLASS = re.compile(r"\[([!^]?+)(\]?+(?:\\.|\[:\w+:\]|[^\]\\])*)\]")
 _TRAILING_SPACES = re.compile(r"(?<!\\)[ \t]+$")
 
 
@@ -137,9 +137,9 @@ def _translate(pattern: str) -> str | None:
             at += 1
         elif rest[0] == "[":
             found = _CLASS.match(rest)
-            if found is None:
+            if found is None or (one := _translate_class(found[1], found[2])) is None:
                 return None
-            tokens.append(_translate_class(found[1], found[2]))
+            tokens.append(one)
             at += found.end()
         elif rest[0] == "\\":
             if len(rest) == 1:
@@ -152,11 +152,11 @@ def _translate(pattern: str) -> str | None:
     return linear_expression(tokens)
 
 
-def _translate_class(negation: str, inside: str) -> str:
-    """Write ``[...]`` as a regular expression; a slash is never matched."""
-    parts = re.findall(r"\[:(\w+):\]|\\(.)|(.)", inside, re.DOTALL)
-    body = "".join(
-        _POSIX_CLASSES.get(name, "") or (plain if plain == "-" else re.escape(escaped or plain))
-        for name, escaped, plain in parts
-    )
-    return f"(?!/)[{'^' if negation else ''}{body}]"
+def _translate_class(negation: str, inside: str) -> str | None:
+    """Write ``[...]`` as a regular expression; None for one with a name that git does not know."""
+    members: list[str] = []
+    for name, escaped, plain in re.findall(r"\[:(\w+):\]|\\(.)|(.)", inside, re.DOTALL):
+        if name and name not in _POSIX_CLASSES:
+            return None
+        members.append(RANGE if plain == "-" else _POSIX_CLASSES.get(name) or escaped or plain)
+    return class_expression(members, negated=bool(negation))

@@ -226,14 +226,14 @@ class _Received:
         self._number = number
         self._name = name
         self.rows = rows
-        self._positions: list[NDArray[np.intp]] = []
-        self._vectors: list[NDArray[np.float32]] = []
+        # One list, as another thread may add to it while it is read.
+        self._parts: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
         self._given_up = False
 
     @property
     def positions(self) -> NDArray[np.intp]:
         """Positions of the texts whose vectors are here."""
-        return np.concatenate([np.zeros(0, dtype=np.intp), *self._positions])
+        return np.concatenate([np.zeros(0, dtype=np.intp), *(part for part, _ in self._parts)])
 
     def take(self, positions: NDArray[np.intp], vectors: NDArray[np.float32]) -> None:
         """Take vectors and write them down; in whichever thread they come.
@@ -247,8 +247,7 @@ class _Received:
         if self._given_up:
             return
         vectors = np.asarray(vectors, dtype=np.float32)
-        self._positions.append(positions)
-        self._vectors.append(vectors)
+        self._parts.append((positions, vectors))
         with suppress(OSError):  # a full disk is told by the commit
             work.embeddings().keep(self._name, self.rows.hashes[positions], vectors)
         work.progress.embedded(self._number, len(positions))
@@ -256,9 +255,11 @@ class _Received:
     def commit(self) -> int:
         """Store what has come for good, and take no more; return how many texts that are."""
         self._given_up = True
-        positions = self.positions
+        parts = [*self._parts]
+        if not parts:
+            return 0
+        positions, vectors = (np.concatenate(column) for column in zip(*parts, strict=True))
         if len(positions):
-            vectors = np.concatenate(self._vectors)
             self._work.embeddings().commit(self._name, self.rows.hashes[positions], vectors)
         return len(positions)
 

@@ -177,6 +177,8 @@ def server_login() -> str:
     path = merganser_home() / "prefect.password"
     try:
         private_folder(path.parent)
+        if path.exists() and not path.read_text().strip():
+            path.unlink()  # a power cut may leave it empty, and no password lets everybody in
         if not path.exists():
             draft = path.with_name(f"{path.name}.{os.getpid()}")
             write_private(draft, f"merganser:{secrets.token_urlsafe(24)}\n")

@@ -230,9 +230,13 @@ def _send_record(client: httpx.Client, file: Path, url: str) -> None:
     Raises:
         HistoryAwayError: The server does not take it now.
     """
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    ids: dict[str, str] = lines[0]["ids"]
-    waiting = deque(_ended([Request(**line) for line in lines[1:]]))
+    head, *lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    ids: dict[str, str] = json.loads(head)["ids"]
+    requests = list[Request]()
+    for line in lines:
+        with suppress(ValueError, TypeError):  # cut off where its process was killed
+            requests.append(Request(**json.loads(line)))
+    waiting = deque(_ended(requests))
     try:
         while waiting:
             _send(client, waiting[0], ids)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import threading
 import time
 from concurrent.futures import Future
@@ -39,7 +40,7 @@ from merganser.store.journals import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -162,6 +163,7 @@ class EmbeddingStore:
         self._recent: list[_Block] = []
         self.on_commit: Callable[[Path], None] | None = None
         self.kept = 0
+        self._is_named = False
         self._main = _Block.make(_NO_HASHES, _NO_ROWS, _NO_ROWS)
         self._connect = connect
         self._attached: set[int] = set()
@@ -213,17 +215,20 @@ class EmbeddingStore:
         """Store vectors for good; after this returns, no crash loses them.
 
         Args:
-            name: Name of the journal, unique in the run.
+            name: Name of the journal; one that is there already stays, and this gets another name.
             hashes: (n, 2) uint64.
             vectors: (n, dimensions) float32.
 
         Returns:
             The journal.
         """
-        path = self.journal_folder / f"{name}.npz"
         self.name_model()
+        # Rows of a journal are remembered by its name. A partial one that a power cut brought back,
+        # or that got a late answer, must not take the place of the whole one beside it.
+        paths = (self.journal_folder / f"{name}{suffix}.npz" for suffix in _suffixes())
+        path = next(path for path in paths if not path.exists())
         save_arrays(path, hashes=hashes, vectors=vectors, fingerprint=np.array(self.fingerprint))
-        path.with_suffix(PARTIAL).unlink(missing_ok=True)
+        (self.journal_folder / f"{name}{PARTIAL}").unlink(missing_ok=True)
         with self._lock:
             self.dimensions = vectors.shape[1]
             self._add_block(path, hashes)
@@ -245,7 +250,9 @@ class EmbeddingStore:
         Raises:
             OSError: They cannot be written.
         """
-        self.name_model()
+        if not self._is_named:  # for each answer: reading the file takes longer than appending
+            self.name_model()
+            self._is_named = True
         path = self.journal_folder / f"{name}{PARTIAL}"
         append_vectors(path, self.fingerprint, hashes, vectors)
         with self._lock:
@@ -410,6 +417,11 @@ class EmbeddingStore:
             raise damaged(path, f"cannot be read ({first_line(error)})") from error
         cursor.unregister("wanted")
         return found[position]
+
+
+def _suffixes() -> Iterator[str]:
+    yield ""
+    yield from (f"-{number}" for number in itertools.count(1))
 
 
 def drop_journals(

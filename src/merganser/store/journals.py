@@ -127,7 +127,7 @@ def append_vectors(
     """
     body = hashes.astype("<u8").tobytes() + vectors.astype("<f4").tobytes()
     head = _RECORD.pack(_mark(fingerprint), *vectors.shape, zlib.crc32(body))
-    with path.open("ab", buffering=0) as file:
+    with path.open("ab") as file:  # buffered: writes the rest after a write that was cut short
         file.write(head + body)
 
 

@@ -115,6 +115,22 @@ def test_a_process_that_went_is_started_again(reader: ReaderProcess):
     assert reader.read(b"b" * 1_000_000)[0] != first
 
 
+def test_an_answer_that_nobody_took_is_not_that_of_the_next_file(
+    reader: ReaderProcess, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    first, _ = reader.read(b"a")
+    with monkeypatch.context() as patch:
+        patch.setattr(apart, "_receive", fail)
+        with pytest.raises(MemoryError):
+            reader.read(b"b")
+
+    pid, files = reader.read(b"c")
+    assert (pid != first, files) == (True, "1")
+
+
 def test_a_process_that_nobody_asks_ends(reader: ReaderProcess):
     first, _ = reader.read(b"a")
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from merganser.documents import ignore
+from merganser.documents.ignore_rules import parse_rule
 from merganser.documents.scanning import scan_documents
 from merganser.errors import PlanError
+from merganser.globs import GlobEntry
 from tests.core.documents.test_scan import git, paths, reasons, write
 
 if TYPE_CHECKING:
@@ -111,6 +114,38 @@ def test_a_rule_full_of_stars_takes_no_time(tmp_path: Path, rule: str):
 
     assert time.process_time() - began < 2
     assert len(scan.documents) == 3
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *("[z-a]", "[!z-a]", "[]", "[!]", "[]a]", "[[:foo:]]", "[[:digit:]-z]", "[a--b]", "[--a]"),
+        *("[a-\\]]", "[a-]", "[^^]", "[~~]", "[a||b]", "[!5-!]*"),
+    ],
+)
+def test_a_class_of_characters_means_what_it_means_to_git(tmp_path: Path, rule: str):
+    names = [*"abz-]!^[5&~|", "z-a", "[]", "[z-a]", "ab"]
+    write(tmp_path, ".gitignore", text=f"{rule}\n")
+    asked = "\0".join(names).encode()
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    git = ["git", "check-ignore", "--no-index", "--stdin", "-z"]
+    done = subprocess.run(git, cwd=tmp_path, input=asked, stdout=subprocess.PIPE, check=False)
+
+    read = parse_rule(rule)
+
+    ignored = {name for name in names if read is not None and read.matches(name, folder=False)}
+    assert ignored == {*done.stdout.decode().split("\0")} - {""}
+
+
+@pytest.mark.parametrize(
+    ("glob", "matched", "other"),
+    [("[z-a]*", "z1", "b1"), ("[!]", "[!]", "!"), ("[!]a]*", "b", "]b"), ("[a--b]", "b", "c")],
+)
+def test_a_glob_with_an_odd_class_is_no_error(tmp_path: Path, glob: str, matched: str, other: str):
+    entry = GlobEntry.parse(glob, tmp_path)
+
+    assert entry.matches(matched)
+    assert not entry.matches(other)
 
 
 def test_a_glob_of_too_many_patterns_is_refused(tmp_path: Path):

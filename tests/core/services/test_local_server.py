@@ -251,6 +251,18 @@ def test_a_folder_that_others_may_write_is_not_trusted(home: Path, mode: int):
             trusting()
 
 
+def test_a_password_that_a_power_cut_left_empty_is_made_anew(home: Path):
+    server_login()
+    (home / "prefect.password").write_text("")
+
+    login = server_login()
+
+    assert login.startswith("merganser:")
+    assert len(login) > 30
+    assert server_login() == login
+    assert stat.S_IMODE((home / "prefect.password").stat().st_mode) == 0o600
+
+
 def test_a_folder_of_another_user_is_not_trusted(home: Path, monkeypatch: pytest.MonkeyPatch):
     home.mkdir()
     monkeypatch.setattr("os.getuid", lambda: home.stat().st_uid + 4_000)

@@ -116,3 +116,18 @@ def test_what_another_model_wrote_down_is_not_taken_in(tmp_path: Path):
     again.recover()
 
     assert not again.has(hashes).any()
+
+
+def test_what_is_taken_in_never_replaces_the_whole_journal_of_that_name(tmp_path: Path):
+    """A late answer, or a power cut, leaves a partial journal beside the one that was committed."""
+    hashes = np.arange(12, dtype=np.uint64).reshape(-1, 2)
+    vectors = np.arange(24, dtype=np.float32).reshape(-1, 4)
+    dead = _store(tmp_path, "a" * 64)
+    dead.commit("run-0", hashes[:5], vectors[:5])
+    dead.keep("run-0", hashes[4:], vectors[4:])
+
+    store = _store(tmp_path, "a" * 64)
+    store.recover()
+
+    for again in (store, _store(tmp_path, "a" * 64)):
+        np.testing.assert_array_equal(again.fetch(hashes), vectors)
