@@ -47,6 +47,13 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "a request that the server dies of is sent for ever while others are answered",
+        "        began = min(outage.began, since)\n",
+        "        began = outage.began\n",
+        "tests/core/models/test_outage.py::"
+        "test_a_request_that_fails_while_others_are_answered_ends_too",
+    ),
+    Mutant(
         "DuckDB takes all cores whatever --threads says",
         'config=_CLOSED | ({"threads": limit} if limit else {})',
         "config=_CLOSED",

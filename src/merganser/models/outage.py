@@ -94,12 +94,13 @@ class _Patience:
         growing = _FIRST_PAUSE_SECONDS * 2.0 ** (tries - _TRIES_AT_ONCE)
         own = 0.0 if tries <= _TRIES_AT_ONCE else min(growing, _LONGEST_PAUSE_SECONDS)
         earliest = monotonic() + own
-        deadline = min(outage.began, since) + self.seconds
+        # A request that the server dies of begins a new outage each time others are answered.
+        began = min(outage.began, since)
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             now = monotonic()
-            if self.is_over or now >= deadline:
-                seconds = now - min(outage.began, since)
+            if self.is_over or now >= began + self.seconds:
+                seconds = now - began
                 raise ServerAwayError(
                     f"{server} could not serve for {show_age(seconds)}: {error}\n"
                     "What is finished is kept: the same command goes on from there. "
