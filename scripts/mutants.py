@@ -167,7 +167,7 @@ MUTANTS = (
     ),
     Mutant(
         "another registry's model is taken for the one that was asked for",
-        "return found if found.tags and await self._serves(ref) else None",
+        "return found if found.tags and await _serves(connection, ref) else None",
         "return found if found.tags else None",
         f"{CLIENT}::test_a_model_of_a_registry_that_is_not_the_default_is_another",
     ),

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from merganser.errors import PullError, RequestRejectedError
-from merganser.models import configure, probes
+from merganser.models import configure, listing, probes
 from merganser.models.address import Address, parse_address
 from merganser.models.chat import ChatModel
 from merganser.models.configure import SetUp
@@ -23,7 +23,7 @@ from merganser.models.inference import (
     request_rerank,
 )
 from merganser.models.pull import PULL_RETRY, pull_model
-from merganser.models.ref import canonical, is_hugging_face, names_same_model
+from merganser.models.ref import canonical, is_hugging_face
 from merganser.models.retry import RetryPolicy, with_retries
 from merganser.models.server_errors import model_not_found
 from merganser.models.upkeep import Upkeep
@@ -31,32 +31,27 @@ from merganser.models.wire import (
     DiskUsage,
     RemovedModel,
     RunnerStatus,
-    ServedModel,
     Timeouts,
     as_count,
     as_list,
     as_mapping,
     as_text,
-    parse_model,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Any
 
-    import httpx
     from pydantic_ai.messages import ModelResponse
     from pydantic_ai.tools import ToolDefinition
 
     from merganser.models.configure import ConfigureRequest
     from merganser.models.pull import ProgressCallback
     from merganser.models.ref import ModelRef, ModelUse, ScoreNormalization
-    from merganser.models.wire import EmbeddingBatch, Mode, RerankScore, RunningModel
+    from merganser.models.wire import EmbeddingBatch, Mode, RerankScore, RunningModel, ServedModel
 
 _DEFAULT_TIMEOUTS = Timeouts()
 _DEFAULT_RETRY = RetryPolicy()
-# How servers of other kinds say that they have no such call; 429 is about load, not about calls.
-_NOT_THERE = frozenset({*range(400, 500), 501}) - {429}
 
 
 class ModelRunner:
@@ -112,14 +107,12 @@ class ModelRunner:
     async def managed(self) -> bool:
         """Return whether the server manages models, as Docker Model Runner does."""
         if self._managed is None:
-            response = await self.connection.request("GET", "/models", expected=_NOT_THERE)
-            # OpenAI servers whose API has no /v1 answer here too, with an object.
-            self._managed = response.is_success and _is_array(response)
+            self._managed = await listing.manages_models(self.connection)
         return self._managed
 
     async def version(self) -> str | None:
         """Return the server's version, or None when it is older than v1.0.30 or of another kind."""
-        response = await self.connection.request("GET", "/version", expected=_NOT_THERE)
+        response = await self.connection.request("GET", "/version", expected=listing.NOT_THERE)
         if not response.is_success:
             return None
         try:
@@ -139,34 +132,14 @@ class ModelRunner:
 
     async def list_models(self) -> tuple[ServedModel, ...]:
         """List the local models, as ``docker model list`` does."""
-        if not await self.managed():
-            return tuple(self._unmanaged(name) for name in await self._openai_models() or ())
-        rows = as_list(await self.connection.json("GET", "/models"))
-        return tuple(parse_model(as_mapping(row)) for row in rows)
+        return await listing.list_models(self.connection, managed=await self.managed())
 
     async def model(self, ref: str) -> ServedModel | None:
         """Look a model up; None when it is not local.
 
         A server that manages no models and does not list any is believed to have it.
         """
-        if not await self.managed():
-            return await self._find_unmanaged(ref)
-        path = f"/models/{canonical(ref)}"
-        response = await self.connection.request("GET", path, model=ref, expected={404})
-        if not response.is_success:
-            return None
-        found = parse_model(as_mapping(self.connection.decode(response, path=path)), ref=ref)
-        # Servers fall back to any model of that bare name, which inference does not. One with a
-        # DEFAULT_REGISTRY of its own writes it into the tags, so there it is asked once more.
-        if names_same_model(ref, model_id=found.id, tags=found.tags):
-            return found
-        return found if found.tags and await self._serves(ref) else None
-
-    async def _serves(self, ref: str) -> bool:
-        """Return whether inference knows a model by this name; the server looks it up alike."""
-        path = f"{self.address.openai_prefix}/models/{canonical(ref)}"
-        response = await self.connection.request("GET", path, model=ref, expected={404})
-        return response.is_success
+        return await listing.find_model(self.connection, ref, managed=await self.managed())
 
     async def pull(self, ref: str, *, on_progress: ProgressCallback | None = None) -> ServedModel:
         """Pull a model, look it up and return it.
@@ -317,7 +290,7 @@ class ModelRunner:
 
     async def logs(self) -> str | None:
         """Return the server's log, or None when it is older than v1.1.29 or keeps none."""
-        response = await self.connection.request("GET", "/logs", expected=_NOT_THERE)
+        response = await self.connection.request("GET", "/logs", expected=listing.NOT_THERE)
         return response.text if response.is_success else None
 
     async def embed(
@@ -470,30 +443,3 @@ class ModelRunner:
                 f"{where} is no Docker Model Runner and cannot {what}: use its own means",
                 url=where,
             )
-
-    async def _openai_models(self) -> Sequence[str] | None:
-        path = f"{self.address.openai_prefix}/models"
-        response = await self.connection.request("GET", path, expected={404, 405, 501})
-        if not response.is_success:
-            return None
-        rows = as_list(as_mapping(self.connection.decode(response, path=path)).get("data"))
-        return [name for row in map(as_mapping, rows) if (name := as_text(row.get("id")))]
-
-    async def _find_unmanaged(self, ref: str) -> ServedModel | None:
-        listed = await self._openai_models()
-        if listed is None or ref in listed:
-            return self._unmanaged(ref)
-        wanted = canonical(ref)
-        name = next((name for name in listed if canonical(name) == wanted), None)
-        return self._unmanaged(name, ref=ref) if name is not None else None
-
-    def _unmanaged(self, name: str, *, ref: str = "") -> ServedModel:
-        note = f"{self.address.shown} manages no models: nothing is pulled or configured there"
-        return ServedModel(ref or name, name, name, tags=(name,), managed=False, note=note)
-
-
-def _is_array(response: httpx.Response) -> bool:
-    try:
-        return isinstance(response.json(), list)
-    except (ValueError, RecursionError):
-        return False
