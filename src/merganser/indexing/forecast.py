@@ -30,9 +30,10 @@ from merganser.models.slots import describe_shortage
 from merganser.planning.explain import IndexWork, PlanState
 from merganser.planning.plan import CheckModel, SurveySources
 from merganser.store.database import connect_writer
-from merganser.store.embedding_store import EmbeddingStore, hash_texts
+from merganser.store.embedding_store import EmbeddingStore
 from merganser.store.folder import IndexFolder
 from merganser.store.history import list_runs
+from merganser.store.text_hashes import hash_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -24,10 +24,9 @@ from merganser.store.ann import (
 )
 from merganser.store.catalogue import SkippedRow, read_segment_rows
 from merganser.store.database import attach, borrow
-from merganser.store.embedding_store import drop_journals
 from merganser.store.folder import Current, IndexFolder, move_file, sync_folder
 from merganser.store.history import FailureRow, RunRow, record_run
-from merganser.store.journals import journal_folder
+from merganser.store.journals import drop_journals, journal_folder
 from merganser.store.shared_journals import tidy_shared
 from merganser.store.snapshots import KEEP_SNAPSHOTS, collect, collect_builds, keep_latest, readable
 from merganser.store.writer_lock import WriterLock

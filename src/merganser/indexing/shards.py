@@ -32,8 +32,8 @@ from merganser.indexing.shard_plan import (
     save_result,
     write_chunks,
 )
-from merganser.store.embedding_store import hash_texts, keys_of
 from merganser.store.segments import CHUNK_NUMBERS, NO_CHUNKS, ChunkRows
+from merganser.store.text_hashes import hash_texts, keys_of
 from merganser.telemetry import span
 
 if TYPE_CHECKING:

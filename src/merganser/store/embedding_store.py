@@ -12,11 +12,8 @@ still the same: a run that died left no snapshot that has them.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import itertools
 import threading
-import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -38,9 +35,10 @@ from merganser.store.journals import (
     read_partial,
     save_arrays,
 )
+from merganser.store.text_hashes import TextPlaces, keys_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,57 +46,9 @@ if TYPE_CHECKING:
     from merganser.store.catalogue import DriftSample
     from merganser.store.folder import IndexFolder
 
-KEEP_JOURNALS_SECONDS = 30 * 86_400
-"""Age at which a journal is dropped although no snapshot holds its vectors."""
-
 _RECENT_BLOCKS = 32
 # Lookups search this many small sorted blocks before they are merged into the large one: merging
 # at every commit would sort everything once a shard.
-
-
-def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
-    """Hash texts.
-
-    Returns:
-        (n_texts, 2) uint64: the halves of each 16-byte BLAKE2b of the text's UTF-8.
-    """
-    blake2b = hashlib.blake2b
-    digests = [blake2b(t.encode("utf-8", "surrogatepass"), digest_size=16).digest() for t in texts]
-    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64).reshape(-1, 2)
-
-
-def keys_of(hashes: NDArray[np.uint64]) -> list[bytes]:
-    """Return each text's 16 bytes, for dicts: (n, 2) uint64 in, n keys out."""
-    keys: list[bytes] = np.ascontiguousarray(hashes).view("V16").reshape(-1).tolist()
-    return keys
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Block:
-    """Where texts' vectors are, sorted by the low half of the hash."""
-
-    high: NDArray[np.uint64]
-    low: NDArray[np.uint64]
-    source: NDArray[np.int32]
-    row: NDArray[np.int32]
-
-    @classmethod
-    def make(
-        cls, hashes: NDArray[np.uint64], source: NDArray[np.int32], row: NDArray[np.int32]
-    ) -> _Block:
-        order = np.argsort(hashes[:, 1], kind="stable")
-        return cls(hashes[order, 0], hashes[order, 1], source[order], row[order])
-
-    def locate(
-        self, hashes: NDArray[np.uint64], source: NDArray[np.int32], row: NDArray[np.int32]
-    ) -> None:
-        """Fill in the places of the texts that are here."""
-        if len(self.low) == 0:
-            return
-        at = np.minimum(np.searchsorted(self.low, hashes[:, 1]), len(self.low) - 1)
-        hit = (self.low[at] == hashes[:, 1]) & (self.high[at] == hashes[:, 0])
-        source[hit] = self.source[at[hit]]
-        row[hit] = self.row[at[hit]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,11 +110,11 @@ class EmbeddingStore:
         self._lock = threading.Lock()
         self._claims: dict[bytes, Future[None]] = {}
         self._sources: list[Path] = []
-        self._recent: list[_Block] = []
+        self._recent: list[TextPlaces] = []
         self.on_commit: Callable[[Path], None] | None = None
         self.kept = 0
         self._is_named = False
-        self._main = _Block.make(_NO_HASHES, _NO_ROWS, _NO_ROWS)
+        self._main = TextPlaces.make(_NO_HASHES, _NO_ROWS, _NO_ROWS)
         self._connect = connect
         self._attached: set[int] = set()
         for segment in segments:
@@ -356,7 +306,7 @@ class EmbeddingStore:
         number = len(self._sources)
         self._sources.append(path)
         source = np.full(len(hashes), number, dtype=np.int32)
-        self._recent.append(_Block.make(hashes, source, np.arange(len(hashes), dtype=np.int32)))
+        self._recent.append(TextPlaces.make(hashes, source, np.arange(len(hashes), dtype=np.int32)))
         if len(self._recent) > _RECENT_BLOCKS:
             self._merge()
 
@@ -365,7 +315,7 @@ class EmbeddingStore:
         low = np.concatenate([block.low for block in blocks])
         hashes = np.stack([np.concatenate([block.high for block in blocks]), low], axis=1)
         source = np.concatenate([block.source for block in blocks])
-        self._main = _Block.make(hashes, source, np.concatenate([b.row for b in blocks]))
+        self._main = TextPlaces.make(hashes, source, np.concatenate([b.row for b in blocks]))
         self._recent = []
 
     def _add_segment(self, segment: SegmentSource) -> None:
@@ -422,57 +372,6 @@ class EmbeddingStore:
 def _suffixes() -> Iterator[str]:
     yield ""
     yield from (f"-{number}" for number in itertools.count(1))
-
-
-def drop_journals(
-    journals: Path, *, own: str | None = None, served: NDArray[np.uint64] | None = None
-) -> None:
-    """Remove the journals of one model that are not needed any more.
-
-    Args:
-        journals: Their folder.
-        own: The run whose journals the published snapshot took in, or None.
-        served: (n, 2) uint64, hashes of the texts in the snapshot; a journal of another run goes
-            when all of its texts are among them. None keeps those until they are old.
-    """
-    known = None
-    if served is not None:
-        nowhere = np.zeros(len(served), dtype=np.int32)
-        known = _Block.make(served, nowhere, nowhere)
-    for path in list(journals.glob("*.npz")):
-        is_own = own is not None and path.name.startswith(own)
-        if is_own or _is_old(path) or _is_covered(path, known):
-            path.unlink(missing_ok=True)
-    for path in journals.glob("*.tmp"):
-        path.unlink(missing_ok=True)
-    # What a dead run had not committed is taken in by the next run with its model.
-    partial = [path for path in journals.glob(f"*{PARTIAL}") if not _removed_if_old(path)]
-    if not partial and not any(journals.glob("*.npz")):
-        (journals / DRIFT_FILE).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        journals.rmdir()
-
-
-def _removed_if_old(path: Path) -> bool:
-    if is_old := _is_old(path):
-        path.unlink(missing_ok=True)
-    return is_old
-
-
-def _is_old(path: Path) -> bool:
-    return time.time() - path.stat().st_mtime > KEEP_JOURNALS_SECONDS
-
-
-def _is_covered(path: Path, known: _Block | None) -> bool:
-    if known is None:
-        return False
-    journal = read_journal(path)
-    if journal is None:
-        return True
-    hashes = journal.hashes
-    source = np.full(len(hashes), -1, dtype=np.int32)
-    known.locate(hashes, source, source.copy())
-    return bool((source >= 0).all())
 
 
 _NO_HASHES = np.zeros((0, 2), dtype=np.uint64)

@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
+import time
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ import numpy as np
 
 from merganser.store.catalogue import DriftSample
 from merganser.store.folder import replace_file
+from merganser.store.text_hashes import TextPlaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 DRIFT_FILE = "canaries"
 PARTIAL = ".partial"
 """Suffix of a journal that is being written."""
+
+KEEP_JOURNALS_SECONDS = 30 * 86_400
+"""Age at which a journal is dropped although no snapshot holds its vectors."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,3 +168,54 @@ def read_partial(path: Path, fingerprint: str) -> tuple[NDArray[np.uint64], NDAr
 
 def _mark(fingerprint: str) -> bytes:
     return hashlib.blake2b(fingerprint.encode(), digest_size=8).digest()
+
+
+def drop_journals(
+    journals: Path, *, own: str | None = None, served: NDArray[np.uint64] | None = None
+) -> None:
+    """Remove the journals of one model that are not needed any more.
+
+    Args:
+        journals: Their folder.
+        own: The run whose journals the published snapshot took in, or None.
+        served: (n, 2) uint64, hashes of the texts in the snapshot; a journal of another run goes
+            when all of its texts are among them. None keeps those until they are old.
+    """
+    known = None
+    if served is not None:
+        nowhere = np.zeros(len(served), dtype=np.int32)
+        known = TextPlaces.make(served, nowhere, nowhere)
+    for path in list(journals.glob("*.npz")):
+        is_own = own is not None and path.name.startswith(own)
+        if is_own or _is_old(path) or _is_covered(path, known):
+            path.unlink(missing_ok=True)
+    for path in journals.glob("*.tmp"):
+        path.unlink(missing_ok=True)
+    # What a dead run had not committed is taken in by the next run with its model.
+    partial = [path for path in journals.glob(f"*{PARTIAL}") if not _removed_if_old(path)]
+    if not partial and not any(journals.glob("*.npz")):
+        (journals / DRIFT_FILE).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        journals.rmdir()
+
+
+def _removed_if_old(path: Path) -> bool:
+    if is_old := _is_old(path):
+        path.unlink(missing_ok=True)
+    return is_old
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > KEEP_JOURNALS_SECONDS
+
+
+def _is_covered(path: Path, known: TextPlaces | None) -> bool:
+    if known is None:
+        return False
+    journal = read_journal(path)
+    if journal is None:
+        return True
+    hashes = journal.hashes
+    source = np.full(len(hashes), -1, dtype=np.int32)
+    known.locate(hashes, source, source.copy())
+    return bool((source >= 0).all())

@@ -15,13 +15,13 @@ import numpy as np
 from merganser.errors import DamagedIndexError, StoreError
 from merganser.store import arrow
 from merganser.store.database import attach, connect_writer, first_line, refuse_macros
-from merganser.store.embedding_store import hash_texts
 from merganser.store.identity import (
     check_identity,
     check_size,
     compute_checksum,
     read_identities,
 )
+from merganser.store.text_hashes import hash_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
