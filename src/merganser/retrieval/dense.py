@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
     from merganser.store.catalogue import SegmentRow
     from merganser.store.filters import Filter
-    from merganser.store.reader import Similarity, Snapshot
+    from merganser.store.reader import Snapshot
     from merganser.store.resident import ResidentTables
+    from merganser.store.scans import Similarity
 
 
 def similarity_scores(cosines: NDArray[np.float64], similarity: Similarity) -> NDArray[np.float64]:

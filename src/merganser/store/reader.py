@@ -1,7 +1,7 @@
 """Read a published snapshot: chunks, vectors and postings of the live files, nothing else.
 
-A snapshot is immutable, so readers take no lock and never wait. Scoring is ``retrieve``'s
-business; here are raw rows, exact filters and the one scan that is best done in SQL.
+A snapshot is immutable, so readers take no lock and never wait. Scoring is ``retrieval``'s
+business; here are raw rows by key, and by ``scans`` those that a filter lets through.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
 import duckdb
 import numpy as np
 
 from merganser.errors import DamagedIndexError, NoSnapshotError, StoreBusyError, StoreError
-from merganser.store import arrow
 from merganser.store.catalogue import (
     DriftSample,
     FileRow,
@@ -29,10 +28,10 @@ from merganser.store.catalogue import (
     read_skipped,
 )
 from merganser.store.database import attach, connect, first_line, refuse_macros
-from merganser.store.filters import Filter, live_rows
 from merganser.store.folder import IndexFolder
 from merganser.store.identity import check_identity, check_size, damaged, read_identities
-from merganser.store.rows import TEXT_COLUMNS, ChunkPlace, Postings, StoredChunk
+from merganser.store.rows import TEXT_COLUMNS, ChunkPlace, StoredChunk
+from merganser.store.scans import key_of_row, scan_keys, scan_nearest, scan_postings
 from merganser.store.segment_check import find_problems
 from merganser.store.segments import KEY_SHIFT
 
@@ -41,15 +40,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from merganser.store.filters import Filter
+    from merganser.store.rows import Postings
+    from merganser.store.scans import Similarity
+
 _CLOSE_SECONDS = 30.0
-
-Similarity = Literal["cosine_similarity", "dot_product", "euclidean"]
-
-_SCORES: Mapping[str, str] = {
-    "cosine_similarity": "array_cosine_similarity(v, {0})",
-    "dot_product": "array_inner_product(v, {0})",
-    "euclidean": "1 / (1 + array_distance(v, {0}))",
-}
 _OPEN_ATTEMPTS = 5
 # So many chunks are looked up one by one, and one more for so many rows of the segment.
 _POINTS, _ROWS_PER_POINT = 24, 10_000
@@ -233,7 +228,7 @@ class Snapshot:
         for segment in {key >> KEY_SHIFT for key in keys} & self.paths.keys():
             listed = ",".join(str(key & _ROW) for key in keys if key >> KEY_SHIFT == segment)
             for key, path, language, ord_, start, end, high, low, mtime_ns, size in self._rows(
-                f"SELECT {_key(segment, 'c.row')}, f.path, f.language, c.ord, c.start_line, "  # noqa: S608 - names and numbers of our own
+                f"SELECT {key_of_row(segment, 'c.row')}, f.path, f.language, c.ord, c.start_line, "  # noqa: S608 - names and numbers of our own
                 f"c.end_line, c.hash_high, c.hash_low, f.mtime_ns, f.size_bytes "
                 f"FROM s{segment}.chunks c JOIN g.files f ON f.segment = {segment} "
                 f"AND f.file_id = c.file_id WHERE c.row IN ({listed})"
@@ -288,36 +283,18 @@ class Snapshot:
             raise StoreError(
                 f"the query has {len(vector)} dimensions, the snapshot has {self.dimensions}"
             )
-        cursor = self.cursor()
-        # As text: DuckDB 1.5 takes 23 ms for a list of 384 numbers, 0.7 ms for its text.
-        query = f"$1::FLOAT[{self.dimensions}]"
-        score = _SCORES[similarity].format(query)
-        live = live_rows(cursor, self.segments, where)
-        parts = [
-            f"SELECT {_key(number)} AS key, {score} AS score FROM s{number}.vectors "  # noqa: S608 - names and numbers of our own
-            f"{condition}"
-            for number, condition in live
-            if number not in but
-        ]
-        if not parts:
-            return []
-        text = "[" + ",".join(map(repr, vector.astype(np.float32).tolist())) + "]"
-        return [
-            (int(key), float(value))
-            for key, value in cursor.execute(
-                " UNION ALL ".join(parts) + f" ORDER BY score DESC, key LIMIT {int(k)}", [text]
-            ).fetchall()
-        ]
+        return scan_nearest(
+            self.cursor(), self.segments, vector, k, where=where, similarity=similarity, but=but
+        )
 
     def allowed(self, where: Filter | None = None) -> NDArray[np.int64]:
         """Return the keys of the live chunks that a filter lets through, ascending."""
-        cursor = self.cursor()
-        return self._keys(cursor, live_rows(cursor, self.segments, where))
+        return scan_keys(self.cursor(), self.segments, where)
 
     def live(self, segment: int) -> NDArray[np.int64]:
         """Return the live rows of a segment, ascending."""
-        live = live_rows(self.cursor(), [s for s in self.segments if s.segment == segment], None)
-        return self._keys(self.cursor(), live) & np.int64(_ROW)
+        wanted = [one for one in self.segments if one.segment == segment]
+        return scan_keys(self.cursor(), wanted) & np.int64(_ROW)
 
     def postings(self, terms: Sequence[str], *, where: Filter | None = None) -> Postings:
         """Find where terms occur; only live chunks count, so document frequencies are exact.
@@ -327,31 +304,7 @@ class Snapshot:
             where: Restricts the chunks. A filter changes the frequencies that can be counted from
                 the answer; ask without one for those of the whole snapshot.
         """
-        empty = np.zeros(0, dtype=np.int64)
-        parts: list[dict[str, NDArray[Any]]] = [
-            {"term_index": empty, "key": empty, "tf": empty, "doc_len": empty}
-        ]
-        cursor = self.cursor()
-        if terms:
-            order = np.arange(len(terms), dtype=np.int32)
-            cursor.register("asked", arrow.make_table({"term_index": order, "term": terms}))
-            for number, condition in live_rows(cursor, self.segments, where):
-                # The terms first: with their numbers as constants the scan of the postings,
-                # which are sorted by term, skips all row groups that hold none of them.
-                matches = cursor.execute(
-                    f"SELECT t.term_id, a.term_index FROM s{number}.terms t "  # noqa: S608 - names and numbers of our own
-                    "JOIN asked a ON t.term = a.term"
-                ).fetchall()
-                if matches:
-                    parts.append(self._read_postings(cursor, number, condition, dict(matches)))
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        order = np.lexsort((joined["key"], joined["term_index"]))
-        return Postings(
-            term_index=joined["term_index"][order].astype(np.int32),
-            key=joined["key"][order].astype(np.int64),
-            tf=joined["tf"][order].astype(np.uint8),
-            doc_len=joined["doc_len"][order].astype(np.int32),
-        )
+        return scan_postings(self.cursor(), self.segments, terms, where)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Return a cursor; the catalogue is ``g``, segments are ``s<number>``. Read all of it."""
@@ -408,41 +361,6 @@ class Snapshot:
                     )
                 )
         return chunks
-
-    def _read_postings(
-        self,
-        cursor: duckdb.DuckDBPyConnection,
-        number: int,
-        condition: str,
-        matches: Mapping[int, int],
-    ) -> dict[str, NDArray[Any]]:
-        listed = ",".join(str(term_id) for term_id in matches)
-        found = arrow.fetch_columns(
-            cursor,
-            f"SELECT p.term_id, p.row AS key, p.tf, c.doc_len FROM s{number}.postings p JOIN "  # noqa: S608 - names and numbers of our own
-            f"(SELECT row, doc_len FROM s{number}.chunks {condition}) c USING (row) "
-            f"WHERE p.term_id IN ({listed})",
-        )
-        ids = np.fromiter(matches, dtype=np.int64, count=len(matches))
-        order = np.argsort(ids)
-        indexes = np.fromiter(matches.values(), dtype=np.int64, count=len(matches))[order]
-        found["term_index"] = indexes[np.searchsorted(ids[order], found.pop("term_id"))]
-        found["key"] = found["key"].astype(np.int64) | np.int64(number << KEY_SHIFT)
-        return found
-
-    def _keys(
-        self, cursor: duckdb.DuckDBPyConnection, live: Iterable[tuple[int, str]]
-    ) -> NDArray[np.int64]:
-        keys = [np.zeros(0, dtype=np.int64)]
-        for number, condition in live:
-            query = f"SELECT row FROM s{number}.chunks {condition} ORDER BY row"  # noqa: S608 - names and numbers of our own
-            rows = arrow.fetch_columns(cursor, query)["row"]
-            keys.append(rows.astype(np.int64) | np.int64(number << KEY_SHIFT))
-        return np.concatenate(keys)
-
-
-def _key(segment: int, row: str = "row") -> str:
-    return f"({segment}::BIGINT << {KEY_SHIFT}) + {row}"
 
 
 def open_snapshot(folder: Path, *, generation: int | None = None) -> Snapshot:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from merganser.indexing.shard_plan import Shard
     from merganser.store.catalogue import SegmentRow
-    from merganser.store.reader import Similarity
+    from merganser.store.scans import Similarity
     from tests.core.conftest import Corpus
 
 
