@@ -69,6 +69,7 @@ async def resolve(run_id: UUID, *allowed: str, pool_command: str | None = None) 
 FOREIGN: dict[str, dict[str, Any]] = {
     "command": {"command": "touch {mark}"},
     "env": {"env": {"PYTHONPATH": "{mark}"}},
+    "env of another config": {"env": {"MERGANSER_DEPLOYMENT": '{"config": "{mark}"}'}},
     "env with a dot": {"env.LD_PRELOAD": "{mark}"},
     "working_dir": {"working_dir": "{mark}"},
 }

@@ -6,13 +6,13 @@ which a worker then runs as its user.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from merganser.errors import MerganserError
 from merganser.planning.deployments import DEPLOYED_AT_VARIABLE, SPEC_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
 
     from prefect.client.schemas.responses import DeploymentResponse
     from prefect.workers.process import ProcessJobConfiguration
@@ -53,7 +53,27 @@ def refuse_foreign(
         "env": not job.env.keys() <= ours,
         "working_dir": job.working_dir is not None,
     }
-    refused = [name for name in JOB_VARIABLES if foreign[name] and name not in allowed]
+    _refuse([name for name in JOB_VARIABLES if foreign[name]], allowed)
+
+
+def refuse_environment(given: Mapping[str, Any], allowed: Collection[str]) -> None:
+    """Refuse a run with an environment of its own: ours have that of their deployment.
+
+    The names that a deployment sets say which config is run, so a run that sets them runs another.
+
+    Args:
+        given: Job variables of the run itself, before they are put over those of its deployment.
+        allowed: As for ``refuse_foreign``.
+
+    Raises:
+        ForeignRunError: It has one, and that is not allowed.
+    """
+    if any(value and name.partition(".")[0] == "env" for name, value in given.items()):
+        _refuse(["env"], allowed)
+
+
+def _refuse(foreign: Sequence[str], allowed: Collection[str]) -> None:
+    refused = [name for name in foreign if name not in allowed]
     if refused:
         options = " ".join(f"--allow-job-variables {name}" for name in refused)
         raise ForeignRunError(

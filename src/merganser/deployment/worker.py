@@ -8,7 +8,7 @@ import socket
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import UUID
 
 import httpx
@@ -17,7 +17,7 @@ from prefect.exceptions import PrefectException
 from prefect.utilities.processutils import command_to_string
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
-from merganser.deployment.foreign_runs import refuse_foreign
+from merganser.deployment.foreign_runs import refuse_environment, refuse_foreign
 from merganser.deployment.reconcile import Reconciler
 from merganser.deployment.watch import watch_documents
 from merganser.ending import GRACE_SECONDS, cut_off_later
@@ -131,6 +131,16 @@ class OurJobConfiguration(ProcessJobConfiguration):
 
     allowed: ClassVar[frozenset[str]] = frozenset()
     """Of ``JOB_VARIABLES``, those that may be anybody's."""
+
+    @classmethod
+    async def resolve_for_flow_run(cls, flow_run: FlowRun, **options: Any) -> Self:
+        """Put the variables of pool, deployment and run together.
+
+        Raises:
+            ForeignRunError: The run would start something that is not ours.
+        """
+        refuse_environment(flow_run.job_variables or {}, cls.allowed)  # not seen once it is done
+        return await super().resolve_for_flow_run(flow_run, **options)
 
     def prepare_for_flow_run(
         self,
