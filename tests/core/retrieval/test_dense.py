@@ -15,7 +15,7 @@ from usearch.index import Index
 from merganser.chunking import ChunkingOptions
 from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
 from merganser.doctor.indexes import diagnose_index
-from merganser.indexing import publishing
+from merganser.indexing import compaction, publishing
 from merganser.indexing.run import index_once
 from merganser.models.ref import ModelRef
 from merganser.retrieval.dense import DenseIndex
@@ -108,6 +108,8 @@ class Indexed:
 def indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Indexed:
     """Return an index of 60 files with a graph."""
     monkeypatch.setattr(publishing, "GRAPH_ROWS", 200)
+    # An index so small would be written anew at every edit, and its graph with it.
+    monkeypatch.setattr(compaction, "SMALL_SEGMENT_ROWS", 0)
     (tmp_path / "docs").mkdir()
     made = Indexed(tmp_path / "docs")
     for number in range(_FILES):
@@ -342,7 +344,7 @@ def test_open_reader_keeps_a_graph_that_is_collected(indexed: Indexed):
         assert nearest(dense, query).keys.tolist() == before.keys.tolist()
 
 
-def test_without_the_library_search_is_exact_and_says_how_to_get_it(
+def test_without_the_library_search_is_exact_and_says_what_is_missing(
     indexed: Indexed, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("merganser.retrieval.dense.is_available", lambda: False)
@@ -353,7 +355,7 @@ def test_without_the_library_search_is_exact_and_says_how_to_get_it(
         assert (
             nearest(dense, query).keys.tolist() == nearest(dense, query, exact=True).keys.tolist()
         )
-        assert "merganser[ann]" in dense.notes[0]
+        assert "the extra [ann] is missing" in dense.notes[0]
 
 
 def test_graph_that_falls_short_is_told_not_used_and_not_built_again(
