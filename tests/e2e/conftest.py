@@ -139,6 +139,11 @@ class History:
         found = self.ask(f"task_run_states/?task_run_id={task['id']}")
         return [state["name"] for state in sorted(found, key=lambda state: state["timestamp"])]
 
+    def logs(self, run: dict[str, Any]) -> list[str]:
+        """Return what a flow run and its tasks logged, in order."""
+        query = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "sort": "TIMESTAMP_ASC"}
+        return [row["message"] for row in self.ask("logs/filter", query)]
+
     def edges(self, run: dict[str, Any]) -> set[tuple[str, str]]:
         """Return the edges of the run's graph by the names of their ends."""
         nodes = dict(self.ask(f"flow_runs/{run['id']}/graph-v2")["nodes"])
@@ -186,10 +191,11 @@ def watched(
     runner: FaultyRunner,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Watched:
-    """An index run that met a passing fault, one that met a lasting one, a question, a batch."""
+    """An index run that met an outage, one that met a lasting one, a question, a batch."""
     folder = write_project(tmp_path_factory.mktemp("watched"), "watched")
 
-    runner.faults.inject("status", route="embeddings", status=503, times=1)
+    # More than the short retries within one call.
+    runner.faults.inject("status", route="embeddings", status=503, times=4)
     assert merganser("index", "watched.yaml", cwd=folder).code == 0
 
     runner.faults.script_chat([*CITES, "The coupon that saves most [1]."])

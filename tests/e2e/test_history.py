@@ -18,16 +18,16 @@ INDEXES = 13  # of five task runs each
 SHARDS = 60
 
 
-def test_a_passing_fault_is_seen_as_a_retry(history: History, watched: Watched) -> None:
+def test_an_outage_is_waited_for_and_seen_in_the_log(history: History, watched: Watched) -> None:
     tasks = history.tasks(watched.indexed)
-    retried = {name: history.states(task) for name, task in tasks.items() if task["run_count"] > 1}
+    said = history.logs(watched.indexed)
 
     assert watched.indexed["state_type"] == "COMPLETED"
-    assert len(retried) == 1, retried
-    (states,) = retried.values()
-    assert "AwaitingRetry" in states
-    assert states[-1] == "Completed"
-    assert [task["run_count"] for task in tasks.values()].count(2) == 1
+    assert {task["run_count"] for task in tasks.values()} == {1}
+    [begun] = [line for line in said if "cannot serve since" in line]
+    [ended] = [line for line in said if "is back after" in line]
+    assert said.index(begun) < said.index(ended)
+    assert "503" in begun
 
 
 def test_a_lasting_fault_is_one_attempt_with_its_reason(history: History, watched: Watched) -> None:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from merganser.errors import StoreError
+from merganser.humanize import install_extra
 from merganser.retrieval.bm25 import Ranking, nth_best, rank
 from merganser.store.ann import ApproximateVectors, approximate_path, is_available, read_approximate
 from merganser.store.segments import KEY_SHIFT
@@ -198,9 +199,8 @@ class DenseIndex:
             if not path.exists() or _is_rejected(path):
                 continue
             if not is_available():
-                notes.append(
-                    f"{path.name} is not used: the extra [ann] is missing; search was exact"
-                )
+                way = install_extra("ann")
+                notes.append(f"{path.name} is not used: {way} to have it; search was exact")
                 continue
             try:
                 graphs[segment.segment] = _Graph(self._snapshot, segment, path)

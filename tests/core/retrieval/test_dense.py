@@ -355,7 +355,7 @@ def test_without_the_library_search_is_exact_and_says_what_is_missing(
         assert (
             nearest(dense, query).keys.tolist() == nearest(dense, query, exact=True).keys.tolist()
         )
-        assert "the extra [ann] is missing" in dense.notes[0]
+        assert "pip install '.[ann]'" in dense.notes[0]
 
 
 def test_graph_that_falls_short_is_told_not_used_and_not_built_again(
