@@ -542,6 +542,7 @@ def test_programs_are_started_in_named_modules_only():
         "src/merganser/agent/filesystem.py",  # our own search, by a pattern
         "src/merganser/documents/apart.py",  # our own reader of PDF files
         "src/merganser/documents/git.py",
+        "src/merganser/ending.py",  # starts none, ends the children of a process that ends
         "src/merganser/runner/bert_onnx.py",  # our own converter
         "src/merganser/services/supervisor.py",  # our own services
     }
