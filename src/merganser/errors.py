@@ -126,17 +126,18 @@ def may_quote(path: Path, *suffixes: str) -> bool:
 
 
 class SpecErrors(MerganserError):  # noqa: N818 - plural on purpose: it carries many SpecError
-    """All problems of a config at once, sorted by position.
+    """All problems of a config at once, those without a position first, then by position.
 
     Attributes:
         errors: At least one.
     """
 
     def __init__(self, errors: Sequence[SpecError]) -> None:
-        self.errors = tuple(
-            sorted(errors, key=lambda e: (e.position is not None, str(e.position or ""), e.key))
-            if any(e.position is None for e in errors)
-            else sorted(errors, key=lambda e: (e.position, e.key))
+        placed = [e for e in errors if e.position is not None]
+        others = [e for e in errors if e.position is None]
+        self.errors = (
+            *sorted(others, key=lambda e: e.key),
+            *sorted(placed, key=lambda e: (e.position, e.key)),
         )
         super().__init__("\n".join(error.render() for error in self.errors))
 

@@ -8,12 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
 
 from merganser.store.folder import IndexFolder
+from merganser.store.identity import FileMark
 from merganser.store.writer_lock import WriterLock
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def test_without_docker_and_extra_both_ways_out_are_named(
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "docker model status" in done.stderr
-    assert "merganser[embedded" in done.stderr
+    assert "pip install '.[embedded]'" in done.stderr
     if not embedded:
         assert NOWHERE in done.stderr
 
@@ -154,6 +156,11 @@ def test_databases_that_are_no_index_of_this_version(
     assert first.code == 0, first.err
     with duckdb.connect(str(project / ".merganser" / "code" / "g000001.duckdb")) as snapshot:
         snapshot.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
+    index = IndexFolder(project / ".merganser" / "code")
+    current = index.read_current()
+    assert current is not None
+    mark = FileMark.of(index.catalogue(1), current.marks[1].identity)
+    index.write_current(replace(current, marks={1: mark}))
 
     newer = merganser("index", "shop.yaml", cwd=project)
     asked = merganser("search", "shop.yaml", "refunds", cwd=project)

@@ -65,6 +65,7 @@ def test_index_search_run_and_batch(
         "configure embedding ai/all-minilm",
         "survey code",
         "embed 0",
+        "confirm ai/all-minilm",
         "build code",
         "publish code",
         "report code",

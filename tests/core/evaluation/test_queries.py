@@ -72,8 +72,7 @@ def test_ids_filters_and_empty_lines(tmp_path: Path):
 
 
 def test_every_wrong_line_is_reported_with_its_place(tmp_path: Path):
-    found = problems(
-        tmp_path,
+    lines = (
         '{"query": "a", "path": "a.py"}',
         "nonsense",
         '["a list"]',
@@ -101,6 +100,10 @@ def test_every_wrong_line_is_reported_with_its_place(tmp_path: Path):
         '{"query": "a", "path": "a.py", "filters": {"path": [1]}}',
         '{"query": "a", "path": "a.py", "filters": {"paths": "src/"}}',
     )
+    # No more than 20 of one file are shown.
+    half = len(lines) // 2
+    found = problems(tmp_path, *lines[:half])
+    found += problems(tmp_path, lines[0], *[""] * (half - 1), *lines[half:])
 
     assert found == [
         "2:1: is no JSON: Expecting value",
@@ -129,6 +132,15 @@ def test_every_wrong_line_is_reported_with_its_place(tmp_path: Path):
         "25:44: path must be a text or a list of texts, got [1]",
         "26:44: unknown key 'paths'",
     ]
+
+
+def test_of_many_wrong_lines_the_first_are_shown_in_order(tmp_path: Path):
+    with pytest.raises(SpecErrors) as caught:
+        read_queries(write(tmp_path, *["nonsense"] * 1_234))
+
+    head, *shown = caught.value.errors
+    assert "1,234 lines are wrong, of which the first 20 are shown" in head.problem
+    assert [error.position.line for error in shown if error.position] == list(range(1, 21))
 
 
 def test_a_message_shows_the_line_and_the_fix(tmp_path: Path):
