@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -125,12 +124,8 @@ def test_a_declaration_that_nobody_knows_hides_itself_alone():
     ],
 )
 def test_what_is_never_closed_takes_time_in_proportion(piece: str):
-    page = (piece * 200_000)[:200_000].encode()
-
-    began = time.process_time()
-    read_html(page)
-
-    assert time.process_time() - began < 10
+    # With the square of the length it would take longer than a test may.
+    read_html((piece * 2_000_000)[:2_000_000].encode())
 
 
 def test_a_heading_that_is_never_closed_has_a_short_title():
