@@ -24,6 +24,11 @@ def is_glob(entry: str) -> bool:
     return any(mark != "{" or "}" in entry for mark in _SPECIAL.findall(entry))
 
 
+def expand_home(entry: str) -> str:
+    """Return an entry with the ``~`` or ``~user`` that it begins with replaced, if there is one."""
+    return os.path.expanduser(entry)  # noqa: PTH111 - Path's raises where there is no such user
+
+
 def fixed_part(entry: str, base: Path) -> Path:
     """Return the path itself, or the folder that holds all that a glob can match.
 
@@ -57,7 +62,7 @@ class GlobEntry:
         Raises:
             PlanError: Its braces stand for more than 1,000 patterns.
         """
-        parts = os.path.normpath(Path(glob).expanduser()).split("/")
+        parts = os.path.normpath(expand_home(glob)).split("/")
         special = (i for i, part in enumerate(parts) if _SPECIAL.search(part))
         fixed = next(special, len(parts) - 1)  # "[a]/../b" has none left
         expression = "|".join(map(_translate, _alternatives("/".join(parts[fixed:]))))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merganser.documents.scanning import scan_documents
-from merganser.globs import GlobEntry, is_glob
+from merganser.globs import GlobEntry, expand_home, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -87,7 +87,7 @@ def watched_folders(indexes: Iterable[IndexDefinition]) -> tuple[Path, ...]:
     found = dict[Path, None]()
     for index in indexes:
         for entry in index.docs:
-            path = os.path.normpath(index.base / Path(entry).expanduser())
+            path = os.path.normpath(index.base / expand_home(entry))
             if not os.path.lexists(path) and is_glob(entry):
                 path = GlobEntry.parse(entry, index.base).root
             folder = Path(path)

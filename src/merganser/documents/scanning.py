@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from merganser.documents.file_types import INDEX_FOLDER, language_of, refuse_by_name
 from merganser.documents.ignore import VCS_FOLDERS, list_files
 from merganser.documents.reading import FORMATS, TEXT
-from merganser.globs import GlobEntry, is_glob
+from merganser.globs import GlobEntry, expand_home, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -135,7 +135,7 @@ class _Scanner:
 
     def add(self, entry: str) -> bool:
         """Scan one entry of ``docs``; False when nothing on disk matches it."""
-        root = os.path.normpath(self._base / Path(entry).expanduser())
+        root = os.path.normpath(self._base / expand_home(entry))
         if not os.path.lexists(root) and is_glob(entry):
             return self._add_glob(GlobEntry.parse(entry, self._base))
         if not os.path.exists(root):  # noqa: PTH110 - Path.exists() raises where it may not look

@@ -14,12 +14,11 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merganser.documents.scanning import Skipped, scan_documents
 from merganser.errors import PlanError, SpecError, SpecErrors
-from merganser.globs import GlobEntry, is_glob
+from merganser.globs import GlobEntry, expand_home, is_glob
 from merganser.indexing.drift import is_served_by
 from merganser.indexing.scan_cache import ScannedFile, load_scan_cache, save_scan_cache
 from merganser.store.database import SCHEMA_VERSION
@@ -31,6 +30,7 @@ from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from merganser.config.index_definition import IndexDefinition
     from merganser.documents.scanning import Document, Scan
@@ -79,17 +79,13 @@ class Scope:
             path: As stored, relative to ``base``.
             base: The folder that entries are relative to.
         """
-        absolute = _absolute(path, base)
+        absolute = os.path.normpath(base / path)  # a folder may be called "~"
         return any(_names(entry, absolute, base) for entry in self.docs)
-
-
-def _absolute(path: str, base: Path) -> str:
-    return os.path.normpath(base / Path(path).expanduser()).replace(os.sep, "/")
 
 
 def _names(entry: str, path: str, base: Path) -> bool:
     """Tell whether an entry of ``docs`` stands for an absolute path."""
-    named = _absolute(entry, base)
+    named = os.path.normpath(base / expand_home(entry))
     if path == named or path.startswith(named.rstrip("/") + "/"):
         return True
     if not is_glob(entry):

@@ -4,7 +4,7 @@ A segment has a random identity inside, as the comment of its table of chunks, w
 its snapshot's catalogue has that identity, the size and a checksum of the whole file. What
 ``CURRENT`` says of a catalogue is the same. Opening an index compares sizes and identities, which
 takes 2 ms a segment; checksums are for ``merganser verify --read-data``. Files from before there
-were identities are told by their sizes and rows alone. docs/adr/0012 has the reasons.
+were identities are told by their sizes and rows alone. docs/adr/0013 has the reasons.
 """
 
 from __future__ import annotations

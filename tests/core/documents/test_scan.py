@@ -464,3 +464,20 @@ def test_a_pattern_below_a_folder_whose_name_looks_like_one(tmp_path: Path, name
     assert paths(scan_documents(["*/../src/*.md", "[s]rc/*.md"], base=base)) == ["src/a.md"]
     assert Scope.of(["./src/**/*.py"], respect_vcs=True).covers("src/deep/cart.py", base)
     assert fixed_part("./src/**/*.py", base) == base / "src"
+
+
+def test_a_folder_whose_name_begins_with_a_tilde_is_no_home(tmp_path: Path):
+    write(tmp_path, "~/a.py", "~nobody-of-this-name/a.py")
+    everything = Scope.of(["."], respect_vcs=False)
+
+    for entries in (["."], ["./~/*.py", "./~nobody-of-this-name"]):
+        scan = scan_documents(entries, base=tmp_path, respect_vcs=False)
+        assert paths(scan) == ["~/a.py", "~nobody-of-this-name/a.py"]
+    assert all(everything.covers(path, tmp_path) for path in paths(scan))
+
+
+@pytest.mark.parametrize("entry", ["~nobody-of-this-name", "~nobody-of-this-name/*.py"])
+def test_the_home_of_somebody_unknown_is_nothing_found(tmp_path: Path, entry: str):
+    write(tmp_path, "a.py")
+
+    assert paths(scan_documents([entry, "a.py"], base=tmp_path)) == ["a.py"]
