@@ -104,7 +104,8 @@ class LlamaEngine:
             base_url=self._server.listening_address,
             headers={"Authorization": f"Bearer {key}"},
             timeout=None,  # noqa: S113 - the requester's patience is the limit, as with llama.cpp
-            limits=httpx.Limits(max_connections=None),
+            # llama.cpp closes a connection that was idle for seconds, maybe just as it is used.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             trust_env=False,
         )
 
