@@ -71,9 +71,7 @@ class Skipped:
 
     Attributes:
         path: As in ``Document``; a folder left out as a whole ends in ``/``.
-        reason: A short stable word: ``binary``, ``duplicate``, ``empty``, ``encoding``, ``extra``,
-            ``generated``, ``ignored``, ``link``, ``minified``, ``name``, ``not a file``,
-            ``submodule``, ``too large``, ``unreadable`` or ``worktree``.
+        reason: A short stable word, which ``merganser.documents.skipping`` explains.
         detail: What was seen; may be empty.
     """
 
