@@ -23,7 +23,7 @@ from merganser.models.wire import ServedModel, Timeouts
 
 TEXTS = [f"text number {n}" for n in range(12)]
 PATIENCE = Timeouts(
-    connect=2, admin=2, load=3, inference=3, token=1, stall=0.3, busy=2, body=2, answer=3
+    connect=2, admin=2, load=3, inference=3, token=1, stall=0.3, busy=2, body=2, answer=3, queue=3
 )
 RETRY = RetryPolicy(attempts=2, first_seconds=0.01)
 

@@ -21,6 +21,7 @@ from merganser.errors import (
     RunnerUnavailableError,
     TransientError,
 )
+from merganser.humanize import show_age
 from merganser.models.response_limits import (
     MOST_BYTES,
     MOST_REDIRECTS,
@@ -262,7 +263,7 @@ class Connection:
         body: Mapping[str, Any],
         headers: Mapping[str, str] | None = None,
         model: str | None = None,
-        read_seconds: float | None,
+        begin_seconds: float,
         retry: RetryPolicy | None = None,
     ) -> AsyncGenerator[httpx.Response, None]:
         """POST and yield the answer before its body is read; a failed status raises.
@@ -274,13 +275,14 @@ class Connection:
             body: Sent as JSON.
             headers: More headers.
             model: The model that the request is about, for the error.
-            read_seconds: The longest silence; None waits for ever.
+            begin_seconds: Until the answer begins, whatever comes before it. Its body has no limit
+                here.
             retry: Instead of the connection's own policy.
 
         Raises:
             ModelRunnerError: The typed error of what went wrong, also while the body is read.
         """
-        limit, url = self._limit(read_seconds), self.shown(path)
+        limit, url = self._limit(None), self.shown(path)
 
         async def attempt() -> httpx.Response:
             request = self.client.build_request(
@@ -289,7 +291,7 @@ class Connection:
             try:
                 for _ in range(MOST_REDIRECTS + 1):
                     request.extensions["trace"] = self._note_opened
-                    response = await self.client.send(request, stream=True)
+                    response = await self._begin(request, begin_seconds, url)
                     if response.is_success:
                         require_encoding(response.headers, url)
                         return response
@@ -317,6 +319,16 @@ class Connection:
             raise error_for_exception(exc, url=url) from exc
         finally:
             await response.aclose()
+
+    async def _begin(self, request: httpx.Request, seconds: float, url: str) -> httpx.Response:
+        """Send a request and return its answer once the headers are there."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.client.send(request, stream=True)
+        except TimeoutError as exc:
+            # No transient error: another try would wait as long again.
+            message = f"{url} did not begin its answer within {show_age(seconds)}"
+            raise ModelRunnerError(message, url=url) from exc
 
     def error(
         self, response: httpx.Response, text: str, *, path: str, model: str | None

@@ -220,13 +220,12 @@ async def _pull_once(
         body["bearer-token"] = token
     words: dict[str, None] = {}
     standstill = _Standstill(_STANDSTILL * connection.timeouts.stall)
-    # The third pull at a server waits without an answer, so the first byte may take any time.
     # Exactly this Accept: for every other value the lines come as HTML-escaped text.
     async with connection.stream(
         "/models/create",
         body=body,
         headers={"Accept": "application/json"},
-        read_seconds=None,
+        begin_seconds=connection.timeouts.queue,
         retry=NO_RETRY,
     ) as response:
         async for line in _lines(response, connection):

@@ -38,6 +38,8 @@ class Timeouts:
             that it may have, where that is more.
         body: For the rest of an answer when its first byte is there: with ``load``, ``inference``
             or ``admin`` it bounds a server that sends a byte now and then.
+        queue: For the answer to a pull to begin. A server that pulls two other models says nothing
+            until one of them is there, which may take hours; nor does one that hangs.
     """
 
     connect: float = 5.0
@@ -49,6 +51,7 @@ class Timeouts:
     busy: float = 300.0
     body: float = 120.0
     answer: float = 1800.0
+    queue: float = 12 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
