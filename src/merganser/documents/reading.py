@@ -20,12 +20,18 @@ from merganser.documents.encoding import decode
 from merganser.documents.file_types import PROSE
 from merganser.documents.files import read_file
 from merganser.documents.html_text import read_html
+from merganser.documents.masking import MaskedText
 from merganser.documents.pdf_text import missing_pdf_extra, read_pdf
+from merganser.documents.secrets import find_secrets, lines_of, redact_secrets
 from merganser.errors import MerganserError, SkipDocument
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from merganser.chunking.sections import Heading
+    from merganser.documents.masking import Mask
     from merganser.documents.scanning import Document
+    from merganser.documents.secrets import Redaction, SecretsMode
 
 Reader = Callable[[bytes], tuple[str, "tuple[Heading, ...] | None"]]
 """Returns the text of a file's bytes, and its headings if the format itself has them.
@@ -79,21 +85,27 @@ class DocumentText:
             files, whose structure is in their text.
         content_hash: BLAKE2b of the file's bytes, 16 bytes.
         size_bytes: Length of the file's bytes.
+        redactions: The secrets in whose place ``text`` has marks, by line.
     """
 
     text: str
     headings: tuple[Heading, ...] | None
     content_hash: bytes
     size_bytes: int
+    redactions: tuple[Redaction, ...] = ()
 
 
-def read_document(document: Document) -> DocumentText:
+def read_document(document: Document, *, secrets: SecretsMode = "redact") -> DocumentText:
     """Read and decode one document.
+
+    Args:
+        document: The file.
+        secrets: What is done about tokens and keys in it.
 
     Raises:
         SkipDocument: It is gone, unreadable, binary, in no known encoding, blank, minified or
-            generated; a PDF file without text, or without the extra that reads it. Whatever else
-            its reader raises is ``unreadable`` too.
+            generated, or holds a secret and is to be skipped for it; a PDF file without text, or
+            without the extra that reads it. Whatever else its reader raises is ``unreadable`` too.
     """
     try:
         # What grew since the scan is not held in memory beyond the limit.
@@ -109,7 +121,26 @@ def read_document(document: Document) -> DocumentText:
     except Exception as error:  # a stranger's file may find any fault of a reader
         raise SkipDocument("unreadable", describe_fault(error)) from error
     _refuse_useless(text, document.language)
-    return DocumentText(text, headings, content_hash(data), len(data))
+    found = [] if secrets == "keep" else find_secrets(text)
+    redactions = lines_of(text, found)
+    if found:
+        if secrets == "skip":
+            raise SkipDocument("secret", f"{redactions[0].kind} in line {redactions[0].line}")
+        text, headings = _mask(text, headings, [secret.mask for secret in found])
+    return DocumentText(text, headings, content_hash(data), len(data), redactions)
+
+
+def _mask(
+    text: str, headings: tuple[Heading, ...] | None, masks: Sequence[Mask]
+) -> tuple[str, tuple[Heading, ...] | None]:
+    """Put marks into a text; its headings stay where they are in it and hold no secret."""
+    masked = MaskedText(text, masks)
+    if headings is None:
+        return masked.text, None
+    return masked.text, tuple(
+        heading._replace(start=masked.move(heading.start), title=redact_secrets(heading.title))
+        for heading in headings
+    )
 
 
 _MAX_FAULT = 300

@@ -58,6 +58,9 @@ SKIP_REASONS: Mapping[str, SkipReason] = {
     "minified": SkipReason("lines too long to be written by hand", "index its source"),
     "name": SkipReason("its name is not UTF-8", "rename it"),
     "not a file": SkipReason("a pipe, socket or device", usual=True),
+    "secret": SkipReason(
+        "it holds passwords, tokens or keys", "set `secrets: keep`, or move them out of the file"
+    ),
     "submodule": SkipReason(
         "a submodule that is not checked out", "run `git submodule update --init`"
     ),

@@ -1,0 +1,295 @@
+"""Find secrets: files that hold them by nature, and tokens and keys inside other texts.
+
+What is found is told by kind and line and never shown. A secret is known by its form alone (see
+``secret_rules``); what has the form and is evidently made up, as documentation and tests have it,
+is none.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from merganser.documents.masking import Mask, MaskedText
+from merganser.documents.secret_rules import TEXT_RULES, WORD, WORD_RULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SecretsMode = Literal["keep", "redact", "skip"]
+"""Leave secrets as they are, put marks in their place, or leave out the files that hold one."""
+
+SECRETS_VERSION = 1
+"""Goes up whenever other texts or files than before are taken for secrets."""
+
+
+class Redaction(NamedTuple):
+    """A secret that was found in a file.
+
+    Attributes:
+        line: Where it begins, from 1.
+        kind: What it is, a short stable word.
+    """
+
+    line: int
+    kind: str
+
+
+class Secret(NamedTuple):
+    """A stretch of a text that is a secret, from ``start`` to before ``end``."""
+
+    start: int
+    end: int
+    kind: str
+
+    @property
+    def mask(self) -> Mask:
+        """What is shown instead."""
+        return Mask(self.start, self.end, f"[secret: {self.kind}]")
+
+
+def find_secrets(text: str) -> list[Secret]:
+    """Return the secrets of a text, by their place.
+
+    >>> find_secrets("url = postgres://shop:Xk2-9fQ@db.corp/orders")
+    [Secret(start=22, end=29, kind='url-password')]
+    """
+    found = [*_find_words(text), *_find_texts(text)]
+    if "PRIVATE KEY" in text or "Private-Lines:" in text:
+        found += _find_key_blocks(text)
+    if "://" in text:
+        found += _find_url_passwords(text)
+    if any(secret.kind == "aws-key-id" for secret in found):
+        found += _find_aws_keys(text, found)
+    return sorted({(s.start, s.end): s for s in found}.values())
+
+
+def redact_secrets(text: str) -> str:
+    """Return a text with marks in place of its secrets, with as many lines as before."""
+    secrets = find_secrets(text)
+    return MaskedText(text, (secret.mask for secret in secrets)).text if secrets else text
+
+
+def lines_of(text: str, secrets: Sequence[Secret]) -> tuple[Redaction, ...]:
+    """Return secrets, which are ordered, by the lines where they begin."""
+    line, position = 1, 0
+    found: list[Redaction] = []
+    for secret in secrets:
+        line += text.count("\n", position, secret.start)
+        position = secret.start
+        found.append(Redaction(line, secret.kind))
+    return tuple(found)
+
+
+# -- tokens ----------------------------------------------------------------------------------------
+
+# Each letter of a word becomes a zero and all else a one: long words are found as fast as memory is
+# searched, and most texts have so few that all rules together cost less than one over the text.
+_LETTERS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-"
+_CLASSES = bytes(0 if code in _LETTERS else 1 for code in range(256))
+_RUN = bytes(WORD)
+_END = b"\x01"
+
+
+def _long_words(text: str) -> Iterator[str]:
+    classes = text.encode("latin-1", "replace").translate(_CLASSES) + _END
+    start = classes.find(_RUN)
+    while start >= 0:
+        end = classes.index(_END, start)
+        yield text[start:end]
+        start = classes.find(_RUN, end)
+
+
+def _find_words(text: str) -> Iterator[Secret]:
+    words = "\n".join(_long_words(text))
+    if words:
+        for rule in WORD_RULES:
+            if rule.anchors[0] in words:
+                for match in rule.find(text):
+                    body = match[0][len(rule.anchors[0]) :]
+                    if _stands_alone(text, *match.span()) and not is_made_up(body):
+                        yield Secret(*match.span(), rule.kind)
+
+
+def _find_texts(text: str) -> Iterator[Secret]:
+    for rule in TEXT_RULES:
+        for anchor in rule.anchors:
+            if anchor in text:
+                for match in rule.find(text):
+                    span = match.span(len(match.groups()))
+                    if _stands_alone(text, match.start(), span[1]) and _is_real(match, rule.kind):
+                        yield Secret(*span, rule.kind)
+                break
+
+
+_ALPHANUMERIC = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    r"""Return whether a match is not part of a longer word; ``\n`` before it is not either."""
+    if text[end : end + 1] in _ALPHANUMERIC and text[end : end + 1]:
+        return False
+    before = text[start - 1 : start]
+    if not before or before not in _ALPHANUMERIC or not text[start].isalnum():
+        return True
+    return before in "nrt" and text[start - 2 : start - 1] == "\\"
+
+
+def _is_real(match: re.Match[str], kind: str) -> bool:
+    value = match[len(match.groups())]
+    if value in _DOCUMENTED or is_made_up(value):
+        return False
+    if kind == "aws-secret-key":
+        return _is_mixed(value)
+    return kind != "jwt" or not _is_example_jwt(value)
+
+
+# Keys that emulators and documentation of the services give to everybody.
+_DOCUMENTED = frozenset(
+    {
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+        "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==",
+    }
+)
+_MADE_UP = re.compile(
+    r"example|sample|dummy|fake|placeholder|redacted|removed|your|change_?me|insert|notareal|"
+    r"not-a-real|invalid|foobar|testtest|asdf|qwerty|secret|password|(.)\1{4}",
+    re.IGNORECASE,
+)
+_SEQUENCE = 6
+_LEAST_DISTINCT = 8
+
+
+def is_made_up(value: str) -> bool:
+    """Return whether a token is evidently a placeholder: its words, repetitions or sequences.
+
+    A random token of 36 letters and digits is taken for one less than once in 5,000.
+
+    >>> is_made_up("xxxxxxxxxxxxxxxxxxxx"), is_made_up("IOSFODNN7EXAMPLE")
+    (True, True)
+    """
+    if _MADE_UP.search(value) or len({*value}) < _LEAST_DISTINCT:
+        return True
+    codes = [ord(character) for character in value.lower()]
+    for step in (1, -1):
+        run = 1
+        for one, other in pairwise(codes):
+            run = run + 1 if other - one == step else 1
+            if run == _SEQUENCE:
+                return True
+    return False
+
+
+def _is_mixed(value: str) -> bool:
+    """Return whether small and capital letters and digits occur, unlike in hashes and words."""
+    return bool(re.search("[a-z]", value) and re.search("[A-Z]", value) and re.search(r"\d", value))
+
+
+def _is_example_jwt(value: str) -> bool:
+    """Return whether a token is that of jwt.io, or has no claims and so is none."""
+    payload = value.split(".")[1]
+    try:
+        claims = urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    except ValueError:
+        return True
+    return b"1234567890" in claims or b"John Doe" in claims or b"example" in claims.lower()
+
+
+_BESIDE = 300  # characters: the two lines of a credentials file, or a CSV row
+_AWS_SECRET = re.compile(r"(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
+
+
+def _find_aws_keys(text: str, found: Sequence[Secret]) -> Iterator[Secret]:
+    """Find what stands beside the identifier of a key and has the form of the key."""
+    for start, end, kind in found:
+        if kind == "aws-key-id":
+            for match in _AWS_SECRET.finditer(text, max(0, start - _BESIDE), end + _BESIDE):
+                if _is_mixed(match[0]) and not is_made_up(match[0]):
+                    yield Secret(*match.span(), "aws-secret-key")
+
+
+# -- keys ------------------------------------------------------------------------------------------
+
+_KEY_BEGIN = re.compile(r"-{4,5} ?BEGIN ([A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?) ?-{4,5}")
+_PUTTY = re.compile(r"Private-Lines: \d+\r?\n((?:[A-Za-z0-9+/=]+(?:\r?\n)?)+)")
+_MAX_KEY = 64_000
+_KEY_RUN = re.compile(r"[A-Za-z0-9+/=]{20,}")
+# Between the lines of a key: line ends, also as \\n, quotes, comment signs, headers.
+_BETWEEN = re.compile(r"(?:\\[nr]|[^A-Za-z0-9]){0,80}(?:[A-Z][A-Za-z-]{3,20}: [^\n\\]{0,200})?")
+_LEAST_OF_KEY = 0.6
+
+
+def _find_key_blocks(text: str) -> Iterator[Secret]:
+    for begin in _KEY_BEGIN.finditer(text):
+        end = re.compile(rf"-{{4,5}} ?END {begin[1]} ?-{{4,5}}").search(
+            text, begin.end(), begin.end() + _MAX_KEY
+        )
+        stop = end.start() if end else _end_of_key(text, begin.end())
+        body = text[begin.end() : stop]
+        runs = _KEY_RUN.findall(body)
+        length = sum(map(len, runs))
+        if (
+            runs
+            and len({*runs[0]}) >= _LEAST_DISTINCT
+            and length >= _LEAST_OF_KEY * len(re.sub(r"\\[nr]|\W", "", body))
+        ):
+            yield Secret(
+                begin.start(), end.end() if end else begin.end() + len(body), "private-key"
+            )
+    for match in _PUTTY.finditer(text):
+        yield Secret(*match.span(1), "private-key")
+
+
+def _end_of_key(text: str, position: int) -> int:
+    """Return where the lines of a key end that has no last line."""
+    end = position
+    while between := _BETWEEN.match(text, position):
+        run = _KEY_RUN.match(text, between.end())
+        if run is None:
+            break
+        end = position = run.end()
+    return end
+
+
+# -- passwords in URLs -----------------------------------------------------------------------------
+
+_URL_PASSWORD = re.compile(
+    r"://([^\s:@/\"'<>`\\|()\[\]{},;]{0,100}):([^\s@/\"'<>`\\|()\[\],]{1,256})@([\w.-]{1,255})"
+)
+_TEMPLATE = re.compile(r"[{}$*%]|\.\.\.|^x+$|^(.)\1*$")
+_PLACEHOLDER = re.compile(
+    r"(?:my|your|the|user|db|some|test|super|admin|a|an|new|old|root|proxy|basic|http)?[-_.]?"
+    r"(?:p|pw|pwd|pass|passw|passwd|passwort|password|passphrase|secret|secrets|token|key|apikey|"
+    r"api[-_]key|auth|cred|credentials?|changeme|change[-_]me|guest|admin|root|user|username|test|"
+    r"testing|postgres|mysql|rabbitmq|redis|mongo|mongodb|elastic|minio|minioadmin|airflow|"
+    r"default|dummy|fake|example|sample|placeholder|foo|bar|baz|foobar|abc|b|x|hidden|redacted|"
+    r"none|null|invalid|wrong|bad|word|port|x-oauth-basic|pas|private)[-_]?\d{0,6}",
+    re.IGNORECASE,
+)
+_LOCAL_HOST = re.compile(
+    r"localhost|127\..*|0\.0\.0\.0|(?:.*\.)?(?:example|invalid|test|localhost|local|localdomain)"
+    r"(?:\.\w{2,3})?|[a-z]{1,4}|(?:my|your|some)?[-_]?(?:host|hostname|server|domain|proxy|site|db|"
+    r"database|example|foo|bar|registry|company)(?:name)?\d?(?:\.(?:com|org|net|io|tld|name))?",
+    re.IGNORECASE,
+)
+_STRONG = 8
+
+
+def _find_url_passwords(text: str) -> Iterator[Secret]:
+    for match in _URL_PASSWORD.finditer(text):
+        user, password, host = match.groups()
+        if (
+            _TEMPLATE.search(password)
+            or _PLACEHOLDER.fullmatch(password)
+            or password.lower() == user.lower()
+            or (
+                _LOCAL_HOST.fullmatch(host.rstrip("."))
+                and not (
+                    len(password) >= _STRONG and _is_mixed(password) and not is_made_up(password)
+                )
+            )
+        ):
+            continue
+        yield Secret(*match.span(2), "url-password")
