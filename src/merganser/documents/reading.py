@@ -11,14 +11,13 @@ its suffixes in ``file_types``.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from merganser.documents.encoding import decode
-from merganser.documents.file_types import PROSE
 from merganser.documents.files import read_file
+from merganser.documents.generated import describe_minified, generated_line
 from merganser.documents.html_text import read_html
 from merganser.documents.masking import MaskedText
 from merganser.documents.pdf_text import missing_pdf_extra, read_pdf
@@ -166,57 +165,11 @@ def content_hash(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-# -- text that is not worth indexing --------------------------------------------------------------
-# When in doubt a file is indexed: a missing document costs more than a useless one.
-
-# Markers count in comments near the top; prose may say anything.
-_HEAD_CHARACTERS = 2000
-_HEAD_LINES = 20
-_COMMENT = re.compile(r"\s*(?:#|//|/\*|\*|--|;|%|<!--|\"\"\"|''')")
-_MARKERS = re.compile(
-    r"(?<![`\w])@"
-    r"generated\b|(?<![`\"'\w])DO NOT "
-    r"(?:EDIT|MODIFY)\b"
-    r"|(?i:\bgenerated\b.*\bdo not (?:edit|modify|change)\b)"
-)
-# Lines of hand-written code are 30 to 40 characters on average, of data tables some 200. Bundlers
-# put all on one line or break at 500 (esbuild, uglify: 32,000).
-_MEAN_LINE = 400
-_MIN_MINIFIED = 5_000
-# What has hardly any white space is no prose either: base64, hex, one long list.
-_MEAN_PROSE_LINE = 5_000
-_MIN_SPACES = 0.04
-
-
 def _refuse_useless(text: str, language: str | None) -> None:
     """Raise ``SkipDocument`` for a text that is blank, generated or minified."""
     if not text or text.isspace():
         raise SkipDocument("empty", "only white space")
-    if language not in PROSE and (line := _generated_line(text[:_HEAD_CHARACTERS])):
+    if line := generated_line(text, language):
         raise SkipDocument("generated", line)
-    if seen := _minified(text, language):
+    if seen := describe_minified(text, language):
         raise SkipDocument("minified", seen)
-
-
-def _generated_line(head: str) -> str:
-    """Return the comment that says a program wrote the file; empty when there is none."""
-    lowered = head.lower()  # two searches for words cost a tenth of one for the expression
-    if "generated" in lowered or "do not" in lowered:
-        for line in head.split("\n", _HEAD_LINES)[:_HEAD_LINES]:
-            if _MARKERS.search(line) and _COMMENT.match(line):
-                return line.strip()[:100]
-    return ""
-
-
-def _minified(text: str, language: str | None) -> str:
-    """Say how long the lines are when they are too long to be hand-written, else nothing."""
-    mean = len(text) / (text.count("\n") + 1)
-    if len(text) < _MIN_MINIFIED or mean <= _MEAN_LINE:
-        return ""
-    seen = f"{mean:,.0f} characters a line"
-    if language not in PROSE:
-        return seen
-    spaces = text.count(" ") / len(text)
-    if mean > _MEAN_PROSE_LINE and spaces < _MIN_SPACES and text.isascii():
-        return f"{seen}, hardly any space"
-    return ""

@@ -25,8 +25,8 @@ def reasons_in(tree: ast.Module) -> Iterator[str]:
                 name in MAKERS and len(args) > MAKERS[name]
             ):
                 yield from constants(args[MAKERS[name]])
-            case ast.FunctionDef(returns=ast.expr() as returned) | ast.AnnAssign(
-                annotation=returned
+            case (
+                ast.FunctionDef(returns=ast.expr() as returned) | ast.AnnAssign(annotation=returned)
             ):
                 yield from literals(returned)
             case _:
