@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from merganser.chunking import ChunkingOptions
 from merganser.config.resolve_model import resolve_model
+from merganser.config.spec_docs import RepositorySpec
 from merganser.config.spec_models import AUTO_EMBEDDING_MODEL, AUTO_MODEL
 from merganser.config.spec_rag import Bm25Spec, safe_name
 from merganser.config.yaml_source import Location
 from merganser.documents.file_types import INDEX_FOLDER
+from merganser.documents.repositories import REPOSITORIES, TREE, Repository, clone_name, locate
+from merganser.globs import expand_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +53,10 @@ class IndexDefinition:
         name: Unique in the config.
         folder: Absolute path of its files.
         base: Absolute folder that ``docs`` and stored paths are relative to.
-        docs: Paths and globs as written.
+        docs: Paths and globs as written, those without a label.
         docs_positions: Where each of them stands in the YAML.
+        repositories: The labelled folders and git repositories.
+        repository_positions: Where each of them stands in the YAML.
         respect_vcs: Whether files that git ignores are left out.
         chunking: How documents are chunked.
         embedding: How chunks are embedded; None for an index that only BM25 searches.
@@ -64,10 +69,24 @@ class IndexDefinition:
     base: Path
     docs: tuple[str, ...]
     docs_positions: tuple[SourcePosition | None, ...] = field(default=(), repr=False, compare=False)
+    repositories: tuple[Repository, ...] = ()
+    repository_positions: tuple[SourcePosition | None, ...] = field(
+        default=(), repr=False, compare=False
+    )
     respect_vcs: bool
     chunking: ChunkingOptions
     embedding: EmbeddingDefinition | None
     shards: str | None = None
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """What is indexed, as paths and globs relative to the base, labels as folders in it."""
+        labelled = (entry for one in self.repositories for entry in one.entries)
+        return (*self.docs, *labelled)
+
+    def locate(self, path: str) -> Path:
+        """Return where a document lies, from the path that users see."""
+        return locate(path, self.base, self.repositories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +97,7 @@ class _Group:
         members: Their numbers in the rag.
     """
 
-    docs: tuple[str, ...]
+    docs: tuple[str | RepositorySpec, ...]
     respect_vcs: bool
     chunking: ChunkingOptions
     database: str | None
@@ -158,12 +177,16 @@ def _place_groups(
         if folder in folders:
             folder = folder.with_name(f"{folder.stem}-{safe_name(first)}{folder.suffix}")
         folders.add(folder)
+        paths = [entry for entry in group.docs if isinstance(entry, str)]
+        labelled = [entry for entry in group.docs if not isinstance(entry, str)]
         index = IndexDefinition(
             name=rag if not indexes else f"{rag}-{first}",
             folder=folder,
             base=config.directory,
-            docs=group.docs,
-            docs_positions=tuple(config.position(*entries[entry]) for entry in group.docs),
+            docs=tuple(paths),
+            docs_positions=tuple(config.position(*entries[entry]) for entry in paths),
+            repositories=tuple(_resolve_repository(config, one) for one in labelled),
+            repository_positions=tuple(config.position(*entries[one]) for one in labelled),
             respect_vcs=group.respect_vcs,
             chunking=group.chunking,
             embedding=group.embedding,
@@ -172,9 +195,30 @@ def _place_groups(
     return tuple(indexes[number] for number in range(len(names)))
 
 
-def _locate_docs(rag: str, spec: RagSpec) -> dict[str, Location]:
+def _resolve_repository(config: Config, spec: RepositorySpec) -> Repository:
+    if spec.git is None:
+        root = Path(os.path.normpath(config.directory / expand_home(spec.path or "")))
+        return Repository(label=spec.shown_label, root=root, paths=spec.paths)
+    from merganser.services.supervisor import merganser_home  # noqa: PLC0415 - only clones need it
+
+    url, ref = spec.git, spec.ref or ""
+    return Repository(
+        label=spec.shown_label,
+        root=merganser_home()
+        / REPOSITORIES
+        / clone_name(url, ref, submodules=spec.submodules)
+        / TREE,
+        paths=spec.paths,
+        url=url,
+        ref=ref,
+        submodules=spec.submodules,
+        token_key=spec.token_key or "",
+    )
+
+
+def _locate_docs(rag: str, spec: RagSpec) -> dict[str | RepositorySpec, Location]:
     """Return where each entry of ``docs`` stands first."""
-    found = dict[str, Location]()
+    found = dict[str | RepositorySpec, Location]()
     for i, entry in enumerate(spec.docs):
         found.setdefault(entry, ("rag", rag, "docs", i))
     for i, strategy in enumerate(spec.strategies):

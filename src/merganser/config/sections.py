@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from merganser.config import unsupported
 from merganser.config.spec_agents import AgentSpec, FilesystemToolset, RagToolset
+from merganser.config.spec_docs import RepositorySpec
 from merganser.config.spec_evaluation import GateSpec, ThresholdSpec
 from merganser.config.spec_flows import (
     BatchFlowSpec,
@@ -93,6 +94,7 @@ SECTIONS: tuple[Section, ...] = (
         ignored_types=unsupported.TOOLSETS,
     ),
     Section(("rag", "*"), _one(RagSpec, unsupported.RAG)),
+    Section(("rag", "*", "docs", "*"), _one(RepositorySpec)),
     Section(("rag", "*", "tool"), _one(ToolSpec)),
     Section(
         _STRATEGY,
@@ -102,6 +104,7 @@ SECTIONS: tuple[Section, ...] = (
         },
         refused_types=unsupported.STRATEGIES,
     ),
+    Section((*_STRATEGY, "docs", "*"), _one(RepositorySpec)),
     Section((*_STRATEGY, "chunking"), _one(ChunkingSpec)),
     Section(_RESULTS, _one(ResultsSpec, unsupported.RESULTS)),
     Section((*_RESULTS, "fusion"), _one(FusionSpec)),
@@ -135,7 +138,7 @@ ADDITIONS: frozenset[Pattern] = frozenset(
     | {
         (*section.pattern, key)
         for section in SECTIONS
-        if section.pattern[:1] == ("flows",)
+        if section.pattern[:1] == ("flows",) or section.pattern[-2:] == ("docs", "*")
         for variant in section.variants.values()
         for key in variant.model.model_fields
     }
@@ -157,7 +160,9 @@ FOREIGN_TOOLSETS: tuple[Pattern, ...] = (("mcps", "*"), ("toolsets", "*"))
 
 PATHS: tuple[Pattern, ...] = (
     ("rag", "*", "docs", "*"),
+    ("rag", "*", "docs", "*", "path"),
     ("rag", "*", "strategies", "*", "docs", "*"),
+    ("rag", "*", "strategies", "*", "docs", "*", "path"),
     ("rag", "*", "strategies", "*", "database"),
     ("flows", "*", "input"),
     ("flows", "*", "output"),
@@ -185,6 +190,8 @@ MODEL_NAMES: tuple[Pattern, ...] = (
 VARIABLE_NAMES: tuple[Pattern, ...] = (
     ("models", "*", "token_key"),
     ("providers", "*", "token_key"),
+    ("rag", "*", "docs", "*", "token_key"),
+    (*_STRATEGY, "docs", "*", "token_key"),
 )
 """Values that name an environment variable; people put the token itself there."""
 
@@ -192,6 +199,8 @@ URLS: tuple[Pattern, ...] = (
     ("models", "*", "base_url"),
     ("providers", "*", "base_url"),
     ("flows", "*", "shards"),
+    ("rag", "*", "docs", "*", "git"),
+    (*_STRATEGY, "docs", "*", "git"),
 )
 """Values that may be a URL with a login in it."""
 
@@ -210,6 +219,6 @@ def readable(pattern: Pattern) -> str:
     if not pattern:
         return "the top level"
     text = ".".join("<name>" if step == "*" else step for step in pattern)
-    for many in ("strategies", "toolsets", "gate", "metrics"):
+    for many in ("strategies", "toolsets", "gate", "metrics", "docs"):
         text = text.replace(f"{many}.<name>", f"{many}[]")
     return text

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, model_validator
 
+from merganser.config.spec_docs import DocsEntry, RepositorySpec
 from merganser.config.spec_base import Count, Flag, Number, StrictModel, Text, ToolName, Unit, fault
 from merganser.models.ref import ScoreNormalization
 
@@ -70,8 +71,8 @@ class _Strategy(StrictModel):
     name: Text | None = None
     """Name of the strategy within its rag; its type when left out."""
 
-    docs: tuple[Text, ...] = ()
-    """Paths and globs beside those of the rag, for this strategy alone."""
+    docs: tuple[DocsEntry, ...] = ()
+    """Entries beside those of the rag, for this strategy alone."""
 
     database: Annotated[Text, AfterValidator(_check_database)] | None = None
     """Folder of the index files, relative to the config; ``.merganser/<rag>`` when left out."""
@@ -217,8 +218,8 @@ class RagSpec(StrictModel):
     tool: ToolSpec = ToolSpec()
     """How the search looks to the agent's model."""
 
-    docs: tuple[Text, ...] = ()
-    """Files, folders and globs, relative to the config."""
+    docs: tuple[DocsEntry, ...] = ()
+    """Files, folders and globs, relative to the config; labelled folders and git repositories."""
 
     respect_vcs: Flag = True
     """Leave out what git ignores."""
@@ -249,6 +250,25 @@ class RagSpec(StrictModel):
                     fix="list files, folders or globs under docs",
                     at=("docs",) if "docs" in self.model_fields_set else ("strategies", index),
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_unique(self) -> Self:
+        owners = dict[str, RepositorySpec]()
+        for at, docs in (
+            (("docs",), self.docs),
+            *((("strategies", i, "docs"), one.docs) for i, one in enumerate(self.strategies)),
+        ):
+            for number, entry in enumerate(docs):
+                if isinstance(entry, RepositorySpec):
+                    label = entry.shown_label
+                    # The same entry may stand in several strategies.
+                    if owners.setdefault(label.casefold(), entry) != entry:
+                        raise fault(
+                            f"the label {label!r} stands for another folder already",
+                            fix="give each its own 'label'",
+                            at=(*at, number, "label"),
+                        )
         return self
 
     @model_validator(mode="after")
