@@ -83,6 +83,17 @@ def warnings_of(config: Config) -> tuple[SpecWarning, ...]:
         # Path.exists() raises for a name that is too long.
         if not os.path.exists(fixed_part(entry, index.base))  # noqa: PTH110
     }
+    found |= {
+        (str(position), one.label): SpecWarning(
+            f"{str(one.root)!r} is no folder: indexing it will fail",
+            key=f"rag.{name}.docs",
+            position=position,
+        )
+        for name in config.spec.rag
+        for index in resolve_rag(config, name).indexes
+        for one, position in zip(index.repositories, index.repository_positions, strict=True)
+        if not one.url and not one.root.is_dir()
+    }
     return (*config.warnings, *found.values(), *_flag_warnings(config))
 
 
@@ -108,7 +119,12 @@ def _rag_as_json(rag: RagDefinition) -> dict[str, Any]:
     return {
         "name": rag.name,
         "tool": rag.tool_name,
-        "docs": list(dict.fromkeys(entry for index in rag.indexes for entry in index.docs)),
+        "docs": list(dict.fromkeys(entry for index in rag.indexes for entry in index.entries)),
+        "repositories": [
+            {"label": one.label, "url": one.url or None, "ref": one.ref or None}
+            | ({} if one.url else {"path": str(one.root)})
+            for one in dict.fromkeys(one for index in rag.indexes for one in index.repositories)
+        ],
         "strategies": [
             {"name": s.name, "type": s.kind, "limit": s.limit, "index": str(s.index.folder)}
             for s in rag.strategies

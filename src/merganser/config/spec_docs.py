@@ -81,7 +81,7 @@ class RepositorySpec(StrictModel):
             raise fault(f"{self.path!r} is no folder", fix="write it as 'git'", at=("path",))
         for number, path in enumerate(self.paths):
             plain = os.path.normpath(path.removeprefix("!"))
-            if os.path.isabs(plain) or plain.split("/")[0] in {"..", "~"}:
+            if plain.startswith("/") or plain.split("/")[0] in {"..", "~"}:
                 raise fault(
                     f"{path!r} leads out of {self.shown_label!r}",
                     fix="write paths and globs as they stand in the repository",

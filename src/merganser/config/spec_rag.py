@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, Strict, model_validator
 
-from merganser.config.spec_docs import DocsEntry, RepositorySpec
 from merganser.config.spec_base import Count, Flag, Number, StrictModel, Text, ToolName, Unit, fault
+from merganser.config.spec_docs import DocsEntry, RepositorySpec
 from merganser.models.ref import ScoreNormalization
 
 Similarity = Literal["cosine_similarity", "euclidean", "dot_product"]

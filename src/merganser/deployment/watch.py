@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merganser.documents.scanning import scan_documents
 from merganser.globs import GlobEntry, expand_home, is_glob
+from merganser.indexing.sources import scan_index
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -73,9 +73,7 @@ def documents_state(indexes: Iterable[IndexDefinition]) -> str:
     """Return a digest of the documents as a run would find them: paths, sizes, times, inodes."""
     digest = hashlib.blake2b(digest_size=16)
     for index in indexes:
-        scan = scan_documents(
-            index.docs, base=index.base, respect_vcs=index.respect_vcs, exclude=(index.folder,)
-        )
+        scan = scan_index(index)
         for one in scan.documents:
             fact = f"{index.name}\0{one.path}\0{one.size_bytes}\0{one.mtime_ns}\0{one.inode}\n"
             digest.update(fact.encode("utf-8", "surrogatepass"))
@@ -90,11 +88,16 @@ def watched_folders(indexes: Iterable[IndexDefinition]) -> tuple[Path, ...]:
             path = os.path.normpath(index.base / expand_home(entry))
             if not os.path.lexists(path) and is_glob(entry):
                 path = GlobEntry.parse(entry, index.base).root
-            folder = Path(path)
-            while not folder.is_dir():
-                folder = folder.parent
-            found[folder] = None
+            found[_nearest(Path(path))] = None
+        for one in index.repositories:
+            found[_nearest(one.root)] = None
     return tuple(folder for folder in found if not any(other in folder.parents for other in found))
+
+
+def _nearest(folder: Path) -> Path:
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder
 
 
 async def _listen(

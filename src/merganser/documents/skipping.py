@@ -57,6 +57,7 @@ SKIP_REASONS: Mapping[str, SkipReason] = {
     ),
     "minified": SkipReason("lines too long to be written by hand", "index its source"),
     "name": SkipReason("its name is not UTF-8", "rename it"),
+    "not cloned": SkipReason("a git repository that is not here yet", "a run clones it"),
     "not a file": SkipReason("a pipe, socket or device", usual=True),
     "secret": SkipReason(
         "it holds passwords, tokens or keys", "set `secrets: keep`, or move them out of the file"

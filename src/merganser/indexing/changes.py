@@ -16,11 +16,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from merganser.documents.scanning import Skipped, scan_documents
-from merganser.errors import PlanError, SpecError, SpecErrors
+from merganser.documents.scanning import Skipped
+from merganser.errors import PlanError
 from merganser.globs import GlobEntry, expand_home, is_glob
 from merganser.indexing.drift import is_served_by
 from merganser.indexing.scan_cache import ScannedFile, load_scan_cache, save_scan_cache
+from merganser.indexing.sources import check_missing, scan_index
 from merganser.store.database import SCHEMA_VERSION
 from merganser.store.folder import IndexFolder
 from merganser.store.snapshots import check_segments, read_kept
@@ -204,12 +205,7 @@ def _find_changes(
     folder = IndexFolder(definition.folder)
     current = folder.read_current()
     stat_ns = time.time_ns()
-    scan = scan_documents(
-        definition.docs,
-        base=definition.base,
-        respect_vcs=definition.respect_vcs,
-        exclude=(definition.folder,),
-    )
+    scan = scan_index(definition)
     _check_scan(definition, scan)
     base = None
     if current is not None and not full:
@@ -231,7 +227,7 @@ def _find_changes(
     if outside and reasons:
         raise PlanError(
             f"{' and '.join(reasons)}, so everything must be done again, but {outside} files of "
-            f"the index are outside of this run's docs ({', '.join(definition.docs)}): run with "
+            f"the index are outside of this run's docs ({', '.join(definition.entries)}): run with "
             "all docs, or with --full to drop them"
         )
     if stranded := outside and sum(
@@ -239,8 +235,8 @@ def _find_changes(
     ):
         raise PlanError(
             f"{stranded} files in damaged segments are outside of this run's docs "
-            f"({', '.join(definition.docs)}): repair with all docs, or run `merganser index FILE "
-            "--full` to drop them"
+            f"({', '.join(definition.entries)}): repair with all docs, or run `merganser index "
+            "FILE --full` to drop them"
         )
     moved = _find_moves(found.added, gone, found.base)
     origins = {move.origin for move in moved}
@@ -379,7 +375,7 @@ def _divide_missing(
     definition: IndexDefinition, base: Catalogue | None, missing: Sequence[str]
 ) -> tuple[Scope, list[str], int]:
     """Return the next scope, the paths that are gone, and how many were not looked at."""
-    scope = Scope.of(definition.docs, respect_vcs=definition.respect_vcs)
+    scope = Scope.of(definition.entries, respect_vcs=definition.respect_vcs)
     if base is None:
         return scope, [], 0
     recorded = Scope.from_text(base.meta["scope"])
@@ -408,19 +404,7 @@ def _find_moves(
 
 
 def _check_scan(definition: IndexDefinition, scan: Scan) -> None:
-    if scan.missing:
-        positions = dict(zip(definition.docs, definition.docs_positions, strict=False))
-        raise SpecErrors(
-            [
-                SpecError(
-                    f"{entry!r} names no file or folder",
-                    position=positions.get(entry),
-                    key=f"rag.{definition.name}.docs",
-                    fix=f"looked in {definition.base}; correct the path or create it",
-                )
-                for entry in scan.missing
-            ]
-        )
+    check_missing(definition, scan)
     if not scan.documents:
         raise PlanError(describe_empty(definition, scan.skipped))
 
@@ -432,6 +416,6 @@ def describe_empty(definition: IndexDefinition, skipped: Sequence[Skipped]) -> s
         counts[skip.reason] = counts.get(skip.reason, 0) + 1
     why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     return (
-        f"nothing to index for {definition.name!r}: docs ({', '.join(definition.docs)}) hold no "
+        f"nothing to index for {definition.name!r}: docs ({', '.join(definition.entries)}) hold no "
         f"text file that can be indexed" + (f"; skipped: {why}" if why else "")
     )

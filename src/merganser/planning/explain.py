@@ -25,6 +25,7 @@ from merganser.planning.plan import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from merganser.config.index_definition import IndexDefinition
     from merganser.planning.plan import Plan, Stage
 
 _NAMED_PATHS = 5
@@ -100,7 +101,7 @@ def describe_stage(stage: Stage) -> str:
         case ConfigureModel(use):
             return f"configure and load `{use.model.model}` for {use.role}"
         case SurveySources(index):
-            return f"survey {', '.join(f'`{entry}`' for entry in index.docs)} for `{index.name}`"
+            return _survey(index)
         case EmbedShards(index, runner, _):
             where = f", on {runner}" if runner else ""
             if index.embedding is None:
@@ -125,6 +126,14 @@ def describe_stage(stage: Stage) -> str:
             return f"let `{flow.agent}` answer `{flow.input.path.name}`{where}"
         case _:
             assert_never(stage)
+
+
+def _survey(index: IndexDefinition) -> str:
+    named = [f"`{entry}`" for entry in index.docs]
+    named += [f"`{one.shown}` as `{one.label}`" for one in index.repositories]
+    cloned = any(one.url for one in index.repositories)
+    do = "bring clones up to date and survey" if cloned else "survey"
+    return f"{do} {', '.join(named)} for `{index.name}`"
 
 
 def explain_plan(plan: Plan, state: PlanState) -> str:

@@ -85,7 +85,7 @@ class _Hashes:
 
 def _check(one: Candidate, hashes: _Hashes, *, with_text: bool) -> FileCheck:
     chunk = one.chunk
-    absolute = one.index.definition.base / chunk.path
+    absolute = one.index.definition.locate(chunk.path)
     try:
         status = absolute.stat()
         looks_same = (status.st_size, mtime_of(status)) == (

@@ -1,0 +1,146 @@
+"""Several folders in one index, each below its label."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from merganser.deployment.watch import documents_state, watched_folders
+from merganser.documents.repositories import Repository
+from merganser.errors import SourcePosition, SpecErrors
+from merganser.indexing.sources import scan_index
+from tests.core.conftest import Corpus, make_definition
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Corpus:
+    """A config's folder with one file, and two folders beside it that have files of one name."""
+    corpus = Corpus(tmp_path / "config", make_definition(tmp_path / "config", docs=("src",)))
+    corpus.write("src/main.py", "def main():\n    return 'main'\n")
+    for name in ("api", "web"):
+        corpus.write(f"../repos/{name}/src/app.py", f"def {name}():\n    return '{name}'\n")
+    corpus.write("../repos/api/vendor/lib.py", "x = 1\n")
+    repositories = tuple(
+        Repository(label=name, root=tmp_path / "repos" / name) for name in ("api", "web")
+    )
+    corpus.change(repositories=repositories, repository_positions=(None, None))
+    return corpus
+
+
+def paths(corpus: Corpus) -> list[str]:
+    with corpus.open() as snapshot:
+        return [file.path for file in snapshot.files()]
+
+
+def test_files_stand_below_their_labels(team: Corpus):
+    team.index()
+
+    assert paths(team) == ["api/src/app.py", "api/vendor/lib.py", "src/main.py", "web/src/app.py"]
+
+
+def test_nothing_changed_embeds_nothing_and_an_edit_is_found(team: Corpus):
+    team.index()
+    team.embedded()
+
+    assert team.index().status == "unchanged"
+
+    team.write("../repos/web/src/app.py", "def web():\n    return 'other'\n", seconds_ago=10)
+    report = team.index()
+
+    assert (report.changed, report.unchanged) == (1, 3)
+
+
+def test_paths_of_a_label_take_in_a_part(team: Corpus):
+    api, web = team.definition.repositories
+    api = Repository(label="api", root=api.root, paths=("src/**/*.py",))
+    team.change(repositories=(api, web))
+    team.index()
+
+    assert "api/vendor/lib.py" not in paths(team)
+    assert "api/src/app.py" in paths(team)
+
+
+def test_a_folder_that_is_no_longer_named_goes(team: Corpus):
+    team.index()
+    team.change(repositories=team.definition.repositories[:1], repository_positions=(None,))
+
+    report = team.index()
+
+    assert report.removed == 0  # as with any entry of docs, a run without it keeps its files
+    assert "web/src/app.py" in paths(team)
+    team.index(full=True)
+    assert "web/src/app.py" not in paths(team)
+
+
+def test_another_label_moves_the_files_and_embeds_nothing(team: Corpus):
+    team.index()
+    team.embedded()
+    api, web = team.definition.repositories
+    team.change(repositories=(Repository(label="server", root=api.root), web))
+
+    team.index(full=True)
+
+    assert team.embedded() == []
+    assert "server/src/app.py" in paths(team)
+
+
+def test_a_label_that_is_a_real_name_is_refused(team: Corpus):
+    (team.root / "api").mkdir()
+    position = SourcePosition(team.root / "team.yaml", 4, 9)
+    team.change(repository_positions=(position, None))
+
+    with pytest.raises(SpecErrors, match=r"(?s)team\.yaml:4:9.*'api' is also the name"):
+        scan_index(team.definition)
+
+
+def test_a_label_may_be_the_name_of_its_own_folder(team: Corpus):
+    team.write("lib/x.py", "x = 1\n")
+    own = Repository(label="lib", root=team.root / "lib")
+    team.change(docs=("src", "lib"), repositories=(own,), repository_positions=(None,))
+
+    assert [one.path for one in scan_index(team.definition).documents] == [
+        "lib/x.py",
+        "src/main.py",
+    ]
+
+
+def test_a_file_that_is_named_both_ways_is_there_once(team: Corpus):
+    team.change(docs=("src", "../repos"))
+    scan = scan_index(team.definition)
+
+    assert [one.path for one in scan.documents] == [
+        "api/src/app.py",
+        "api/vendor/lib.py",
+        "src/main.py",
+        "web/src/app.py",
+    ]
+    assert ("../repos/api/src/app.py", "duplicate") in {(s.path, s.reason) for s in scan.skipped}
+
+
+def test_a_folder_that_is_not_there_is_named_with_its_place(team: Corpus):
+    gone = Repository(label="gone", root=team.root / "gone-folder")
+    team.change(
+        repositories=(*team.definition.repositories, gone),
+        repository_positions=(None, None, SourcePosition(team.root / "team.yaml", 6, 9)),
+    )
+
+    with pytest.raises(SpecErrors, match=r"(?s)team\.yaml:6:9.*'gone' names no file.*gone-folder"):
+        team.index()
+
+
+def test_labelled_folders_are_watched(team: Corpus):
+    before = documents_state([team.definition])
+    team.write("../repos/web/src/new.py", "x = 2\n")
+
+    assert documents_state([team.definition]) != before
+    assert team.root.parent / "repos" / "web" in watched_folders([team.definition])
+
+
+def test_a_path_leads_to_its_file(team: Corpus):
+    for path in ("api/src/app.py", "src/main.py"):
+        assert team.definition.locate(path).is_file()
+    assert team.definition.locate("apis/x.py") == team.root / "apis/x.py"
