@@ -171,4 +171,5 @@ def _rows(texts: Sequence[str]) -> ChunkRows:
         kinds=["text" for _ in texts],
         hashes=np.frombuffer(digests, dtype=">u8").reshape(count, 2).astype(np.uint64),
         texts=texts,
+        places=["" for _ in texts],
     )

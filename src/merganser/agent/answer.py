@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from merganser.chunking.places import name_passage
+
 if TYPE_CHECKING:
     from merganser.retrieval.hits import SearchResult
 
@@ -38,6 +40,7 @@ class SourceLine:
             retrieved.
         source: The rag or the tool that returned it.
         score: The retriever's score, higher is better; None for a file read by a tool.
+        place: Where it stands in its file, such as ``slides 3-4``; empty where that is its lines.
     """
 
     path: str
@@ -48,10 +51,11 @@ class SourceLine:
     cited: bool = False
     source: str = ""
     score: float | None = None
+    place: str = ""
 
     def __str__(self) -> str:
-        """Return ``path:start-end``, which editors and terminals can jump to."""
-        return f"{self.path}:{self.start_line}-{self.end_line}"
+        """Return ``path:start-end``, which editors can jump to, or ``path (place)``."""
+        return name_passage(self.path, f"{self.start_line}-{self.end_line}", self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,7 @@ class Answer:
                     "id": line.id,
                     "path": line.path,
                     "lines": f"{line.start_line}-{line.end_line}",
+                    "place": line.place,
                     "cited": line.cited,
                     "source": line.source,
                     "score": line.score,

@@ -1,8 +1,9 @@
 """Find the citations in an answer and check each against what was retrieved.
 
-A citation is ``[n]`` with a number that the model was given, or ``path:line`` and
-``path:line-line`` inside lines that it was shown. Anything else that looks like one is invalid:
-an answer that cites what was never retrieved is a failure, whatever it says.
+A citation is ``[n]`` with a number that the model was given, ``path:line`` or ``path:line-line``
+inside lines that it was shown, or ``path (page 3)`` inside a place that it was shown. Anything else
+that looks like one is invalid: an answer that cites what was never retrieved is a failure, whatever
+it says.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from merganser.agent.answer import SourceLine
+from merganser.chunking.places import is_within, numbers_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +30,7 @@ _PLACE = re.compile(
     r"(?<![\w/.:@-])((?:\.{0,2}/)?[\w.@+-]+(?:/[\w.@+-]+)*\.[A-Za-z]\w{0,9})"
     r":L?(\d{1,7})(?:\s?[-–]\s?L?(\d{1,7}))?(?!\w|\.\d)"
 )
+_NAMED_PLACE = re.compile(r"([\w.@+/-]*\w\.[A-Za-z]\w{0,9})`?,? ?\(([^()\n]{1,200})\)")
 _MARKUP = re.compile(r"^\s*(?:`{3,}|~{3,}).*$|^[\s>*•-]*(?:\d+[.)](?:\s|$))?")
 _DOMAINS = frozenset({"com", "org", "net", "io", "dev", "local", "localhost", "internal", "ai"})
 """Endings that make ``name.ending:8000`` a host and port unless a folder comes before it."""
@@ -67,6 +70,7 @@ def check_citations(text: str, evidence: Sequence[Evidence]) -> Citations:
     invalid: dict[str, None] = {}
     _check_numbers(_INLINE_CODE.sub(_keep_number, prose), evidence, cited, invalid)
     _check_places(prose, evidence, cited, invalid)
+    _check_named_places(prose, evidence, cited, invalid)
     _check_names(prose, evidence, cited)
     lines = [
         SourceLine(
@@ -77,6 +81,7 @@ def check_citations(text: str, evidence: Sequence[Evidence]) -> Citations:
             cited=position in cited,
             source=item.source,
             score=item.score,
+            place=item.place,
         )
         for position, item in enumerate(evidence)
     ]
@@ -156,9 +161,31 @@ def _check_places(
         touched = [
             n for n in candidates if evidence[n].start_line <= end and start <= evidence[n].end_line
         ]
-        if end >= start and _covered(start, end, [evidence[n] for n in touched]):
+        # "manual.pdf:3" means page 3 to whoever sees pages.
+        if meant := [n for n in candidates if _has_numbers(evidence[n].place, start, end)]:
+            cited.update(meant)
+        elif end >= start and _covered(start, end, [evidence[n] for n in touched]):
             cited.update(touched)
         else:
+            invalid[match.group(0)] = None
+
+
+def _has_numbers(place: str, start: int, end: int) -> bool:
+    known = numbers_of(place)
+    return known is not None and known[0] <= start <= end <= known[1]
+
+
+def _check_named_places(
+    prose: str, evidence: Sequence[Evidence], cited: set[int], invalid: dict[str, None]
+) -> None:
+    for match in _NAMED_PLACE.finditer(prose):
+        path, written = match.groups()
+        placed = [
+            n for n, item in enumerate(evidence) if item.place and _same_path(path, item.path)
+        ]
+        if meant := [n for n in placed if is_within(written, evidence[n].place)]:
+            cited.update(meant)
+        elif placed and numbers_of(written):  # "(page 9)", and no "(see below)"
             invalid[match.group(0)] = None
 
 

@@ -36,7 +36,7 @@ class Evidence(SourceLine):
     text: str
 
     @property
-    def place(self) -> tuple[str, str, int, int]:
+    def key(self) -> tuple[str, str, int, int]:
         """What makes two passages the same one."""
         return (self.source, self.path, self.start_line, self.end_line)
 
@@ -54,7 +54,7 @@ def number_hits(
         hits: Best first.
         source: The rag they came from.
         first: The first free number.
-        known: The numbers of passages shown before, by place.
+        known: The numbers of passages shown before, by ``key``.
 
     Returns:
         One Evidence per hit, in the same order; a passage that occurs twice only once.
@@ -63,14 +63,20 @@ def number_hits(
     given: dict[tuple[str, str, int, int], Evidence] = {}
     for hit in hits:
         evidence = Evidence(
-            hit.path, hit.start_line, hit.end_line, hit.text, source=source, score=hit.score
+            hit.path,
+            hit.start_line,
+            hit.end_line,
+            hit.text,
+            source=source,
+            score=hit.score,
+            place=hit.place,
         )
-        if evidence.place in given:
+        if evidence.key in given:
             continue
-        if evidence.place not in numbers:
-            numbers[evidence.place] = first
+        if evidence.key not in numbers:
+            numbers[evidence.key] = first
             first += 1
-        given[evidence.place] = replace(evidence, id=numbers[evidence.place])
+        given[evidence.key] = replace(evidence, id=numbers[evidence.key])
     return list(given.values())
 
 
@@ -132,13 +138,14 @@ def evidence_to_json(item: Evidence) -> dict[str, Any]:
     """Return a passage as the rag tool returns it.
 
     ``source_path``, ``content``, ``similarity`` and ``chunk_index`` are docker-agent's keys;
-    ``id``, ``lines`` and ``score`` are additions. ``chunk_index`` is the passage's number, because
-    an index inside the file says nothing that ``lines`` does not say better.
+    ``id``, ``lines``, ``place`` and ``score`` are additions. ``chunk_index`` is the passage's
+    number, because an index inside the file says nothing that ``lines`` does not say better.
     """
     return {
         "id": item.id,
         "source_path": item.path,
         "lines": f"{item.start_line}-{item.end_line}",
+        **({"place": item.place} if item.place else {}),
         "content": item.text,
         "similarity": item.score,
         "score": item.score,
@@ -161,6 +168,7 @@ def evidence_from_json(value: object, *, source: str) -> Evidence | None:
             id=int(row["id"]),
             source=source,
             score=None if row["score"] is None else float(row["score"]),
+            place=str(row.get("place", "")),
         )
     except (KeyError, TypeError, ValueError):
         return None

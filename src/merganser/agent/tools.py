@@ -117,7 +117,7 @@ def _given_numbers(
     known: dict[tuple[str, str, int, int], int] = {}
     for item in evidence_of(ctx.messages, rags):
         if item.id is not None:
-            known[item.place] = item.id
+            known[item.key] = item.id
     first = max(known.values(), default=0) + 1
     last = ctx.messages[-1] if ctx.messages else None
     calls = [c.tool_call_id for c in getattr(last, "tool_calls", ()) if c.tool_name in rags]

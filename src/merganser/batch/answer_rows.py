@@ -15,6 +15,8 @@ from math import ceil
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, cast
 
+from merganser.chunking.places import name_passage
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -43,14 +45,14 @@ def reason_of(row: Mapping[str, Any]) -> str:
 
 
 def places_of(row: Mapping[str, Any], *, cited: bool) -> list[str]:
-    """Return the places ``path:line-line`` that a row's answer cites, or the others it was given.
+    """Return the places that a row's answer cites, or the others it was given.
 
     >>> source = {"path": "docs/ducks.md", "lines": "3-4", "cited": True}
     >>> places_of({"sources": [source]}, cited=True)
     ['docs/ducks.md:3-4']
     """
     return [
-        f"{source['path']}:{source['lines']}"
+        name_passage(source["path"], source["lines"], source.get("place") or "")
         for source in _sources(row)
         if {"path", "lines"} <= source.keys() and bool(source.get("cited")) == cited
     ]

@@ -45,16 +45,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.chunking.code import chunk_code
 from merganser.chunking.grammars import GRAMMARS, grammar_versions
+from merganser.chunking.places import describe_places
 from merganser.chunking.sections import chunk_markdown, chunk_sections
 from merganser.chunking.text import Limits, Piece, absorb_blanks, chunk_text, safe_break
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from merganser.chunking.places import Place
     from merganser.chunking.sections import Heading
 
-CHUNKER_VERSION = 2
-"""Part of the fingerprint; goes up whenever the same text and options give other chunks."""
+CHUNKER_VERSION = 3
+"""Part of the fingerprint; goes up whenever the same file and options give other chunks."""
 
 # Longer texts are not parsed: trees take some 10 times the text's memory. The scan's own cap is
 # lower, so this is met only by callers who raise it.
@@ -130,6 +132,7 @@ class Chunk(NamedTuple):
             ``Install > Linux``; empty where nothing has a name.
         kind: ``function``, ``class``, ``method``, ``module`` (code of several kinds or at the top
             of a file), ``section`` or ``text``.
+        place: Where it stands in the file, such as ``slides 3-4``; empty where that is its lines.
     """
 
     ord: int
@@ -140,6 +143,7 @@ class Chunk(NamedTuple):
     end_char: int
     symbol: str
     kind: str
+    place: str = ""
 
 
 def chunk_document(
@@ -148,6 +152,7 @@ def chunk_document(
     language: str | None,
     options: ChunkingOptions,
     headings: Sequence[Heading] | None = None,
+    places: Sequence[Place] = (),
 ) -> list[Chunk]:
     r"""Chunk one document; an empty text has no chunks.
 
@@ -156,6 +161,7 @@ def chunk_document(
         language: As in ``Document.language``.
         options: Lengths and preferences.
         headings: As in ``DocumentText.headings``.
+        places: As in ``DocumentText.places``.
 
     >>> options = ChunkingOptions(size=20, overlap=0, respect_word_boundaries=True)
     >>> text = "Mergansers dive for their food.\nThey eat fish.\n"
@@ -167,6 +173,8 @@ def chunk_document(
     """
     if not text:
         return []
+    if places and headings is None:
+        headings = ()
     overlap = min(options.overlap, options.size // 2, options.size - 2)
     structured = (
         STRUCTURED.get(language or "")
@@ -185,7 +193,14 @@ def chunk_document(
         chunker = partial(chunk_code, language=parsed)
     pieces = chunker(text, limits)
     chunks = _to_chunks(text, absorb_blanks(text, pieces, limits), overlap, limits)
-    return chunks if headings is None else _without_blank_edges(chunks)
+    if headings is not None:
+        chunks = _without_blank_edges(chunks)
+    if not places:
+        return chunks
+    return [
+        chunk._replace(place=describe_places(places, chunk.start_line, chunk.end_line))
+        for chunk in chunks
+    ]
 
 
 def _to_chunks(text: str, pieces: list[Piece], overlap: int, limits: Limits) -> list[Chunk]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from merganser.chunking.sections import MAX_TITLE, Heading
 from merganser.documents.encoding import decode
+from merganser.documents.extracted import Extracted
 from merganser.documents.html_tokens import tokenize
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _LEVELS = {f"h{level}": level for level in range(1, 7)}
 _PERMALINK = re.compile(r"\s*[¶#§]+\s*$")  # what documentation generators put behind a heading
 
 
-def read_html(data: bytes) -> tuple[str, tuple[Heading, ...]]:
+def read_html(data: bytes) -> Extracted:
     r"""Return the text of a page with its headings.
 
     Args:
@@ -57,14 +58,16 @@ def read_html(data: bytes) -> tuple[str, tuple[Heading, ...]]:
     Raises:
         SkipDocument: As ``decode``.
 
-    >>> read_html(b"<h1>Ducks</h1>\n<p>They <b>dive</b>.\n<script>no()</script>")
+    >>> page = read_html(b"<h1>Ducks</h1>\n<p>They <b>dive</b>.\n<script>no()</script>")
+    >>> page.text, page.headings
     ('Ducks\nThey dive.\n', (Heading(level=1, title='Ducks', start=0),))
     """
-    source = decode(data, is_html=True).text
+    decoded = decode(data, is_html=True)
     page = _Page()
-    for token in tokenize(source):
+    for token in tokenize(decoded.text):
         page.add(token)
-    return page.finish(source.count("\n"))
+    text, headings = page.finish(decoded.text.count("\n"))
+    return Extracted(text, headings, encoding=decoded.encoding)
 
 
 class _Page:

@@ -16,15 +16,16 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from merganser.chunking.places import Place
 from merganser.chunking.sections import Heading
-from merganser.documents.apart import ReaderProcess
+from merganser.documents import apart
+from merganser.documents.extracted import Extracted
 from merganser.errors import SkipDocument
 from merganser.humanize import install_extra
 
 MAX_CHARACTERS = 32_000_000
 """Most text of one file; the longest manuals have 10,000 pages of 3,000 characters."""
 
-_READER = ReaderProcess(f"{__name__}:read_pages")
 # pdfium writes U+FFFE, or U+0002 in older files, where a line ends in a hyphen inside a word.
 _HYPHEN = re.compile("[\ufffe\x02]\\s*")
 _PASSWORD_WANTED = 4  # FPDF_ERR_PASSWORD
@@ -39,7 +40,7 @@ def missing_pdf_extra() -> str:
     return ""
 
 
-def read_pdf(data: bytes) -> tuple[str, tuple[Heading, ...]]:
+def read_pdf(data: bytes) -> Extracted:
     """Return the text of a PDF file with its pages as headings.
 
     Args:
@@ -55,7 +56,12 @@ def read_pdf(data: bytes) -> tuple[str, tuple[Heading, ...]]:
     """
     if missing := missing_pdf_extra():
         raise SkipDocument("extra", missing)
-    pages = [_one_line(page) for page in _READER.read(data)]
+    return apart.SHARED.read(f"{__name__}:extract", data)
+
+
+def extract(data: bytes) -> Extracted:
+    """Read a file; runs apart."""
+    pages = [_one_line(page) for page in read_pages(data)]
     if not any(pages):
         count = f"{len(pages)} pages hold" if len(pages) != 1 else "only page holds"
         raise SkipDocument("empty", f"its {count} no text; a scan needs text recognition first")
@@ -65,11 +71,12 @@ def read_pdf(data: bytes) -> tuple[str, tuple[Heading, ...]]:
         if page:
             headings.append(Heading(1, f"page {number}", start))
         start += len(page) + 1
-    return "\n".join(pages) + "\n", tuple(headings)
+    places = tuple(Place(number, (("page", number),)) for number in range(1, len(pages) + 1))
+    return Extracted("\n".join(pages) + "\n", tuple(headings), places)
 
 
 def read_pages(data: bytes) -> list[str]:
-    """Return the text of each page as pdfium gives it; runs apart."""
+    """Return the text of each page as pdfium gives it."""
     pdfium: Any = import_module("pypdfium2")
     try:
         file = pdfium.PdfDocument(data)

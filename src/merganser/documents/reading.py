@@ -1,11 +1,28 @@
 """Read the text of documents, each by the reader of its format.
 
-Text files are kept as they are, to the last byte. The text of HTML and PDF files is extracted
-(``html_text``, ``pdf_text``), so their bytes cannot be restored from it; instead line k of the text
-is line k of the HTML file or page k of the PDF file.
+Text files are kept as they are, to the last byte. The text of other formats is extracted, so their
+bytes cannot be restored from it; what is kept instead is the way back to a place that a person can
+open. The protocol of a reader, ``bytes -> Extracted``:
+
+- ``text`` is what somebody who opens the file reads, in the order in which it is read, a paragraph,
+  row or item a line. Nothing of it is lost; markup, pictures and base64 are not text.
+- ``headings`` are the file's own (``Heading(level, title, start)``, ``start`` a character of
+  ``text``): sections that fit stay in one chunk, and chunks break before headings if they can.
+- ``places`` say where lines stand: ``Place(line, (("slide", 4),))`` from that line of ``text`` on,
+  ``Place(line, (("sheet", "Budget"), ("row", 12)), counts=True)`` where every line is one row more.
+  A file whose lines are those of the text, such as HTML, has none: there line k of ``text`` shows
+  line k of the file.
+- A reader is a pure function of the bytes. It opens no other file and no address, runs no program
+  of the file, and ends within bounds of time, memory and output whatever the bytes are. Whatever
+  unpacks archives or parses with a library runs apart: ``read`` calls
+  ``apart.SHARED.read("module:function", data)``, and that function returns ``Extracted`` there.
+- What cannot be read raises ``SkipDocument`` with a reason of ``skipping`` and what was seen:
+  ``encoding`` (damaged, encrypted), ``empty`` (holds no text), ``too large`` (unpacks to too much),
+  ``extra`` (a package is missing).
 
 To add a kind of document, write its reader in a module of its own, list it in ``FORMATS``, and name
-its suffixes in ``file_types``.
+its suffixes in ``file_types``. ``tests/core/documents/test_reader_conformance.py`` then holds it to
+this protocol: give it a sample there.
 """
 
 from __future__ import annotations
@@ -16,6 +33,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from merganser.documents.encoding import decode
+from merganser.documents.extracted import Extracted
 from merganser.documents.files import read_file
 from merganser.documents.generated import describe_minified, generated_line
 from merganser.documents.html_text import read_html
@@ -27,17 +45,14 @@ from merganser.errors import MerganserError, SkipDocument
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from merganser.chunking.places import Place
     from merganser.chunking.sections import Heading
     from merganser.documents.masking import Mask
     from merganser.documents.scanning import Document
     from merganser.documents.secrets import Redaction, SecretsMode
 
-Reader = Callable[[bytes], tuple[str, "tuple[Heading, ...] | None"]]
-"""Returns the text of a file's bytes, and its headings if the format itself has them.
-
-Raises ``SkipDocument`` when the bytes cannot be read. Line k of the text must be a place that a
-user can open, since citations count its lines.
-"""
+Reader = Callable[[bytes], Extracted]
+"""Returns what a file's bytes say, by the protocol above; raises ``SkipDocument``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +67,9 @@ class DocumentFormat:
             nothing is missing.
 
     >>> def read_subtitles(data: bytes):
-    ...     text, _ = TEXT.read(data)
-    ...     return re.sub(r"(?m)^(\d+|.* --> .*)$", "", text), None
-    >>> DocumentFormat(read_subtitles).read(b"1\n00:01 --> 00:02\nDucks dive.")
-    ('\n\nDucks dive.', None)
+    ...     return Extracted(re.sub(r"(?m)^(\d+|.* --> .*)$", "", TEXT.read(data).text))
+    >>> DocumentFormat(read_subtitles).read(b"1\n00:01 --> 00:02\nDucks dive.").text
+    '\n\nDucks dive.'
     """
 
     read: Reader
@@ -63,7 +77,12 @@ class DocumentFormat:
     missing: Callable[[], str] = str
 
 
-TEXT = DocumentFormat(lambda data: (decode(data).text, None))
+def _read_text(data: bytes) -> Extracted:
+    decoded = decode(data)
+    return Extracted(decoded.text, encoding=decoded.encoding)
+
+
+TEXT = DocumentFormat(_read_text)
 """What is read as it is: every language that has no format of its own."""
 
 FORMATS: Mapping[str | None, DocumentFormat] = {
@@ -84,6 +103,9 @@ class DocumentText:
             files, whose structure is in their text.
         content_hash: BLAKE2b of the file's bytes, 16 bytes.
         size_bytes: Length of the file's bytes.
+        places: As in ``Extracted``.
+        encoding: As in ``Extracted``.
+        note: As in ``Extracted``.
         redactions: The secrets in whose place ``text`` has marks, by line.
     """
 
@@ -91,6 +113,9 @@ class DocumentText:
     headings: tuple[Heading, ...] | None
     content_hash: bytes
     size_bytes: int
+    places: tuple[Place, ...] = ()
+    encoding: str = ""
+    note: str = ""
     redactions: tuple[Redaction, ...] = ()
 
 
@@ -114,32 +139,40 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
     if len(data) > max(TEXT.max_bytes, document.size_bytes):
         raise SkipDocument("too large", f"it grew to more than {len(data) - 1:,} bytes")
     try:
-        text, headings = FORMATS.get(document.language, TEXT).read(data)
+        read = FORMATS.get(document.language, TEXT).read(data)
     except SkipDocument:
         raise
     except Exception as error:  # a stranger's file may find any fault of a reader
         raise SkipDocument("unreadable", describe_fault(error)) from error
-    _refuse_useless(text, document.language)
-    found = [] if secrets == "keep" else find_secrets(text)
-    redactions = lines_of(text, found)
+    _refuse_useless(read.text, document.language)
+    found = [] if secrets == "keep" else find_secrets(read.text)
+    redactions = lines_of(read.text, found)
     if found:
         if secrets == "skip":
             raise SkipDocument("secret", f"{redactions[0].kind} in line {redactions[0].line}")
-        text, headings = _mask(text, headings, [secret.mask for secret in found])
-    return DocumentText(text, headings, content_hash(data), len(data), redactions)
-
-
-def _mask(
-    text: str, headings: tuple[Heading, ...] | None, masks: Sequence[Mask]
-) -> tuple[str, tuple[Heading, ...] | None]:
-    """Put marks into a text; its headings stay where they are in it and hold no secret."""
-    masked = MaskedText(text, masks)
-    if headings is None:
-        return masked.text, None
-    return masked.text, tuple(
-        heading._replace(start=masked.move(heading.start), title=redact_secrets(heading.title))
-        for heading in headings
+        read = _mask(read, [secret.mask for secret in found])
+    return DocumentText(
+        read.text,
+        read.headings,
+        content_hash(data),
+        len(data),
+        places=read.places,
+        encoding=read.encoding,
+        note=read.note,
+        redactions=redactions,
     )
+
+
+def _mask(read: Extracted, masks: Sequence[Mask]) -> Extracted:
+    """Put marks into a text; its headings stay where they are in it and hold no secret."""
+    masked = MaskedText(read.text, masks)
+    if read.headings is None:
+        return read._replace(text=masked.text)
+    headings = tuple(
+        heading._replace(start=masked.move(heading.start), title=redact_secrets(heading.title))
+        for heading in read.headings
+    )
+    return read._replace(text=masked.text, headings=headings)
 
 
 _MAX_FAULT = 300

@@ -54,6 +54,7 @@ class Document:
         language: By its name, or None.
         ctime_ns: When content or status changed last by the system's clock, which no program sets
             back, in nanoseconds since 1970; 0 when not known.
+        kind: ``code``, ``docs``, ``tests``, ...; empty when not known.
     """
 
     path: str
@@ -63,6 +64,7 @@ class Document:
     inode: int
     language: str | None
     ctime_ns: int = 0
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,18 @@ from merganser.indexing.shard_plan import (
     ShardResult,
     chunks_path,
     load_result,
+    not_finished,
     read_chunks,
 )
 from merganser.indexing.workspace import require_space
-from merganser.store.catalogue import Catalogue, FileRow, SegmentRow, SkippedRow, write_catalogue
+from merganser.store.catalogue import (
+    Catalogue,
+    FileRow,
+    SegmentRow,
+    SkippedRow,
+    merge_redactions,
+    write_catalogue,
+)
 from merganser.store.identity import FileMark, compute_checksum, damaged
 from merganser.store.reader import Snapshot
 from merganser.store.segment_check import find_problems
@@ -37,7 +45,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from merganser.indexing.run_report import Status
-    from merganser.indexing.shard_plan import Shard
     from merganser.indexing.workspace import Workspace
     from merganser.store.segments import Placed
 
@@ -114,7 +121,7 @@ class _Build:
         self.changes = workspace.changes
         self.model = workspace.model
         self.results = tuple(
-            load_result(workspace, shard.number) or _not_finished(shard)
+            load_result(workspace, shard.number) or not_finished(shard)
             for shard in workspace.shards
         )
         self.outcomes = {f.path: f for result in self.results for f in result.files}
@@ -142,6 +149,7 @@ class _Build:
             files=tuple(sorted(files, key=lambda file: file.path)),
             segments=tuple(segments),
             skipped=self._skipped_rows(),
+            redactions=merge_redactions(self.base, files, {o.path: o.redactions for o in read}),
             drift_sample=self.model.drift_sample if self.model else None,
         )
         write_catalogue(catalogue_path, catalogue)
@@ -328,6 +336,9 @@ class _Build:
             row_count=place.row_count if place else 0,
             term_count=place.term_count if place else 0,
             ctime_ns=document.ctime_ns,
+            kind=document.kind,
+            encoding=outcome.encoding,
+            note=outcome.note,
         )
 
     def _meta(self, generation: int) -> dict[str, str]:
@@ -410,13 +421,6 @@ class _Build:
             embedding=self.model is not None,
             model=self.model.name if self.model else "",
         )
-
-
-def _not_finished(shard: Shard) -> ShardResult:
-    """Return the result of a shard without one: its files keep their old versions."""
-    why = "the shard did not finish"
-    files = (FileOutcome(d.path, "failed", reason="shard", detail=why) for d in shard.documents)
-    return ShardResult(number=shard.number, files=tuple(files))
 
 
 def _mark_dead(row: SegmentRow, live_rows: int, now_ns: int) -> SegmentRow:

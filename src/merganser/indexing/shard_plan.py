@@ -64,6 +64,9 @@ class FileOutcome:
         chunks: How many it has.
         reason: Why it was skipped or failed, a short word.
         detail: What was seen.
+        encoding: Name of the codec that it was decoded with.
+        note: A remark on how it was read.
+        redactions: Lines with the kinds of secrets that were replaced there.
     """
 
     path: str
@@ -73,6 +76,9 @@ class FileOutcome:
     chunks: int = 0
     reason: str = ""
     detail: str = ""
+    encoding: str = ""
+    note: str = ""
+    redactions: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +100,13 @@ class ShardResult:
     texts_embedded: int = 0
     texts_reused: int = 0
     seconds: float = 0.0
+
+
+def not_finished(shard: Shard) -> ShardResult:
+    """Return the result of a shard without one: its files keep their old versions."""
+    why = "the shard did not finish"
+    files = (FileOutcome(d.path, "failed", reason="shard", detail=why) for d in shard.documents)
+    return ShardResult(number=shard.number, files=tuple(files))
 
 
 class ShardProgress:
@@ -227,6 +240,8 @@ def load_result(work: ShardWork, number: int) -> ShardResult | None:
         data = json.loads(result_path(work, number).read_bytes())
     except FileNotFoundError:
         return None
+    for outcome in data["files"]:
+        outcome["redactions"] = tuple((line, kind) for line, kind in outcome["redactions"])
     data["files"] = tuple(FileOutcome(**outcome) for outcome in data["files"])
     return ShardResult(**data)
 
@@ -247,7 +262,7 @@ def write_chunks(path: Path, rows: ChunkRows) -> None:
     Raises:
         OSError: The file cannot be written.
     """
-    columns = (rows.symbols, rows.kinds, rows.texts)
+    columns = (rows.symbols, rows.kinds, rows.places, rows.texts)
     encoded = [string.encode() for column in columns for string in column]
     content = BytesIO()
     for array in (
@@ -279,6 +294,7 @@ def read_chunks(path: Path) -> ChunkRows:
         numbers=dict(zip(CHUNK_NUMBERS, numbers, strict=True)),
         symbols=strings[:count],
         kinds=strings[count : 2 * count],
+        places=strings[2 * count : 3 * count],
         hashes=hashes,
-        texts=strings[2 * count :],
+        texts=strings[3 * count :],
     )

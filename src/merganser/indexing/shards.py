@@ -137,6 +137,7 @@ def _read_files(work: ShardWork, shard: Shard) -> tuple[list[FileOutcome], Chunk
         kinds=columns["kind"],
         hashes=hash_texts(columns["text"]),
         texts=columns["text"],
+        places=columns["place"],
     )
 
 
@@ -145,7 +146,11 @@ def read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcome
     try:
         read = read_document(document)
         chunks = chunk_document(
-            read.text, language=document.language, options=options, headings=read.headings
+            read.text,
+            language=document.language,
+            options=options,
+            headings=read.headings,
+            places=read.places,
         )
     except SkipDocument as skip:
         # A file that cannot be read now may be fine at the next run: a failure, not a skip.
@@ -154,8 +159,17 @@ def read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcome
     except Exception as error:  # noqa: BLE001 - any fault of a chunker
         detail = describe_fault(error)
         return FileOutcome(document.path, "failed", reason="chunking", detail=detail), []
-    content_hash = read.content_hash.hex()
-    return FileOutcome(document.path, "read", content_hash, read.size_bytes, len(chunks)), chunks
+    outcome = FileOutcome(
+        document.path,
+        "read",
+        read.content_hash.hex(),
+        read.size_bytes,
+        len(chunks),
+        encoding=read.encoding,
+        note=read.note,
+        redactions=read.redactions,
+    )
+    return outcome, chunks
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class Standing:
         rank: Among all chunks, from 1; None when the strategy does not find the file at all.
         score: The strategy's score; None when the file is not found.
         lines: ``start-end`` of that chunk; empty when the file is not found.
+        place: As in ``Hit``, of that chunk.
         verdict: ``kept``, or why it is not among the strategy's candidates.
         kept: Whether it was among the strategy's candidates.
     """
@@ -35,6 +36,7 @@ class Standing:
     lines: str
     verdict: str
     kept: bool
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,7 @@ def _place(result: StrategyResult, ranking: Ranking, at: int, keys: NDArray[np.i
         lines=f"{chunk.start_line}-{chunk.end_line}",
         verdict=verdict,
         kept=kept,
+        place=chunk.place,
     )
 
 

@@ -16,6 +16,7 @@ from merganser.errors import SkipDocument
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from merganser.chunking.places import Place
     from merganser.retrieval.strategies import Candidate, OpenIndex
 
 FileState = Literal["same", "changed", "gone"]
@@ -29,11 +30,13 @@ class FileCheck:
         path: As indexed.
         state: Compared with what was indexed.
         text: The whole file, when it was asked for and is what was indexed; otherwise None.
+        places: Where the lines of that text stand, as in ``DocumentText``.
     """
 
     path: str
     state: FileState
     text: str | None = None
+    places: tuple[Place, ...] = ()
 
 
 def check_files(
@@ -114,5 +117,6 @@ def _check(one: Candidate, hashes: _Hashes, *, with_text: bool) -> FileCheck:
     except SkipDocument:
         return FileCheck(chunk.path, "changed")
     # It may have been written between the two reads.
-    same = read.content_hash.hex() == data_hash
-    return FileCheck(chunk.path, "same" if same else "changed", read.text if same else None)
+    if read.content_hash.hex() != data_hash:
+        return FileCheck(chunk.path, "changed")
+    return FileCheck(chunk.path, "same", read.text, read.places)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from merganser.chunking.places import name_passage
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -69,6 +71,11 @@ class Hit:
         strategies: The rank and score that each strategy gave it, by the strategy's name.
         rerank_score: Of the reranker, after normalization; None when not reranked.
         stale: The file changed or was removed since it was indexed, so the lines may be off.
+        place: Where the passage stands in its file, such as ``slides 3-4``; empty where that is its
+            lines. Then the lines are those of the file, else of the text that was extracted.
+        kind: What sort of document the file is: ``code``, ``docs``, ``tests``, ...; empty when not
+            known, as in older indexes.
+        symbol_kind: What the passage is: ``function``, ``section``, ``text``, ...
         explanation: Present when the search was asked to explain.
     """
 
@@ -83,12 +90,15 @@ class Hit:
     strategies: Mapping[str, StrategyScore] = field(default_factory=dict[str, StrategyScore])
     rerank_score: float | None = None
     stale: bool = False
+    place: str = ""
+    kind: str = ""
+    symbol_kind: str = ""
     explanation: HitExplanation | None = None
 
     @property
     def source(self) -> str:
-        """``path:start-end``, the form in which an answer cites the hit."""
-        return f"{self.path}:{self.start_line}-{self.end_line}"
+        """``path:start-end`` or ``path (place)``, the form in which an answer cites the hit."""
+        return name_passage(self.path, f"{self.start_line}-{self.end_line}", self.place)
 
     def as_json(self, *, scores: bool = True) -> dict[str, Any]:
         """Return the hit as JSON values.
@@ -101,7 +111,10 @@ class Hit:
             "path": self.path,
             "start_line": self.start_line,
             "end_line": self.end_line,
+            "place": self.place,
             "symbol": self.symbol,
+            "symbol_kind": self.symbol_kind,
+            "kind": self.kind,
             "language": self.language,
             "text": self.text,
             "stale": self.stale,

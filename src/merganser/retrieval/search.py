@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 import duckdb
 
+from merganser.chunking.places import describe_places
 from merganser.errors import DamagedIndexError, PlanError, SnapshotMismatchError
 from merganser.retrieval.explain import Missing, explain_missing
 from merganser.retrieval.freshness import FileCheck, check_files, file_notes
@@ -311,11 +312,16 @@ def _make_hit(one: RankedPassage, chunk: StoredChunk, check: FileCheck) -> Hit:
         strategies=one.strategies,
         rerank_score=one.rerank_score,
         stale=check.state != "same",
+        place=chunk.place,
+        kind=chunk.file_kind,
+        symbol_kind=chunk.kind,
     )
     if check.text is None:
         return hit
     lines = check.text.count("\n") + (not check.text.endswith("\n"))
-    return replace(hit, text=check.text, start_line=1, end_line=max(lines, 1))
+    last = max(lines, 1)
+    place = describe_places(check.places, 1, last)
+    return replace(hit, text=check.text, start_line=1, end_line=last, place=place)
 
 
 def _explain(one: RankedPassage, results: Sequence[StrategyResult]) -> HitExplanation:

@@ -29,7 +29,7 @@ from merganser.store.folder import is_segment_name
 from merganser.store.identity import damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -54,6 +54,10 @@ class FileRow:
         term_count: Terms in its chunks, with repetitions.
         ctime_ns: When its content or status changed last by the system's clock, in nanoseconds
             since the epoch; 0 when not known, as in snapshots before there was this column.
+        kind: What sort of document it is, see ``Document.kind``; empty as above.
+        encoding: Name of the codec that it was decoded with; empty as above, and for formats
+            without one.
+        note: A remark on how it was read, mostly empty.
     """
 
     path: str
@@ -69,6 +73,9 @@ class FileRow:
     row_count: int
     term_count: int
     ctime_ns: int = 0
+    kind: str = ""
+    encoding: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,21 @@ class SkippedRow:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class RedactionRow:
+    """A secret that was replaced in the chunks of a live file.
+
+    Attributes:
+        path: Of the file.
+        line: Where in it, from 1.
+        kind: What it was.
+    """
+
+    path: str
+    line: int
+    kind: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftSample:
     """Texts with the vectors the snapshot's model gave them, to notice another model.
@@ -131,8 +153,11 @@ class Catalogue:
     files: tuple[FileRow, ...]
     segments: tuple[SegmentRow, ...]
     skipped: tuple[SkippedRow, ...] = ()
+    redactions: tuple[RedactionRow, ...] = ()
     drift_sample: DriftSample | None = None
 
+
+_Row = FileRow | SegmentRow | SkippedRow | RedactionRow
 
 _NUMBER_TYPES = {"inode": np.uint64, "size_bytes": np.int64, "mtime_ns": np.int64,
                  "stat_ns": np.int64, "term_count": np.int64, "ctime_ns": np.int64,
@@ -151,6 +176,7 @@ def write_catalogue(path: Path, catalogue: Catalogue) -> None:
             ("new.files", FileRow, catalogue.files),
             ("new.segments", SegmentRow, catalogue.segments),
             ("new.skipped", SkippedRow, catalogue.skipped),
+            ("new.redactions", RedactionRow, catalogue.redactions),
         ):
             _insert_rows(cursor, table, kind, rows)
         if catalogue.drift_sample is not None:
@@ -165,8 +191,8 @@ def write_catalogue(path: Path, catalogue: Catalogue) -> None:
 def _insert_rows(
     cursor: duckdb.DuckDBPyConnection,
     table: str,
-    kind: type[FileRow | SegmentRow | SkippedRow],
-    rows: Sequence[FileRow | SegmentRow | SkippedRow],
+    kind: type[_Row],
+    rows: Sequence[_Row],
 ) -> None:
     if not rows:
         return
@@ -228,11 +254,46 @@ def read_skipped(cursor: duckdb.DuckDBPyConnection) -> tuple[SkippedRow, ...]:
     return tuple(SkippedRow(*row) for row in _read_rows(cursor, "skipped", SkippedRow))
 
 
+def merge_redactions(
+    base: Catalogue | None,
+    files: Iterable[FileRow],
+    found: Mapping[str, Sequence[tuple[int, str]]],
+) -> tuple[RedactionRow, ...]:
+    """Return what was replaced in a new snapshot's files, by path.
+
+    Args:
+        base: The snapshot before, for files that were not read again.
+        files: The live ones.
+        found: Lines and kinds by path, of the files that were read.
+    """
+    kept = {file.path for file in files} - found.keys()
+    old = (row for row in base.redactions if row.path in kept) if base else ()
+    new = (RedactionRow(path, line, kind) for path, rows in found.items() for line, kind in rows)
+    return tuple(sorted((*old, *new), key=lambda row: (row.path, row.line)))
+
+
+def read_redactions(cursor: duckdb.DuckDBPyConnection) -> tuple[RedactionRow, ...]:
+    """Return the redactions of the attached catalogue, by path."""
+    if not _has_table(cursor, "redactions"):
+        return ()
+    return tuple(RedactionRow(*row) for row in _read_rows(cursor, "redactions", RedactionRow))
+
+
+def _has_table(cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
+    query = "SELECT 1 FROM duckdb_tables() WHERE database_name = 'g' AND table_name = $1"
+    return bool(cursor.execute(query, [table]).fetchall())
+
+
+def read_columns(cursor: duckdb.DuckDBPyConnection, table: str) -> frozenset[str]:
+    """Return the names of a table's columns, such as ``g.files``: older files have fewer."""
+    return frozenset(row[0] for row in cursor.execute(f"DESCRIBE {table}").fetchall())
+
+
 def _read_rows(
-    cursor: duckdb.DuckDBPyConnection, table: str, kind: type[FileRow | SegmentRow | SkippedRow]
+    cursor: duckdb.DuckDBPyConnection, table: str, kind: type[_Row]
 ) -> list[tuple[Any, ...]]:
     """Read a table of the attached catalogue in the order of its first column."""
-    present = {row[0] for row in cursor.execute(f"DESCRIBE g.{table}").fetchall()}
+    present = read_columns(cursor, f"g.{table}")
     # A column that came later has a default, and stands last.
     names = [f.name for f in fields(kind) if f.name in present or f.default is MISSING]
     query = f"SELECT {', '.join(names)} FROM g.{table} ORDER BY {names[0]}"  # noqa: S608 - names of our own
@@ -243,9 +304,7 @@ def read_drift_sample(
     cursor: duckdb.DuckDBPyConnection, meta: Mapping[str, str]
 ) -> DriftSample | None:
     """Return the drift sample of the attached catalogue with that meta, or None."""
-    if not cursor.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE database_name = 'g' AND table_name = 'canaries'"
-    ).fetchall():
+    if not _has_table(cursor, "canaries"):
         return None
     rows = cursor.execute("SELECT text FROM g.canaries ORDER BY ord").fetchall()
     dimensions = int(meta.get("dimensions", "0"))
@@ -302,5 +361,6 @@ def read_catalogue(path: Path) -> Catalogue:
             files=read_files(cursor),
             segments=read_segments(cursor),
             skipped=read_skipped(cursor),
+            redactions=read_redactions(cursor),
             drift_sample=read_drift_sample(cursor, meta),
         )

@@ -39,19 +39,21 @@ CREATE TABLE {0}.meta (key VARCHAR, value VARCHAR);
 CREATE TABLE {0}.files (
     path VARCHAR, language VARCHAR, size_bytes BIGINT, mtime_ns BIGINT, inode UBIGINT,
     stat_ns BIGINT, content_hash VARCHAR, segment INTEGER, file_id INTEGER, first_row INTEGER,
-    row_count INTEGER, term_count BIGINT, ctime_ns BIGINT);
+    row_count INTEGER, term_count BIGINT, ctime_ns BIGINT, kind VARCHAR, encoding VARCHAR,
+    note VARCHAR);
 CREATE TABLE {0}.segments (
     segment INTEGER, file VARCHAR, row_count INTEGER, live_rows INTEGER, size_bytes BIGINT,
     embedding VARCHAR, dimensions INTEGER, identity VARCHAR, checksum VARCHAR,
     dead_since_ns BIGINT);
 CREATE TABLE {0}.skipped (path VARCHAR, reason VARCHAR, detail VARCHAR);
+CREATE TABLE {0}.redactions (path VARCHAR, line INTEGER, kind VARCHAR);
 """
 
 SEGMENT_TABLES = """
 CREATE TABLE {0}.chunks (
     row INTEGER, file_id INTEGER, ord INTEGER, start_line INTEGER, end_line INTEGER,
     start_char INTEGER, end_char INTEGER, symbol VARCHAR, kind VARCHAR, hash_high UBIGINT,
-    hash_low UBIGINT, doc_len INTEGER, text VARCHAR);
+    hash_low UBIGINT, doc_len INTEGER, text VARCHAR, place VARCHAR DEFAULT '');
 CREATE TABLE {0}.terms (term_id INTEGER, term VARCHAR);
 CREATE TABLE {0}.postings (term_id INTEGER, row INTEGER, tf UTINYINT);
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
@@ -20,10 +21,12 @@ from merganser.errors import DamagedIndexError, NoSnapshotError, StoreBusyError,
 from merganser.store.catalogue import (
     DriftSample,
     FileRow,
+    RedactionRow,
     SkippedRow,
     attach_catalogue,
     read_drift_sample,
     read_files,
+    read_redactions,
     read_segments,
     read_skipped,
 )
@@ -161,6 +164,27 @@ class Snapshot:
         """Length of the vectors, or None for a snapshot without embeddings."""
         return int(self.meta["dimensions"]) or None
 
+    @cached_property
+    def _later_columns(self) -> frozenset[str]:
+        """What is there of the columns that older files lack, as ``s7.place`` and ``g.kind``."""
+        return frozenset(
+            f"{name}.{column}"
+            for name, column in self._rows(
+                "SELECT database_name, column_name FROM duckdb_columns() WHERE "
+                "(table_name, column_name) IN (('chunks', 'place'), ('files', 'kind'))"
+            )
+        )
+
+    def select(self, segment: int, columns: Iterable[str]) -> str:
+        """List columns of a segment's chunks for a query; one that it lacks is empty."""
+        lacks = f"s{segment}.place" not in self._later_columns
+        return ", ".join("'' AS place" if c == "place" and lacks else c for c in columns)
+
+    @property
+    def _kind(self) -> str:
+        """The column of a file's kind, or what stands for it in an older catalogue."""
+        return "kind" if "g.kind" in self._later_columns else "''"
+
     def files(self) -> tuple[FileRow, ...]:
         """Return the live files, by path."""
         return read_files(self.cursor())
@@ -168,6 +192,10 @@ class Snapshot:
     def skipped(self) -> tuple[SkippedRow, ...]:
         """Return the files that were found and not indexed, with the reasons, by path."""
         return read_skipped(self.cursor())
+
+    def redactions(self) -> tuple[RedactionRow, ...]:
+        """Return the secrets that were replaced in the live files, by path."""
+        return read_redactions(self.cursor())
 
     def drift_sample(self) -> DriftSample | None:
         """Return the texts whose vectors tell whether a model is still the same, or None."""
@@ -227,15 +255,13 @@ class Snapshot:
         found: dict[int, ChunkPlace] = {}
         for segment in {key >> KEY_SHIFT for key in keys} & self.paths.keys():
             listed = ",".join(str(key & _ROW) for key in keys if key >> KEY_SHIFT == segment)
-            for key, path, language, ord_, start, end, high, low, mtime_ns, size in self._rows(
+            for key, path, language, ord_, start, end, high, low, *file in self._rows(
                 f"SELECT {key_of_row(segment, 'c.row')}, f.path, f.language, c.ord, c.start_line, "  # noqa: S608 - names and numbers of our own
-                f"c.end_line, c.hash_high, c.hash_low, f.mtime_ns, f.size_bytes "
+                f"c.end_line, c.hash_high, c.hash_low, f.mtime_ns, f.size_bytes, {self._kind} "
                 f"FROM s{segment}.chunks c JOIN g.files f ON f.segment = {segment} "
                 f"AND f.file_id = c.file_id WHERE c.row IN ({listed})"
             ):
-                found[key] = ChunkPlace(
-                    key, path, language, ord_, start, end, (high, low), mtime_ns, size
-                )
+                found[key] = ChunkPlace(key, path, language, ord_, start, end, (high, low), *file)
         return [found[key] for key in keys]
 
     def file_chunks(self, path: str) -> list[StoredChunk]:
@@ -321,7 +347,7 @@ class Snapshot:
     ) -> dict[int, dict[str, Any]]:
         """Read columns of some chunks, by row."""
         wanted = sorted({int(row) for row in rows})
-        select = f"SELECT row, {', '.join(columns)} FROM s{segment}.chunks"  # noqa: S608 - our own names
+        select = f"SELECT row, {self.select(segment, columns)} FROM s{segment}.chunks"  # noqa: S608 - our own names
         [total] = [s.row_count for s in self.segments if s.segment == segment]
         if len(wanted) <= _POINTS + total // _ROWS_PER_POINT:
             # A list decompresses the texts of everything between its ends; equality, which is
@@ -341,7 +367,7 @@ class Snapshot:
         file_of = {
             row[0]: row[1:]
             for row in self._rows(
-                f"SELECT file_id, path, language, mtime_ns, size_bytes FROM g.files "  # noqa: S608 - numbers
+                f"SELECT file_id, path, language, mtime_ns, size_bytes, {self._kind} FROM g.files "  # noqa: S608 - numbers
                 f"WHERE segment = {segment} AND file_id IN ({files})"
             )
         }
@@ -349,7 +375,7 @@ class Snapshot:
         for row, values in found.items():
             file = file_of.get(values.pop("file_id"))
             if file is not None:
-                path, language, mtime_ns, size_bytes = file
+                path, language, mtime_ns, size_bytes, kind = file
                 chunks.append(
                     StoredChunk(
                         key=(segment << KEY_SHIFT) + row,
@@ -357,6 +383,7 @@ class Snapshot:
                         language=language,
                         file_mtime_ns=mtime_ns,
                         file_size_bytes=size_bytes,
+                        file_kind=kind,
                         **values,
                     )
                 )

@@ -101,7 +101,7 @@ class _Places:
     """Numbers by position, and files by the number in ``file_id``."""
 
     numbers: dict[str, NDArray[Any]]
-    files: list[tuple[str, str, int, int]]
+    files: list[tuple[str, str, int, int, str]]
 
 
 class _Texts:
@@ -197,10 +197,9 @@ class ResidentTables:
         numbers = [loaded.numbers[name][at].tolist() for name in _PLACE_COLUMNS]
         places: list[ChunkPlace] = []
         for key, file, ord_, start, end, high, low in zip(keys, *numbers, strict=True):
-            path, language, mtime_ns, size_bytes = loaded.files[int(file)]
-            places.append(
-                ChunkPlace(key, path, language, ord_, start, end, (high, low), mtime_ns, size_bytes)
-            )
+            path, language, mtime_ns, size_bytes, kind = loaded.files[int(file)]
+            found = (key, path, language, ord_, start, end, (high, low))
+            places.append(ChunkPlace(*found, mtime_ns, size_bytes, kind))
         return places
 
     def chunks(self, keys: Sequence[int]) -> list[StoredChunk]:
@@ -221,6 +220,7 @@ class ResidentTables:
                 end_line=place.end_line,
                 file_mtime_ns=place.file_mtime_ns,
                 file_size_bytes=place.file_size_bytes,
+                file_kind=place.file_kind,
                 **values,
             )
             for place, values in zip(self.places(keys), columns, strict=True)
@@ -295,9 +295,9 @@ class ResidentTables:
         if sum(file.size_bytes for file in self._snapshot.files()) > _MOST_TEXT_BYTES:
             return None
         cursor = self._snapshot.cursor()
-        names = ", ".join(TEXT_COLUMNS)
         parts: list[dict[str, Any]] = []
         for segment, condition in live_rows(cursor, self._snapshot.segments, None):
+            names = self._snapshot.select(segment, TEXT_COLUMNS)
             query = f"SELECT {names} FROM s{segment}.chunks {condition} ORDER BY row"  # noqa: S608 - our own names
             parts += arrow.fetch_batches(cursor, query)
         return _Texts(parts)
@@ -322,7 +322,7 @@ class ResidentTables:
             {name: np.concatenate([np.zeros(0, np.int32), *part]) if name not in _HASHES
              else np.concatenate([np.zeros(0, np.uint64), *part])
              for name, part in parts.items()},
-            [(f.path, f.language, f.mtime_ns, f.size_bytes) for f in files],
+            [(f.path, f.language, f.mtime_ns, f.size_bytes, f.kind) for f in files],
         )  # fmt: skip
 
 

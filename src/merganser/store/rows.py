@@ -24,6 +24,7 @@ class ChunkPlace:
         text_hash: Hash of the exact text, as two 64-bit numbers.
         file_mtime_ns: When the file was last changed, as seen by the scan.
         file_size_bytes: Size of the file, as seen by the scan.
+        file_kind: What sort of document the file is, see ``Document.kind``; "" when not known.
     """
 
     key: int
@@ -35,10 +36,11 @@ class ChunkPlace:
     text_hash: tuple[int, int]
     file_mtime_ns: int
     file_size_bytes: int
+    file_kind: str
 
 
-TEXT_COLUMNS = ("symbol", "kind", "text", "start_char", "end_char")
-"""Columns of a ``StoredChunk`` that a ``ChunkPlace`` lacks."""
+TEXT_COLUMNS = ("symbol", "kind", "text", "start_char", "end_char", "place")
+"""Columns of a ``StoredChunk`` that a ``ChunkPlace`` lacks; old segments have no ``place``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class StoredChunk:
         end_char: End of the span, exclusive.
         file_mtime_ns: When the file was last changed, as seen by the scan.
         file_size_bytes: Size of the file, as seen by the scan.
+        file_kind: As in ``ChunkPlace``.
+        place: Where it stands in the file, such as ``slides 3-4``; "" where that is its lines.
     """
 
     key: int
@@ -75,6 +79,8 @@ class StoredChunk:
     end_char: int
     file_mtime_ns: int
     file_size_bytes: int
+    file_kind: str
+    place: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -150,8 +150,8 @@ def _read_chunks(
         )
         texts = arrow.fetch_strings(connection, f"SELECT text {part} ORDER BY rowid")
         connection.execute(
-            "SELECT bit_xor(hash(ord, start_line, end_line, start_char, end_char, symbol, kind, "
-            f"doc_len)) {part}"
+            "SELECT bit_xor(hash(COLUMNS(* EXCLUDE (row, file_id, hash_high, hash_low, text)))) "
+            f"{part}"
         ).fetchall()
         hashes = np.stack([found["hash_high"], found["hash_low"]], axis=1)
         if not np.array_equal(hash_texts(texts), hashes):

@@ -62,6 +62,7 @@ class ChunkRows:
         kinds: n strings.
         hashes: (n, 2) uint64, of the texts.
         texts: n strings.
+        places: n strings, mostly empty.
     """
 
     file: NDArray[np.int32]
@@ -70,6 +71,7 @@ class ChunkRows:
     kinds: Sequence[str]
     hashes: NDArray[np.uint64]
     texts: Sequence[str]
+    places: Sequence[str]
 
     def take(self, rows: NDArray[np.intp]) -> ChunkRows:
         """Return the chunks at some positions."""
@@ -81,6 +83,7 @@ class ChunkRows:
             kinds=[self.kinds[i] for i in listed],
             hashes=self.hashes[rows],
             texts=[self.texts[i] for i in listed],
+            places=[self.places[i] for i in listed],
         )
 
     @classmethod
@@ -93,6 +96,7 @@ class ChunkRows:
             kinds=[*chain.from_iterable(part.kinds for part in parts)],
             hashes=np.concatenate([part.hashes for part in parts]),
             texts=[*chain.from_iterable(part.texts for part in parts)],
+            places=[*chain.from_iterable(part.places for part in parts)],
         )
 
 
@@ -104,6 +108,7 @@ NO_CHUNKS = ChunkRows(
     kinds=(),
     hashes=np.zeros((0, 2), dtype=np.uint64),
     texts=(),
+    places=(),
 )
 
 
@@ -187,6 +192,7 @@ class SegmentWriter:
                 "hash_low": rows.hashes[:, 1],
                 "doc_len": doc_len,
                 "text": rows.texts,
+                "place": rows.places,
             },
         )
         if vectors is not None:
@@ -226,7 +232,7 @@ class SegmentWriter:
         tables = ["chunks"] if self._dimensions is None else ["chunks", "vectors"]
         for table in tables:
             cursor.execute(
-                f"INSERT INTO new.{table} SELECT o.* REPLACE (o.row + m.shift AS row, "  # noqa: S608 - our own name
+                f"INSERT INTO new.{table} BY NAME SELECT o.* REPLACE (o.row + m.shift AS row, "  # noqa: S608 - our own name
                 f"m.new_id AS file_id) FROM {old}.{table} o JOIN moves m ON o.file_id = m.file_id"
             ).fetchall()
         cursor.unregister("moves")

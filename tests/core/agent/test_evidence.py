@@ -20,7 +20,7 @@ def hit(path: str, start: int, text: str = "text\n") -> Hit:
 
 def test_hits_get_numbers_in_order_and_a_repeated_one_keeps_its_own():
     first = number_hits([hit("a.py", 1), hit("b.py", 1)], source="code")
-    known = {item.place: item.id for item in first if item.id is not None}
+    known = {item.key: item.id for item in first if item.id is not None}
 
     second = number_hits([hit("c.py", 1), hit("b.py", 1)], source="code", first=3, known=known)
 
@@ -33,7 +33,7 @@ def test_the_same_passage_twice_is_shown_once():
 
 
 def test_the_same_place_in_two_rags_is_two_passages():
-    known = {item.place: 1 for item in number_hits([hit("a.py", 1)], source="code")}
+    known = {item.key: 1 for item in number_hits([hit("a.py", 1)], source="code")}
 
     (other,) = number_hits([hit("a.py", 1)], source="docs", first=2, known=known)
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 READER = """
-import os, sys, time
+import os, socket, sys, time
 from merganser.documents import apart
+from merganser.documents.extracted import Extracted
 from merganser.errors import SkipDocument
 
 apart.CPU_SECONDS = 1
@@ -52,15 +53,32 @@ def read(data):
         case [b"chatter"]:
             print("noise" * 10_000, flush=True)
             os.write(2, b"noise")
-    return [str(os.getpid()), str(files)]
+        case [b"fetch"]:
+            socket.create_connection(("127.0.0.1", 9))
+        case [b"run"]:
+            os.system("true")
+        case [b"write"]:
+            with open(__file__ + ".out", "w") as file: file.write("x" * 100)
+    return Extracted(f"{os.getpid()} {files}")
 """
 
 
+class Reader:
+    """The odd reader below, with what it answers: its process and how many files that had."""
+
+    def __init__(self) -> None:
+        self._process = ReaderProcess()
+        self.close = self._process.close
+
+    def read(self, data: bytes) -> list[str]:
+        return self._process.read("odd_reader:read", data).text.split()
+
+
 @pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaderProcess]:
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
     (tmp_path / "odd_reader.py").write_text(READER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    process = ReaderProcess("odd_reader:read")
+    process = Reader()
     yield process
     process.close()
 
@@ -73,9 +91,12 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaderPr
         (b"crash", "broke (SIGABRT; it may take 1,024 MB)"),
         (b"leave", "broke (exit code 3;"),
         (b"recurse", "RecursionError"),
+        (b"fetch", "may not do socket."),
+        (b"run", "may not do os.system"),
+        (b"write", "File too large"),
     ],
 )
-def test_a_file_that_harms_its_reader_fails_alone(reader: ReaderProcess, file: bytes, why: str):
+def test_a_file_that_harms_its_reader_fails_alone(reader: Reader, file: bytes, why: str):
     with pytest.raises(SkipDocument) as failed:
         reader.read(file)
 
@@ -84,16 +105,14 @@ def test_a_file_that_harms_its_reader_fails_alone(reader: ReaderProcess, file: b
     assert len(reader.read(b"next")) == 2
 
 
-def test_a_reader_that_waits_is_ended_by_the_clock(
-    reader: ReaderProcess, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_reader_that_waits_is_ended_by_the_clock(reader: Reader, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(apart, "WALL_SECONDS", 0.5)
 
     with pytest.raises(SkipDocument, match="took longer"):
         reader.read(b"wait")
 
 
-def test_the_process_is_kept_for_the_next_files(reader: ReaderProcess):
+def test_the_process_is_kept_for_the_next_files(reader: Reader):
     first = reader.read(b"a")
 
     with pytest.raises(SkipDocument, match="nothing in it"):
@@ -102,13 +121,13 @@ def test_the_process_is_kept_for_the_next_files(reader: ReaderProcess):
     assert int(first[0]) != os.getpid()
 
 
-def test_what_files_before_did_to_the_process_is_no_fault_of_the_next(reader: ReaderProcess):
+def test_what_files_before_did_to_the_process_is_no_fault_of_the_next(reader: Reader):
     reader.read(b"a")
 
     assert reader.read(b"crash-used")[1] == "1"
 
 
-def test_a_process_that_went_is_started_again(reader: ReaderProcess):
+def test_a_process_that_went_is_started_again(reader: Reader):
     first, _ = reader.read(b"a")
     os.kill(int(first), signal.SIGKILL)
 
@@ -116,7 +135,7 @@ def test_a_process_that_went_is_started_again(reader: ReaderProcess):
 
 
 def test_an_answer_that_nobody_took_is_not_that_of_the_next_file(
-    reader: ReaderProcess, monkeypatch: pytest.MonkeyPatch
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
 ):
     def fail(*_: object) -> None:
         raise MemoryError
@@ -131,7 +150,7 @@ def test_an_answer_that_nobody_took_is_not_that_of_the_next_file(
     assert (pid != first, files) == (True, "1")
 
 
-def test_a_process_that_nobody_asks_ends(reader: ReaderProcess):
+def test_a_process_that_nobody_asks_ends(reader: Reader):
     first, _ = reader.read(b"a")
 
     while _is_running(int(first)):
@@ -148,7 +167,7 @@ def _is_running(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
-def test_threads_take_turns(reader: ReaderProcess):
+def test_threads_take_turns(reader: Reader):
     found: list[str] = []
     threads = [
         threading.Thread(target=lambda: found.append(reader.read(b"x" * 300_000)[1]))
@@ -175,7 +194,7 @@ def test_a_page_that_unpacks_to_gigabytes_costs_that_file():
         pdf_text.read_pdf(file)
 
     assert failed.value.reason in {"unreadable", "too large", "empty"}
-    assert pdf_text.read_pdf(plain)[0] == "Ducks\n"
+    assert pdf_text.read_pdf(plain).text == "Ducks\n"
 
 
 def test_a_file_with_too_much_text_is_named(monkeypatch: pytest.MonkeyPatch):

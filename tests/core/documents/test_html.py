@@ -55,7 +55,7 @@ def chunks_of(folder: Path, source: str | bytes, size: int = 60) -> list[Chunk]:
 
 
 def test_each_line_holds_what_is_shown_of_it():
-    text, headings = read_html(PAGE.encode())
+    text, headings, *_ = read_html(PAGE.encode())
 
     shown = {number: line for number, line in enumerate(text.split("\n"), 1) if line}
     assert shown == {
@@ -71,7 +71,11 @@ def test_each_line_holds_what_is_shown_of_it():
         21: "From A to B, R&D.",
     }
     assert text.count("\n") == PAGE.count("\n")
-    assert [(h.level, h.title) for h in headings] == [(1, "Mergansers"), (2, "Food"), (2, "Range")]
+    assert [(h.level, h.title) for h in headings or ()] == [
+        (1, "Mergansers"),
+        (2, "Food"),
+        (2, "Range"),
+    ]
 
 
 def test_chunks_bear_headings_and_the_lines_of_the_file(tmp_path: Path):
@@ -111,7 +115,7 @@ def test_a_page_that_shows_nothing_is_skipped_as_empty(tmp_path: Path, page: str
 
 
 def test_a_declaration_that_nobody_knows_hides_itself_alone():
-    text, _ = read_html(b"<p>before</p><![unknown[x]]><p>after</p>\nlast <![")
+    text, *_ = read_html(b"<p>before</p><![unknown[x]]><p>after</p>\nlast <![")
 
     assert text == "before after\nlast"
 
@@ -129,9 +133,9 @@ def test_what_is_never_closed_takes_time_in_proportion(piece: str):
 
 
 def test_a_heading_that_is_never_closed_has_a_short_title():
-    _, headings = read_html(b"<h1>" + b"words " * 100_000)
+    _, headings, *_ = read_html(b"<h1>" + b"words " * 100_000)
 
-    assert len(headings[0].title) == 200
+    assert [len(heading.title) for heading in headings or ()] == [200]
 
 
 def test_content_of_raw_elements_ends_at_their_end_tag_alone():
@@ -139,7 +143,7 @@ def test_content_of_raw_elements_ends_at_their_end_tag_alone():
         b"<title>a <b>&amp; c</title>d<script>a <p) x = '</p>'</SCRIPT >e<textarea><p></textarea>"
     )
 
-    assert read_html(page)[0] == "a <b>& c d e <p>"
+    assert read_html(page).text == "a <b>& c d e <p>"
 
 
 FRAGMENTS = st.sampled_from(
@@ -163,7 +167,7 @@ def test_whatever_is_shown_stands_on_its_line(parts: list[str], size: int, overl
     source = "".join(f"w{n}w" if part == "WORD" else part for n, part in enumerate(parts))
     lines = {m[0]: source.count("\n", 0, m.start()) + 1 for m in WORD.finditer(source)}
 
-    text, headings = read_html(source.encode())
+    text, headings, *_ = read_html(source.encode())
     options = ChunkingOptions(size=size, overlap=overlap)
     chunks = chunk_document(text, language="html", options=options, headings=headings)
 
@@ -171,7 +175,7 @@ def test_whatever_is_shown_stands_on_its_line(parts: list[str], size: int, overl
     assert {m[0]: text.count("\n", 0, m.start()) + 1 for m in WORD.finditer(text)}.items() <= (
         lines.items()
     )
-    assert all(text[h.start :].startswith(h.title.split()[0]) for h in headings)
+    assert all(text[h.start :].startswith(h.title.split()[0]) for h in headings or ())
     for chunk in chunks:
         assert chunk.text == text[chunk.start_char : chunk.end_char]
         assert chunk.text.strip()

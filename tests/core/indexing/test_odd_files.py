@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from merganser.chunking import Chunk, chunk_document
+from merganser.documents.extracted import Extracted
 from merganser.documents.reading import FORMATS, DocumentFormat
 from tests.core.conftest import settle
 
@@ -34,9 +35,9 @@ def test_any_fault_in_one_file_fails_that_file_alone(
 
     if stage == "reader":
 
-        def read(data: bytes) -> tuple[str, None]:
+        def read(data: bytes) -> Extracted:
             poisoned([data.decode()])
-            return data.decode(), None
+            return Extracted(data.decode())
 
         monkeypatch.setitem(cast("dict[str, Any]", FORMATS), "python", DocumentFormat(read))
     elif stage == "chunker":

@@ -24,6 +24,7 @@ from merganser.store.evaluations import list_evaluations
 from merganser.store.folder import IndexFolder
 from merganser.store.history import list_runs
 from merganser.store.reader import open_snapshot
+from merganser.store.resident import ResidentTables
 from merganser.store.snapshots import list_snapshots, rollback
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ async def test_the_next_run_embeds_nothing_that_has_a_vector(
         (index.base / "docs" / "geese.md").write_text("# Geese\n\nGeese hiss.\n")
         edited = await index_once_async(index, embedder)
 
-    assert (continued.generation, continued.changed, continued.unchanged) == (3, 1, 4)
-    assert (continued.reasons, continued.texts_embedded, continued.texts_reused) == ((), 0, 1)
+    assert (continued.generation, continued.changed, continued.files) == (3, 5, 5)
+    assert continued.reasons == ("the chunking changed",)
+    assert (continued.texts_embedded, continued.texts_reused) == (0, 8)
     assert [skip.path for skip in continued.skipped] == ["src/blob.py"]
     assert again.status == "unchanged"
     assert (edited.generation, edited.changed, edited.texts_embedded) == (4, 1, 1)
@@ -77,6 +79,41 @@ async def test_the_next_run_embeds_nothing_that_has_a_vector(
             "src/retries.py",
         }
     assert not any(index.folder.glob("embeddings/*")), "what the journal held is in a segment"
+
+
+async def test_its_segments_stay_beside_new_ones_and_are_copied_into_them(
+    rag: RagDefinition, runner: FaultyRunner, monkeypatch: pytest.MonkeyPatch
+):
+    [index] = rag.indexes
+    monkeypatch.setattr("merganser.chunking.chunks.CHUNKER_VERSION", 2)
+    with open_snapshot(index.folder) as snapshot:
+        before = {file.path: snapshot.file_chunks(file.path) for file in snapshot.files()}
+        old = {segment.segment for segment in snapshot.segments}
+    # Nothing of the old segment is to die in the first run: the changed file is as it was.
+    for path, chunks in before.items():
+        (index.base / path).write_text("".join(chunk.text for chunk in chunks))
+    (index.base / "docs" / "new.md").write_text("# Grebes\n\nGrebes dance.\n")
+    kept: list[set[int]] = []
+    async with _embedding(rag, runner) as embedder:
+        for change in (None, "docs/new.md", next(iter(before))):
+            if change:
+                (index.base / change).write_text("# Coots\n\nCoots fight.\n")
+            report = await index_once_async(index, embedder)
+            with open_snapshot(index.folder) as snapshot:
+                kept.append({segment.segment for segment in snapshot.segments})
+                assert not snapshot.redactions()
+                keys = snapshot.allowed().tolist()
+                resident = ResidentTables(snapshot).chunks(keys)
+                assert resident == snapshot.chunks(keys)
+                assert {chunk.place for chunk in resident} == {""}
+                for path, chunks in before.items():
+                    if path != change:
+                        found = snapshot.file_chunks(path)
+                        assert [c.text for c in found] == [c.text for c in chunks]
+
+    assert report.unchanged == len(before)
+    assert kept[0] & old, "an old segment stood beside the new one"
+    assert not kept[2] & old, "their chunks were copied into new ones"
 
 
 async def test_a_full_run_reuses_the_vectors_of_the_segments(
