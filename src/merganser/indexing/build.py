@@ -12,7 +12,7 @@ import numpy as np
 from merganser.documents.scanning import Skipped
 from merganser.errors import PlanError, StoreError
 from merganser.indexing.changes import describe_empty
-from merganser.indexing.compaction import SegmentState, choose_merges
+from merganser.indexing.compaction import SegmentState, choose_merges, count_live, mark_dead
 from merganser.indexing.run_report import FailedFile, IndexReport
 from merganser.indexing.scan_cache import ScannedFile, load_scan_cache
 from merganser.indexing.shard_plan import (
@@ -233,9 +233,9 @@ class _Build:
     ) -> tuple[list[FileRow], list[SegmentRow], int]:
         """Write the new segment; give the snapshot's files and segments and how many merged."""
         old = {row.segment: row for row in self.base.segments} if self.base else {}
-        live = _count_live(kept)
+        live = count_live(kept)
         now_ns = self.changes.stat_ns
-        old = {n: _mark_dead(row, live.get(n, 0), now_ns) for n, row in old.items()}
+        old = {n: mark_dead(row, live.get(n, 0), now_ns) for n, row in old.items()}
         states = [
             SegmentState(n, old[n].row_count, rows, old[n].dead_since_ns)
             for n, rows in live.items()
@@ -421,21 +421,6 @@ class _Build:
             embedding=self.model is not None,
             model=self.model.name if self.model else "",
         )
-
-
-def _mark_dead(row: SegmentRow, live_rows: int, now_ns: int) -> SegmentRow:
-    """Note when the first chunks of a segment died, unless it is noted already."""
-    if live_rows == row.row_count or row.dead_since_ns:
-        return row
-    return replace(row, dead_since_ns=now_ns)
-
-
-def _count_live(files: Sequence[FileRow]) -> dict[int, int]:
-    live: dict[int, int] = {}
-    for file in files:
-        if file.row_count:
-            live[file.segment] = live.get(file.segment, 0) + file.row_count
-    return dict(sorted(live.items()))
 
 
 def _copy(

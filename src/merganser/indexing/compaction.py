@@ -10,11 +10,13 @@ docs/adr/0001-segments.md and 0012 have the reasoning and the figures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from merganser.store.catalogue import FileRow, SegmentRow
 
 FEW_SEGMENTS = 8
 """Up to so many segments nothing is merged for its own sake."""
@@ -101,3 +103,19 @@ def choose_merges(
     if new_rows == 0 and len(chosen) == 1 and not due:
         return frozenset()  # moving one segment alone gains nothing
     return frozenset(chosen)
+
+
+def mark_dead(row: SegmentRow, live_rows: int, now_ns: int) -> SegmentRow:
+    """Note when the first chunks of a segment died, unless it is noted already."""
+    if live_rows == row.row_count or row.dead_since_ns:
+        return row
+    return replace(row, dead_since_ns=now_ns)
+
+
+def count_live(files: Sequence[FileRow]) -> dict[int, int]:
+    """Return the live chunks of each segment by the files of a snapshot, in order of segments."""
+    live: dict[int, int] = {}
+    for file in files:
+        if file.row_count:
+            live[file.segment] = live.get(file.segment, 0) + file.row_count
+    return dict(sorted(live.items()))
