@@ -183,7 +183,7 @@ class Snapshot:
     @property
     def _kind(self) -> str:
         """The column of a file's kind, or what stands for it in an older catalogue."""
-        return "kind" if "g.kind" in self._later_columns else "''"
+        return "f.kind" if "g.kind" in self._later_columns else "''"
 
     def files(self) -> tuple[FileRow, ...]:
         """Return the live files, by path."""
@@ -367,8 +367,8 @@ class Snapshot:
         file_of = {
             row[0]: row[1:]
             for row in self._rows(
-                f"SELECT file_id, path, language, mtime_ns, size_bytes, {self._kind} FROM g.files "  # noqa: S608 - numbers
-                f"WHERE segment = {segment} AND file_id IN ({files})"
+                f"SELECT file_id, path, language, mtime_ns, size_bytes, {self._kind} "  # noqa: S608 - numbers
+                f"FROM g.files f WHERE segment = {segment} AND file_id IN ({files})"
             )
         }
         chunks: list[StoredChunk] = []
