@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from merganser.documents.skipping import NAMED_FILES, describe_skipped
 from merganser.humanize import harmless
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def facts_table(
 
 
 def report_markdown(result: IndexReport) -> str:
-    """Write the report of an index run."""
+    """Write the report of an index run: what changed and what to do, then the figures."""
     facts: list[tuple[str, Any]] = [
         ("status", result.status),
         ("served snapshot", result.served),
@@ -59,10 +60,35 @@ def report_markdown(result: IndexReport) -> str:
         ("embedding model", result.model or "none: only words can be searched"),
         ("seconds", round(result.seconds, 1)),
     ]
-    lines = [f"## Index {code(result.name)}", "", *facts_table(facts)]
-    lines += ["", *(f"- everything again: {one_line(reason)}" for reason in result.reasons)]
+    lines = [f"## Index {code(result.name)}", "", _changes_sentence(result), ""]
+    lines += [f"- everything again: {one_line(reason)}" for reason in result.reasons]
     lines += [f"- {one_line(note)}" for note in result.notes]
-    return "\n".join(lines)
+    lines += [
+        f"- failed, its old version stays: {code(f.path)} ({one_line(f'{f.reason}: {f.detail}')})"
+        for f in result.failed[:NAMED_FILES]
+    ]
+    lines += nested_list(describe_skipped(result.skipped, {*result.new_skips}))
+    return "\n".join([*lines, "", "### Figures", "", *facts_table(facts)])
+
+
+def _changes_sentence(result: IndexReport) -> str:
+    counts = {
+        "added": result.added,
+        "changed": result.changed,
+        "moved": result.moved,
+        "removed": result.removed,
+        "failed": len(result.failed),
+        "newly skipped": len(result.new_skips),
+    }
+    told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    return f"Snapshot {result.served} is served ({result.status}): {told or 'no file changed'}."
+
+
+def nested_list(lines: Iterable[str]) -> Iterator[str]:
+    """Write lines as a list in which those that are indented stand below the one before."""
+    for line in lines:
+        words = line.lstrip(" ")
+        yield f"{' ' * (len(line) - len(words))}- {one_line(words)}"
 
 
 def one_line(text: str) -> str:

@@ -10,12 +10,14 @@ import asyncio
 import gc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from merganser.documents.skipping import group_skipped
 from merganser.embedding.service import EmbedService
 from merganser.indexing.build import build_snapshot
 from merganser.indexing.changes import find_changes
@@ -28,7 +30,7 @@ from merganser.indexing.workspace import begin_run
 from merganser.models.outage import waiting_for_server
 from merganser.planning.explain import describe_work
 from merganser.progress import report
-from merganser.tasks.artifacts import artifact_key, code, one_line, report_markdown
+from merganser.tasks.artifacts import artifact_key, code, nested_list, report_markdown
 from merganser.tasks.models import embedder_of, open_runner
 from merganser.tasks.options import LOCAL_TASK, MODEL_TASK
 from merganser.threads import limiting_threads
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from merganser.tasks.models import ReadyModel
 
 
+_MOST_ROWS = 2_000  # of a table in the UI; `merganser files` lists all
 _SHARDS_PER_COLLECTION = 16
 # httpx ties each answer to itself, with the texts that were sent and the vectors that came. That is
 # few objects and much memory: left to the collector's own time, 0.5 GB of it piles up.
@@ -212,14 +215,18 @@ def show_report(result: IndexReport) -> IndexReport:
     create_markdown_artifact(
         report_markdown(result), key=key, description=f"Index {result.name}: {result.status}"
     )
-    left_out = [("failed", file) for file in result.failed]
+    groups = group_skipped(result.skipped, {*result.new_skips})
+    skipped = chain.from_iterable(group.files for group in groups)
+    left_out = [*(("failed", f) for f in result.failed), *(("skipped", f) for f in skipped)]
     rows = [
         {"path": file.path, "what": what, "why": f"{file.reason}: {file.detail}".rstrip(": ")}
-        for what, file in [*left_out, *(("skipped", file) for file in result.skipped)]
+        for what, file in left_out[:_MOST_ROWS]
     ]
     if rows:
         create_table_artifact(
-            rows, key=artifact_key("left-out", result.name), description="Files left out, and why"
+            rows,
+            key=artifact_key("left-out", result.name),
+            description=f"Files left out, and why: {len(rows):,} of {len(left_out):,}",
         )
     return result
 
@@ -239,7 +246,7 @@ async def _find_changes(
     fingerprint = recognised.fingerprint if recognised else ""
     found = find_changes(index, fingerprint=fingerprint, full=full, repair=repair)
     work = work_of(found)
-    lines = "\n".join(f"- {one_line(line)}" for line in describe_work(work))
+    lines = "\n".join(nested_list(describe_work(work)))
     create_markdown_artifact(
         f"## Plan for {code(index.name)}\n\n{lines}",
         key=artifact_key("plan", index.name),

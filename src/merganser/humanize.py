@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,6 +43,38 @@ def visible(text: str) -> str:
     'a\\x1b[2Jb'
     """
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def visible_name(name: str) -> str:
+    r"""Return the name of a file on one line, with its control characters as escapes.
+
+    >>> visible_name("a\nb\tc")
+    'a\\nb\\tc'
+    """
+    return visible(name).replace("\r", "\\r").replace("\n", "\\n").replace("\t", "\\t")
+
+
+def fold_lines(text: str, width: int) -> str:
+    r"""Break lines that are wider than a terminal at spaces; what follows is indented further.
+
+    A path is never broken: it is longer than the terminal then.
+
+    >>> print(fold_lines("  the quick brown fox", 15))
+      the quick
+        brown fox
+    """
+    return "\n".join(
+        textwrap.fill(
+            line,
+            width,
+            subsequent_indent=" " * (len(line) - len(line.lstrip()) + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        if len(line) > width
+        else line
+        for line in text.split("\n")
+    )
 
 
 def install_extra(*extras: str) -> str:

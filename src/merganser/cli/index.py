@@ -19,7 +19,9 @@ from merganser.cli.options import (
     reach_options,
     wait_option,
 )
-from merganser.cli.terminal import say
+from merganser.cli.terminal import say, say_folded
+from merganser.documents.skipping import count_skipped, describe_skipped
+from merganser.humanize import visible_name
 
 if TYPE_CHECKING:
     from merganser.config.flow_definition import FlowDefinition
@@ -109,7 +111,7 @@ def command(
         print_json({**found, "stopped": stopped} if stopped else found)
     else:
         for report in reports:
-            say(describe_report(report))
+            say_folded(describe_report(report))
         total = sum(report.seconds for report in reports)
         embedding = sum(outcome.embed_seconds for outcome in outcomes)
         if embedding:
@@ -137,6 +139,7 @@ def describe_report(report: IndexReport) -> str:
             ("moved", report.moved),
             ("removed", report.removed),
             ("unchanged", report.unchanged),
+            ("failed", len(report.failed)),
             ("skipped", len(report.skipped)),
         )
         if count
@@ -150,5 +153,10 @@ def describe_report(report: IndexReport) -> str:
     if not report.embedding:
         lines.append("  no embedding model: only words can be searched")
     lines += [f"  {note}" for note in report.notes]
-    lines += [f"  failed: {f.path} ({f.reason}: {f.detail})" for f in report.failed]
+    lines += [f"  failed: {visible_name(f.path)} ({f.reason}: {f.detail})" for f in report.failed]
+    if report.status == "unchanged" and not report.new_skips:
+        counts = count_skipped(report.skipped)
+        lines += [f"  skipped as before: {counts}"] if counts else []
+    else:
+        lines += (f"  {line}" for line in describe_skipped(report.skipped, {*report.new_skips}))
     return "\n".join(lines)

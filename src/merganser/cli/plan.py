@@ -6,6 +6,7 @@ import asyncio
 
 import click
 
+from merganser.cli import EXIT_FAILED
 from merganser.cli.options import (
     Reach,
     file_argument,
@@ -13,7 +14,7 @@ from merganser.cli.options import (
     print_json,
     reach_options,
 )
-from merganser.cli.terminal import say
+from merganser.cli.terminal import say_folded
 
 
 @click.command()
@@ -23,7 +24,11 @@ from merganser.cli.terminal import say
 @reach_options
 @json_option
 def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Reach) -> int:
-    """Show what the flows of FILE would do: models, files, chunks, embeddings, time."""
+    """Show what the flows of FILE would do: models, files, chunks, embeddings, time.
+
+    What is left out is named, by reason and with the way to take it in. Models need not be there.
+    Exits with 1 where a run would fail: at its sources or at its index.
+    """
     from merganser.config.flow_definition import resolve_flow, resolve_flows
     from merganser.indexing.forecast import forecast_plans
     from merganser.planning.explain import explain_plan, plan_as_json
@@ -36,5 +41,5 @@ def command(file: str, flow: str | None, *, full: bool, as_json: bool, reach: Re
     if as_json:
         print_json({"plans": [plan_as_json(plan, state) for plan in plans]})
     else:
-        say("\n\n".join(explain_plan(plan, state) for plan in plans))
-    return 0
+        say_folded("\n\n".join(explain_plan(plan, state) for plan in plans))
+    return EXIT_FAILED if any(work.problem for work in state.indexes.values()) else 0

@@ -14,7 +14,7 @@ from merganser.cli.options import (
     print_json,
     reach_options,
 )
-from merganser.cli.terminal import say
+from merganser.cli.terminal import say, say_folded
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -80,4 +80,4 @@ def _run(reach: Reach, config: Config, names: Collection[str], *, quiet: bool) -
             left -= own
             outcome = run_flow(reach, config, flow, {"repair": True}, quiet=quiet)
             for report in () if quiet else outcome.reports:
-                say(describe_report(report))
+                say_folded(describe_report(report))

@@ -40,6 +40,7 @@ from merganser.documents.html_text import read_html
 from merganser.documents.masking import MaskedText
 from merganser.documents.pdf_text import missing_pdf_extra, read_pdf
 from merganser.documents.secrets import find_secrets, lines_of, redact_secrets
+from merganser.documents.skipping import BLANK
 from merganser.errors import MerganserError, SkipDocument
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def content_hash(data: bytes) -> bytes:
 def _refuse_useless(text: str, language: str | None) -> None:
     """Raise ``SkipDocument`` for a text that is blank, generated or minified."""
     if not text or text.isspace():
-        raise SkipDocument("empty", "only white space")
+        raise SkipDocument("empty", BLANK)
     if line := generated_line(text, language):
         raise SkipDocument("generated", line)
     if seen := describe_minified(text, language):

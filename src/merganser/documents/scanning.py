@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from merganser.documents.reading import FORMATS, TEXT
 from merganser.globs import GlobEntry, expand_home, is_glob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from merganser.documents.ignore import Listed
 
@@ -90,11 +91,15 @@ class Scan:
         documents: Sorted by path, each file once.
         skipped: Sorted by path.
         missing: Entries of ``docs`` that match nothing on disk, in their order.
+        barren: Entries that match something and give no document, likewise.
+        seen: By such an entry, what was seen of it.
     """
 
     documents: tuple[Document, ...]
     skipped: tuple[Skipped, ...]
     missing: tuple[str, ...]
+    barren: tuple[str, ...] = ()
+    seen: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def scan_documents(
@@ -117,12 +122,61 @@ def scan_documents(
     # Path.resolve() would follow the links that users see in their paths.
     absolute = Path(os.path.abspath(base))  # noqa: PTH100 - links stay as the user wrote them
     scanner = _Scanner(absolute, respect_vcs=respect_vcs, exclude=exclude)
-    missing = tuple(entry for entry in docs if not scanner.add(entry))
-    return scanner.result(missing)
+    missing: list[str] = []
+    barren: list[str] = []
+    seen: dict[str, str] = {}
+    for entry in docs:
+        if not scanner.add(entry):
+            missing.append(entry)
+            seen[entry] = scanner.last.describe_missing()
+        elif not scanner.last.documents:
+            barren.append(entry)
+            seen[entry] = scanner.last.describe_barren()
+    return Scan(*scanner.result(), tuple(missing), tuple(barren), seen)
+
+
+class _Entry:
+    """What an entry of ``docs`` gives.
+
+    Attributes:
+        documents: Number of files that it names and that are documents, again or first.
+        left_out: What it names and is left out, by reason.
+        unseen: What a pattern does not match and nobody looked into, by reason.
+        root: The folder that a pattern is looked for in; None for a path.
+    """
+
+    def __init__(self) -> None:
+        self.documents = 0
+        self.left_out = Counter[str]()
+        self.unseen = Counter[str]()
+        self.root: str | None = None
+
+    def describe_missing(self) -> str:
+        """Say why a path or pattern names nothing."""
+        if self.root is None:
+            return "it does not exist"
+        if not Path(self.root).is_dir():
+            return f"there is no folder {self.root}"
+        unseen = f"; not looked into: {_count(self.unseen)}" if self.unseen else ""
+        return f"no file or folder in {self.root} matches{unseen}"
+
+    def describe_barren(self) -> str:
+        """Say why what is there gives no document."""
+        if not self.left_out:
+            return "there is no file in it"
+        return f"all of it is left out: {_count(self.left_out)}"
+
+
+def _count(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
 
 
 class _Scanner:
-    """The state of one scan."""
+    """The state of one scan.
+
+    Attributes:
+        last: What the last entry gives.
+    """
 
     def __init__(self, base: Path, *, respect_vcs: bool, exclude: Sequence[Path]) -> None:
         self._base = base
@@ -132,9 +186,11 @@ class _Scanner:
         self._skipped: dict[str, Skipped] = {}
         self._links: dict[str, str] = {}  # path of a followed link to where it leads
         self._crossed = False  # whether a root was reached through a link
+        self.last = _Entry()
 
     def add(self, entry: str) -> bool:
         """Scan one entry of ``docs``; False when nothing on disk matches it."""
+        self.last = _Entry()
         root = os.path.normpath(self._base / expand_home(entry))
         if not os.path.lexists(root) and is_glob(entry):
             return self._add_glob(GlobEntry.parse(entry, self._base))
@@ -149,6 +205,7 @@ class _Scanner:
 
     def _add_glob(self, glob: GlobEntry) -> bool:
         """Scan the files that match, or that lie in a folder that matches."""
+        self.last.root = glob.root
         if not Path(glob.root).is_dir():
             return False
         found, prefix = False, self._shown(glob.root)
@@ -156,6 +213,8 @@ class _Scanner:
             if glob.matches(listed.path.rstrip("/")):
                 found = True
                 self._add_listed(glob.root, prefix, listed)
+            elif listed.path.endswith("/"):
+                self.last.unseen[listed.reason] += 1
         return found
 
     def _add_directory(self, root: str) -> None:
@@ -226,6 +285,7 @@ class _Scanner:
         elif size > format_.max_bytes:
             self._skip(path, "too large", f"{size:,} bytes, the limit is {format_.max_bytes:,}")
         else:
+            self.last.documents += 1
             self._documents[path] = Document(
                 path,
                 Path(absolute),
@@ -257,14 +317,16 @@ class _Scanner:
         return False
 
     def _skip(self, path: str, reason: str, detail: str = "") -> None:
+        self.last.left_out[reason] += 1
         self._skipped[path] = Skipped(path, reason, detail)
 
-    def result(self, missing: tuple[str, ...]) -> Scan:
+    def result(self) -> tuple[tuple[Document, ...], tuple[Skipped, ...]]:
         """Settle links and duplicates, and sort."""
         self._drop_duplicates()
         documents = sorted(self._documents.values(), key=lambda document: document.path)
         skipped = [s for s in self._skipped.values() if s.path not in self._documents]
-        return Scan(tuple(documents), tuple(sorted(skipped, key=lambda s: s.path)), missing)
+        skipped.sort(key=lambda skip: skip.path)
+        return tuple(documents), tuple(skipped)
 
     def _drop_duplicates(self) -> None:
         """Keep one path of files that were found by several: the plain one, then the first."""

@@ -7,11 +7,17 @@ snapshot and in JSON. This is the one table of them: terminals, artifacts, the r
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from merganser.humanize import visible_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+NAMED_FILES = 5
+"""Files that are named for each reason; the rest is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +30,23 @@ class SkipReason:
             can be done.
         usual: Whether every tree has such files and nobody misses them, so that they are counted
             and not named.
+        usual_details: What was seen of such files as are usual, where others are not.
     """
 
     meaning: str
     remedy: str = ""
     usual: bool = False
+    usual_details: frozenset[str] = frozenset()
+
+    def is_usual(self, file: SkippedFile) -> bool:
+        """Return whether nobody misses that file."""
+        return self.usual or file.detail in self.usual_details
 
 
 _UNKNOWN = SkipReason("left out")
+
+BLANK = "only white space"
+"""What is seen of an ``empty`` file that has bytes."""
 
 SKIP_REASONS: Mapping[str, SkipReason] = {
     "binary": SkipReason(
@@ -39,7 +54,9 @@ SKIP_REASONS: Mapping[str, SkipReason] = {
     ),
     "duplicate": SkipReason("the same file as another path, which is indexed", usual=True),
     "empty": SkipReason(
-        "no text in it", "a scan needs text recognition first, a script's page saving as shown"
+        "no text in it",
+        "let a program recognise the text of a scan; save a page that a script writes as it shows",
+        usual_details=frozenset({"", BLANK}),
     ),
     "encoding": SkipReason(
         "its bytes are no text in a known encoding, or it has a password",
@@ -83,3 +100,114 @@ def explain_reason(reason: str) -> SkipReason:
     'run `git submodule update --init`'
     """
     return SKIP_REASONS.get(reason, _UNKNOWN)
+
+
+class SkippedFile(Protocol):
+    """A file that is not indexed, as a scan or a snapshot has it."""
+
+    @property
+    def path(self) -> str:
+        """As users see it; a folder that is left out as a whole ends in ``/``."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """A short stable word."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """What was seen; may be empty."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SkipGroup:
+    """The files that are left out for one reason.
+
+    Attributes:
+        reason: The word.
+        said: What is said of it.
+        files: All of them, what is new first.
+        new: How many of them were not left out before.
+        usual: Whether nobody misses any of them.
+    """
+
+    reason: str
+    said: SkipReason
+    files: Sequence[SkippedFile]
+    new: int = 0
+    usual: bool = False
+
+    @property
+    def detail(self) -> str:
+        """What was seen of all of them alike; "" when it differs."""
+        seen = {file.detail for file in self.files}
+        return seen.pop() if len(seen) == 1 else ""
+
+
+def group_skipped(
+    skipped: Iterable[SkippedFile], new: Collection[str] = frozenset()
+) -> tuple[SkipGroup, ...]:
+    """Group files by why they are left out: what is new or unusual first, then by number.
+
+    Args:
+        skipped: The files.
+        new: Paths of those that were not left out before.
+    """
+    by_reason: dict[str, list[SkippedFile]] = {}
+    for file in skipped:
+        by_reason.setdefault(file.reason, []).append(file)
+    groups = [_group(reason, files, new) for reason, files in by_reason.items()]
+    return tuple(sorted(groups, key=lambda g: (g.usual, not g.new, -len(g.files), g.reason)))
+
+
+def _group(reason: str, files: Sequence[SkippedFile], new: Collection[str]) -> SkipGroup:
+    said = explain_reason(reason)
+
+    def rank(file: SkippedFile) -> tuple[bool, bool, str]:
+        return said.is_usual(file), file.path not in new, file.path
+
+    count = sum(file.path in new for file in files)
+    return SkipGroup(reason, said, sorted(files, key=rank), count, all(map(said.is_usual, files)))
+
+
+def count_skipped(skipped: Iterable[SkippedFile]) -> str:
+    """Return how many files are left out for each reason, on one line; "" when none is."""
+    counts = Counter(file.reason for file in skipped)
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()))
+
+
+def describe_skipped(
+    skipped: Sequence[SkippedFile], new: Collection[str] = frozenset()
+) -> Iterator[str]:
+    """Say what is left out, why, and how to take it in, one fact a line.
+
+    Files are named for the reasons that somebody may want to do something about; what every tree
+    has is counted.
+
+    Args:
+        skipped: The files.
+        new: Paths of those that were not left out before.
+    """
+    if not skipped:
+        return
+    yield f"skipped: {count_skipped(skipped)}"
+    for group in group_skipped(skipped, new):
+        if not group.usual:
+            yield from _describe_group(group, new)
+
+
+def _describe_group(group: SkipGroup, new: Collection[str]) -> Iterator[str]:
+    shared, meaning = group.detail, group.said.meaning
+    of_them = f", {group.new:,} of them new" if group.new else ""
+    seen = f" ({shared})" if not {*shared.split()} <= {*meaning.split(), "it"} else ""
+    yield f"  {len(group.files):,} {group.reason}{of_them}: {meaning}{seen}"
+    for file in group.files[:NAMED_FILES]:
+        mark = "new: " if file.path in new else ""
+        detail = f" ({file.detail})" if file.detail and not shared else ""
+        yield f"    {mark}{visible_name(file.path)}{detail}"
+    if (more := len(group.files) - NAMED_FILES) > 0:
+        yield f"    and {more:,} more"
+    if group.said.remedy:
+        yield f"    to take in: {group.said.remedy}"

@@ -395,6 +395,7 @@ class _Build:
         paths = {outcome.path for outcome in read}
         changed = {document.path for document in changes.changed}
         status: Status = "published" if generation is not None else "unchanged"
+        skipped = self._skipped_rows()
         return IndexReport(
             name=changes.definition.name,
             run_id=self.workspace.run_id,
@@ -410,7 +411,8 @@ class _Build:
             unchanged=changes.unchanged,
             outside=changes.outside,
             failed=tuple(FailedFile(o.path, o.reason, o.detail) for o in failed),
-            skipped=self._skipped_rows(),
+            skipped=skipped,
+            new_skips=tuple(sorted(changes.find_new(skipped))),
             chunks=sum(file.row_count for file in files),
             chunks_written=sum(outcome.chunks for outcome in read),
             texts_embedded=sum(result.texts_embedded for result in self.results),
@@ -420,6 +422,7 @@ class _Build:
             merged=merged,
             embedding=self.model is not None,
             model=self.model.name if self.model else "",
+            notes=changes.barren,
         )
 
 

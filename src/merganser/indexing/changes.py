@@ -13,28 +13,32 @@ import hashlib
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from merganser.documents.scanning import Skipped
-from merganser.errors import PlanError
+from merganser.documents.skipping import describe_skipped
+from merganser.errors import PlanError, StoreError
 from merganser.globs import GlobEntry, expand_home, is_glob
 from merganser.indexing.drift import is_served_by
 from merganser.indexing.scan_cache import ScannedFile, load_scan_cache, save_scan_cache
-from merganser.indexing.sources import check_missing, scan_index
+from merganser.indexing.sources import check_missing, describe_barren, scan_index
 from merganser.store.database import SCHEMA_VERSION
 from merganser.store.folder import IndexFolder
+from merganser.store.history import list_noted_skips
 from merganser.store.snapshots import check_segments, read_kept
 from merganser.store.tokens import TOKENISER_VERSION
 from merganser.store.verification import damaged_segments
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from merganser.config.index_definition import IndexDefinition
     from merganser.documents.scanning import Document, Scan
+    from merganser.documents.skipping import SkippedFile
     from merganser.store.catalogue import Catalogue, FileRow
 
 _SECOND_NS = 1_000_000_000
@@ -130,6 +134,9 @@ class Changes:
         touched: Unchanged files with a new status.
         outside: Number of files of the snapshot that this run does not look at and keeps.
         skipped: Files not indexed, with the reasons known so far.
+        barren: What is said of entries of ``docs`` that give nothing.
+        known_skips: Path and reason of what was not indexed by the last run either; None when
+            there was none, or all is done anew.
         scanned: Number of files that are to be in the index, as far as the scan can tell.
         damaged: Numbers of the segments that a repair found damaged: their files are changed ones.
         repair: Whether the run repairs, so that whatever vectors are there are looked for.
@@ -150,6 +157,8 @@ class Changes:
     touched: tuple[ScannedFile, ...]
     outside: int
     skipped: tuple[Skipped, ...]
+    barren: tuple[str, ...]
+    known_skips: frozenset[tuple[str, str]] | None
     scanned: int
     damaged: frozenset[int] = frozenset()
     repair: bool = False
@@ -164,6 +173,13 @@ class Changes:
     def has_work(self) -> bool:
         """Whether there is anything to do at all."""
         return bool(self.added or self.changed or self.moved or self.removed or self.reasons)
+
+    def find_new(self, skipped: Iterable[SkippedFile]) -> frozenset[str]:
+        """Return the paths of those files that the last run did not leave out, or not for that."""
+        known = self.known_skips
+        if known is None:
+            return frozenset()
+        return frozenset(one.path for one in skipped if (one.path, one.reason) not in known)
 
 
 def find_changes(
@@ -241,6 +257,7 @@ def _find_changes(
     moved = _find_moves(found.added, gone, found.base)
     origins = {move.origin for move in moved}
     targets = {move.document.path for move in moved}
+    skipped = (*scan.skipped, *found.skipped)
     if found.learnt:
         save_scan_cache(folder.scan_cache, (seen | found.learnt).values())
     return Changes(
@@ -258,11 +275,26 @@ def _find_changes(
         unchanged=found.unchanged,
         touched=tuple(found.touched),
         outside=outside,
-        skipped=(*scan.skipped, *found.skipped),
+        skipped=skipped,
+        barren=tuple(describe_barren(definition, scan)),
+        known_skips=_known_skips(folder, base, skipped),
         scanned=len(scan.documents),
         damaged=lost,
         repair=repair,
     )
+
+
+def _known_skips(
+    folder: IndexFolder, base: Catalogue | None, skipped: Sequence[Skipped]
+) -> frozenset[tuple[str, str]] | None:
+    """Return what the last run left out already: a run that publishes nothing writes it down."""
+    if base is None:
+        return None
+    known = frozenset((one.path, one.reason) for one in base.skipped)
+    if any((one.path, one.reason) not in known for one in skipped):
+        with suppress(StoreError):  # a history that cannot be read ends no run
+            known |= list_noted_skips(folder, int(base.meta["generation"]))
+    return known
 
 
 class _Comparison:
@@ -411,11 +443,8 @@ def _check_scan(definition: IndexDefinition, scan: Scan) -> None:
 
 def describe_empty(definition: IndexDefinition, skipped: Sequence[Skipped]) -> str:
     """Return the message that there is nothing to index, and why."""
-    counts: dict[str, int] = {}
-    for skip in skipped:
-        counts[skip.reason] = counts.get(skip.reason, 0) + 1
-    why = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-    return (
+    told = (
         f"nothing to index for {definition.name!r}: docs ({', '.join(definition.entries)}) hold no "
-        f"text file that can be indexed" + (f"; skipped: {why}" if why else "")
+        "text file that can be indexed"
     )
+    return "\n  ".join([told, *describe_skipped(skipped)])

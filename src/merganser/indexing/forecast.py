@@ -1,7 +1,8 @@
 """What runs would do and cost, found out without doing it, for ``merganser plan``.
 
 Models are looked up, sources are scanned, and changed files are read and chunked; nothing is
-embedded, written or pulled.
+embedded, written or pulled. A model that is not there yet hinders only what it alone can tell:
+whether it is the one of the served snapshot.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from merganser.documents.scanning import Skipped
 from merganser.embedding.embedder import Embedder
 from merganser.errors import (
     MerganserError,
@@ -29,6 +31,7 @@ from merganser.models.ref import ModelUse, canonical, token_of
 from merganser.models.slots import describe_shortage
 from merganser.planning.explain import IndexWork, PlanState
 from merganser.planning.plan import CheckModel, SurveySources
+from merganser.store.catalogue import read_model
 from merganser.store.database import connect_writer
 from merganser.store.embedding_store import EmbeddingStore
 from merganser.store.folder import IndexFolder
@@ -36,12 +39,11 @@ from merganser.store.history import list_runs
 from merganser.store.text_hashes import hash_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from merganser.chunking import ChunkingOptions
     from merganser.config.index_definition import EmbeddingDefinition, IndexDefinition
-    from merganser.documents.scanning import Document
     from merganser.indexing.changes import Changes
+    from merganser.indexing.shard_plan import FileOutcome
     from merganser.models.address import Address
     from merganser.models.ref import ModelRef
     from merganser.models.wire import ServedModel
@@ -113,18 +115,41 @@ async def _find_model(
 async def _forecast_index(
     index: IndexDefinition, served: dict[str, ServedModel], *, base_url: str | None, full: bool
 ) -> IndexWork:
-    """Return what a run would do; without the model it is unknown whether vectors can be kept."""
-    fingerprint = ""
+    """Return what a run would do."""
+    fingerprint, assumed = "", ()
     try:
         if index.embedding is not None:
-            model = index.embedding.model
-            found = served.get(canonical(model.model))
-            if found is None:
-                return IndexWork(problem=f"unknown until {model.model!r} is there")
-            fingerprint = await _fingerprint(index, index.embedding, found, base_url)
-        return _estimate(find_changes(index, fingerprint=fingerprint, full=full))
+            found = served.get(canonical(index.embedding.model.model))
+            try:
+                if found is not None:
+                    fingerprint = await _fingerprint(index, index.embedding, found, base_url)
+            except ModelRunnerError as error:
+                assumed = (str(error).splitlines()[0],)
+            if not fingerprint:
+                fingerprint, assumption = _assume_model(index)
+                assumed = (*assumed, *assumption)
+        work = _estimate(find_changes(index, fingerprint=fingerprint, full=full))
+        return replace(work, notes=(*work.notes, *assumed))
     except MerganserError as error:
         return IndexWork(problem=str(error))
+
+
+_UNKNOWN_MODEL = "unknown"
+"""Stands for the fingerprint of a model that no snapshot and no server tells."""
+
+
+def _assume_model(index: IndexDefinition) -> tuple[str, tuple[str, ...]]:
+    """Return the fingerprint to count with while the model is not there, and what is assumed."""
+    folder = IndexFolder(index.folder)
+    current = folder.read_current()
+    if current is None:
+        return _UNKNOWN_MODEL, ()
+    known, _ = read_model(folder.catalogue(current.generation))
+    if not known:
+        return _UNKNOWN_MODEL, ()
+    name = index.embedding.model.model if index.embedding else ""
+    told = f"{name!r} does not answer: counted as if it were the model of the served snapshot"
+    return known, (told,)
 
 
 async def _fingerprint(
@@ -156,6 +181,11 @@ def work_of(changes: Changes) -> IndexWork:
         removed=changes.removed,
         unchanged=changes.unchanged,
         skipped=dict(Counter(skipped.reason for skipped in changes.skipped)),
+        skipped_files=changes.skipped,
+        new_skips=tuple(sorted(changes.find_new(changes.skipped))),
+        languages=dict(Counter(document.language or "" for document in changes.pending)),
+        served=changes.base_generation,
+        notes=changes.barren,
         reasons=changes.reasons,
         pending_bytes=sum(document.size_bytes for document in changes.pending),
     )
@@ -167,15 +197,21 @@ def _estimate(changes: Changes) -> IndexWork:
     Raises:
         StoreError: The index is damaged.
     """
-    chunking = changes.definition.chunking
-    texts = [text for document in changes.pending for text in _texts(document, chunking)]
-    work = replace(work_of(changes), chunks=len(texts))
+    texts: list[str] = []
+    outcomes: list[FileOutcome] = []
+    for document in changes.pending:
+        outcome, chunks = read_file(document, changes.definition.chunking)
+        outcomes.append(outcome)
+        texts += (chunk.text for chunk in chunks)
+    work = replace(_without_unread(work_of(changes), changes, outcomes), chunks=len(texts))
     if not changes.fingerprint:
         return work
     if not texts:
         return replace(work, texts_to_embed=0)
     index = IndexFolder(changes.definition.folder)
     hashes = np.unique(hash_texts(texts), axis=0)
+    if changes.fingerprint == _UNKNOWN_MODEL:
+        return replace(work, texts_to_embed=len(hashes))
     segments = segments_of(index, changes.fingerprint)
     with connect_writer(index.build / "spill", index.path) as connection:
         store = EmbeddingStore(index, changes.fingerprint, segments, connect=lambda: connection)
@@ -183,10 +219,26 @@ def _estimate(changes: Changes) -> IndexWork:
     return replace(work, texts_to_embed=missing, seconds=_seconds(index, missing))
 
 
-def _texts(document: Document, chunking: ChunkingOptions) -> Iterator[str]:
-    _, chunks = read_file(document, chunking)
-    for chunk in chunks:
-        yield chunk.text
+def _without_unread(
+    work: IndexWork, changes: Changes, outcomes: Sequence[FileOutcome]
+) -> IndexWork:
+    """Move the files that turn out to be none for an index to those that are left out."""
+    told = {
+        status: tuple(Skipped(o.path, o.reason, o.detail) for o in outcomes if o.status == status)
+        for status in ("skipped", "failed")
+    }
+    unread = {skip.path for skips in told.values() for skip in skips}
+    skipped = sorted((*work.skipped_files, *told["skipped"]), key=lambda skip: skip.path)
+    languages = Counter(d.language or "" for d in changes.pending if d.path not in unread)
+    return replace(
+        work,
+        added=tuple(path for path in work.added if path not in unread),
+        skipped=dict(Counter(skip.reason for skip in skipped)),
+        skipped_files=tuple(skipped),
+        new_skips=tuple(sorted(changes.find_new(skipped))),
+        failed=told["failed"],
+        languages=dict(languages),
+    )
 
 
 def _seconds(index: IndexFolder, texts: int) -> float | None:

@@ -25,7 +25,7 @@ from merganser.store.ann import (
 from merganser.store.catalogue import SkippedRow, read_segment_rows
 from merganser.store.database import attach, borrow
 from merganser.store.folder import Current, IndexFolder, move_file, sync_folder
-from merganser.store.history import FailureRow, RunRow, record_run
+from merganser.store.history import FailureRow, RunRow, SkipRow, record_run
 from merganser.store.journals import drop_journals, journal_folder
 from merganser.store.shared_journals import tidy_shared
 from merganser.store.snapshots import KEEP_SNAPSHOTS, collect, collect_builds, keep_latest, readable
@@ -108,6 +108,7 @@ def _switch_to(workspace: Workspace, built: BuiltSnapshot, keep_snapshots: int) 
         except StoreError as error:
             _log.warning("could not clean up: %s", error)
     notes = build_graphs(index, current.generation)
+    notes = (*report.notes, *notes)
     return replace(report, served=current.generation, bytes_written=written, notes=notes)
 
 
@@ -135,6 +136,7 @@ def finish_unchanged(changes: Changes) -> IndexReport:
             "SELECT (SELECT count(*) FROM g.files), (SELECT coalesce(sum(row_count), 0) FROM "
             "g.files), (SELECT count(*) FROM g.segments)"
         ).fetchall()[0]
+    skipped = tuple(SkippedRow(s.path, s.reason, s.detail) for s in changes.skipped)
     report = IndexReport(
         name=changes.definition.name,
         run_id=f"{began:%Y%m%dT%H%M%S}-unchanged",
@@ -144,11 +146,13 @@ def finish_unchanged(changes: Changes) -> IndexReport:
         files=files,
         unchanged=changes.unchanged,
         outside=changes.outside,
-        skipped=tuple(SkippedRow(s.path, s.reason, s.detail) for s in changes.skipped),
+        skipped=skipped,
+        new_skips=tuple(sorted(changes.find_new(skipped))),
         chunks=int(chunks),
         segments=segments,
         embedding=bool(changes.fingerprint),
         model=_model_name(changes),
+        notes=changes.barren,
         seconds=time.time() - changes.stat_ns / 1e9,
     )
     _clean_up_after_dead_runs(index)
@@ -237,9 +241,21 @@ def _record(index: IndexFolder, report: IndexReport, started: datetime) -> None:
     run = RunRow(**{**values, **counted}, started=started, finished=datetime.now(UTC))
     try:
         failures = [FailureRow(run.run_id, f.path, f.reason, f.detail) for f in report.failed]
-        record_run(index, run, failures)
+        record_run(index, run, failures, _noted_skips(report))
     except StoreError as error:
         _log.warning("could not write the history of %s: %s", index.path, error)
+
+
+def _noted_skips(report: IndexReport) -> list[SkipRow]:
+    """Return what the next run need not tell as new, though no snapshot lists it."""
+    if report.generation is not None or report.served is None:
+        return []
+    new = {*report.new_skips}
+    return [
+        SkipRow(report.run_id, report.served, one.path, one.reason)
+        for one in report.skipped
+        if one.path in new
+    ]
 
 
 def build_graphs(index: IndexFolder, generation: int) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from merganser.documents.skipping import group_skipped
+
 if TYPE_CHECKING:
     from merganser.store.catalogue import SkippedRow
 
@@ -40,6 +42,7 @@ class IndexReport:
         outside: Files of the index that this run did not look at and kept.
         failed: Files that could not be indexed.
         skipped: Files that were found and are not indexed, with the reasons.
+        new_skips: Paths of those that the last run did not leave out, sorted.
         chunks: Live chunks.
         chunks_written: Chunks of the files that were read.
         texts_embedded: Texts sent to the model.
@@ -50,8 +53,8 @@ class IndexReport:
         merged: Older segments that were rewritten.
         embedding: Whether chunks have vectors; without, only words can be searched.
         model: Name of the embedding model, or "".
-        notes: What became of approximate indexes that were to be built, and flags of the model that
-            its server refused.
+        notes: Entries of ``docs`` that give nothing, what became of approximate indexes that were
+            to be built, and flags of the model that its server refused.
         seconds: Wall time from the scan on.
     """
 
@@ -70,6 +73,7 @@ class IndexReport:
     outside: int = 0
     failed: tuple[FailedFile, ...] = ()
     skipped: tuple[SkippedRow, ...] = ()
+    new_skips: tuple[str, ...] = ()
     chunks: int = 0
     chunks_written: int = 0
     texts_embedded: int = 0
@@ -85,4 +89,13 @@ class IndexReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for ``--json`` and artifacts."""
-        return asdict(self)
+        reasons = {
+            group.reason: {
+                "count": len(group.files),
+                "new": group.new,
+                "meaning": group.said.meaning,
+                "remedy": group.said.remedy,
+            }
+            for group in group_skipped(self.skipped, {*self.new_skips})
+        }
+        return {**asdict(self), "skipped_reasons": reasons}

@@ -11,6 +11,7 @@ from merganser.errors import SpecError, SpecErrors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from merganser.config.index_definition import IndexDefinition
     from merganser.documents.repositories import Repository
@@ -44,6 +45,8 @@ def scan_index(definition: IndexDefinition) -> Scan:
         tuple(documents[path] for path in sorted(documents)),
         tuple(skipped[path] for path in sorted(skipped) if path not in documents),
         tuple(entry for scan in (own, *labelled) for entry in scan.missing),
+        tuple(entry for scan in (own, *labelled) for entry in scan.barren),
+        {entry: seen for scan in (own, *labelled) for entry, seen in scan.seen.items()},
     )
 
 
@@ -65,10 +68,15 @@ def _scan(definition: IndexDefinition, repository: Repository | None) -> Scan:
 
 
 def _below(label: str, scan: Scan) -> Scan:
+    def shown(entry: str) -> str:
+        return label if entry == "." else f"{label}/{entry}"
+
     return Scan(
         tuple(replace(one, path=f"{label}/{one.path}") for one in scan.documents),
         tuple(replace(one, path=f"{label}/{one.path}") for one in scan.skipped),
-        tuple(f"{label}/{entry}" for entry in scan.missing),
+        tuple(shown(entry) for entry in scan.missing),
+        tuple(shown(entry) for entry in scan.barren),
+        {shown(entry): seen for entry, seen in scan.seen.items()},
     )
 
 
@@ -99,23 +107,41 @@ def check_missing(definition: IndexDefinition, scan: Scan) -> None:
     Raises:
         SpecErrors: There are some, each with its position.
     """
-    positions = dict(zip(definition.docs, definition.docs_positions, strict=False))
-    roots = dict.fromkeys(positions, definition.base)
-    for one, position in _with_positions(definition):
-        for entry in (one.label, *(f"{one.label}/{path}" for path in one.paths)):
-            positions[entry], roots[entry] = position, one.root
+    places = _places(definition)
     if scan.missing:
         raise SpecErrors(
             [
                 SpecError(
-                    f"{entry!r} names no file or folder",
-                    position=positions.get(entry),
+                    f"{entry!r} names no file or folder: {scan.seen.get(entry, 'it is not there')}",
+                    position=places[entry][0],
                     key=f"rag.{definition.name}.docs",
-                    fix=f"looked in {roots.get(entry)}; correct the path or create it",
+                    fix=f"looked in {places[entry][1]}; correct the path or create it",
                 )
                 for entry in scan.missing
             ]
         )
+
+
+def describe_barren(definition: IndexDefinition, scan: Scan) -> Iterator[str]:
+    """Say which entries of ``docs`` give no document, where they stand, and what was seen."""
+    places = _places(definition)
+    for entry in scan.barren:
+        position, _ = places[entry]
+        place = f"{position}: " if position else ""
+        yield f"{place}docs: {entry!r} gives nothing: {scan.seen[entry]}"
+
+
+def _places(definition: IndexDefinition) -> dict[str, tuple[SourcePosition | None, Path]]:
+    """Return where each entry stands in the YAML, and the folder that it is looked for in."""
+    positions = definition.docs_positions or (None,) * len(definition.docs)
+    found = {
+        entry: (position, definition.base)
+        for entry, position in zip(definition.docs, positions, strict=True)
+    }
+    for one, position in _with_positions(definition):
+        for entry in (one.label, *(f"{one.label}/{path}" for path in one.paths)):
+            found[entry] = (position, one.root)
+    return found
 
 
 def _with_positions(

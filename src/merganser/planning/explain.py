@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
+from merganser.documents.skipping import NAMED_FILES, describe_skipped
+from merganser.humanize import visible_name
 from merganser.planning.plan import (
     AnswerQuestions,
     BuildSnapshot,
@@ -26,10 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from merganser.config.index_definition import IndexDefinition
+    from merganser.documents.scanning import Skipped
     from merganser.planning.plan import Plan, Stage
 
-_NAMED_PATHS = 5
-"""Paths shown by name for each kind of change; the rest is counted."""
+
+_MOST_COUNTS = 8
+"""Languages, kinds and encodings that are named; the rest is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +48,17 @@ class IndexWork:
         removed: Paths of files that are gone.
         unchanged: Number of files that stay.
         skipped: Number of files that are not indexed, by reason.
+        skipped_files: Each of them, by path.
+        new_skips: Paths of those that the last run did not leave out.
+        failed: Files that cannot be read, with the reason.
+        languages: Number of files that are read, by language; "" for those in no known one.
+        served: The snapshot that is served until the run is done, or None.
         reasons: Why unchanged files are indexed again.
         pending_bytes: Size of the files to be read.
         chunks: Chunks of those files; None when they were not read.
         texts_to_embed: Texts that have no vector yet; None when they were not counted.
         seconds: Estimated time of embedding at the last run's rate, or None.
+        notes: Entries of ``docs`` that give nothing, and what is assumed of an absent model.
         problem: Why it is unknown, or None; the other fields mean nothing then.
     """
 
@@ -57,11 +68,17 @@ class IndexWork:
     removed: tuple[str, ...] = ()
     unchanged: int = 0
     skipped: Mapping[str, int] = field(default_factory=dict[str, int])
+    skipped_files: tuple[Skipped, ...] = ()
+    new_skips: tuple[str, ...] = ()
+    failed: tuple[Skipped, ...] = ()
+    languages: Mapping[str, int] = field(default_factory=dict[str, int])
+    served: int | None = None
     reasons: tuple[str, ...] = ()
     pending_bytes: int = 0
     chunks: int | None = None
     texts_to_embed: int | None = None
     seconds: float | None = None
+    notes: tuple[str, ...] = ()
     problem: str | None = None
 
     @property
@@ -187,20 +204,35 @@ def describe_work(work: IndexWork) -> Iterator[str]:
     yield from _listed("removed", work.removed)
     if work.has_work and work.unchanged:
         yield f"unchanged: {work.unchanged} files"
-    if work.skipped:
-        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(work.skipped.items()))
-        yield f"skipped: {counts}"
+    if work.languages:
+        yield f"languages: {list_counts({n or 'other': c for n, c in work.languages.items()})}"
     if work.chunks is not None:
         embed = "" if work.texts_to_embed is None else f", {work.texts_to_embed:,} to embed"
         time = "" if work.seconds is None else f", about {work.seconds:.0f} s at the last rate"
         yield f"{work.pending_bytes:,} bytes to read: {work.chunks:,} chunks{embed}{time}"
+    if work.served is not None and work.reasons:
+        yield f"snapshot {work.served} is served until that is done"
+    yield from (f"note: {note}" for note in work.notes)
+    yield from (f"cannot be read: {visible_name(f.path)} ({f.detail})" for f in work.failed)
+    yield from describe_skipped(work.skipped_files, {*work.new_skips})
+
+
+def list_counts(counts: Mapping[str, int]) -> str:
+    """Return what there is most of, with its number.
+
+    >>> list_counts({"go": 2, "python": 1200})
+    '1,200 python, 2 go'
+    """
+    shown = Counter(counts).most_common(_MOST_COUNTS)
+    more = f" and {len(counts) - len(shown)} more" if len(counts) > len(shown) else ""
+    return ", ".join(f"{count:,} {name}" for name, count in shown) + more
 
 
 def _listed(kind: str, paths: tuple[str, ...]) -> Iterator[str]:
     if paths:
-        named = ", ".join(paths[:_NAMED_PATHS])
-        more = f" and {len(paths) - _NAMED_PATHS} more" if len(paths) > _NAMED_PATHS else ""
-        yield f"{kind}: {len(paths)} ({named}{more})"
+        named = ", ".join(map(visible_name, paths[:NAMED_FILES]))
+        more = f" and {len(paths) - NAMED_FILES:,} more" if len(paths) > NAMED_FILES else ""
+        yield f"{kind}: {len(paths):,} ({named}{more})"
 
 
 def _names(rags: tuple[str, ...]) -> str:

@@ -18,10 +18,11 @@ from merganser.store.history import FailureRow, RunRow, list_failures, list_runs
 from merganser.store.snapshots import SnapshotInfo, list_snapshots, read_kept
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from merganser.config.flow_definition import BatchFlow
-    from merganser.store.catalogue import FileRow, SkippedRow
+    from merganser.store.catalogue import Catalogue, FileRow, SkippedRow
 
 RUNS = 20
 """Most runs of a report; more rows do not fit a screen."""
@@ -39,6 +40,7 @@ class IndexFacts:
         snapshots: The kept ones, newest first.
         files: Files of the served snapshot, by path.
         skipped: Files that were found and are not in it, by path.
+        new_skips: Paths of those that the snapshot before it did not leave out.
         runs: The latest ``RUNS``, newest first.
         failures: Files that these runs could not index.
         trends: Evaluations that can be compared, oldest first; the latest evaluated come first.
@@ -49,6 +51,7 @@ class IndexFacts:
     snapshots: tuple[SnapshotInfo, ...] = ()
     files: tuple[FileRow, ...] = ()
     skipped: tuple[SkippedRow, ...] = ()
+    new_skips: frozenset[str] = frozenset()
     runs: tuple[RunRow, ...] = ()
     failures: tuple[FailureRow, ...] = ()
     trends: tuple[tuple[EvaluationRow, ...], ...] = ()
@@ -95,10 +98,24 @@ def read_index(name: str, folder: Path) -> IndexFacts:
         snapshots=snapshots,
         files=catalogue.files if catalogue else (),
         skipped=catalogue.skipped if catalogue else (),
+        new_skips=_new_skips(index, snapshots, catalogue),
         runs=runs,
         failures=list_failures(index, runs),
         trends=_comparable(list_evaluations(index, limit=_EVALUATIONS)),
     )
+
+
+def _new_skips(
+    index: IndexFolder, snapshots: Sequence[SnapshotInfo], served: Catalogue | None
+) -> frozenset[str]:
+    """Return what the served snapshot leaves out and the one before it, if it is kept, did not."""
+    if served is None:
+        return frozenset()
+    older = [one.generation for one in snapshots if one.generation < int(served.meta["generation"])]
+    if not older:
+        return frozenset()
+    before = {(one.path, one.reason) for one in read_kept(index, max(older)).skipped}
+    return frozenset(one.path for one in served.skipped if (one.path, one.reason) not in before)
 
 
 def _comparable(rows: tuple[EvaluationRow, ...]) -> tuple[tuple[EvaluationRow, ...], ...]:

@@ -16,6 +16,7 @@ from merganser.batch.answer_rows import (
     summarize,
     tokens_of,
 )
+from merganser.documents.skipping import group_skipped
 from merganser.evaluation.chart import draw_trend
 from merganser.humanize import show_age, show_bytes
 from merganser.report.treemap import SHADES, Box, build_tree, map_nodes, shade
@@ -106,7 +107,7 @@ def _index_parts(index: IndexFacts) -> dict[str, Any]:
         "cells": list(map_nodes(top, _MAP)) if top.files else [],
         "shades": SHADES,
         "began": {run.run_id: run.started for run in index.runs},
-        "reasons": Counter(row.reason for row in index.skipped).most_common(),
+        "reasons": group_skipped(index.skipped, index.new_skips),
         "trends": [_trend_parts(trend) for trend in index.trends],
     }
 

@@ -12,12 +12,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import numpy as np
 
 from merganser.errors import StoreError, StoreFormatError
+from merganser.store import arrow
 from merganser.store.database import attach_new, connect, quote, refuse_views, wait_for_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from merganser.store.database import R
     from merganser.store.folder import IndexFolder
@@ -30,6 +34,27 @@ _RUNS_TABLE = """CREATE TABLE IF NOT EXISTS h.runs (
 
 _FAILURES_TABLE = """CREATE TABLE IF NOT EXISTS h.failures (
     run_id VARCHAR, path VARCHAR, reason VARCHAR, detail VARCHAR)"""
+
+
+_SKIPS_TABLE = """CREATE TABLE IF NOT EXISTS h.skips (
+    run_id VARCHAR, generation INTEGER, path VARCHAR, reason VARCHAR)"""
+
+
+@dataclass(frozen=True, slots=True)
+class SkipRow:
+    """A file that a run left out for the first time and published nothing about.
+
+    Attributes:
+        run_id: Name of the run.
+        generation: The snapshot that was served, and does not list the file.
+        path: As users see it.
+        reason: A short word.
+    """
+
+    run_id: str
+    generation: int
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +111,19 @@ class RunRow:
     error: str = ""
 
 
-def record_run(index: IndexFolder, run: RunRow, failures: Sequence[FailureRow] = ()) -> None:
+def record_run(
+    index: IndexFolder,
+    run: RunRow,
+    failures: Sequence[FailureRow] = (),
+    skips: Sequence[SkipRow] = (),
+) -> None:
     """Append one run.
 
     Args:
         index: Whose history.
         run: What it did.
         failures: The files that it could not index.
+        skips: What it left out first, when it published nothing; all beside one snapshot.
 
     Raises:
         StoreBusyError: Other processes kept the file busy for seconds.
@@ -112,10 +143,26 @@ def record_run(index: IndexFolder, run: RunRow, failures: Sequence[FailureRow] =
             connection.execute(_FAILURES_TABLE).fetchall()
             rows = [astuple(failure) for failure in failures]
             connection.executemany("INSERT INTO h.failures VALUES (?, ?, ?, ?)", rows)
+        if skips:
+            _insert_skips(connection, skips)
         connection.execute("COMMIT").fetchall()
         connection.execute("DETACH h").fetchall()
 
     open_history(index, write)
+
+
+def _insert_skips(connection: duckdb.DuckDBPyConnection, skips: Sequence[SkipRow]) -> None:
+    """Write down what is left out beside the served snapshot, in place of earlier ones'."""
+    connection.execute(_SKIPS_TABLE).fetchall()
+    generation = skips[0].generation
+    connection.execute("DELETE FROM h.skips WHERE generation <> $1", [generation]).fetchall()
+    columns: dict[str, NDArray[np.int32] | list[str]] = {
+        "run_id": [row.run_id for row in skips],
+        "generation": np.full(len(skips), generation, np.int32),
+        "path": [row.path for row in skips],
+        "reason": [row.reason for row in skips],
+    }
+    arrow.insert(connection, "h.skips", columns)
 
 
 def list_runs(index: IndexFolder, *, limit: int = 100) -> tuple[RunRow, ...]:
@@ -156,6 +203,23 @@ def list_failures(index: IndexFolder, runs: Sequence[RunRow]) -> tuple[FailureRo
         return tuple(FailureRow(*row) for row in rows)
 
     return open_history(index, read) if runs else ()
+
+
+def list_noted_skips(index: IndexFolder, generation: int) -> frozenset[tuple[str, str]]:
+    """Return path and reason of what runs that published nothing left out beside a snapshot.
+
+    Raises:
+        StoreBusyError: Other processes kept the file busy for seconds.
+        StoreError: It cannot be read.
+    """
+
+    def read(connection: duckdb.DuckDBPyConnection) -> frozenset[tuple[str, str]]:
+        if not attach_history(connection, index, "skips"):
+            return frozenset()
+        query = "SELECT path, reason FROM h.skips WHERE generation = $1"
+        return frozenset(connection.execute(query, [generation]).fetchall())
+
+    return open_history(index, read) if index.history.exists() else frozenset()
 
 
 def attach_history(connection: duckdb.DuckDBPyConnection, index: IndexFolder, table: str) -> bool:

@@ -6,7 +6,8 @@ import ast
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merganser.documents.skipping import SKIP_REASONS
+from merganser.documents.scanning import Skipped
+from merganser.documents.skipping import SKIP_REASONS, describe_skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,3 +80,54 @@ def test_the_documentation_lists_every_reason_as_the_program_says_it() -> None:
     ]
 
     assert missing == []
+
+
+def test_files_are_named_for_unusual_reasons_and_counted_for_usual_ones() -> None:
+    skipped = [
+        *(Skipped(f"data/{n}.csv", "too large", f"{n} bytes") for n in range(7)),
+        *(Skipped(f"{n}/.gitkeep", "empty") for n in range(3)),
+        Skipped("build/", "ignored", "by git's rules"),
+    ]
+
+    told = list(describe_skipped(skipped, {"data/6.csv"}))
+
+    assert told == [
+        "skipped: 3 empty, 1 ignored, 7 too large",
+        "  7 too large, 1 of them new: larger than its format's limit",
+        "    new: data/6.csv (6 bytes)",
+        *(f"    data/{n}.csv ({n} bytes)" for n in range(4)),
+        "    and 2 more",
+        "    to take in: split it, or leave out of it what is no text",
+    ]
+
+
+def test_what_is_seen_of_all_alike_is_said_once() -> None:
+    skipped = [Skipped(f"{n}.pdf", "extra", "pip install x") for n in range(2)]
+
+    told = list(describe_skipped(skipped))
+
+    assert told[1:-1] == [
+        "  2 extra: its reader is not installed (pip install x)",
+        "    0.pdf",
+        "    1.pdf",
+    ]
+
+
+def test_an_empty_file_that_should_have_had_text_is_named_before_those_that_never_had() -> None:
+    skipped = [Skipped("a/.gitkeep", "empty"), Skipped("scan.pdf", "empty", "no text")]
+
+    told = list(describe_skipped(skipped))
+
+    assert told[2:4] == ["    scan.pdf (no text)", "    a/.gitkeep"]
+
+
+def test_a_name_with_line_ends_stays_on_its_line_and_makes_nothing_of_its_own() -> None:
+    told = list(describe_skipped([Skipped("a\n  9 fine\x1b[2J.bin", "binary", "NUL")]))
+
+    assert told[2] == r"    a\n  9 fine\x1b[2J.bin"
+
+
+def test_a_reason_of_another_version_is_told_too() -> None:
+    told = list(describe_skipped([Skipped("a.xyz", "haunted", "by a ghost")]))
+
+    assert told[1:] == ["  1 haunted: left out (by a ghost)", "    a.xyz"]

@@ -113,7 +113,8 @@ def test_a_browser_shows_it_all_without_network_or_script(
     assert [row[1:4] for row in history] == [["degraded", "2", "1"], ["published", "1", "12"]]
     failed = next(rows for head, rows in by_head.items() if "detail" in head and len(head) == 4)
     assert [row[1:] for row in failed] == [["docs/guide.md", "unreadable", WORST]]
-    assert by_head["reason", "files"] == [["binary", "1"]]
+    (left_out,) = next(rows for head, rows in by_head.items() if "how to take them in" in head)
+    assert (left_out[:3], left_out[-1]) == (["binary", "1", "0"], "src/picture.md")
     quality = next(rows for head, rows in by_head.items() if "recall@5" in head)
     assert [row[-1] for row in quality] == ["0.400", "0.700"]
     assert "not reached: recall@5 is 0.4" in quality[0][3]
