@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from merganser.chunking.places import Place
-    from merganser.chunking.sections import Heading
+    from merganser.chunking.sections import Embedded, Heading
 
 CHUNKER_VERSION = 3
 """Part of the fingerprint; goes up whenever the same file and options give other chunks."""
@@ -153,6 +153,7 @@ def chunk_document(
     options: ChunkingOptions,
     headings: Sequence[Heading] | None = None,
     places: Sequence[Place] = (),
+    embedded: Sequence[Embedded] = (),
 ) -> list[Chunk]:
     r"""Chunk one document; an empty text has no chunks.
 
@@ -162,6 +163,7 @@ def chunk_document(
         options: Lengths and preferences.
         headings: As in ``DocumentText.headings``.
         places: As in ``DocumentText.places``.
+        embedded: As in ``DocumentText.embedded``; divided by syntax where the options say so.
 
     >>> options = ChunkingOptions(size=20, overlap=0, respect_word_boundaries=True)
     >>> text = "Mergansers dive for their food.\nThey eat fish.\n"
@@ -179,7 +181,9 @@ def chunk_document(
     structured = (
         STRUCTURED.get(language or "")
         if headings is None
-        else partial(chunk_sections, headings=headings)
+        else partial(
+            chunk_sections, headings=headings, embedded=embedded if options.code_aware else ()
+        )
     )
     limits = Limits(
         whole=options.size,

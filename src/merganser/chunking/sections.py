@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import itertools
 import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from merganser.chunking.packing import Unit, pack
+from merganser.chunking.code import chunk_code
+from merganser.chunking.grammars import GRAMMARS
+from merganser.chunking.packing import Unit, join_symbols, pack
 from merganser.chunking.text import Limits, Piece, chunk_span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from merganser.chunking.packing import Group
 
@@ -45,6 +48,20 @@ class Heading(NamedTuple):
     start: int
 
 
+class Embedded(NamedTuple):
+    """A stretch of code inside a text.
+
+    Attributes:
+        start: Its first character in the text.
+        end: One past its last.
+        language: As in ``Document.language``.
+    """
+
+    start: int
+    end: int
+    language: str
+
+
 @dataclass(slots=True)
 class _Section:
     """One heading with what stands under it; the root has no title."""
@@ -56,35 +73,93 @@ class _Section:
     children: list[_Section] = field(default_factory=list["_Section"])
 
 
-def chunk_sections(text: str, limits: Limits, headings: Iterable[Heading]) -> list[Piece]:
-    """Tile the text with pieces along its headings.
+def chunk_sections(
+    text: str, limits: Limits, headings: Iterable[Heading], embedded: Iterable[Embedded] = ()
+) -> list[Piece]:
+    """Tile the text with pieces along its headings, and along the definitions of code in it.
 
     Args:
         text: The whole text.
         limits: How long pieces may be.
         headings: In order of ``start``.
+        embedded: Code in a language of its own, in order of ``start``.
     """
-    return _chunk_section(text, _outline(text, headings), "", limits)
+    code = [_chunk_embedded(text, stretch, limits) for stretch in embedded]
+    pieces = _chunk_section(text, _outline(text, headings), "", limits, code)
+    return _name_code(pieces, code) if code else pieces
 
 
-def _chunk_section(text: str, section: _Section, path: str, limits: Limits) -> list[Piece]:
+def _chunk_embedded(text: str, stretch: Embedded, limits: Limits) -> list[Piece]:
+    inner = text[stretch.start : stretch.end]
+    if stretch.language not in GRAMMARS:
+        return chunk_span(text, stretch.start, stretch.end, limits, kind="module")
+    return [
+        piece._replace(start=piece.start + stretch.start, end=piece.end + stretch.start)
+        for piece in chunk_code(inner, limits, language=stretch.language)
+    ]
+
+
+def _name_code(pieces: Iterable[Piece], code: Iterable[list[Piece]]) -> list[Piece]:
+    """Add the definitions that begin in a piece to the path of its headings."""
+    named: list[Piece] = []
+    inner = [piece for group in code for piece in group]
+    starts = [one.start for one in inner]
+    at = 0
+    for piece in pieces:
+        while at < len(inner) and inner[at].end <= piece.start:
+            at += 1
+        inside = inner[at : bisect_left(starts, piece.end)]
+        symbol = join_symbols(one.symbol for one in inside)
+        parts = [part for part in (piece.symbol, symbol) if part]
+        covered = sum(
+            min(one.end, piece.end) - max(one.start, piece.start) for one in inside if one.symbol
+        )
+        is_code = 2 * covered > piece.end - piece.start
+        kind = inside[0].kind if is_code and len({one.kind for one in inside}) == 1 else piece.kind
+        named.append(piece._replace(symbol=_SEPARATOR.join(parts), kind=kind))
+    return named
+
+
+def _chunk_own(text: str, own: Unit, limits: Limits, code: Sequence[list[Piece]]) -> list[Piece]:
+    """Tile what stands under one heading and is too long for a piece."""
+    start, end, path, kind, _ = own
+    inside = [group for group in code if group and start <= group[0].start < end]
+    if not inside:
+        return chunk_span(text, start, end, limits, symbol=path, kind=kind)
+    items: list[Unit | Group] = []
+    for group in [*inside, [Piece(end, end, "", "")]]:
+        if group[0].start - start > limits.whole:
+            items.append(chunk_span(text, start, group[0].start, limits, symbol=path, kind=kind))
+        elif group[0].start > start:
+            items.append(Unit(start, group[0].start, path, kind, opens=False))
+        if len(group) > 1:
+            items.append([piece._replace(symbol=path, kind=kind) for piece in group])
+        elif group[0].end > group[0].start:
+            items.append(Unit(group[0].start, group[0].end, path, kind, opens=True))
+        start = group[-1].end
+    return pack(items, limits.whole, limits, name=_common_path)
+
+
+def _chunk_section(
+    text: str, section: _Section, path: str, limits: Limits, code: Sequence[list[Piece]]
+) -> list[Piece]:
     """Tile one section; its pieces bear the heading path down to it or to its subsections.
 
     Recursion is bounded by the six levels of headings.
     """
     first = section.children[0].start if section.children else section.end
-    kind = "section" if path else "text"
+    own = Unit(section.start, first, path, "section" if path else "text", opens=False)
     items: list[Unit | Group] = []
     if first - section.start > limits.whole:
-        items.append(chunk_span(text, section.start, first, limits, symbol=path, kind=kind))
+        items.append(_chunk_own(text, own, limits, code))
     elif first > section.start:
-        items.append(Unit(section.start, first, path, kind, opens=False))
+        items.append(own)
     for child in section.children:
         inner = _SEPARATOR.join(part for part in (path, child.title) if part)
         if child.end - child.start <= limits.whole:
             items.append(Unit(child.start, child.end, inner, "section", opens=True))
         else:
-            items.append(_chunk_section(text, child, inner, limits))
+            items.append(_chunk_section(text, child, inner, limits, code))
     return pack(items, limits.whole, limits, name=_common_path) if items else []
 
 
@@ -136,11 +211,11 @@ def chunk_markdown(text: str, limits: Limits) -> list[Piece]:
     >>> [piece.symbol for piece in chunk_markdown(text, limits)]
     ['Ducks', 'Ducks > Mergansers']
     """
-    return chunk_sections(text, limits, _headings(text))
+    return chunk_sections(text, limits, find_headings(text))
 
 
-def _headings(text: str) -> Iterator[Heading]:
-    """Yield every heading, in order."""
+def find_headings(text: str) -> Iterator[Heading]:
+    """Yield every heading of a Markdown text, in order."""
     front = _FRONT_MATTER.match(text)
     closing_line = _FRONT_MATTER_END.search(text, front.end()) if front else None
     at = closing_line.end() if closing_line else 0

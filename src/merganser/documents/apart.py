@@ -23,7 +23,7 @@ from threading import Lock, Timer
 from typing import IO, TYPE_CHECKING
 
 from merganser.chunking.places import Place
-from merganser.chunking.sections import Heading
+from merganser.chunking.sections import Embedded, Heading
 from merganser.documents.extracted import Extracted
 from merganser.errors import SkipDocument
 
@@ -149,7 +149,7 @@ def _unpack(answer: bytes) -> Extracted:
     told = json.loads(answer)
     if "skip" in told:
         raise SkipDocument(*told["skip"])
-    text, headings, places, encoding, note = told["read"]
+    text, headings, places, encoding, note, embedded = told["read"]
     return Extracted(
         text,
         None if headings is None else tuple(Heading(*heading) for heading in headings),
@@ -159,6 +159,7 @@ def _unpack(answer: bytes) -> Extracted:
         ),
         encoding,
         note,
+        tuple(Embedded(*stretch) for stretch in embedded),
     )
 
 

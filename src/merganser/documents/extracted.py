@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from merganser.chunking.places import Place
-    from merganser.chunking.sections import Heading
+    from merganser.chunking.sections import Embedded, Heading
 
 
 class Extracted(NamedTuple):
@@ -21,6 +21,7 @@ class Extracted(NamedTuple):
             none.
         note: What a reader of the run's report should know, such as ``the pictures of 3 pages
             hold no text``; mostly empty.
+        embedded: Stretches of code in other languages, by ascending ``start``, without overlap.
     """
 
     text: str
@@ -28,3 +29,4 @@ class Extracted(NamedTuple):
     places: tuple[Place, ...] = ()
     encoding: str = ""
     note: str = ""
+    embedded: tuple[Embedded, ...] = ()

@@ -31,13 +31,14 @@ _BY_SUFFIX: dict[str, str] = {
         "ini": "ini cfg conf properties editorconfig",
         "java": "java",
         "javascript": "js jsx mjs cjs",
-        "json": "json jsonl ndjson json5 jsonc geojson webmanifest ipynb",
+        "json": "json jsonl ndjson json5 jsonc geojson webmanifest",
         "julia": "jl",
         "kotlin": "kt kts",
         "latex": "tex sty cls bib",
         "lua": "lua",
         "markdown": "md markdown mdx mdown mkd qmd rmd",
         "nix": "nix",
+        "notebook": "ipynb",
         "objective-c": "m mm",
         "ocaml": "ml mli",
         "pdf": "pdf",
@@ -112,7 +113,9 @@ _LOCK_FILES = frozenset(
 )
 _MINIFIED_NAME = re.compile(r"[.-]min\.(?:js|mjs|cjs|css)$|\.(?:js|css)\.map$")
 
-PROSE = frozenset({"markdown", "restructuredtext", "text", "latex", "csv", "html", "pdf", None})
+PROSE = frozenset(
+    {"markdown", "restructuredtext", "text", "latex", "csv", "html", "notebook", "pdf", None}
+)
 """Languages in which long lines and the words "do not edit" are nothing unusual."""
 
 

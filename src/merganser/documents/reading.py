@@ -12,6 +12,7 @@ open. The protocol of a reader, ``bytes -> Extracted``:
   ``Place(line, (("sheet", "Budget"), ("row", 12)), counts=True)`` where every line is one row more.
   A file whose lines are those of the text, such as HTML, has none: there line k of ``text`` shows
   line k of the file.
+- ``embedded`` are stretches of code in a language of their own: ``Embedded(start, end, "python")``.
 - A reader is a pure function of the bytes. It opens no other file and no address, runs no program
   of the file, and ends within bounds of time, memory and output whatever the bytes are. Whatever
   unpacks archives or parses with a library runs apart: ``read`` calls
@@ -32,12 +33,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from merganser.chunking.sections import Embedded
 from merganser.documents.encoding import decode
 from merganser.documents.extracted import Extracted
 from merganser.documents.files import read_file
 from merganser.documents.generated import describe_minified, generated_line
 from merganser.documents.html_text import read_html
 from merganser.documents.masking import MaskedText
+from merganser.documents.notebook_text import read_notebook
 from merganser.documents.pdf_text import missing_pdf_extra, read_pdf
 from merganser.documents.secrets import find_secrets, lines_of, redact_secrets
 from merganser.documents.skipping import BLANK
@@ -88,6 +91,8 @@ TEXT = DocumentFormat(_read_text)
 
 FORMATS: Mapping[str | None, DocumentFormat] = {
     "html": DocumentFormat(read_html),
+    # Of a notebook most are its pictures.
+    "notebook": DocumentFormat(read_notebook, 64 * 1024 * 1024),
     # A PDF file is mostly pictures and fonts; it is held in memory while it is read.
     "pdf": DocumentFormat(read_pdf, 64 * 1024 * 1024, missing_pdf_extra),
 }
@@ -107,6 +112,7 @@ class DocumentText:
         places: As in ``Extracted``.
         encoding: As in ``Extracted``.
         note: As in ``Extracted``.
+        embedded: As in ``Extracted``.
         redactions: The secrets in whose place ``text`` has marks, by line.
     """
 
@@ -117,6 +123,7 @@ class DocumentText:
     places: tuple[Place, ...] = ()
     encoding: str = ""
     note: str = ""
+    embedded: tuple[Embedded, ...] = ()
     redactions: tuple[Redaction, ...] = ()
 
 
@@ -160,6 +167,7 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
         places=read.places,
         encoding=read.encoding,
         note=read.note,
+        embedded=read.embedded,
         redactions=redactions,
     )
 
@@ -167,13 +175,17 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
 def _mask(read: Extracted, masks: Sequence[Mask]) -> Extracted:
     """Put marks into a text; its headings stay where they are in it and hold no secret."""
     masked = MaskedText(read.text, masks)
+    embedded = tuple(
+        Embedded(masked.move(start), masked.move(end), language)
+        for start, end, language in read.embedded
+    )
     if read.headings is None:
-        return read._replace(text=masked.text)
+        return read._replace(text=masked.text, embedded=embedded)
     headings = tuple(
         heading._replace(start=masked.move(heading.start), title=redact_secrets(heading.title))
         for heading in read.headings
     )
-    return read._replace(text=masked.text, headings=headings)
+    return read._replace(text=masked.text, headings=headings, embedded=embedded)
 
 
 _MAX_FAULT = 300

@@ -151,6 +151,7 @@ def read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcome
             options=options,
             headings=read.headings,
             places=read.places,
+            embedded=read.embedded,
         )
     except SkipDocument as skip:
         # A file that cannot be read now may be fine at the next run: a failure, not a skip.
