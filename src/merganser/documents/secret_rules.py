@@ -90,8 +90,6 @@ grafana-token glsa_ A{32}_H{8}
 grafana-token glc_eyJ A{32,}
 groq-key gsk_ A{52}
 heroku-key HRKU-AA W{58}
-huggingface-token hf_ A{34,40}
-huggingface-token api_org_ A{34}
 jfrog-key AKCp A{69}
 jfrog-key cmVmdGtu A{56}
 langsmith-key lsv2_pt_ H{32}_H{10}
@@ -126,13 +124,13 @@ shopify-token shpat_ H{32}
 shopify-token shpca_ H{32}
 shopify-token shppa_ H{32}
 shopify-token shpss_ H{32}
-slack-token xoxb- A+-W{16,}
-slack-token xoxp- A+-W{16,}
-slack-token xoxa- A+-W{16,}
-slack-token xoxr- A+-W{16,}
-slack-token xoxs- A+-W{16,}
+slack-token xoxb- [0-9]{8,14}-W{16,}
+slack-token xoxp- [0-9]{8,14}-W{16,}
+slack-token xoxa- [0-9]{8,14}-W{16,}
+slack-token xoxr- [0-9]{8,14}-W{16,}
+slack-token xoxs- [0-9]{8,14}-W{16,}
 slack-token xoxe- A-W{30,}
-slack-token xapp- A-A+-A+-H{32,}
+slack-token xapp- [0-9]-A{8,14}-[0-9]{8,14}-H{32,}
 sonarqube-token sqp_ H{40}
 sonarqube-token squ_ H{40}
 sonarqube-token sqa_ H{40}
@@ -152,18 +150,9 @@ xai-key xai- A{80}
 """
 
 
-# Those in which other characters stand too, or that begin with no anchor.
-_TEXTS = (
+# Those with such a word too, and with other characters, or with nothing in front.
+_PHRASES = (
     ("airtable-token", "pat", r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
-    (
-        "aws-secret-key",
-        "ecret ECRET",
-        r"(?i:secret[ _-]?(?:access)?_?key)[\"'`]?\s{0,3}[:=,]>?\s?[\"'`]?([\w/+]{40})(?![/+=])",
-    ),
-    ("azure-storage-key", "AccountKey=", r"AccountKey=([A-Za-z0-9+/]{86}==)"),
-    ("azure-access-key", "SharedAccessKey=", r"SharedAccessKey=([A-Za-z0-9+/]{43}=)"),
-    ("azure-signature", "sig=", r"[?&;](?:amp;)?sig=([A-Za-z0-9%+/]{40,}(?:%3[Dd]|=))"),
-    ("azure-client-secret", "Q~", r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}"),
     ("braintree-token", "access_token$", r"access_token\$production\$[0-9a-z]{16}\$[0-9a-f]{32}"),
     ("cloudflare-key", "v1.0-", r"v1\.0-[0-9a-f]{24}-[0-9a-f]{146}"),
     ("discord-token", "iscord ISCORD", r"[MNO][A-Za-z0-9_-]{23,27}\.[\w-]{6}\.[\w-]{27,38}"),
@@ -180,13 +169,27 @@ _TEXTS = (
     ("jwt", "eyJ", r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,}"),
     ("mailchimp-key", "-us", r"[0-9a-f]{32}-us\d{1,2}"),
     ("mapbox-token", "sk.eyJ", r"sk\.eyJ[\w-]{20,}\.[\w-]{20,}"),
-    ("npm-token", ":_", r":_(?:authToken|auth|password)\s{0,3}=\s{0,3}\"?([^\s\"'$<{]{8,})"),
     ("sendgrid-key", "SG.", r"SG\.[\w-]{22}\.[\w-]{43}"),
     ("slack-webhook", "hooks.slack.com/", r"hooks\.slack\.com/[a-z]{5,10}/([\w/]{30,})"),
     ("telegram-token", ":AA", r"\d{8,10}:AA[\w-]{33}"),
     ("terraform-token", ".atlasv1.", r"[A-Za-z0-9]{14}\.atlasv1\.[\w-]{60,}"),
     ("vault-token", "hvs.", r"hvs\.[\w-]{24,}"),
     ("vault-token", "hvb.", r"hvb\.[\w-]{24,}"),
+)
+# Those that may have no such word, or no digit in it.
+_TEXTS = (
+    (
+        "aws-secret-key",
+        "ecret ECRET",
+        r"(?i:secret[ _-]?(?:access)?_?key)[\"'`]?\s{0,3}[:=,]>?\s?[\"'`]?([\w/+]{40})(?![/+=])",
+    ),
+    ("azure-storage-key", "AccountKey=", r"AccountKey=([A-Za-z0-9+/]{86}==)"),
+    ("azure-access-key", "SharedAccessKey=", r"SharedAccessKey=([A-Za-z0-9+/]{43}=)"),
+    ("azure-signature", "sig=", r"[?&;](?:amp;)?sig=([A-Za-z0-9%+/]{40,}(?:%3[Dd]|=))"),
+    ("azure-client-secret", "Q~", r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}"),
+    ("npm-token", ":_", r":_(?:authToken|auth|password)\s{0,3}=\s{0,3}\"?([^\s\"'$<{]{8,})"),
+    ("huggingface-token", "hf_", r"hf_[A-Za-z0-9]{34,40}"),
+    ("huggingface-token", "api_org_", r"api_org_[A-Za-z]{34}"),
 )
 
 
@@ -204,9 +207,10 @@ _CLASSES = {"A": "[A-Za-z0-9]", "H": "[0-9a-f]", "W": "[A-Za-z0-9_-]"}
 _SHORT = re.compile(r"(?<![A-Za-z0-9[])[AHW](?=[{+-])")
 
 WORD_RULES = _word_rules()
-"""Those with a run of at least ``WORD`` word characters, the anchor among them."""
+"""The anchor and a digit stand in a run of at least ``WORD`` word characters."""
 
-TEXT_RULES = tuple(
-    SecretRule(kind, tuple(anchors.split()), pattern) for kind, anchors, pattern in _TEXTS
-)
-"""Those for which the whole text is searched."""
+PHRASE_RULES = tuple(SecretRule(kind, tuple(a.split()), pattern) for kind, a, pattern in _PHRASES)
+"""Such a run with a digit is part of it; the anchor stands anywhere."""
+
+TEXT_RULES = tuple(SecretRule(kind, tuple(a.split()), pattern) for kind, a, pattern in _TEXTS)
+"""Nothing is known but the anchor."""
