@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from merganser.config.load import Config
     from merganser.config.spec_rag import RagSpec, Similarity, StrategySpec
+    from merganser.documents.secrets import SecretsMode
     from merganser.errors import SourcePosition
     from merganser.models.ref import ModelRef
 
@@ -58,6 +59,7 @@ class IndexDefinition:
         repositories: The labelled folders and git repositories.
         repository_positions: Where each of them stands in the YAML.
         respect_vcs: Whether files that git ignores are left out.
+        secrets: What is done about passwords, tokens and keys in the files.
         chunking: How documents are chunked.
         embedding: How chunks are embedded; None for an index that only BM25 searches.
         shards: Folder or URL that keeps embedded shards for all machines, from the flow's
@@ -76,6 +78,7 @@ class IndexDefinition:
     respect_vcs: bool
     chunking: ChunkingOptions
     embedding: EmbeddingDefinition | None
+    secrets: SecretsMode = "redact"
     shards: str | None = None
 
     @property
@@ -188,6 +191,7 @@ def _place_groups(
             repositories=tuple(_resolve_repository(config, one) for one in labelled),
             repository_positions=tuple(config.position(*entries[one]) for one in labelled),
             respect_vcs=group.respect_vcs,
+            secrets=spec.secrets,
             chunking=group.chunking,
             embedding=group.embedding,
         )

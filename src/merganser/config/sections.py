@@ -133,6 +133,7 @@ ADDITIONS: frozenset[Pattern] = frozenset(
         ("models", "*", "supports_tools"),
         (*_STRATEGY, "name"),
         (*_RESULTS, "per_file"),
+        ("rag", "*", "secrets"),
         (*_RESULTS, "reranking", "score_normalization"),
     }
     | {

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, Strict, model_validator
 
 from merganser.config.spec_base import Count, Flag, Number, StrictModel, Text, ToolName, Unit, fault
 from merganser.config.spec_docs import DocsEntry, RepositorySpec
+from merganser.documents.secrets import SecretsMode
 from merganser.models.ref import ScoreNormalization
 
 Similarity = Literal["cosine_similarity", "euclidean", "dot_product"]
@@ -223,6 +224,11 @@ class RagSpec(StrictModel):
 
     respect_vcs: Flag = True
     """Leave out what git ignores."""
+
+    secrets: SecretsMode = "redact"
+    """Passwords, tokens and keys: ``redact`` leaves out the files that hold them by nature and puts
+    marks in their place elsewhere, ``skip`` leaves out every file that holds one, ``keep`` indexes
+    all as it is."""
 
     strategies: tuple[StrategySpec, ...]
     """Ways to search; several are fused."""

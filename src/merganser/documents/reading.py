@@ -42,6 +42,7 @@ from merganser.documents.html_text import read_html
 from merganser.documents.masking import MaskedText
 from merganser.documents.notebook_text import read_notebook
 from merganser.documents.pdf_text import missing_pdf_extra, read_pdf
+from merganser.documents.secret_files import refuse_secret_text
 from merganser.documents.secrets import find_secrets, lines_of, redact_secrets
 from merganser.documents.skipping import BLANK
 from merganser.errors import MerganserError, SkipDocument
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
     from merganser.documents.masking import Mask
     from merganser.documents.scanning import Document
     from merganser.documents.secrets import Redaction, SecretsMode
+
+READING_VERSION = 1
+"""Goes up whenever the same bytes give another text."""
 
 Reader = Callable[[bytes], Extracted]
 """Returns what a file's bytes say, by the protocol above; raises ``SkipDocument``."""
@@ -153,6 +157,8 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
     except Exception as error:  # a stranger's file may find any fault of a reader
         raise SkipDocument("unreadable", describe_fault(error)) from error
     _refuse_useless(read.text, document.language)
+    if secrets != "keep" and (why := refuse_secret_text(document.path, read.text)):
+        raise SkipDocument("secret", why)
     found = [] if secrets == "keep" else find_secrets(read.text)
     redactions = lines_of(read.text, found)
     if found:

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 from merganser.documents.file_types import INDEX_FOLDER, language_of, refuse_by_name
 from merganser.documents.ignore import VCS_FOLDERS, list_files
 from merganser.documents.reading import FORMATS, TEXT
+from merganser.documents.secret_files import refuse_secret_path
 from merganser.globs import GlobEntry, expand_home, is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from merganser.documents.ignore import Listed
+    from merganser.documents.secrets import SecretsMode
 
 # Python stands a surrogate for each byte of a name that is not UTF-8.
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
@@ -108,6 +110,7 @@ def scan_documents(
     base: Path,
     respect_vcs: bool = True,
     exclude: Sequence[Path] = (),
+    secrets: SecretsMode = "redact",
 ) -> Scan:
     """Find the files that the entries of ``docs`` name.
 
@@ -118,10 +121,13 @@ def scan_documents(
         respect_vcs: Whether files that git would ignore are left out. A path named in ``docs`` is
             scanned even where a repository around it ignores it.
         exclude: Folders that are left out wherever they are met, such as the index itself.
+        secrets: Files that hold secrets by nature are left out unless they are kept.
     """
     # Path.resolve() would follow the links that users see in their paths.
     absolute = Path(os.path.abspath(base))  # noqa: PTH100 - links stay as the user wrote them
-    scanner = _Scanner(absolute, respect_vcs=respect_vcs, exclude=exclude)
+    scanner = _Scanner(
+        absolute, respect_vcs=respect_vcs, exclude=exclude, keep_secrets=secrets == "keep"
+    )
     missing: list[str] = []
     barren: list[str] = []
     seen: dict[str, str] = {}
@@ -178,8 +184,11 @@ class _Scanner:
         last: What the last entry gives.
     """
 
-    def __init__(self, base: Path, *, respect_vcs: bool, exclude: Sequence[Path]) -> None:
+    def __init__(
+        self, base: Path, *, respect_vcs: bool, exclude: Sequence[Path], keep_secrets: bool
+    ) -> None:
         self._base = base
+        self._keep_secrets = keep_secrets
         self._respect_vcs = respect_vcs
         self._exclude = frozenset(os.path.realpath(path) for path in exclude)
         self._documents: dict[str, Document] = {}
@@ -277,6 +286,8 @@ class _Scanner:
             self._skip(path, "not a file")
         elif size == 0:
             self._skip(path, "empty")
+        elif not self._keep_secrets and (why := self._refuse_secret(absolute)):
+            self._skip(path, "secret", why)
         elif reason := refuse_by_name(name):
             self._skip(path, *reason)
         elif missing := format_.missing():
@@ -295,6 +306,13 @@ class _Scanner:
                 language,
                 _within_int64(status.st_ctime_ns),
             )
+
+    @staticmethod
+    def _refuse_secret(absolute: str) -> str:
+        """Return why a file is known to hold secrets by its path, or by where it leads."""
+        if why := refuse_secret_path(absolute):
+            return why
+        return refuse_secret_path(os.path.realpath(absolute)) if Path(absolute).is_symlink() else ""
 
     def _may_follow(self, absolute: str, path: str, root: str) -> bool:
         """Tell whether a link found in a folder is a document by itself; if not, skip it.

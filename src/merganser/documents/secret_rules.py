@@ -40,7 +40,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 WORD = 20
-"""Shortest run of letters, digits, ``_`` and ``-`` in which secrets of one word are looked for."""
+"""Shortest run of letters, digits, ``_`` and ``-`` that is a long word."""
 
 # Kind, anchor, and what follows the anchor. Letters and digits alone are written A, hexadecimal
 # digits H, both with "_" and "-" W; then how many there are.
@@ -49,8 +49,6 @@ adafruit-key aio_ A{28}
 age-key AGE-SECRET-KEY-1 [A-Z0-9]{58}
 alibaba-key LTAI A{16,24}
 anthropic-key sk-ant- W{24,}
-aws-key-id AKIA [A-Z2-7]{16}
-aws-key-id ASIA [A-Z2-7]{16}
 bitbucket-token ATBB A{28,36}
 atlassian-token ATATT3 W{100,}
 brevo-key xkeysib- H{64}-A{16}
@@ -150,7 +148,7 @@ xai-key xai- A{80}
 """
 
 
-# Those with such a word too, and with other characters, or with nothing in front.
+# Those with such a word too, and with other characters, or with nothing in front of it.
 _PHRASES = (
     ("airtable-token", "pat", r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
     ("braintree-token", "access_token$", r"access_token\$production\$[0-9a-z]{16}\$[0-9a-f]{32}"),
@@ -170,14 +168,14 @@ _PHRASES = (
     ("mailchimp-key", "-us", r"[0-9a-f]{32}-us\d{1,2}"),
     ("mapbox-token", "sk.eyJ", r"sk\.eyJ[\w-]{20,}\.[\w-]{20,}"),
     ("sendgrid-key", "SG.", r"SG\.[\w-]{22}\.[\w-]{43}"),
-    ("slack-webhook", "hooks.slack.com/", r"hooks\.slack\.com/[a-z]{5,10}/([\w/]{30,})"),
     ("telegram-token", ":AA", r"\d{8,10}:AA[\w-]{33}"),
     ("terraform-token", ".atlasv1.", r"[A-Za-z0-9]{14}\.atlasv1\.[\w-]{60,}"),
     ("vault-token", "hvs.", r"hvs\.[\w-]{24,}"),
     ("vault-token", "hvb.", r"hvb\.[\w-]{24,}"),
 )
-# Those that may have no such word, or no digit in it.
+# Those that may have no such word, or one of capitals alone.
 _TEXTS = (
+    ("aws-key-id", "AKIA ASIA", r"A[KS]IA[A-Z2-7]{16}"),
     (
         "aws-secret-key",
         "ecret ECRET",
@@ -188,6 +186,7 @@ _TEXTS = (
     ("azure-signature", "sig=", r"[?&;](?:amp;)?sig=([A-Za-z0-9%+/]{40,}(?:%3[Dd]|=))"),
     ("azure-client-secret", "Q~", r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}"),
     ("npm-token", ":_", r":_(?:authToken|auth|password)\s{0,3}=\s{0,3}\"?([^\s\"'$<{]{8,})"),
+    ("slack-webhook", "hooks.slack.com/", r"hooks\.slack\.com/[a-z]{5,10}/([\w/]{30,})"),
     ("huggingface-token", "hf_", r"hf_[A-Za-z0-9]{34,40}"),
     ("huggingface-token", "api_org_", r"api_org_[A-Za-z]{34}"),
 )
@@ -207,10 +206,10 @@ _CLASSES = {"A": "[A-Za-z0-9]", "H": "[0-9a-f]", "W": "[A-Za-z0-9_-]"}
 _SHORT = re.compile(r"(?<![A-Za-z0-9[])[AHW](?=[{+-])")
 
 WORD_RULES = _word_rules()
-"""The anchor and a digit stand in a run of at least ``WORD`` word characters."""
+"""The anchor stands in a long word that is no plain name."""
 
 PHRASE_RULES = tuple(SecretRule(kind, tuple(a.split()), pattern) for kind, a, pattern in _PHRASES)
-"""Such a run with a digit is part of it; the anchor stands anywhere."""
+"""Such a word is part of it; the anchor stands anywhere."""
 
 TEXT_RULES = tuple(SecretRule(kind, tuple(a.split()), pattern) for kind, a, pattern in _TEXTS)
 """Nothing is known but the anchor."""

@@ -27,6 +27,11 @@ SECRETS_VERSION = 1
 """Goes up whenever other texts or files than before are taken for secrets."""
 
 
+def secrets_fingerprint(mode: SecretsMode) -> str:
+    """Return what differs whenever the same text might be redacted in another way."""
+    return mode if mode == "keep" else f"{mode}-{SECRETS_VERSION}"
+
+
 class Redaction(NamedTuple):
     """A secret that was found in a file.
 
@@ -91,21 +96,21 @@ def lines_of(text: str, secrets: Sequence[Secret]) -> tuple[Redaction, ...]:
 # -- tokens ----------------------------------------------------------------------------------------
 
 # Each letter of a word becomes a zero and all else a one: long words are found as fast as memory is
-# searched, and in most texts none holds a digit, which spares them most of the rules.
+# searched, and most texts have none but plain names, which spares them most of the rules.
 _LETTERS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-"
 _CLASSES = bytes(0 if code in _LETTERS else 1 for code in range(256))
 _RUN = bytes(WORD)
 _END = b"\x01"
-_DIGIT = re.compile("[0-9]")
+_NO_NAME = re.compile("[0-9]|[_-].*[a-z][A-Z]")
 
 
 def _long_words(text: str) -> Iterator[str]:
-    """Return the long words that hold a digit, as nearly every token does and few names do."""
+    """Return the long words that are no plain names: with a digit, or small_thenMixed letters."""
     classes = text.encode("latin-1", "replace").translate(_CLASSES) + _END
     start = classes.find(_RUN)
     while start >= 0:
         end = classes.index(_END, start)
-        if _DIGIT.search(text, start, end):
+        if _NO_NAME.search(text, start, end):
             yield text[start:end]
         start = classes.find(_RUN, end)
 
@@ -145,7 +150,7 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
 
 def _is_real(match: re.Match[str], kind: str) -> bool:
     value = match[len(match.groups())]
-    if value in _DOCUMENTED or is_made_up(value) or _is_named(value):
+    if value in _DOCUMENTED or is_made_up(value) or _NAMED.fullmatch(value):
         return False
     if kind == "aws-secret-key":
         return _is_mixed(value)
@@ -230,6 +235,7 @@ _KEY_RUN = re.compile(r"[A-Za-z0-9+/=]{20,}")
 # Between the lines of a key: line ends, also as \\n, quotes, comment signs, headers.
 _BETWEEN = re.compile(r"(?:\\[nr]|[^A-Za-z0-9]){0,80}(?:[A-Z][A-Za-z-]{3,20}: [^\n\\]{0,200})?")
 _LEAST_OF_KEY = 0.6
+_LEAST_LINE = 40
 
 
 def _find_key_blocks(text: str) -> Iterator[Secret]:
@@ -240,6 +246,8 @@ def _find_key_blocks(text: str) -> Iterator[Secret]:
         stop = end.start() if end else _end_of_key(text, begin.end())
         body = text[begin.end() : stop]
         runs = _KEY_RUN.findall(body)
+        if end is None and runs and len(runs[0]) < _LEAST_LINE:
+            continue  # code that speaks of keys goes on with a long name
         length = sum(map(len, runs))
         if (
             runs

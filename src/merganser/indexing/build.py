@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 
+from merganser.documents.reading import READING_VERSION
 from merganser.documents.scanning import Skipped
+from merganser.documents.secrets import secrets_fingerprint
 from merganser.errors import PlanError, StoreError
 from merganser.indexing.changes import describe_empty
 from merganser.indexing.compaction import SegmentState, choose_merges, count_live, mark_dead
@@ -350,6 +352,8 @@ class _Build:
             "name": definition.name,
             "scope": self.changes.scope.to_text(),
             "chunking": definition.chunking.fingerprint(),
+            "reading": str(READING_VERSION),
+            "secrets": secrets_fingerprint(definition.secrets),
             "tokeniser": str(TOKENISER_VERSION),
             "embedding": self.changes.fingerprint,
             "model_name": self.model.name if self.model else "",

@@ -17,7 +17,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from merganser.documents.reading import READING_VERSION
 from merganser.documents.scanning import Skipped
+from merganser.documents.secrets import secrets_fingerprint
 from merganser.documents.skipping import describe_skipped
 from merganser.errors import PlanError, StoreError
 from merganser.globs import GlobEntry, expand_home, is_glob
@@ -391,10 +393,14 @@ def _reasons(base: Catalogue, definition: IndexDefinition, fingerprint: str) -> 
     expected = {
         "chunking": (definition.chunking.fingerprint(), "the chunking changed"),
         "embedding": (fingerprint, _why_other_model(base, fingerprint)),
+        "reading": (str(READING_VERSION), "the way of reading files changed"),
+        "secrets": (secrets_fingerprint(definition.secrets), "what is done about secrets changed"),
         "tokeniser": (str(TOKENISER_VERSION), "the tokeniser changed"),
         "schema_version": (str(SCHEMA_VERSION), "the format of the index changed"),
     }
-    return tuple(why for key, (value, why) in expected.items() if base.meta.get(key) != value)
+    # What stands in no snapshot of an older version.
+    meta = {"reading": "1", "secrets": secrets_fingerprint("keep"), **base.meta}
+    return tuple(why for key, (value, why) in expected.items() if meta.get(key) != value)
 
 
 def _why_other_model(base: Catalogue, fingerprint: str) -> str:

@@ -200,7 +200,7 @@ def _estimate(changes: Changes) -> IndexWork:
     texts: list[str] = []
     outcomes: list[FileOutcome] = []
     for document in changes.pending:
-        outcome, chunks = read_file(document, changes.definition.chunking)
+        outcome, chunks = read_file(document, changes.definition)
         outcomes.append(outcome)
         texts += (chunk.text for chunk in chunks)
     work = replace(_without_unread(work_of(changes), changes, outcomes), chunks=len(texts))

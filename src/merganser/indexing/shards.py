@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from merganser.chunking import ChunkingOptions
+    from merganser.config.index_definition import IndexDefinition
     from merganser.documents.scanning import Document
     from merganser.indexing.drift import EmbedsDocuments
     from merganser.indexing.shard_plan import Shard, ShardWork
@@ -121,7 +121,7 @@ def _read_files(work: ShardWork, shard: Shard) -> tuple[list[FileOutcome], Chunk
     outcomes: list[FileOutcome] = []
     chunks: list[Chunk] = []
     for document in shard.documents:
-        outcome, part = read_file(document, work.definition.chunking)
+        outcome, part = read_file(document, work.definition)
         outcomes.append(outcome)
         chunks += part
     if not chunks:
@@ -141,14 +141,14 @@ def _read_files(work: ShardWork, shard: Shard) -> tuple[list[FileOutcome], Chunk
     )
 
 
-def read_file(document: Document, options: ChunkingOptions) -> tuple[FileOutcome, list[Chunk]]:
+def read_file(document: Document, definition: IndexDefinition) -> tuple[FileOutcome, list[Chunk]]:
     """Read and chunk one file; whatever goes wrong is the file's outcome, never an error."""
     try:
-        read = read_document(document)
+        read = read_document(document, secrets=definition.secrets)
         chunks = chunk_document(
             read.text,
             language=document.language,
-            options=options,
+            options=definition.chunking,
             headings=read.headings,
             places=read.places,
             embedded=read.embedded,

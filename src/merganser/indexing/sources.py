@@ -62,6 +62,7 @@ def _scan(definition: IndexDefinition, repository: Repository | None) -> Scan:
         definition.docs if repository is None else repository.paths or (".",),
         base=definition.base if repository is None else repository.root,
         respect_vcs=definition.respect_vcs,
+        secrets=definition.secrets,
         exclude=(definition.folder,),
     )
     return found if repository is None else _below(repository.label, found)

@@ -113,7 +113,7 @@ def _check(one: Candidate, hashes: _Hashes, *, with_text: bool) -> FileCheck:
         language=chunk.language or None,
     )
     try:
-        read = read_document(document)
+        read = read_document(document, secrets=one.index.definition.secrets)
     except SkipDocument:
         return FileCheck(chunk.path, "changed")
     # It may have been written between the two reads.
