@@ -47,6 +47,7 @@ from merganser.chunking.code import chunk_code
 from merganser.chunking.grammars import GRAMMARS, grammar_versions
 from merganser.chunking.places import describe_places
 from merganser.chunking.sections import chunk_markdown, chunk_sections
+from merganser.chunking.tables import Headers
 from merganser.chunking.text import Limits, Piece, absorb_blanks, chunk_text, safe_break
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
     from merganser.chunking.places import Place
     from merganser.chunking.sections import Embedded, Heading
+    from merganser.chunking.tables import Table
 
 CHUNKER_VERSION = 3
 """Part of the fingerprint; goes up whenever the same file and options give other chunks."""
@@ -123,7 +125,8 @@ class Chunk(NamedTuple):
 
     Attributes:
         ord: Place in the document, from 0.
-        text: ``document[start_char:end_char]``.
+        text: ``document[start_char:end_char]``; with rows of a table, behind a line of its header
+            where that is not among them.
         start_line: Line of the first character, from 1.
         end_line: Line of the last character; a line end belongs to the line that it ends.
         start_char: First character in the decoded text.
@@ -154,6 +157,7 @@ def chunk_document(
     headings: Sequence[Heading] | None = None,
     places: Sequence[Place] = (),
     embedded: Sequence[Embedded] = (),
+    tables: Sequence[Table] = (),
 ) -> list[Chunk]:
     r"""Chunk one document; an empty text has no chunks.
 
@@ -164,6 +168,7 @@ def chunk_document(
         headings: As in ``DocumentText.headings``.
         places: As in ``DocumentText.places``.
         embedded: As in ``DocumentText.embedded``; divided by syntax where the options say so.
+        tables: As in ``DocumentText.tables``.
 
     >>> options = ChunkingOptions(size=20, overlap=0, respect_word_boundaries=True)
     >>> text = "Mergansers dive for their food.\nThey eat fish.\n"
@@ -177,7 +182,9 @@ def chunk_document(
         return []
     if places and headings is None:
         headings = ()
-    overlap = min(options.overlap, options.size // 2, options.size - 2)
+    headers = Headers(text, tables, options.size)
+    size = options.size - headers.room
+    overlap = min(options.overlap, size // 2, size - 2)
     structured = (
         STRUCTURED.get(language or "")
         if headings is None
@@ -186,8 +193,8 @@ def chunk_document(
         )
     )
     limits = Limits(
-        whole=options.size,
-        part=options.size - overlap,
+        whole=size,
+        part=size - overlap,
         structure=options.code_aware or structured is not None,
         words=options.respect_word_boundaries or headings is not None,
     )
@@ -199,6 +206,8 @@ def chunk_document(
     chunks = _to_chunks(text, absorb_blanks(text, pieces, limits), overlap, limits)
     if headings is not None:
         chunks = _without_blank_edges(chunks)
+    if tables:
+        chunks = headers.repeat(chunks)
     if not places:
         return chunks
     return [

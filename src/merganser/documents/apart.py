@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING
 
 from merganser.chunking.places import Place
 from merganser.chunking.sections import Embedded, Heading
+from merganser.chunking.tables import Table
 from merganser.documents.extracted import Extracted
 from merganser.errors import SkipDocument
 
@@ -149,7 +150,7 @@ def _unpack(answer: bytes) -> Extracted:
     told = json.loads(answer)
     if "skip" in told:
         raise SkipDocument(*told["skip"])
-    text, headings, places, encoding, note, embedded = told["read"]
+    text, headings, places, encoding, note, embedded, tables = told["read"]
     return Extracted(
         text,
         None if headings is None else tuple(Heading(*heading) for heading in headings),
@@ -160,6 +161,7 @@ def _unpack(answer: bytes) -> Extracted:
         encoding,
         note,
         tuple(Embedded(*stretch) for stretch in embedded),
+        tuple(Table(*table) for table in tables),
     )
 
 

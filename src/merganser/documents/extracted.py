@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from merganser.chunking.places import Place
     from merganser.chunking.sections import Embedded, Heading
+    from merganser.chunking.tables import Table
 
 
 class Extracted(NamedTuple):
@@ -22,6 +23,8 @@ class Extracted(NamedTuple):
         note: What a reader of the run's report should know, such as ``the pictures of 3 pages
             hold no text``; mostly empty.
         embedded: Stretches of code in other languages, by ascending ``start``, without overlap.
+        tables: Rows that say little without their header, by ascending ``first``; their header is
+            repeated in each chunk of them.
     """
 
     text: str
@@ -30,3 +33,4 @@ class Extracted(NamedTuple):
     encoding: str = ""
     note: str = ""
     embedded: tuple[Embedded, ...] = ()
+    tables: tuple[Table, ...] = ()

@@ -19,7 +19,10 @@ _BY_SUFFIX: dict[str, str] = {
         "css": "css scss sass less",
         "csv": "csv tsv",
         "dart": "dart",
+        "doc": "doc dot",
+        "docx": "docx docm dotx dotm",
         "elixir": "ex exs",
+        "epub": "epub",
         "erlang": "erl hrl",
         "fsharp": "fs fsi fsx",
         "go": "go",
@@ -41,14 +44,20 @@ _BY_SUFFIX: dict[str, str] = {
         "notebook": "ipynb",
         "objective-c": "m mm",
         "ocaml": "ml mli",
+        "odp": "odp otp fodp odg",
+        "ods": "ods ots fods",
+        "odt": "odt ott fodt",
         "pdf": "pdf",
         "perl": "pl pm t",
         "php": "php phtml",
+        "ppt": "ppt pps",
+        "pptx": "pptx pptm ppsx ppsm potx potm",
         "powershell": "ps1 psm1 psd1",
         "protobuf": "proto",
         "python": "py pyi pyw pyx pxd",
         "r": "r",
         "restructuredtext": "rst",
+        "rtf": "rtf",
         "ruby": "rb rake gemspec",
         "rust": "rs",
         "scala": "scala sc sbt",
@@ -60,6 +69,8 @@ _BY_SUFFIX: dict[str, str] = {
         "tsx": "tsx",
         "typescript": "ts mts cts",
         "vue": "vue",
+        "xls": "xls xlt xlsb",
+        "xlsx": "xlsx xlsm xltx xltm",
         "xml": "xml xsd xsl xslt svg plist",
         "yaml": "yaml yml",
         "zig": "zig",
@@ -91,8 +102,6 @@ _BINARY_SUFFIXES = frozenset(
         # pictures, sound, film, fonts
         "avif bmp gif heic icns ico jpeg jpg png psd tif tiff webp",
         "aac avi flac m4a mkv mov mp3 mp4 ogg wav webm eot otf ttf woff woff2",
-        # documents that are no text, and that nothing here reads
-        "doc docx odt ppt pptx xls xlsx",
         # data and models
         "arrow bin db db3 duckdb feather gguf h5 joblib npy npz onnx parquet pickle pkl pt pth",
         "safetensors sqlite sqlite3 tflite mmdb rdb",
@@ -113,7 +122,12 @@ _LOCK_FILES = frozenset(
 )
 _MINIFIED_NAME = re.compile(r"[.-]min\.(?:js|mjs|cjs|css)$|\.(?:js|css)\.map$")
 
-PROSE = frozenset(
+OFFICE = frozenset(
+    {"doc", "docx", "epub", "odp", "ods", "odt", "ppt", "pptx", "rtf", "xls", "xlsx"}
+)
+"""Office documents and books, which one reader takes; what a file is, its bytes say."""
+
+PROSE = OFFICE | frozenset(
     {"markdown", "restructuredtext", "text", "latex", "csv", "html", "notebook", "pdf", None}
 )
 """Languages in which long lines and the words "do not edit" are nothing unusual."""

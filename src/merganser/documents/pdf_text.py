@@ -3,8 +3,9 @@
 The law: line k of the text is page k of the file, so what are lines elsewhere are pages here:
 ``manual.pdf:3-4`` cites pages 3 and 4. Pages are sections named ``page 3``.
 
-The reader is pdfium, by the extra ``pdf``; without it no PDF is a document. It is a library in C
-and files come from strangers, so it runs in a process of its own (``merganser.documents.apart``).
+The reader is pdfium, by the extra ``documents``; without it no PDF is a document. It is a library
+in C and files come from strangers, so it runs in a process of its own
+(``merganser.documents.apart``).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f\uffff\ud800-\udfff]")
 def missing_pdf_extra() -> str:
     """Say how to install what PDF files are read with; empty when it is there. Imports nothing."""
     if find_spec("pypdfium2") is None:
-        return f"PDF files need an extra: {install_extra('pdf')}"
+        return f"PDF files need an extra: {install_extra('documents')}"
     return ""
 
 
@@ -50,7 +51,7 @@ def read_pdf(data: bytes) -> Extracted:
         One line a page, blank for a page without text, and a heading for each of the others.
 
     Raises:
-        SkipDocument: ``extra`` without pdfium; ``encoding`` when it is damaged or needs a password;
+        SkipDocument: ``extra`` without pdfium; ``damaged``; ``encrypted`` when it needs a password;
             ``empty`` when no page holds text, as in scans; ``too large`` when they hold too much;
             ``unreadable`` when it takes too long or breaks the reader.
     """
@@ -82,8 +83,8 @@ def read_pages(data: bytes) -> list[str]:
         file = pdfium.PdfDocument(data)
     except pdfium.PdfiumError as error:
         if error.err_code == _PASSWORD_WANTED:
-            raise SkipDocument("encoding", "it needs a password") from error
-        raise SkipDocument("encoding", f"not a PDF file that can be read: {error}") from error
+            raise SkipDocument("encrypted", "it needs a password") from error
+        raise SkipDocument("damaged", f"not a PDF file that can be read: {error}") from error
     pages: list[str] = []
     room = MAX_CHARACTERS
     with closing(file):
@@ -95,7 +96,7 @@ def read_pages(data: bytes) -> list[str]:
                     what = f"more than {MAX_CHARACTERS:,} characters of text"
                     raise SkipDocument("too large", what)
         except pdfium.PdfiumError as error:
-            raise SkipDocument("encoding", f"a page cannot be read: {error}") from error
+            raise SkipDocument("damaged", f"a page cannot be read: {error}") from error
     return pages
 
 

@@ -34,8 +34,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from merganser.chunking.sections import Embedded
+from merganser.documents.apart import SHARED
 from merganser.documents.encoding import decode
 from merganser.documents.extracted import Extracted
+from merganser.documents.file_types import OFFICE
 from merganser.documents.files import read_file
 from merganser.documents.generated import describe_minified, generated_line
 from merganser.documents.html_text import read_html
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
     from merganser.chunking.places import Place
     from merganser.chunking.sections import Heading
+    from merganser.chunking.tables import Table
     from merganser.documents.masking import Mask
     from merganser.documents.scanning import Document
     from merganser.documents.secrets import Redaction, SecretsMode
@@ -93,12 +96,19 @@ def _read_text(data: bytes) -> Extracted:
 TEXT = DocumentFormat(_read_text)
 """What is read as it is: every language that has no format of its own."""
 
+_MAX_PACKED = 64 * 1024 * 1024
+
+
+def _read_office(data: bytes) -> Extracted:
+    return SHARED.read("merganser.documents.office:extract_office", data)
+
+
 FORMATS: Mapping[str | None, DocumentFormat] = {
     "html": DocumentFormat(read_html),
-    # Of a notebook most are its pictures.
-    "notebook": DocumentFormat(read_notebook, 64 * 1024 * 1024),
-    # A PDF file is mostly pictures and fonts; it is held in memory while it is read.
-    "pdf": DocumentFormat(read_pdf, 64 * 1024 * 1024, missing_pdf_extra),
+    # Such files are mostly pictures and fonts; they are held in memory while they are read.
+    "notebook": DocumentFormat(read_notebook, _MAX_PACKED),
+    "pdf": DocumentFormat(read_pdf, _MAX_PACKED, missing_pdf_extra),
+    **dict.fromkeys(OFFICE, DocumentFormat(_read_office, _MAX_PACKED)),
 }
 """The formats whose text is extracted, by ``Document.language``."""
 
@@ -118,6 +128,7 @@ class DocumentText:
         note: As in ``Extracted``.
         embedded: As in ``Extracted``.
         redactions: The secrets in whose place ``text`` has marks, by line.
+        tables: As in ``Extracted``.
     """
 
     text: str
@@ -129,6 +140,7 @@ class DocumentText:
     note: str = ""
     embedded: tuple[Embedded, ...] = ()
     redactions: tuple[Redaction, ...] = ()
+    tables: tuple[Table, ...] = ()
 
 
 def read_document(document: Document, *, secrets: SecretsMode = "redact") -> DocumentText:
@@ -175,6 +187,7 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
         note=read.note,
         embedded=read.embedded,
         redactions=redactions,
+        tables=read.tables,
     )
 
 

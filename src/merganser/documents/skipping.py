@@ -52,18 +52,18 @@ SKIP_REASONS: Mapping[str, SkipReason] = {
     "binary": SkipReason(
         "bytes, not text", "no reader takes it: save it as text or in a format that is read"
     ),
+    "damaged": SkipReason("it breaks off or contradicts itself", "save or copy it again"),
     "duplicate": SkipReason("the same file as another path, which is indexed", usual=True),
     "empty": SkipReason(
         "no text in it",
         "let a program recognise the text of a scan; save a page that a script writes as it shows",
         usual_details=frozenset({"", BLANK}),
     ),
-    "encoding": SkipReason(
-        "its bytes are no text in a known encoding, or it has a password",
-        "save it as UTF-8, or without the password",
-    ),
+    "encoding": SkipReason("its bytes are no text in a known encoding", "save it as UTF-8"),
+    "encrypted": SkipReason("it needs a password", "save it without the password"),
     "extra": SkipReason("its reader is not installed", "install the extra that is named"),
     "generated": SkipReason("a program wrote it", "index its source"),
+    "hostile": SkipReason("made to break what reads it"),
     "ignored": SkipReason(
         "an ignore rule leaves it out, or a tool marks the folder as its cache",
         "name it in `docs`, or set `respect_vcs: false`",
@@ -76,6 +76,9 @@ SKIP_REASONS: Mapping[str, SkipReason] = {
     "name": SkipReason("its name is not UTF-8", "rename it"),
     "not cloned": SkipReason("a git repository that is not here yet", "a run clones it"),
     "not a file": SkipReason("a pipe, socket or device", usual=True),
+    "old format": SkipReason(
+        "a format of before 2007, which is not read", "save it in the format that is named"
+    ),
     "secret": SkipReason(
         "it holds passwords, tokens or keys", "set `secrets: keep`, or move them out of the file"
     ),

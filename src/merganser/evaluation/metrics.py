@@ -181,12 +181,16 @@ def _locate_quote(label: Label, versions: Sequence[Sequence[StoredChunk]]) -> Ta
 
 
 def _text_of(chunks: Sequence[StoredChunk]) -> tuple[str, int]:
-    """Join the chunks of a file, which may overlap; return the number of the first line too."""
+    """Join the chunks of a file, which may overlap; return the number of the first line too.
+
+    The header of a table that stands in front of a chunk of its rows is left out.
+    """
     parts: list[str] = []
     end = chunks[0].start_char
     for chunk in chunks:
         if chunk.end_char > end:
-            parts.append(chunk.text[max(end - chunk.start_char, 0) :])
+            header = len(chunk.text) - (chunk.end_char - chunk.start_char)
+            parts.append(chunk.text[header + max(end - chunk.start_char, 0) :])
             end = chunk.end_char
     return "".join(parts), chunks[0].start_line
 

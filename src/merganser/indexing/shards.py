@@ -152,6 +152,7 @@ def read_file(document: Document, definition: IndexDefinition) -> tuple[FileOutc
             headings=read.headings,
             places=read.places,
             embedded=read.embedded,
+            tables=read.tables,
         )
     except SkipDocument as skip:
         # A file that cannot be read now may be fine at the next run: a failure, not a skip.

@@ -76,7 +76,7 @@ def test_the_lines_of_a_pdf_are_its_pages(tmp_path: Path):
     [
         (make_pdf([[], []]), "empty", "its 2 pages hold no text; a scan needs text recognition"),
         (make_pdf([[]]), "empty", "its only page holds no text"),
-        (b"%PDF-1.4\nbroken", "encoding", "not a PDF file that can be read"),
+        (b"%PDF-1.4\nbroken", "damaged", "not a PDF file that can be read"),
     ],
 )
 def test_a_pdf_without_text_is_skipped_with_the_reason(
@@ -105,4 +105,4 @@ def test_without_the_extra_a_pdf_is_skipped_and_the_extra_named(
     scan = scan_documents(["."], base=tmp_path)
 
     assert [(s.path, s.reason) for s in scan.skipped] == [("manual.pdf", "extra")]
-    assert "pip install '.[pdf]'" in scan.skipped[0].detail
+    assert "pip install '.[documents]'" in scan.skipped[0].detail
