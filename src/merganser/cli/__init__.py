@@ -31,6 +31,8 @@ COMMANDS = {
     "check": "Load a config and report every error and warning.",
     "plan": "Show what a run would do, without doing it.",
     "index": "Bring the indexes of a config up to date.",
+    "files": "List every file: what is indexed, what is left out, and why.",
+    "chunks": "Show how a file is cut into chunks.",
     "search": "Search an index.",
     "eval": "Measure how well searches find what they should.",
     "run": "Ask an agent one question.",

@@ -227,9 +227,10 @@ def parse_pairs(
     return pairs
 
 
-def print_json(value: object) -> None:
+def print_json(value: object, *, on_one_line: bool = False) -> None:
     """Print one JSON document on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_encode))
+    indent = None if on_one_line else 2
+    click.echo(json.dumps(value, indent=indent, ensure_ascii=False, default=_encode))
 
 
 def _encode(value: object) -> object:

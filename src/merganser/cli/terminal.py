@@ -27,4 +27,4 @@ def say_folded(text: str) -> None:
     text = visible(text)
     if sys.stdout.isatty():
         text = fold_lines(text, max(shutil.get_terminal_size().columns, _MIN_WIDTH))
-    click.echo(text)
+    say(text)

@@ -327,7 +327,7 @@ class _Comparison:
         for document in documents:
             row = self.base.get(document.path)
             known = self._seen.get(document.path)
-            seen = known if known is not None and _is_same(document, known) else None
+            seen = known if known is not None and is_same_file(document, known) else None
             if row is None:
                 # What the old rules skipped may be worth reading under the new ones.
                 self._take_unknown(document, None if redo else seen)
@@ -348,13 +348,13 @@ class _Comparison:
     ) -> None:
         if seen is not None:
             content_hash = seen.content_hash
-        elif _is_same(document, row) and (row.ctime_ns or not is_doubted):
+        elif is_same_file(document, row) and (row.ctime_ns or not is_doubted):
             if row.ctime_ns or not document.ctime_ns:
                 self.unchanged += 1
                 return
             content_hash = row.content_hash  # the change time is learnt without reading
         else:
-            content_hash = _hash_file(document.absolute)
+            content_hash = hash_file(document.absolute)
         if content_hash != row.content_hash:
             self.changed.append(document)
             return
@@ -365,7 +365,7 @@ class _Comparison:
         self.touched.append(seen)
 
 
-def _is_same(document: Document, seen: FileRow | ScannedFile) -> bool:
+def is_same_file(document: Document, seen: FileRow | ScannedFile) -> bool:
     """Return whether a file's status proves that its content is what was seen."""
     if (document.size_bytes, document.mtime_ns, document.inode) != (
         seen.size_bytes,
@@ -381,7 +381,8 @@ def _is_same(document: Document, seen: FileRow | ScannedFile) -> bool:
     return written_ns < seen.stat_ns - granularity
 
 
-def _hash_file(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """Return the content hash of a file in hex; "" when it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
@@ -435,7 +436,7 @@ def _find_moves(
     moves: list[Moved] = []
     for document in added:
         if document.size_bytes in sizes:
-            paths = origins.get((document.size_bytes, _hash_file(document.absolute)))
+            paths = origins.get((document.size_bytes, hash_file(document.absolute)))
             if paths:
                 moves.append(Moved(document, paths.pop(0)))
     return tuple(moves)

@@ -87,7 +87,7 @@ def allowed_files(files: Sequence[FileRow], where: Filter) -> list[FileRow]:
     """Return the files with chunks that a filter lets through, as far as files decide."""
     allowed = [file for file in files if file.row_count]
     if where.paths:
-        chosen = _Paths(where.paths)
+        chosen = PathPatterns(where.paths)
         allowed = [file for file in allowed if file.path in chosen]
     if where.languages:
         languages = {language.lower() for language in where.languages}
@@ -95,7 +95,7 @@ def allowed_files(files: Sequence[FileRow], where: Filter) -> list[FileRow]:
     return allowed
 
 
-class _Paths:
+class PathPatterns:
     """The paths that patterns choose; each takes time in proportion to its length."""
 
     def __init__(self, patterns: Sequence[str]) -> None:

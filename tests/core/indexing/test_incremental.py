@@ -124,7 +124,7 @@ def test_new_mtime_with_the_old_content_changes_nothing_and_is_remembered(
     def hash_file(path: Path) -> str:
         pytest.fail(f"{path} was read again")
 
-    monkeypatch.setattr("merganser.indexing.changes._hash_file", hash_file)
+    monkeypatch.setattr("merganser.indexing.changes.hash_file", hash_file)
     assert small.index().status == "unchanged"
 
 

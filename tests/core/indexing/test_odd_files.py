@@ -107,7 +107,7 @@ def test_an_index_without_change_times_learns_them_and_reads_nothing(
     with duckdb.connect(small.folder / "g000001.duckdb") as connection:
         connection.execute("ALTER TABLE files DROP COLUMN ctime_ns")
     with monkeypatch.context() as patch:
-        patch.setattr("merganser.indexing.changes._hash_file", _refuse_to_read)
+        patch.setattr("merganser.indexing.changes.hash_file", _refuse_to_read)
         assert [small.index().status for _ in range(2)] == ["unchanged"] * 2
 
     file = small.root / "src/mod_04.py"
