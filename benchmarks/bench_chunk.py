@@ -19,7 +19,8 @@ import warnings
 from pathlib import Path
 
 from merganser.chunking import Chunk, ChunkingOptions, chunk_document
-from merganser.chunking.grammars import GRAMMARS, parse
+from merganser.chunking.grammars import parse
+from merganser.chunking.languages import LANGUAGES
 from merganser.documents.reading import DocumentText, read_document
 from merganser.documents.scanning import scan_documents
 from merganser.errors import SkipDocument
@@ -81,7 +82,7 @@ def _parse_only(read: Read) -> float:
     """Measure what the parser alone takes: the floor of code-aware chunking."""
     start = time.process_time()
     for language, text in read:
-        if language in GRAMMARS:
+        if language in LANGUAGES:
             parse(text.text.encode("utf-8", "replace"), str(language))
     return time.process_time() - start
 

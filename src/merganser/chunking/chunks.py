@@ -23,14 +23,14 @@ What an option does:
   sections that stand side by side share nothing, so they do not repeat each other's ends.
 - ``respect_word_boundaries``: a break that would fall inside a word moves back to white space if
   the second half of the window has some, and an overlap begins at a word. No text is dropped.
-- ``code_aware``: breaks follow the syntax tree of the languages of ``grammars``; in other text
+- ``code_aware``: breaks follow the syntax tree of the languages of ``languages``; in other text
   they follow blank lines and line ends, and an overlap begins at a line.
 
 Markdown, HTML and PDF are chunked by their headings or pages whatever the options say: these are
 the text's own structure.
 
 To add a chunker, write a ``Chunker`` in a module of its own and list it in ``STRUCTURED``, or name
-the definitions of a programming language in ``GRAMMARS``.
+the definitions of a programming language in ``LANGUAGES``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.chunking.code import chunk_code
-from merganser.chunking.grammars import GRAMMARS, grammar_versions
+from merganser.chunking.grammars import grammar_versions
+from merganser.chunking.languages import LANGUAGES
 from merganser.chunking.places import describe_places
 from merganser.chunking.sections import chunk_markdown, chunk_sections
 from merganser.chunking.tables import Headers
@@ -200,7 +201,7 @@ def chunk_document(
     )
     chunker = structured or chunk_text
     parsed = language if options.code_aware and len(text) <= _MAX_PARSED else None
-    if structured is None and parsed is not None and parsed in GRAMMARS:
+    if structured is None and parsed is not None and parsed in LANGUAGES:
         chunker = partial(chunk_code, language=parsed)
     pieces = chunker(text, limits)
     chunks = _to_chunks(text, absorb_blanks(text, pieces, limits), overlap, limits)

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from merganser.chunking.grammars import GRAMMARS, Grammar, parse
+from merganser.chunking.grammars import Grammar, Rule, grammar_of, parse, walk
 from merganser.chunking.packing import Unit, pack
 from merganser.chunking.text import Limits, Piece, chunk_span, chunk_text
 
@@ -30,35 +31,32 @@ if TYPE_CHECKING:
 # bounds Python's recursion and the work for one line of ten thousand brackets.
 _MAX_DEPTH = 60
 # Types whose children are a list of equals, of every language: none of them takes in another.
-_LISTS = frozenset(
-    {
-        # whole files
-        *("module", "program", "source_file", "translation_unit"),
-        # bodies
-        *("block", "statement_block", "class_body", "declaration_list", "compound_statement"),
-        *("field_declaration_list", "enum_body", "interface_body", "switch_body", "match_block"),
-        *("statement_list", "enumerator_list", "enum_variant_list", "constructor_body"),
-        *("annotation_type_body", "object_type", "enum_body_declarations", "do_group"),
-        # preprocessor and linkage blocks around the declarations of C and C++
-        *("preproc_ifdef", "preproc_if", "preproc_else", "preproc_elif", "linkage_specification"),
-        # literals and calls
-        *("list", "dictionary", "set", "tuple", "array", "object", "arguments", "argument_list"),
-        *("initializer_list", "literal_value", "array_expression", "array_initializer"),
-    }
+_LISTS = re.compile(
+    # whole files and bodies
+    r"(^|_)(program|source|source_file|translation_unit|compilation_unit|document|chunk|file)$"
+    r"|(^|_)(body|block|statements|declarations|items|members|group|compound_statement)$"
+    # lists, literals and calls
+    r"|_list$|^(list|dictionary|set|tuple|array|object|arguments|module|object_type)$"
+    r"|^(literal_value|array_expression|array_initializer|stylesheet)$"
+    # preprocessor and linkage blocks around the declarations of C and C++
+    r"|^(preproc_ifdef|preproc_if|preproc_else|preproc_elif|linkage_specification)$"
+    r"|^enum_body_declarations$|_enum_body$|^match_block$|^ERROR$"
 )
 # Types that belong to what follows them.
-_PREFIXES = frozenset(
-    {"comment", "line_comment", "block_comment", "decorator", "attribute_item", "html_comment"}
+_PREFIXES = re.compile(r"comment|^(decorator|attribute_item|annotation|attribute|attribute_list)$")
+# Words that begin a definition and are no node of their own.
+_MODIFIERS = frozenset(
+    {"pub", "export", "extern", "inline", "static", "local", "public", "private"}
 )
 # A blank line above a break ends the comment block before it.
 _BLANK_ABOVE = re.compile(r"\n[ \t\r\f]*\n\Z")
 _INDENT = re.compile(r"[^\S\n]*")
 # Characters of a name that become part of a symbol; each chunk inside bears them.
 _MAX_NAME = 200
+# Marks between the parts of a name: ``Counter::next``, ``Birds\Merganser``.
+_PARTED = re.compile(r"(?<=\w)(?:::|\\)(?=\w)")
+_BEFORE_BODY = re.compile(r"[^{\n]*")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
-_FUNCTION_VALUES = frozenset(
-    {"arrow_function", "function_expression", "generator_function", "class", "function"}
-)
 
 
 class Part(NamedTuple):
@@ -99,14 +97,30 @@ def chunk_code(text: str, limits: Limits, *, language: str) -> list[Piece]:
     Args:
         text: The whole file.
         limits: Length of pieces; ``structure`` is taken as set.
-        language: A key of ``merganser.chunking.grammars.GRAMMARS``.
+        language: A key of ``merganser.chunking.languages.LANGUAGES``.
 
     >>> limits = Limits(whole=40, part=40, structure=True, words=False)
     >>> source = "def dive(depth):\n    return -depth\n\ndef surface():\n    return 0\n"
     >>> [(piece.symbol, piece.kind) for piece in chunk_code(source, limits, language="python")]
     [('dive', 'function'), ('surface', 'function')]
     """
-    return _CodeChunker(text, GRAMMARS[language], limits).chunk(language)
+    # One byte for each character makes the parser's offsets character offsets. The letter keeps
+    # names, strings and comments of any script what they are.
+    plain = text if text.isascii() else _NON_ASCII.sub("x", text)
+    tree = parse(plain.encode("ascii"), language)
+    if tree is None:
+        return chunk_text(text, limits)
+    return _CodeChunker(text, grammar_of(language), limits).chunk(tree.root_node)
+
+
+@cache
+def _is_list(node_type: str) -> bool:
+    return _LISTS.search(node_type) is not None
+
+
+@cache
+def _is_prefix(node_type: str) -> bool:
+    return _PREFIXES.search(node_type) is not None
 
 
 class _CodeChunker:
@@ -117,17 +131,12 @@ class _CodeChunker:
         self._limits = limits
         self._definitions = grammar.definitions
         self._wrappers = grammar.wrappers
+        self._above = grammar.above
+        self._lists = grammar.lists
         self._naming = grammar.wrappers | grammar.definitions.keys()
 
-    def chunk(self, language: str) -> list[Piece]:
-        text = self._text
-        # One byte for each character makes the parser's offsets character offsets. The letter
-        # keeps names, strings and comments of any script what they are.
-        plain = text if text.isascii() else _NON_ASCII.sub("x", text)
-        tree = parse(plain.encode("ascii"), language)
-        if tree is None:
-            return chunk_text(text, self._limits)
-        return self._chunk_node(tree.root_node, (0, len(text)), _TOP, self._limits.whole)
+    def chunk(self, root: Node) -> list[Piece]:
+        return self._chunk_node(root, (0, len(self._text)), _TOP, self._limits.whole)
 
     def _chunk_node(
         self, node: Node, span: tuple[int, int], scope: Scope, limit: int, *, depth: int = 0
@@ -154,11 +163,12 @@ class _CodeChunker:
         definition = part.main and self._definition(part.main, scope)
         node, inner = definition or (part.main, scope)
         members = definition is not None and not inner.opaque
-        transparent = node is not None and definition is None and node.type in _LISTS
+        transparent = node is not None and definition is None and self._is_list(node.type)
         # What breaks inside goes on in the next piece, which then begins with an overlap.
         inside = limit if members or transparent else self._limits.part
         if node is None or depth >= _MAX_DEPTH or not node.child_count:
-            narrow = Limits(inside, inside, structure=True, words=self._limits.words)
+            part_limit = self._limits.part
+            narrow = Limits(inside, part_limit, structure=True, words=self._limits.words)
             return chunk_span(
                 self._text, part.start, part.end, narrow, symbol=inner.symbol, kind=inner.kind
             )
@@ -181,11 +191,11 @@ class _CodeChunker:
             node = main
         else:
             return [Part(start, end, None)]
-        if node.type in _LISTS:
+        if self._is_list(node.type):
             return parts
         at = max(range(len(parts)), key=lambda i: parts[i].end - parts[i].start)
         body = parts[at]
-        if len(parts) > 1 and body.main is not None and body.main.type in _LISTS:
+        if len(parts) > 1 and body.main is not None and self._is_list(body.main.type):
             parts[at : at + 1] = self._parts_of(body.main, body.start, body.end)
         return parts
 
@@ -205,11 +215,11 @@ class _CodeChunker:
                 line = newline + 1
                 indented = _end_of_indent(text, line)
             begin, seen = line, max(seen, at)
-            if begin > start and child.is_named and at <= indented:
+            if begin > start and at <= indented and (child.is_named or child.type in _MODIFIERS):
                 if held is not None and _BLANK_ABOVE.search(text, max(start, begin - 80), begin):
                     parts.append(Part(start, held, main))
                     start, main, longest, held = held, None, -1, None
-                if child.type in _PREFIXES:
+                if child.type in self._above or _is_prefix(child.type):
                     held = begin if held is None else held
                     continue
                 begin = begin if held is None else held
@@ -218,74 +228,80 @@ class _CodeChunker:
                     start, main, longest = begin, None, -1
                 held = None
             length = child.end_byte - at
+            if child.is_named and child.type in self._naming:
+                length += len(text)  # a short head of a definition goes before a long body
             if length > longest:
                 main, longest = child, length
         parts.append(Part(start, end, main))
         return parts
+
+    def _is_list(self, node_type: str) -> bool:
+        return node_type in self._lists or _is_list(node_type)
 
     def _is_definition(self, node: Node) -> bool:
         return node.type in self._naming
 
     def _definition(self, node: Node, scope: Scope) -> tuple[Node, Scope] | None:
         """Find the definition that a node is or wraps, with the scope of its inside."""
-        while (kind := self._definitions.get(node.type)) is None:
+        while (rule := self._rule(node)) is None:
             inner = self._wrapped(node) if node.type in self._wrappers else None
             if inner is None:
                 return None
             node = inner
-        name = self._name(node)
-        if node.type in {"variable_declarator", "field_definition", "public_field_definition"}:
-            value = node.child_by_field_name("value")
-            if value is None or value.type not in _FUNCTION_VALUES:
-                return None
-            kind = "class" if value.type == "class" else kind
-            node = value
+        name = self._name(node, rule)
+        kind = rule.kind
         # C++ defines members outside of their class under a qualified name.
         if kind == "function" and (scope.kind == "class" or "." in name):
             kind = "method"
-        symbol = ".".join(part for part in (scope.symbol, name) if part)
+        dot = "." if scope.symbol and name and name[0] != "." else ""
+        symbol = f"{scope.symbol}{dot}{name}"
+        if rule.body:
+            body = node.next_named_sibling
+            node = body if body is not None and body.type == rule.body else node
         return node, Scope(symbol, kind, opaque=kind in {"function", "method"})
+
+    def _rule(self, node: Node) -> Rule | None:
+        """Return the rule that makes a node a definition."""
+        for rule in self._definitions.get(node.type, ()):
+            if rule.holds(node, self._text):
+                return rule
+        return None
 
     def _wrapped(self, node: Node) -> Node | None:
         """Return the one definition inside a wrapper; a declaration of several has no one name."""
         found = [child for child in node.named_children if self._is_definition(child)]
         return found[0] if len(found) == 1 else None
 
-    def _name(self, node: Node) -> str:
+    def _name(self, node: Node, rule: Rule) -> str:
         """Read the name of a definition from the text; empty when it has none."""
-        name = self._slice(node.child_by_field_name("name"))
-        if name and node.type != "method_declaration":
-            return name.replace("::", ".") if ":" in name else name
-        match node.type:
-            case "method_declaration":  # Go's name the type before the name, Java's do not
-                owner = self._slice(node.child_by_field_name("receiver")).strip("()")
-                return ".".join([*owner.split("[")[0].replace("*", " ").split()[-1:], name])
-            case "impl_item":
-                return self._slice(node.child_by_field_name("type")).partition("<")[0]
-            case "function_definition" | "type_definition":
-                return self._declared(node)
-            case "field_definition":
-                return self._slice(node.child_by_field_name("property"))
-            case _:
-                return ""
-
-    def _declared(self, node: Node) -> str:
-        """Follow C's declarators down to the name: ``int (*f(void))[3]`` declares ``f``."""
-        for _ in range(_MAX_DEPTH):
-            inner = node.child_by_field_name("declarator")
-            if inner is None and node.type in {"parenthesized_declarator", "reference_declarator"}:
-                inner = node.named_child(node.named_child_count - 1)
-            if inner is None:
+        name = rule.fixed
+        for path in () if name else rule.names:
+            if path == ("@",):
+                name = _BEFORE_BODY.match(self._slice(node))[0]
+            else:
+                name = self._slice(walk(node, path))
+            if name:
                 break
-            node = inner
-        if node.type in {"function_definition", "type_definition"}:
-            return ""
-        return self._slice(node).replace("::", ".")
+        owner = self._slice(walk(node, rule.owner)) if rule.owner else ""
+        return f"{owner}.{_plain_name(name)}" if owner else _plain_name(name)
 
     def _slice(self, node: Node | None) -> str:
         if node is None:
             return ""
         return self._text[node.start_byte : min(node.end_byte, node.start_byte + _MAX_NAME)]
+
+
+def _plain_name(written: str) -> str:
+    """Return a name in one line, with dots between its parts and without quotes.
+
+    >>> _plain_name("Counter::next"), _plain_name('resource "aws_instance" "web"')
+    ('Counter.next', 'resource aws_instance web')
+    """
+    if written.isidentifier():
+        return written
+    name = " ".join(written.replace('"', "").split())
+    name = name.lstrip("'*{ ").rstrip("'*;,:} ")
+    return name if "(" in name else _PARTED.sub(".", name)
 
 
 def _end_of_indent(text: str, line: int) -> int:

@@ -1,7 +1,7 @@
-"""Name what each language calls its definitions, and parse, with grammars loaded when needed.
+"""Load grammars when they are needed, and parse with them.
 
-One ``Grammar`` a language: the node types of its syntax tree that define something. All else about
-chunking is the same for every language and lives in ``merganser.chunking.code``.
+What a definition is in each language's tree stands in ``merganser.chunking.languages``; here it is
+read once, at the language's first file.
 """
 
 from __future__ import annotations
@@ -10,12 +10,54 @@ import importlib
 import importlib.metadata
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from merganser.chunking.languages import LANGUAGES, PACK
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
-    from tree_sitter import Language, Tree
+    from tree_sitter import Language, Node, Tree
+
+EXTRA = "languages"
+"""The extra with the grammars of ``PACK``."""
+
+# Nodes that a path looks at on its way down; names stand near the beginning.
+_MAX_LOOKED_AT = 400
+Path = tuple[str, ...]
+
+
+class Rule(NamedTuple):
+    """When a node of a type is a definition, and what it is called.
+
+    Attributes:
+        kind: ``function``, ``class``, ``method``, ``module`` or ``section``.
+        names: Paths to the name, tried in turn.
+        fixed: The name, where the language gives it.
+        owner: Path to the type that it belongs to; empty for none.
+        where: Path to a node that must be there; empty for none.
+        among: Types and texts of which that node must have one; empty for any.
+        body: Type of the next sibling that holds its inside; empty where it is the node itself.
+    """
+
+    kind: str
+    names: tuple[Path, ...] = (("name",),)
+    fixed: str = ""
+    owner: Path = ()
+    where: Path = ()
+    among: frozenset[str] = frozenset()
+    body: str = ""
+
+    def holds(self, node: Node, text: str) -> bool:
+        """Return whether a node of the rule's type is the definition that the rule means."""
+        if not self.where:
+            return True
+        found = walk(node, self.where)
+        return found is not None and (
+            not self.among
+            or found.type in self.among
+            or text[found.start_byte : found.end_byte] in self.among
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,88 +65,82 @@ class Grammar:
     """One language's syntax tree, as far as chunking needs it.
 
     Attributes:
-        package: Distribution that ships the grammar; its module has the same name with ``_``.
-        function: Name of the module's function that returns the language.
-        definitions: Node type to kind; a ``class`` or ``module`` has members of its own.
+        definitions: Rules by node type, tried in turn.
         wrappers: Node types around a definition, such as decorators, exports or templates.
+        above: Node types that belong to what follows them.
+        lists: Node types whose children are equals.
     """
 
-    package: str
-    definitions: Mapping[str, str]
-    wrappers: frozenset[str] = frozenset()
-    function: str = "language"
+    definitions: dict[str, tuple[Rule, ...]]
+    wrappers: frozenset[str]
+    above: frozenset[str]
+    lists: frozenset[str]
 
 
-def _definitions(**kinds: str) -> dict[str, str]:
-    """Return the kind by node type, of ``kind="type type"``; ``class_`` stands for ``class``."""
-    return {one: kind.rstrip("_") for kind, types in kinds.items() for one in types.split()}
+@lru_cache
+def grammar_of(language: str) -> Grammar:
+    """Return the rules of a language of ``LANGUAGES``."""
+    definitions: dict[str, tuple[Rule, ...]] = {}
+    others: dict[str, set[str]] = {"wrap": set(), "above": set(), "list": set()}
+    for line in LANGUAGES[language].rules.splitlines():
+        what, *words = line.split() or [""]
+        types = [word for word in words if ":" not in word]
+        if what in others:
+            others[what].update(types)
+        elif what:
+            keys = dict(word.split(":", 1) for word in words if ":" in word)
+            for one in types:
+                definitions[one] = (*definitions.get(one, ()), _rule(what, **keys))
+    return Grammar(definitions, *(frozenset(types) for types in others.values()))
 
 
-_C = _definitions(
-    function="function_definition",
-    class_="struct_specifier union_specifier enum_specifier type_definition",
-)
-_JAVASCRIPT = _definitions(
-    function="function_declaration generator_function_declaration variable_declarator "
-    "field_definition public_field_definition",
-    class_="class_declaration class",
-    method="method_definition",
-)
-_JAVASCRIPT_WRAPPERS = frozenset(
-    {"export_statement", "lexical_declaration", "variable_declaration", "ambient_declaration"}
-)
-_TYPESCRIPT = _JAVASCRIPT | _definitions(
-    class_="abstract_class_declaration interface_declaration enum_declaration "
-    "type_alias_declaration",
-    module="internal_module module",
-)
-_TYPESCRIPT_WRAPPERS = _JAVASCRIPT_WRAPPERS | {"expression_statement"}
+def _rule(kind: str, **keys: str) -> Rule:
+    where, _, among = keys.get("if", "").partition("=")
+    return Rule(
+        kind,
+        tuple(_path(one) for one in keys.get("name", "name").split("|")),
+        keys.get("as", ""),
+        _path(keys.get("owner", "")),
+        _path(where),
+        frozenset(among.split(",")) if among else frozenset(),
+        keys.get("body", ""),
+    )
 
-GRAMMARS: Mapping[str, Grammar] = {
-    "bash": Grammar("tree-sitter-bash", _definitions(function="function_definition")),
-    "c": Grammar("tree-sitter-c", _C),
-    "cpp": Grammar(
-        "tree-sitter-cpp",
-        _C | _definitions(class_="class_specifier", module="namespace_definition"),
-        frozenset({"template_declaration"}),
-    ),
-    "go": Grammar(
-        "tree-sitter-go",
-        _definitions(
-            function="function_declaration",
-            method="method_declaration",
-            class_="type_spec type_alias",
-        ),
-        frozenset({"type_declaration"}),
-    ),
-    "java": Grammar(
-        "tree-sitter-java",
-        _definitions(
-            class_="class_declaration interface_declaration enum_declaration record_declaration "
-            "annotation_type_declaration",
-            method="method_declaration constructor_declaration compact_constructor_declaration",
-        ),
-    ),
-    "javascript": Grammar("tree-sitter-javascript", _JAVASCRIPT, _JAVASCRIPT_WRAPPERS),
-    "python": Grammar(
-        "tree-sitter-python",
-        _definitions(function="function_definition", class_="class_definition"),
-        frozenset({"decorated_definition"}),
-    ),
-    "rust": Grammar(
-        "tree-sitter-rust",
-        _definitions(
-            function="function_item function_signature_item macro_definition",
-            class_="struct_item enum_item union_item trait_item impl_item",
-            module="mod_item",
-        ),
-    ),
-    "tsx": Grammar("tree-sitter-typescript", _TYPESCRIPT, _TYPESCRIPT_WRAPPERS, "language_tsx"),
-    "typescript": Grammar(
-        "tree-sitter-typescript", _TYPESCRIPT, _TYPESCRIPT_WRAPPERS, "language_typescript"
-    ),
-}
-"""By language; to support another one, add its line here and its package to the dependencies."""
+
+def _path(written: str) -> Path:
+    """Divide a path into steps; the last one begins with ``..`` where it looks downwards."""
+    steps, dots, deep = written.partition("..")
+    return (*(step for step in steps.split(".") if step), *([dots + deep] if dots else []))
+
+
+def walk(node: Node, path: Path) -> Node | None:
+    """Follow a path from a node; None where it leads nowhere."""
+    found: Node | None = node
+    for step in path:
+        if found is None:
+            return None
+        if step.startswith(".."):
+            types = step[2:].split(",")
+            found = next((one for one in _downwards(found) if one.type in types), None)
+        elif step.isdecimal():
+            at = int(step)
+            found = found.named_child(at) if at < found.named_child_count else None
+        else:
+            found = found.child_by_field_name(step) or next(
+                (child for child in found.named_children if child.type == step), None
+            )
+    return found
+
+
+def _downwards(node: Node) -> Iterator[Node]:
+    """Yield a node and those below it in the order of the text, up to a number of them."""
+    waiting = [node]
+    for _ in range(_MAX_LOOKED_AT):
+        if not waiting:
+            return
+        one = waiting.pop()
+        yield one
+        waiting.extend(reversed(one.named_children))
 
 
 # The parser reports progress every 100 steps. Of 3,000 sources of nine languages the most at any
@@ -122,13 +158,21 @@ _READ_FACTOR = 50
 
 
 @lru_cache
-def _language(name: str) -> Language:
-    """Import a grammar at its first use."""
+def load_language(name: str) -> Language | None:
+    """Import a grammar at its first use; None where its package is not installed."""
     import tree_sitter  # noqa: PLC0415 - only who chunks code pays for it
 
-    grammar = GRAMMARS[name]
-    module = importlib.import_module(grammar.package.replace("-", "_"))
-    pointer: object = getattr(module, grammar.function)()
+    row = LANGUAGES[name]
+    module = row.package.replace("-", "_")
+    try:
+        if row.package == PACK:
+            pointer: object = importlib.import_module(
+                f"{module}.bindings.{row.function}"
+            ).language()
+        else:
+            pointer = getattr(importlib.import_module(module), row.function)()
+    except ModuleNotFoundError:
+        return None
     return tree_sitter.Language(pointer)
 
 
@@ -139,9 +183,13 @@ def parse(source: bytes, language: str) -> Tree | None:
 
     Args:
         source: The whole file.
-        language: A key of ``GRAMMARS``.
+        language: A key of ``LANGUAGES`` whose grammar is installed.
     """
     import tree_sitter  # noqa: PLC0415 - as above
+
+    grammar = load_language(language)
+    if grammar is None:
+        return None
 
     most_reads = _READS + _READ_FACTOR * len(source) // _READ_BYTES
     reports = reads = 0
@@ -162,7 +210,7 @@ def parse(source: bytes, language: str) -> Tree | None:
         return reports > _REPORTS + offset // _BYTES_PER_REPORT or reads > most_reads
 
     try:
-        tree = tree_sitter.Parser(_language(language)).parse(read, progress_callback=stop)
+        tree = tree_sitter.Parser(grammar).parse(read, progress_callback=stop)
     except ValueError:  # what a stopped parse raises
         return None
     finally:
@@ -172,6 +220,16 @@ def parse(source: bytes, language: str) -> Tree | None:
 
 @lru_cache
 def grammar_versions() -> tuple[str, ...]:
-    """Name every package whose version can move a break, as ``name==version``, sorted."""
-    packages = sorted({grammar.package for grammar in GRAMMARS.values()} | {"tree-sitter"})
-    return tuple(f"{package}=={importlib.metadata.version(package)}" for package in packages)
+    """Name every package whose version can move a break, as ``name==version``, sorted.
+
+    A package that is not installed has the version ``none``: its files are then cut as text.
+    """
+    packages = sorted({row.package for row in LANGUAGES.values()} | {"tree-sitter"})
+    return tuple(f"{package}=={_version(package)}" for package in packages)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"

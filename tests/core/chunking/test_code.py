@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from merganser.chunking import Chunk, ChunkingOptions, chunk_document
-from merganser.chunking.grammars import GRAMMARS, parse
+from merganser.chunking.grammars import parse
+from merganser.chunking.languages import LANGUAGES
 
 
 def split(text: str, language: str, *, size: int, overlap: int = 0) -> list[Chunk]:
@@ -315,8 +317,22 @@ GOLDEN = {
 }
 
 
-def test_every_grammar_has_a_golden_outline():
-    assert sorted(GRAMMARS) == sorted(GOLDEN)
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def test_every_language_has_a_golden_outline():
+    sampled = {path.stem for path in SAMPLES.glob("*.outline")}
+
+    assert sorted(LANGUAGES) == sorted({*GOLDEN, *sampled})
+
+
+@pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.txt")), ids=lambda path: path.stem)
+def test_definitions_of_a_sample_are_found(sample: Path):
+    expected = sample.with_suffix(".outline").read_text()
+
+    found = outline(sample.read_text(), sample.stem, size=90)
+
+    assert expected == "".join(f"{k:9}{a:3}-{b:<3} {s}".rstrip() + "\n" for s, k, a, b in found)
 
 
 @pytest.mark.parametrize("language", GOLDEN)
@@ -382,7 +398,7 @@ def test_junk_that_makes_the_parser_wander_is_given_up_after_a_number_of_steps()
 
 
 @pytest.mark.proof(sample=4)
-@pytest.mark.parametrize("language", sorted(GRAMMARS))
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
 @pytest.mark.parametrize("junk", ["<", "(", "[", "{", "`${", "<<A\n", "if(x){\n", 'f"{', "'"])
 def test_junk_takes_time_that_grows_with_its_length(junk: str, language: str):
     text = junk * (300_000 // len(junk))

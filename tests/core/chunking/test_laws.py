@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from merganser.chunking import Chunk, ChunkingOptions, chunk_document
-from merganser.chunking.grammars import GRAMMARS
+from merganser.chunking.languages import LANGUAGES
 
-LANGUAGES = [*GRAMMARS, "markdown", "yaml", None]
+LANGUAGES = [*LANGUAGES, "markdown", "yaml", None]
 
 # Fragments that mean something to a parser, a heading reader or a cutter, in any order and number.
 FRAGMENTS = st.sampled_from(
