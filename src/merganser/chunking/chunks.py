@@ -47,7 +47,7 @@ from merganser.chunking.code import chunk_code
 from merganser.chunking.grammars import grammar_versions
 from merganser.chunking.languages import LANGUAGES
 from merganser.chunking.places import describe_places
-from merganser.chunking.sections import chunk_markdown, chunk_sections
+from merganser.chunking.sections import chunk_markdown, chunk_sections, chunk_yaml
 from merganser.chunking.tables import Headers
 from merganser.chunking.text import Limits, Piece, absorb_blanks, chunk_text, safe_break
 
@@ -74,6 +74,9 @@ Chunker = Callable[[str, Limits], list[Piece]]
 
 STRUCTURED: Mapping[str, Chunker] = {"markdown": chunk_markdown}
 """Chunkers of the languages whose own structure is followed whatever the options say."""
+
+OUTLINED: Mapping[str, Chunker] = {"yaml": chunk_yaml}
+"""Chunkers of languages that are divided without a grammar, with ``code_aware``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +204,11 @@ def chunk_document(
     )
     chunker = structured or chunk_text
     parsed = language if options.code_aware and len(text) <= _MAX_PARSED else None
-    if structured is None and parsed is not None and parsed in LANGUAGES:
-        chunker = partial(chunk_code, language=parsed)
+    if structured is None and parsed is not None:
+        if parsed in OUTLINED:
+            chunker = OUTLINED[parsed]
+        elif parsed in LANGUAGES:
+            chunker = partial(chunk_code, language=parsed)
     pieces = chunker(text, limits)
     chunks = _to_chunks(text, absorb_blanks(text, pieces, limits), overlap, limits)
     if headings is not None:

@@ -55,7 +55,7 @@ _INDENT = re.compile(r"[^\S\n]*")
 _MAX_NAME = 200
 # Marks between the parts of a name: ``Counter::next``, ``Birds\Merganser``.
 _PARTED = re.compile(r"(?<=\w)(?:::|\\)(?=\w)")
-_BEFORE_BODY = re.compile(r"[^{\n]*")
+_BODY = re.compile(r"[{\n]")
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
@@ -277,7 +277,7 @@ class _CodeChunker:
         name = rule.fixed
         for path in () if name else rule.names:
             if path == ("@",):
-                name = _BEFORE_BODY.match(self._slice(node))[0]
+                name = _BODY.split(self._slice(node), 1)[0]
             else:
                 name = self._slice(walk(node, path))
             if name:

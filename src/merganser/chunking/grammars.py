@@ -115,21 +115,23 @@ def _path(written: str) -> Path:
 
 def walk(node: Node, path: Path) -> Node | None:
     """Follow a path from a node; None where it leads nowhere."""
-    found: Node | None = node
     for step in path:
+        found = _step(node, step)
         if found is None:
             return None
-        if step.startswith(".."):
-            types = step[2:].split(",")
-            found = next((one for one in _downwards(found) if one.type in types), None)
-        elif step.isdecimal():
-            at = int(step)
-            found = found.named_child(at) if at < found.named_child_count else None
-        else:
-            found = found.child_by_field_name(step) or next(
-                (child for child in found.named_children if child.type == step), None
-            )
-    return found
+        node = found
+    return node
+
+
+def _step(node: Node, step: str) -> Node | None:
+    if step.startswith(".."):
+        types = step[2:].split(",")
+        return next((one for one in _downwards(node) if one.type in types), None)
+    if step.isdecimal():
+        at = int(step)
+        return node.named_child(at) if at < node.named_child_count else None
+    named = node.child_by_field_name(step)
+    return named or next((one for one in node.named_children if one.type == step), None)
 
 
 def _downwards(node: Node) -> Iterator[Node]:

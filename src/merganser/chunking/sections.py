@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.chunking.code import chunk_code
-from merganser.chunking.grammars import GRAMMARS
+from merganser.chunking.languages import LANGUAGES
 from merganser.chunking.packing import Unit, join_symbols, pack
 from merganser.chunking.text import Limits, Piece, chunk_span
 
@@ -91,7 +91,7 @@ def chunk_sections(
 
 def _chunk_embedded(text: str, stretch: Embedded, limits: Limits) -> list[Piece]:
     inner = text[stretch.start : stretch.end]
-    if stretch.language not in GRAMMARS:
+    if stretch.language not in LANGUAGES:
         return chunk_span(text, stretch.start, stretch.end, limits, kind="module")
     return [
         piece._replace(start=piece.start + stretch.start, end=piece.end + stretch.start)
@@ -256,3 +256,48 @@ def _setext_title(text: str, underline: re.Match[str]) -> str | None:
         return None
     line = text[text.rfind("\n", 0, end) + 1 : end]
     return None if _NOT_A_TITLE.match(line) else line.strip()[:MAX_TITLE]
+
+
+# -- YAML ------------------------------------------------------------------------------------------
+
+# A key at the beginning of a line. What stands in a block of text is indented deeper than its key,
+# so the keys of the first two depths are told from it by their indentation.
+_YAML_KEY = re.compile(
+    r"""^( *)(?:"([^"\n]+)"|'([^'\n]+)'|([^\s#'"\-\[{][^\n:#]*)):(?=\s|$)""", re.MULTILINE
+)
+
+
+def chunk_yaml(text: str, limits: Limits) -> list[Piece]:
+    r"""Tile a YAML text with pieces along its keys of the first two depths.
+
+    >>> limits = Limits(whole=20, part=20, structure=True, words=True)
+    >>> text = "name: duck\nlakes:\n  east: 1642\n  west: 501\n"
+    >>> [piece.symbol for piece in chunk_yaml(text, limits)]
+    ['name', 'lakes > east', 'lakes > west']
+    """
+    return chunk_sections(text, limits, _yaml_keys(text))
+
+
+def _yaml_keys(text: str) -> Iterator[Heading]:
+    """Yield the keys of the first two depths as headings."""
+    inner = 0  # the indentation of the keys below the last outer one, 0 while there is none
+    outer = False
+    for key in _YAML_KEY.finditer(text):
+        depth = len(key[1])
+        title = (key[2] or key[3] or key[4]).strip()[:MAX_TITLE]
+        if not depth:
+            inner, outer = 0, True
+            yield Heading(1, title, key.start())
+        elif outer and depth == (inner or depth):
+            if not inner and not _is_child(text, key.start()):
+                outer = False  # a block of text or a list stands here
+                continue
+            inner = depth
+            yield Heading(2, title, key.start())
+
+
+def _is_child(text: str, start: int) -> bool:
+    """Tell whether the line before is a key without a value, or a comment below one."""
+    above = text[:start].rstrip("\n")
+    line = above[above.rfind("\n") + 1 :].split(" #")[0].rstrip()
+    return line.endswith(":") or line.lstrip().startswith("#")
