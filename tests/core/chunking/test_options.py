@@ -65,7 +65,7 @@ def test_code_aware_cuts_text_at_paragraphs():
 def test_code_aware_begins_overlaps_at_lines():
     text = "".join(f"key_{i}: value\n" for i in range(60))
 
-    chunks = split(text, language="yaml", size=100, overlap=30, code_aware=True)
+    chunks = split(text, language="ini", size=100, overlap=30, code_aware=True)
 
     assert all(chunk.text.startswith("key_") for chunk in chunks)
     assert all(after.start_char < before.end_char for before, after in pairwise(chunks))
