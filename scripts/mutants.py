@@ -22,6 +22,7 @@ SECRECY = "tests/core/config/test_secrecy.py"
 FOREIGN = "tests/core/store/test_foreign_files.py"
 ODD_FILES = "tests/core/indexing/test_odd_files.py"
 LOCAL_SERVER = "tests/core/services/test_local_server.py"
+GIT_SOURCES = "tests/core/documents/test_git_sources.py"
 HOSTILE = "tests/core/test_hostile_trees.py"
 REPOSITORIES = "tests/core/documents/test_repositories.py"
 APART = "tests/core/documents/test_apart.py"
@@ -46,6 +47,24 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "filters of the user's settings run where a clone is checked out",
+        "    return _run(folder, arguments, _NO_SETTINGS, told=None)\n",
+        "    return _run(folder, arguments, {}, told=None)\n",
+        GIT_SOURCES,
+    ),
+    Mutant(
+        "files of two commits serve after an update that failed half-way",
+        "            if clone is None or (left := _read(folder)) is None or left.pending:\n",
+        "            if clone is None:\n",
+        GIT_SOURCES,
+    ),
+    Mutant(
+        "a submodule or a setting names a program as a transport",
+        '            "GIT_ALLOW_PROTOCOL": allowed,\n',
+        '            "GIT_ALLOW_PROTOCOL": f"{allowed}:ext",\n',
+        GIT_SOURCES,
+    ),
     Mutant(
         "a request that the server dies of is sent for ever while others are answered",
         "        began = min(outage.began, since)\n",

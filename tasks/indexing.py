@@ -26,6 +26,7 @@ from merganser.indexing.forecast import work_of
 from merganser.indexing.publishing import finish_unchanged, publish
 from merganser.indexing.run import confirm_run
 from merganser.indexing.shards import embed_shard
+from merganser.indexing.sources import bring_repositories
 from merganser.indexing.workspace import begin_run
 from merganser.models.outage import waiting_for_server
 from merganser.planning.explain import describe_work
@@ -104,6 +105,7 @@ def find_index_changes(
         The run, or a report when there is nothing to do.
 
     Raises:
+        RepositoryError: A repository is not here and cannot be cloned.
         PlanError: There is nothing to index, or the model's vectors have another length.
         StoreError: The folder is busy, foreign, damaged or full.
     """
@@ -239,6 +241,7 @@ def embed_service(index: IndexDefinition, model: ReadyModel) -> EmbedService:
 async def _find_changes(
     index: IndexDefinition, model: ReadyModel | None, *, full: bool, repair: bool
 ) -> Workspace | IndexReport:
+    bring_repositories(index)
     recognised = None
     if model is not None and index.embedding is not None:
         async with _embedder(index, model) as embedder:

@@ -6,6 +6,7 @@ The tree::
     ├── SpecErrors            all problems of one YAML file, each a SpecError
     ├── SpecError             one problem at one position
     ├── PlanError             a config that is valid but cannot be run as asked
+    ├── RepositoryError       a git repository that cannot be cloned or found at its ref
     ├── SkipDocument          one file cannot be indexed, with the reason
     ├── StoreError            the index folder
     │   ├── StoreBusyError        another run is writing (transient)
@@ -144,6 +145,10 @@ class SpecErrors(MerganserError):  # noqa: N818 - plural on purpose: it carries 
 
 class PlanError(MerganserError):
     """A valid config that cannot be planned: an unknown flow, a missing path, an empty corpus."""
+
+
+class RepositoryError(MerganserError):
+    """A git repository that ``docs`` names cannot be cloned, or has no such ref."""
 
 
 class SkipDocument(MerganserError):  # noqa: N818 - a signal with a reason, not a failure of the program

@@ -509,8 +509,11 @@ def test_git_is_called_in_one_place():
     }
 
     assert named == {
-        "src/merganser/config/unsupported.py",  # a key of the language
+        "src/merganser/config/sections.py",  # a key of the language
+        "src/merganser/config/spec_docs.py",  # likewise
+        "src/merganser/config/unsupported.py",  # likewise
         "src/merganser/documents/git.py",
+        "src/merganser/documents/repositories.py",  # a scheme
     }
 
 

@@ -45,6 +45,7 @@ COMMANDS = {
     "verify": "Look whether indexes are whole.",
     "repair": "Mend damaged indexes, embedding only what is gone.",
     "snapshots": "List the snapshots of an index.",
+    "clones": "List the git repositories that were cloned, and remove those not used.",
     "report": "Write an HTML report of indexes and batches.",
     "rollback": "Serve an earlier snapshot again.",
     "runner": "Serve models on this machine without Docker.",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from merganser.config.index_definition import IndexDefinition
+    from merganser.documents.repositories import Repository
 
 DEBOUNCE_MS = 1000
 """Changes that follow each other this closely are one: an editor writes a file in several steps."""
@@ -70,14 +72,38 @@ async def watch_documents(
 
 
 def documents_state(indexes: Iterable[IndexDefinition]) -> str:
-    """Return a digest of the documents as a run would find them: paths, sizes, times, inodes."""
+    """Return a digest of the documents as a run would find them: paths, sizes, times, inodes.
+
+    Repositories with a URL are known by the commit that their server has.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for index in indexes:
         scan = scan_index(index)
+        cloned = tuple(f"{one.label}/" for one in index.repositories if one.url)
         for one in scan.documents:
+            if cloned and one.path.startswith(cloned):
+                continue  # a run itself changes them
             fact = f"{index.name}\0{one.path}\0{one.size_bytes}\0{one.mtime_ns}\0{one.inode}\n"
             digest.update(fact.encode("utf-8", "surrogatepass"))
+        for repository in index.repositories:
+            if repository.url:
+                digest.update(_remote_state(repository).encode())
     return digest.hexdigest()
+
+
+_asked: dict[Repository, tuple[float, str]] = {}
+
+
+def _remote_state(repository: Repository) -> str:
+    """Return the commit that a repository is at; its server is asked once in a regular look."""
+    when, commit = _asked.get(repository, (-RECHECK_SECONDS, ""))
+    if time.monotonic() - when >= RECHECK_SECONDS:
+        from merganser.documents.clones import remote_commit  # noqa: PLC0415 - only clones need it
+
+        # One that cannot be asked has not moved, as far as is known.
+        commit = remote_commit(repository) or commit
+        _asked[repository] = time.monotonic(), commit
+    return commit
 
 
 def watched_folders(indexes: Iterable[IndexDefinition]) -> tuple[Path, ...]:
@@ -90,7 +116,8 @@ def watched_folders(indexes: Iterable[IndexDefinition]) -> tuple[Path, ...]:
                 path = GlobEntry.parse(entry, index.base).root
             found[_nearest(Path(path))] = None
         for one in index.repositories:
-            found[_nearest(one.root)] = None
+            if not one.url:  # a clone changes by our own runs alone
+                found[_nearest(one.root)] = None
     return tuple(folder for folder in found if not any(other in folder.parents for other in found))
 
 
@@ -115,6 +142,8 @@ async def _listen(
 
     while True:
         folders = watched_folders(indexes)
+        if not folders:  # all are clones, whose servers tell nobody
+            return
         try:
             async for _ in awatch(*folders, watch_filter=matters, debounce=DEBOUNCE_MS):
                 woken.set()

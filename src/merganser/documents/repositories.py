@@ -60,8 +60,10 @@ class Repository:
         if not self.paths:
             return (self.label,)
         return tuple(
-            f"!{self.label}/{path[1:]}" if path.startswith("!") else f"{self.label}/{path}"
-            for path in (os.path.normpath(path) for path in self.paths)
+            f"!{os.path.normpath(f'{self.label}/{path[1:]}')}"
+            if path.startswith("!")
+            else os.path.normpath(f"{self.label}/{path}")
+            for path in self.paths
         )
 
     @property

@@ -3,6 +3,7 @@
 ::
 
     model = await recognise_model(embedder, definition)
+    bring_repositories(definition)
     changes = find_changes(definition, fingerprint=model.fingerprint)
     if not changes.has_work:
         return finish_unchanged(changes)
@@ -25,6 +26,7 @@ from merganser.indexing.drift import confirm_model, recognise_model
 from merganser.indexing.publishing import drop_old_snapshots, finish_unchanged, publish
 from merganser.indexing.shard_plan import load_result
 from merganser.indexing.shards import embed_shard
+from merganser.indexing.sources import bring_repositories
 from merganser.indexing.workspace import begin_run
 from merganser.store.snapshots import KEEP_SNAPSHOTS
 
@@ -70,6 +72,7 @@ async def index_once_async(
 
     Raises:
         SpecErrors: An entry of ``docs`` names nothing.
+        RepositoryError: A repository is not here and cannot be cloned.
         PlanError: There is nothing to index, or the model's vectors have another length.
         DriftedError: The model changed meanwhile.
         StoreError: The folder is busy, foreign, damaged or full, or too many files failed.
@@ -77,6 +80,7 @@ async def index_once_async(
     """
     model = await recognise_model(embedder, definition) if embedder else None
     fingerprint = model.fingerprint if model else ""
+    bring_repositories(definition)
     changes = find_changes(definition, fingerprint=fingerprint, full=full, repair=repair)
     if not changes.has_work:
         drop_old_snapshots(definition.folder, keep_snapshots)

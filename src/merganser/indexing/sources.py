@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from merganser.errors import SourcePosition
 
 
+def bring_repositories(definition: IndexDefinition) -> None:
+    """Clone the repositories that an index names by URL, or bring their clones up to date.
+
+    Raises:
+        RepositoryError: One is not here and cannot be cloned.
+    """
+    for one in definition.repositories:
+        if one.url:
+            from merganser.documents.clones import bring  # noqa: PLC0415 - only clones need it
+
+            bring(one)
+
+
 def scan_index(definition: IndexDefinition) -> Scan:
     """Find the files that the ``docs`` of an index name, as ``scan_documents`` does.
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from merganser.deployment import watch
 from merganser.deployment.watch import documents_state, watched_folders
 from merganser.documents.repositories import Repository
 from merganser.errors import SourcePosition, SpecErrors
 from merganser.indexing.sources import scan_index
-from tests.core.conftest import Corpus, make_definition
+from tests.core.conftest import Corpus, make_definition, settle
+from tests.core.documents.test_git_sources import Origin, repository
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,3 +146,56 @@ def test_a_path_leads_to_its_file(team: Corpus):
     for path in ("api/src/app.py", "src/main.py"):
         assert team.definition.locate(path).is_file()
     assert team.definition.locate("apis/x.py") == team.root / "apis/x.py"
+
+
+# -- by URL ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Origin:
+    return Origin(tmp_path / "served" / "team")
+
+
+@pytest.fixture
+def cloning(tmp_path: Path, origin: Origin) -> Corpus:
+    corpus = Corpus(tmp_path / "config", make_definition(tmp_path / "config", docs=()))
+    corpus.root.mkdir()
+    team = repository(tmp_path / "home", f"file://{origin.root}")
+    corpus.change(docs_positions=(), repositories=(team,), repository_positions=(None,))
+    return corpus
+
+
+def test_a_run_clones_and_a_plan_does_not(cloning: Corpus):
+    skipped = scan_index(cloning.definition).skipped
+    assert [(skip.path, skip.reason) for skip in skipped] == [("team/", "not cloned")]
+
+    cloning.index()
+
+    assert paths(cloning) == ["team/README.md", "team/src/app.py"]
+
+
+def test_a_ref_that_moved_reads_only_what_changed(cloning: Corpus, origin: Origin):
+    cloning.index()
+    settle()
+    cloning.embedded()
+    assert cloning.index().status == "unchanged"
+    origin.commit({"src/app.py": "def app():\n    return 'another'\n"})
+
+    report = cloning.index()
+
+    assert (report.changed, report.unchanged) == (1, 1)
+    assert cloning.embedded() == ["def app():\n    return 'another'\n"]
+
+
+def test_a_repository_whose_ref_moved_is_seen_by_watching(
+    cloning: Corpus, origin: Origin, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(watch, "RECHECK_SECONDS", 0.0)
+    before = documents_state([cloning.definition])
+    cloning.index()
+    assert documents_state([cloning.definition]) == before
+
+    origin.commit({"src/b.py": "b = 1\n"})
+
+    assert documents_state([cloning.definition]) != before
+    assert watched_folders([cloning.definition]) == ()
