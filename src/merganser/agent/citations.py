@@ -71,7 +71,7 @@ def check_citations(text: str, evidence: Sequence[Evidence]) -> Citations:
     _check_numbers(_INLINE_CODE.sub(_keep_number, prose), evidence, cited, invalid)
     _check_places(prose, evidence, cited, invalid)
     _check_named_places(prose, evidence, cited, invalid)
-    _check_names(prose, evidence, cited)
+    _check_names(_NAMED_PLACE.sub(_without_place, prose), evidence, cited)
     lines = [
         SourceLine(
             item.path,
@@ -187,6 +187,11 @@ def _check_named_places(
             cited.update(meant)
         elif placed and numbers_of(written):  # "(page 9)", and no "(see below)"
             invalid[match.group(0)] = None
+
+
+def _without_place(match: re.Match[str]) -> str:
+    """Take out what names a place, right or wrong: it is no mention of the file alone."""
+    return " " if numbers_of(match.group(2)) else match.group(0)
 
 
 def _check_names(prose: str, evidence: Sequence[Evidence], cited: set[int]) -> None:

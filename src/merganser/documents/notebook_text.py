@@ -62,17 +62,17 @@ def read_notebook(data: bytes) -> Extracted:
     """Return the text of a notebook's cells, with their headings and the language of their code.
 
     Raises:
-        SkipDocument: As ``decode``; ``encoding`` when it is no notebook; ``empty`` when no cell
+        SkipDocument: As ``decode``; ``damaged`` when it is no notebook; ``empty`` when no cell
             holds text; ``too large`` when they hold too much.
     """
     decoded = decode(data)
     try:
         notebook = json.loads(decoded.text, strict=False)
     except (ValueError, RecursionError) as error:
-        raise SkipDocument("encoding", f"not a notebook: {str(error)[:200]}") from error
+        raise SkipDocument("damaged", f"not a notebook: {str(error)[:200]}") from error
     content = _map(notebook)
     if not isinstance(content.get("nbformat", 4 if "cells" in content else None), int):
-        raise SkipDocument("encoding", "not a notebook: JSON of another form")
+        raise SkipDocument("damaged", "not a notebook: JSON of another form")
     written = _Written()
     language = _language_of(_map(content.get("metadata")))
     count = 0

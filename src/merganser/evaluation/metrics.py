@@ -37,6 +37,8 @@ from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
+from merganser.chunking.places import numbers_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -143,6 +145,8 @@ class Locator:
             return _locate_quote(label, versions)
         if label.lines is None:
             return Target(label, (_ANYWHERE,))
+        if any(chunk.place for chunks in versions for chunk in chunks):
+            return _locate_numbers(label, label.lines, versions)
         end = max(chunk.end_line for chunks in versions for chunk in chunks)
         if label.lines[0] > end:
             return Target(label, (), f"{label.path} ends at line {end}")
@@ -163,6 +167,22 @@ class Locator:
         # Paths of one folder are alike even where their names are not.
         near = by_name[:1] or difflib.get_close_matches(path, self._paths, n=1, cutoff=0.85)
         return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _locate_numbers(
+    label: Label, wanted: Span, versions: Sequence[Sequence[StoredChunk]]
+) -> Target:
+    """Find the pages, slides, rows or cells of a file that has no lines of its own."""
+    known = [(numbers_of(chunk.place), chunk) for chunks in versions for chunk in chunks]
+    spans = {
+        (chunk.start_line, chunk.end_line): None
+        for numbers, chunk in known
+        if numbers and numbers[0] <= wanted[1] and wanted[0] <= numbers[1]
+    }
+    if not spans:
+        end = max((numbers[1] for numbers, _ in known if numbers), default=0)
+        return Target(label, (), f"{label.path} has no place with that number; the last is {end}")
+    return Target(label, tuple(spans))
 
 
 def _locate_quote(label: Label, versions: Sequence[Sequence[StoredChunk]]) -> Target:
@@ -186,11 +206,14 @@ def _text_of(chunks: Sequence[StoredChunk]) -> tuple[str, int]:
     The header of a table that stands in front of a chunk of its rows is left out.
     """
     parts: list[str] = []
-    end = chunks[0].start_char
+    end, line = chunks[0].start_char, chunks[0].start_line
     for chunk in chunks:
         if chunk.end_char > end:
+            # Blank lines between chunks of extracted text are in none of them.
+            missing = chunk.start_line - line if chunk.start_char > end else 0
             header = len(chunk.text) - (chunk.end_char - chunk.start_char)
-            parts.append(chunk.text[header + max(end - chunk.start_char, 0) :])
+            parts += ("\n" * missing, chunk.text[header + max(end - chunk.start_char, 0) :])
+            line += missing + parts[-1].count("\n")
             end = chunk.end_char
     return "".join(parts), chunks[0].start_line
 

@@ -121,3 +121,36 @@ def test_a_text_that_only_copies_is_told_from_an_answer(text: str, *, copied: bo
     evidence = [Evidence("ducks.md", 1, 3, "def dive():\n    return fish\n", id=1)]
 
     assert only_copies(text, evidence) is copied
+
+
+DECK = Evidence("talks/deck.pptx", 30, 42, "", id=1, source="docs", place="slides 3-4")
+BOOK = Evidence("budget.xlsx", 4, 9, "", id=2, source="docs", place="sheet Costs, rows 12-40")
+
+
+@pytest.mark.parametrize(
+    ("text", "cited", "invalid"),
+    [
+        ("It grew (talks/deck.pptx (slides 3-4)).", [1], ()),
+        ("It grew, see deck.pptx (slide 4).", [1], ()),
+        ("It grew, see `deck.pptx`, (Slide 3).", [1], ()),
+        ("It grew, see deck.pptx (slide 7).", [], ("deck.pptx (slide 7)",)),
+        ("It grew, see deck.pptx:3.", [1], ()),
+        ("It grew, see deck.pptx:7.", [], ("deck.pptx:7",)),
+        ("It costs 3, budget.xlsx (sheet Costs, row 13).", [2], ()),
+        (
+            "It costs 3, budget.xlsx (sheet Other, row 13).",
+            [],
+            ("budget.xlsx (sheet Other, row 13)",),
+        ),
+        ("It costs 3, budget.xlsx (sheet Costs).", [2], ()),
+        ("The talk talks/deck.pptx (the one of May) says so.", [1], ()),
+    ],
+)
+def test_a_place_that_is_no_line_is_checked_as_lines_are(
+    text: str, cited: list[int], invalid: tuple[str, ...]
+):
+    found = check_citations(text, [DECK, BOOK])
+
+    assert [line.id for line in found.sources if line.cited] == cited
+    assert found.invalid == invalid
+    assert str(found.sources[0]) in {str(DECK), str(BOOK)}

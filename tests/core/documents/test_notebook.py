@@ -164,13 +164,13 @@ def test_a_malformed_cell_costs_itself_alone(cell: Any):
 @pytest.mark.parametrize(
     ("data", "reason", "detail"),
     [
-        (NOTEBOOK[:-500], "encoding", "not a notebook"),
-        (b"[" * 200_000, "encoding", "not a notebook"),
+        (NOTEBOOK[:-500], "damaged", "not a notebook"),
+        (b"[" * 200_000, "damaged", "not a notebook"),
         (b'{"cells": [], "nbformat": 4}', "empty", "no cells"),
         (write(code(" ")), "empty", "its 1 cells hold no text"),
-        (b"[1, 2]", "encoding", "JSON of another form"),
-        (b'{"nbformat": ' + b"9" * 5_000 + b"}", "encoding", "not a notebook"),
-        (b"<<<<<<< HEAD\n" + NOTEBOOK, "encoding", "not a notebook"),
+        (b"[1, 2]", "damaged", "JSON of another form"),
+        (b'{"nbformat": ' + b"9" * 5_000 + b"}", "damaged", "not a notebook"),
+        (b"<<<<<<< HEAD\n" + NOTEBOOK, "damaged", "not a notebook"),
         (write(code("x = 1 # " + "y" * 8_000_000)), "too large", "more than 8,000,000"),
     ],
 )
