@@ -65,7 +65,7 @@ class GlobEntry:
         parts = os.path.normpath(expand_home(glob)).split("/")
         special = (i for i, part in enumerate(parts) if _SPECIAL.search(part))
         fixed = next(special, len(parts) - 1)  # "[a]/../b" has none left
-        expression = "|".join(map(_translate, _alternatives("/".join(parts[fixed:]))))
+        expression = "|".join(map(_translate, expand_braces("/".join(parts[fixed:]))))
         pattern = re.compile(rf"(?:{expression})(?:/.*)?", re.DOTALL)
         root = "/".join(parts[:fixed]) or ("/" if glob.startswith("/") else ".")
         return cls(os.path.normpath(base / root), pattern)
@@ -79,7 +79,7 @@ class GlobEntry:
         return self.pattern.fullmatch(path) is not None
 
 
-def _alternatives(glob: str) -> list[str]:
+def expand_braces(glob: str) -> list[str]:
     """Write out the braces of a glob: ``a.{py,pyi}`` is ``a.py`` and ``a.pyi``.
 
     Raises:
@@ -100,8 +100,8 @@ def _alternatives(glob: str) -> list[str]:
     edges = [opening, *commas, closing]
     inner = [glob[start + 1 : end] for start, end in itertools.pairwise(edges)]
     found: list[str] = []
-    for rest in _alternatives(glob[closing + 1 :]):
-        for one in itertools.chain.from_iterable(map(_alternatives, inner)):
+    for rest in expand_braces(glob[closing + 1 :]):
+        for one in itertools.chain.from_iterable(map(expand_braces, inner)):
             found.append(f"{glob[:opening]}{one}{rest}")
             if len(found) > _MAX_ALTERNATIVES:
                 raise PlanError(f"{glob!r} stands for more than {_MAX_ALTERNATIVES} patterns")

@@ -11,17 +11,20 @@ from merganser.chunking import ChunkingOptions
 from merganser.config.resolve_model import resolve_model
 from merganser.config.spec_docs import RepositorySpec
 from merganser.config.spec_models import AUTO_EMBEDDING_MODEL, AUTO_MODEL
-from merganser.config.spec_rag import Bm25Spec, safe_name
+from merganser.config.spec_rag import Bm25Spec, names_documents, safe_name
 from merganser.config.yaml_source import Location
 from merganser.documents.file_types import INDEX_FOLDER
+from merganser.documents.kinds import ALL_KINDS, DEFAULT_KINDS
 from merganser.documents.repositories import REPOSITORIES, TREE, Repository, clone_name, locate
+from merganser.documents.selection import EVERYTHING, Pattern, Selection
 from merganser.globs import expand_home
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from merganser.config.load import Config
     from merganser.config.spec_rag import RagSpec, Similarity, StrategySpec
+    from merganser.documents.kinds import Kind
     from merganser.documents.secrets import SecretsMode
     from merganser.errors import SourcePosition
     from merganser.models.ref import ModelRef
@@ -58,6 +61,7 @@ class IndexDefinition:
         docs_positions: Where each of them stands in the YAML.
         repositories: The labelled folders and git repositories.
         repository_positions: Where each of them stands in the YAML.
+        selection: What of them is left out, and what is taken back.
         respect_vcs: Whether files that git ignores are left out.
         secrets: What is done about passwords, tokens and keys in the files.
         chunking: How documents are chunked.
@@ -75,6 +79,7 @@ class IndexDefinition:
     repository_positions: tuple[SourcePosition | None, ...] = field(
         default=(), repr=False, compare=False
     )
+    selection: Selection = EVERYTHING
     respect_vcs: bool
     chunking: ChunkingOptions
     embedding: EmbeddingDefinition | None
@@ -101,6 +106,7 @@ class _Group:
     """
 
     docs: tuple[str | RepositorySpec, ...]
+    selection: Selection
     respect_vcs: bool
     chunking: ChunkingOptions
     database: str | None
@@ -128,7 +134,7 @@ def resolve_indexes(config: Config, rag: str) -> tuple[IndexDefinition, ...]:
     spec = config.spec.rag[rag]
     groups = list[_Group]()
     for number, strategy in enumerate(spec.strategies):
-        candidate = _candidate(config, spec, strategy, number)
+        candidate = _candidate(config, rag, spec, strategy, number)
         for place, group in enumerate(groups):
             if united := group.join(candidate):
                 groups[place] = united
@@ -138,15 +144,50 @@ def resolve_indexes(config: Config, rag: str) -> tuple[IndexDefinition, ...]:
     return _place_groups(config, rag, groups)
 
 
-def _candidate(config: Config, spec: RagSpec, strategy: StrategySpec, number: int) -> _Group:
+def _candidate(
+    config: Config, rag: str, spec: RagSpec, strategy: StrategySpec, number: int
+) -> _Group:
     return _Group(
-        docs=tuple(dict.fromkeys((*spec.docs, *strategy.docs))),
+        docs=tuple(dict.fromkeys(filter(names_documents, (*spec.docs, *strategy.docs)))),
+        selection=Selection(
+            exclude=(
+                *_patterns(config, (rag,), spec),
+                *_patterns(config, (rag, "strategies", number), strategy),
+            ),
+            include=(
+                *_placed(config, (rag, "include"), spec.include),
+                *_placed(config, (rag, "strategies", number, "include"), strategy.include),
+            ),
+            kinds=_kinds(spec),
+        ),
         respect_vcs=spec.respect_vcs if strategy.respect_vcs is None else strategy.respect_vcs,
         chunking=ChunkingOptions(**dict(strategy.chunking)),
         database=strategy.database and os.path.normpath(strategy.database),
         embedding=_resolve_embedding(config, strategy),
         members=(number,),
     )
+
+
+def _patterns(
+    config: Config, at: tuple[str | int, ...], spec: RagSpec | StrategySpec
+) -> Iterator[Pattern]:
+    """Return what ``!pattern`` in ``docs`` and ``exclude`` leave out."""
+    for number, entry in enumerate(spec.docs):
+        if isinstance(entry, str) and not names_documents(entry):
+            yield from _placed(config, (*at, "docs", number), (entry[1:],))
+    yield from _placed(config, (*at, "exclude"), spec.exclude)
+
+
+def _placed(config: Config, at: tuple[str | int, ...], texts: tuple[str, ...]) -> Iterator[Pattern]:
+    for number, text in enumerate(texts):
+        position = config.position("rag", *at, *(() if at[-2] == "docs" else (number,)))
+        yield Pattern(text, f"{position.path.name}:{position.line}")
+
+
+def _kinds(spec: RagSpec) -> frozenset[Kind]:
+    if "all" in spec.kinds:
+        return ALL_KINDS
+    return frozenset(kind for kind in spec.kinds if kind != "all") or DEFAULT_KINDS
 
 
 def _resolve_embedding(config: Config, strategy: StrategySpec) -> EmbeddingDefinition | None:
@@ -188,6 +229,7 @@ def _place_groups(
             base=config.directory,
             docs=tuple(paths),
             docs_positions=tuple(config.position(*entries[entry]) for entry in paths),
+            selection=group.selection,
             repositories=tuple(_resolve_repository(config, one) for one in labelled),
             repository_positions=tuple(config.position(*entries[one]) for one in labelled),
             respect_vcs=group.respect_vcs,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from merganser.config.config_tree import ConfigTree, SpecWarning, dotted, is_map, matches
 from merganser.config.cross_checks import check_collisions, check_references, map_models
-from merganser.config.sections import PATHS, TEMPLATES, URLS, VARIABLE_NAMES
+from merganser.config.sections import PATHS, PATTERNS, TEMPLATES, URLS, VARIABLE_NAMES
 from merganser.config.spec_models import is_environment_name
 from merganser.config.validate import check_keys, validate_spec
 from merganser.config.yaml_source import (
@@ -26,7 +26,7 @@ from merganser.errors import SourcePosition, SpecError, SpecErrors, may_quote
 from merganser.humanize import without_credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from merganser.config.spec_root import Spec
     from merganser.config.yaml_source import Location
@@ -199,13 +199,28 @@ def _move_paths(value: dict[str, Any], old: Path, new: Path) -> None:
     """Rewrite the paths of an extended file so that they hold from the extending one's folder."""
     if _is_same(old, new):
         return
-    for pattern in PATHS:
+    for pattern in (*PATHS, *PATTERNS):
         for location, text in list(matches(value, pattern)):
-            if isinstance(text, str) and "://" not in text and not Path(text).is_absolute():
+            if isinstance(text, str) and (moved := _move_path(text, old, new, pattern)) != text:
                 parent: Any = value
                 for step in location[:-1]:
                     parent = parent[step]
-                parent[location[-1]] = os.path.relpath(old / text, new)
+                parent[location[-1]] = moved
+
+
+def _move_path(text: str, old: Path, new: Path, pattern: Sequence[str]) -> str:
+    """Return a path relative to another folder; what holds everywhere stays as it is."""
+    mark = "!" if "docs" in pattern and text.startswith("!") else ""
+    path = text.removeprefix(mark)
+    if not mark and pattern not in PATTERNS:
+        if "://" in text or Path(text).is_absolute():
+            return text
+        return os.path.relpath(old / text, new)
+    # A name alone and "**/..." are looked for anywhere.
+    if "/" not in path.rstrip("/") or path.startswith(("**/", f"{old}/")):
+        return text
+    moved = os.path.relpath(old / path.lstrip("/"), new)
+    return f"{mark}{'' if moved.startswith('../') else './'}{moved}{'/' * path.endswith('/')}"
 
 
 def _merge(

@@ -132,6 +132,11 @@ ADDITIONS: frozenset[Pattern] = frozenset(
         ("agents", "*", "rag_mode"),
         ("models", "*", "supports_tools"),
         (*_STRATEGY, "name"),
+        (*_STRATEGY, "exclude"),
+        (*_STRATEGY, "include"),
+        ("rag", "*", "exclude"),
+        ("rag", "*", "include"),
+        ("rag", "*", "kinds"),
         (*_RESULTS, "per_file"),
         ("rag", "*", "secrets"),
         (*_RESULTS, "reranking", "score_normalization"),
@@ -173,6 +178,11 @@ PATHS: tuple[Pattern, ...] = (
     ("flows", "*", "shards"),
 )
 """Values that are paths, relative to the file in which they are written, or URLs."""
+
+PATTERNS: tuple[Pattern, ...] = tuple(
+    (*above, key, "*") for above in (("rag", "*"), _STRATEGY) for key in ("exclude", "include")
+)
+"""Values in gitignore's language; those with a slash are relative to the file as paths are."""
 
 MODEL_REFERENCES: tuple[Pattern, ...] = (
     ("agents", "*", "model"),

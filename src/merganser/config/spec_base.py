@@ -94,7 +94,8 @@ def _check_tool_name(value: str) -> str:
     return value
 
 
-def _split_one_or_many(value: Any) -> Any:
+def split_one_or_many(value: Any) -> Any:
+    """Return a single text as a list of one."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -111,6 +112,6 @@ Duration = Annotated[
 ]
 Names = Annotated[
     tuple[Text, ...],
-    BeforeValidator(_split_one_or_many, json_schema_input_type=Text | list[Text]),
+    BeforeValidator(split_one_or_many, json_schema_input_type=Text | list[Text]),
 ]
 """One name, or a list of names."""

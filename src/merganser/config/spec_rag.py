@@ -6,13 +6,31 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, Strict, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, model_validator
 
-from merganser.config.spec_base import Count, Flag, Number, StrictModel, Text, ToolName, Unit, fault
+from merganser.config.spec_base import (
+    Count,
+    Flag,
+    Names,
+    Number,
+    StrictModel,
+    Text,
+    ToolName,
+    Unit,
+    fault,
+    split_one_or_many,
+)
 from merganser.config.spec_docs import DocsEntry, RepositorySpec
+from merganser.documents.kinds import Kind
 from merganser.documents.secrets import SecretsMode
 from merganser.models.ref import ScoreNormalization
 
+KindNames = Annotated[
+    tuple[Literal[Kind, "all"], ...],
+    BeforeValidator(
+        split_one_or_many, json_schema_input_type=Literal[Kind, "all"] | list[Literal[Kind, "all"]]
+    ),
+]
 Similarity = Literal["cosine_similarity", "euclidean", "dot_product"]
 
 CHUNK_SIZE = 1500
@@ -74,6 +92,12 @@ class _Strategy(StrictModel):
 
     docs: tuple[DocsEntry, ...] = ()
     """Entries beside those of the rag, for this strategy alone."""
+
+    exclude: Names = ()
+    """Patterns of files and folders that are left out beside those of the rag."""
+
+    include: Names = ()
+    """Patterns of what is taken back beside those of the rag."""
 
     database: Annotated[Text, AfterValidator(_check_database)] | None = None
     """Folder of the index files, relative to the config; ``.merganser/<rag>`` when left out."""
@@ -222,6 +246,18 @@ class RagSpec(StrictModel):
     docs: tuple[DocsEntry, ...] = ()
     """Files, folders and globs, relative to the config; labelled folders and git repositories."""
 
+    exclude: Names = ()
+    """Patterns of files and folders that are left out, in gitignore's language, relative to the
+    config; a `!pattern` in `docs` is the same."""
+
+    include: Names = ()
+    """Patterns of what is taken back: of exclusions, of what git ignores, and of what is left out
+    by default (dependencies, builds, lock files, generated and minified files)."""
+
+    kinds: KindNames = ()
+    """Kinds of documents that are indexed: `code`, `docs`, `tests`, `examples`, `config`, `data`,
+    `generated`, `vendored`, `lock` or `all`; the first six when left out."""
+
     respect_vcs: Flag = True
     """Leave out what git ignores."""
 
@@ -250,7 +286,7 @@ class RagSpec(StrictModel):
                 at=("strategies",),
             )
         for index, strategy in enumerate(self.strategies):
-            if not self.docs and not strategy.docs:
+            if not any(map(names_documents, (*self.docs, *strategy.docs))):
                 raise fault(
                     "has no documents",
                     fix="list files, folders or globs under docs",
@@ -311,6 +347,11 @@ class RagSpec(StrictModel):
                 at=where if "weights" in fusion.model_fields_set else where[:-1],
             )
         return self
+
+
+def names_documents(entry: str | RepositorySpec) -> bool:
+    """Return whether an entry of ``docs`` takes something in; ``!pattern`` leaves it out."""
+    return not (isinstance(entry, str) and entry.startswith("!"))
 
 
 def strategy_names(strategies: tuple[ChunkedEmbeddingsSpec | Bm25Spec, ...]) -> tuple[str, ...]:

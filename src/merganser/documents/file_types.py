@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 INDEX_FOLDER = ".merganser"
 """The folder beside a config that holds its indexes; folders of this name are never indexed."""
@@ -135,30 +134,22 @@ _BINARY_SUFFIXES = frozenset(
     suffix
     for suffixes in (
         # code that was compiled, and packages of it
-        "a class dll dylib exe jar lib o obj pdb pyc pyd pyo so war wasm whl egg deb rpm apk",
+        "class dll dylib exe jar pyc pyd pyo so war wasm whl egg deb rpm apk",
         # archives and disk images
-        "7z bz2 gz iso lz4 rar tar tgz xz zip zst dmg img",
+        "7z bz2 gz iso lz4 rar tar tgz xz zip zst dmg",
         # pictures, sound, film, fonts
         "avif bmp gif heic icns ico jpeg jpg png psd tif tiff webp",
         "aac avi flac m4a mkv mov mp3 mp4 ogg wav webm eot otf ttf woff woff2",
         # data and models
-        "arrow bin db db3 duckdb feather gguf h5 joblib npy npz onnx parquet pickle pkl pt pth",
+        "db3 duckdb feather gguf h5 joblib npy npz onnx parquet pickle pkl",
         "safetensors sqlite sqlite3 tflite mmdb rdb",
         # keys and caches
-        "der jks keystore p12 pfx gpg mo dat swp",
+        "der jks keystore p12 pfx gpg swp",
     )
     for suffix in suffixes.split()
 )
-_LOCK_FILES = frozenset(
-    name
-    for names in (
-        "bun.lock bun.lockb cargo.lock composer.lock deno.lock flake.lock gemfile.lock go.sum",
-        "go.work.sum gradle.lockfile mix.lock npm-shrinkwrap.json package-lock.json",
-        "packages.lock.json paket.lock pdm.lock pipfile.lock pixi.lock pnpm-lock.yaml poetry.lock",
-        "podfile.lock pubspec.lock uv.lock yarn.lock .terraform.lock.hcl module.bazel.lock",
-    )
-    for name in names.split()
-)
+# Not among them: a arrow bin dat db img key lib m mo o obj pdb pt pth t and others that text files
+# have too (Wavefront, Modelica, Zope, proteins). Their content decides, which is remembered.
 _MINIFIED_NAME = re.compile(r"[.-]min\.(?:js|mjs|cjs|css)$|\.(?:js|css)\.map$")
 
 OFFICE = frozenset(
@@ -186,20 +177,23 @@ def language_of(name: str) -> str | None:
     return _BY_NAME.get(lowered) or (_BY_SUFFIX.get(suffix) if stem else None)
 
 
-def refuse_by_name(name: str) -> tuple[Literal["binary", "generated", "minified"], str] | None:
-    """Return why a file is not worth opening, with what was seen; None when it may be.
+def is_binary_name(name: str) -> bool:
+    """Return whether no text has such a name, so that the file is not worth opening.
 
-    Args:
-        name: The last part of its path.
+    >>> is_binary_name("logo.PNG"), is_binary_name("mesh.obj"), is_binary_name("png")
+    (True, False, False)
+    """
+    stem, _, suffix = name.lower().rpartition(".")
+    return bool(stem) and suffix in _BINARY_SUFFIXES
 
-    >>> refuse_by_name("logo.png"), refuse_by_name("uv.lock"), refuse_by_name("a.py")
-    (('binary', 'by its name'), ('generated', 'a lock file'), None)
+
+def is_minified_name(name: str) -> bool:
+    """Return whether bundlers give such names to what they make.
+
+    >>> is_minified_name("app.min.js"), is_minified_name("min.js")
+    (True, False)
     """
     lowered = name.lower()
-    if lowered in _LOCK_FILES:
-        return "generated", "a lock file"
-    if lowered.rpartition(".")[2] in _BINARY_SUFFIXES and "." in lowered:
-        return "binary", "by its name"
-    if lowered.endswith((".js", ".mjs", ".cjs", ".css", ".map")) and _MINIFIED_NAME.search(lowered):
-        return "minified", "by its name"
-    return None
+    return lowered.endswith((".js", ".mjs", ".cjs", ".css", ".map")) and bool(
+        _MINIFIED_NAME.search(lowered)
+    )

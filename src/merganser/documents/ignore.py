@@ -14,11 +14,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, TypeAlias
 
 from merganser.documents.files import read_file
 from merganser.documents.git import run_git
 from merganser.documents.ignore_rules import ignoring_rule, read_rules
+from merganser.documents.vendored import MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,11 +42,20 @@ class Listed:
     """
 
     path: str
-    reason: Literal["", "ignored", "submodule", "unreadable", "worktree"] = ""
+    reason: str = ""
     detail: str = ""
 
 
-def list_files(root: str, *, respect_vcs: bool, prune: Callable[[str], bool]) -> Iterator[Listed]:
+Refuse: TypeAlias = "Callable[[str], tuple[str, str] | None]"
+"""Says of an absolute directory why it is left out, as reason and detail; None when it is not. One
+without a reason is not even named."""
+
+
+SILENTLY = ("", "")
+"""Leaves a directory out that nobody asks for."""
+
+
+def list_files(root: str, *, respect_vcs: bool, refuse: Refuse) -> Iterator[Listed]:
     """List everything under a directory, as files to look at or paths left out with a reason.
 
     A root that an enclosing repository ignores is listed nonetheless: then only the rules from the
@@ -54,25 +64,25 @@ def list_files(root: str, *, respect_vcs: bool, prune: Callable[[str], bool]) ->
     Args:
         root: An absolute directory.
         respect_vcs: Whether ignore rules count.
-        prune: Tells whether an absolute directory is left out as a whole.
+        refuse: Asked about each directory below the root that is met.
     """
     # A link's rules are those of the place it leads to: git runs there, whatever the link's name.
     root = os.path.realpath(root)
     if not respect_vcs:
-        return _walk(root, (), prune, respect_vcs=False)
+        return _walk(root, (), refuse, respect_vcs=False)
     top = _work_tree(root)
     if top is None:
-        return _walk(root, (), prune, respect_vcs=True)
+        return _walk(root, (), refuse, respect_vcs=True)
     listed = _ask_git(root, top)
     if listed == [_OUTER_ENTRY]:
-        return _list_submodule(root, prune)
+        return _list_submodule(root, refuse)
     if listed is not None:
-        return _expand_git(root, listed, prune)
+        return _expand_git(root, listed, refuse)
     rules = _rules_above(root, top)
     ignored = root != top and any(
         ignoring_rule(rules, path, folder=True) for path in _between(top, root)
     )
-    return _walk(root, () if ignored else rules, prune, respect_vcs=True)
+    return _walk(root, () if ignored else rules, refuse, respect_vcs=True)
 
 
 def _work_tree(path: str) -> str | None:
@@ -167,7 +177,7 @@ def _is_ignored_by_files(top: str, path: str) -> bool:
 _OUTER_ENTRY = Listed("./")
 
 
-def _list_submodule(root: str, prune: Callable[[str], bool]) -> Iterator[Listed]:
+def _list_submodule(root: str, refuse: Refuse) -> Iterator[Listed]:
     """Name an empty submodule; list what somebody has put into one without its repository."""
     try:
         empty = not os.listdir(root)  # noqa: PTH208 - beside scandir
@@ -175,50 +185,66 @@ def _list_submodule(root: str, prune: Callable[[str], bool]) -> Iterator[Listed]
         empty = False  # the walk says why
     if empty:
         return iter([Listed("./", "submodule", "it is not checked out")])
-    return _walk(root, (), prune, respect_vcs=True)
+    return _walk(root, (), refuse, respect_vcs=True)
 
 
 def _split_names(output: bytes) -> list[str]:
     return [os.fsdecode(name) for name in output.split(b"\0") if name]
 
 
-def _expand_git(root: str, listed: list[Listed], prune: Callable[[str], bool]) -> Iterator[Listed]:
-    """Drop what is pruned, and enter the repositories that lie untracked in the work tree.
+_MARK_ENDS = tuple(f"/{name}" for name in MARKS)
+
+
+def _expand_git(root: str, listed: list[Listed], refuse: Refuse) -> Iterator[Listed]:
+    """Leave out what is refused, and enter the repositories that lie untracked in the work tree.
 
     A submodule is listed like a file; whoever looks at the path finds a directory.
     """
     known: dict[str, bool] = {"": False}
+    refused: list[Listed] = []
+    marks = [one.path.rpartition("/") for one in listed if one.path.endswith(_MARK_ENDS)]
+    marked = {folder: MARKS[name] for folder, _, name in marks}
 
     def out(directory: str) -> bool:
-        """Tell whether a directory of the tree, or one above it, is pruned."""
+        """Tell whether a directory of the tree, or one above it, is left out."""
         pending: list[str] = []
         while directory not in known:  # a path may have two thousand parts
             pending.append(directory)
             directory = directory.rpartition("/")[0]
-        pruned = known[directory]
+        is_out = known[directory]
         for below in reversed(pending):
-            pruned = known[below] = pruned or prune(f"{root}/{below}")
-        return pruned
+            if not is_out:
+                mark = marked.get(below)
+                why = ("vendored", mark) if mark else refuse(f"{root}/{below}")
+                is_out = why is not None
+                if why is not None and why != SILENTLY:
+                    refused.append(Listed(f"{below}/", *why))
+            known[below] = is_out
+        return is_out
 
     for entry in listed:
         name = entry.path.rstrip("/")
-        parent = name if entry.path.endswith("/") else name.rpartition("/")[0]
-        if out(parent):
+        is_folder = entry.path.endswith("/")
+        # Why git leaves a folder out is what its user knows best.
+        is_out = out(name if is_folder and not entry.reason else name.rpartition("/")[0])
+        yield from refused
+        refused.clear()
+        if is_out or (is_folder and entry.reason and refuse(f"{root}/{name}") == SILENTLY):
             continue
-        if entry.reason or not entry.path.endswith("/"):
+        if entry.reason or not is_folder:
             yield entry
             continue
-        yield from _enter(root, name, prune)
+        yield from _enter(root, name, refuse)
 
 
-def _enter(root: str, relative: str, prune: Callable[[str], bool]) -> Iterator[Listed]:
+def _enter(root: str, relative: str, refuse: Refuse) -> Iterator[Listed]:
     """List a folder that is a repository of its own, unless the scan meets its files elsewhere."""
     folder = f"{root}/{relative}"
     main = _main_work_tree(folder)
     if main is not None and (_is_within(main, root) or _is_within(root, main)):
         yield Listed(f"{relative}/", "worktree", f"another checkout of {main}")
         return
-    for found in list_files(folder, respect_vcs=True, prune=prune):
+    for found in list_files(folder, respect_vcs=True, refuse=refuse):
         path = found.path.removeprefix("./")
         yield Listed(f"{relative}/{path}", found.reason, found.detail)
 
@@ -252,12 +278,8 @@ def _rules_above(root: str, top: str) -> tuple[RuleFile, ...]:
     return tuple(rules for rules in own if rules is not None)
 
 
-# Folders that tools make and mark; git users name them in .gitignore, others have no such place.
-_MADE_FOLDERS = {"CACHEDIR.TAG": "a cache", "pyvenv.cfg": "a virtual environment"}
-
-
 def _walk(
-    root: str, rules: tuple[RuleFile, ...], prune: Callable[[str], bool], *, respect_vcs: bool
+    root: str, rules: tuple[RuleFile, ...], refuse: Refuse, *, respect_vcs: bool
 ) -> Iterator[Listed]:
     """Walk a directory with the rules of every ``.gitignore`` on the way; unreadable is named."""
     pending = [("", rules)]
@@ -270,8 +292,11 @@ def _walk(
             yield Listed(f"{relative}/" if relative else "./", "unreadable", error.strerror or "")
             continue
         names = {entry.name for entry in entries}
-        if respect_vcs and relative and (special := _special(root, relative, names, prune)):
-            yield from special
+        if relative and not names.isdisjoint(MARKS):
+            yield Listed(f"{relative}/", "vendored", MARKS[min(names.intersection(MARKS))])
+            continue
+        if respect_vcs and relative and ".git" in names:
+            yield from _enter(root, relative, refuse)
             continue
         inner = above
         if respect_vcs and ".gitignore" in names and (own := read_rules(directory)):
@@ -282,22 +307,17 @@ def _walk(
                 continue
             if not entry.is_dir(follow_symlinks=False):
                 yield _judge(path, ignoring_rule(inner, entry.path, folder=False))
-            elif entry.name not in VCS_FOLDERS and not prune(entry.path):
+            elif entry.name not in VCS_FOLDERS:
+                refused = refuse(entry.path)
                 rule = ignoring_rule(inner, entry.path, folder=True)
-                if rule is None:
-                    pending.append((path, inner))
-                else:
+                if refused == SILENTLY:
+                    continue
+                if rule is not None:
                     yield _judge(f"{path}/", rule)
-
-
-def _special(
-    root: str, relative: str, names: set[str], prune: Callable[[str], bool]
-) -> list[Listed] | None:
-    """List a folder that is a repository of its own or that a tool made; None for any other."""
-    if ".git" in names:
-        return list(_enter(root, relative, prune))
-    made = next((why for tag, why in _MADE_FOLDERS.items() if tag in names), None)
-    return [Listed(f"{relative}/", "ignored", made)] if made else None
+                elif refused is not None:
+                    yield Listed(f"{path}/", *refused)
+                else:
+                    pending.append((path, inner))
 
 
 def _judge(path: str, rule: str | None) -> Listed:

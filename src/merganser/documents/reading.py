@@ -29,6 +29,7 @@ this protocol: give it a sample there.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ from merganser.documents.file_types import OFFICE
 from merganser.documents.files import read_file
 from merganser.documents.generated import describe_minified, generated_line
 from merganser.documents.html_text import read_html
+from merganser.documents.kinds import LEFT_OUT
 from merganser.documents.masking import MaskedText
 from merganser.documents.notebook_text import read_notebook
 from merganser.documents.pdf_text import missing_pdf_extra, read_pdf
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from merganser.chunking.places import Place
     from merganser.chunking.sections import Heading
     from merganser.chunking.tables import Table
+    from merganser.documents.kinds import Kind
     from merganser.documents.masking import Mask
     from merganser.documents.scanning import Document
     from merganser.documents.secrets import Redaction, SecretsMode
@@ -129,6 +132,7 @@ class DocumentText:
         embedded: As in ``Extracted``.
         redactions: The secrets in whose place ``text`` has marks, by line.
         tables: As in ``Extracted``.
+        kind: What the document is for.
     """
 
     text: str
@@ -141,6 +145,7 @@ class DocumentText:
     embedded: tuple[Embedded, ...] = ()
     redactions: tuple[Redaction, ...] = ()
     tables: tuple[Table, ...] = ()
+    kind: Kind = "code"
 
 
 def read_document(document: Document, *, secrets: SecretsMode = "redact") -> DocumentText:
@@ -162,13 +167,15 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
         raise SkipDocument("unreadable", error.strerror or str(error)) from error
     if len(data) > max(TEXT.max_bytes, document.size_bytes):
         raise SkipDocument("too large", f"it grew to more than {len(data) - 1:,} bytes")
+    if _LFS_POINTER.match(data):
+        raise SkipDocument("lfs", "its content is not here: git lfs pull")
     try:
         read = FORMATS.get(document.language, TEXT).read(data)
     except SkipDocument:
         raise
     except Exception as error:  # a stranger's file may find any fault of a reader
         raise SkipDocument("unreadable", describe_fault(error)) from error
-    _refuse_useless(read.text, document.language)
+    kind = _kind_of(document, read.text)
     if secrets != "keep" and (why := refuse_secret_text(document.path, read.text)):
         raise SkipDocument("secret", why)
     found = [] if secrets == "keep" else find_secrets(read.text)
@@ -188,6 +195,7 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
         embedded=read.embedded,
         redactions=redactions,
         tables=read.tables,
+        kind=kind,
     )
 
 
@@ -207,6 +215,11 @@ def _mask(read: Extracted, masks: Sequence[Mask]) -> Extracted:
     return read._replace(text=masked.text, headings=headings, embedded=embedded)
 
 
+# https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
+_LFS_POINTER = re.compile(
+    rb"version https?://(?:git-lfs\.github\.com|hawser\.github\.com)/spec/v\d\r?\n"
+    rb"(?:ext-[^\n]{1,200}\n|oid sha256:[0-9a-f]{64}\r?\n|size \d{1,20}\r?\n?){2,12}\s*\Z"
+)
 _MAX_FAULT = 300
 
 
@@ -230,11 +243,19 @@ def content_hash(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _refuse_useless(text: str, language: str | None) -> None:
-    """Raise ``SkipDocument`` for a text that is blank, generated or minified."""
+def _kind_of(document: Document, text: str) -> Kind:
+    """Return what a document is for.
+
+    Raises:
+        SkipDocument: It is blank, or of a kind that is not indexed.
+    """
     if not text or text.isspace():
         raise SkipDocument("empty", BLANK)
-    if line := generated_line(text, language):
-        raise SkipDocument("generated", line)
-    if seen := describe_minified(text, language):
-        raise SkipDocument("minified", seen)
+    generated = generated_line(text, document.language)
+    if seen := generated or describe_minified(text, document.language):
+        if "generated" not in document.wanted:
+            raise SkipDocument("generated" if generated else "minified", seen)
+        return "generated"
+    if document.kind not in document.wanted | LEFT_OUT:
+        raise SkipDocument("kind", document.kind)
+    return document.kind

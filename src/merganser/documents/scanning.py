@@ -16,16 +16,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from merganser.documents.file_types import INDEX_FOLDER, language_of, refuse_by_name
-from merganser.documents.ignore import VCS_FOLDERS, list_files
+from merganser.documents.file_types import INDEX_FOLDER, language_of
+from merganser.documents.ignore import SILENTLY, VCS_FOLDERS, Listed, list_files
+from merganser.documents.kinds import (
+    ALL_KINDS,
+    DEFAULT_KINDS,
+    LEFT_OUT,
+    Kind,
+    kind_of,
+    refuse_by_name,
+)
 from merganser.documents.reading import FORMATS, TEXT
 from merganser.documents.secret_files import refuse_secret_path
+from merganser.documents.selection import EVERYTHING, Selection, Selector
 from merganser.globs import GlobEntry, expand_home, is_glob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from merganser.documents.ignore import Listed
     from merganser.documents.secrets import SecretsMode
 
 # Python stands a surrogate for each byte of a name that is not UTF-8.
@@ -57,7 +65,7 @@ class Document:
         language: By its name, or None.
         ctime_ns: When content or status changed last by the system's clock, which no program sets
             back, in nanoseconds since 1970; 0 when not known.
-        kind: ``code``, ``docs``, ``tests``, ...; empty when not known.
+        wanted: The kinds that are indexed: all of them where ``docs`` or ``include`` name the file.
     """
 
     path: str
@@ -67,7 +75,12 @@ class Document:
     inode: int
     language: str | None
     ctime_ns: int = 0
-    kind: str = ""
+    wanted: frozenset[Kind] = DEFAULT_KINDS
+
+    @property
+    def kind(self) -> Kind:
+        """What it is for, as far as its path says; its content may say that it is generated."""
+        return kind_of(self.path, self.language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,27 +124,40 @@ def scan_documents(
     respect_vcs: bool = True,
     exclude: Sequence[Path] = (),
     secrets: SecretsMode = "redact",
+    selection: Selection = EVERYTHING,
+    label: str = "",
 ) -> Scan:
     """Find the files that the entries of ``docs`` name.
 
     Args:
         docs: Files, folders (with all below them) or globs with ``**``, ``*``, ``?``, ``[a-z]`` and
-            ``{a,b}``; absolute or relative to ``base``. A path that exists is never a glob.
+            ``{a,b}``; absolute or relative to ``base``. A path that exists is never a glob. What
+            ``!pattern`` names is left out.
         base: What relative entries and the documents' paths start from.
         respect_vcs: Whether files that git would ignore are left out. A path named in ``docs`` is
             scanned even where a repository around it ignores it.
         exclude: Folders that are left out wherever they are met, such as the index itself.
         secrets: Files that hold secrets by nature are left out unless they are kept.
+        selection: What else is left out, and what is taken back.
+        label: Stands in front of paths where the patterns of ``selection`` are asked.
     """
     # Path.resolve() would follow the links that users see in their paths.
     absolute = Path(os.path.abspath(base))  # noqa: PTH100 - links stay as the user wrote them
+    local = [entry[1:] for entry in docs if entry.startswith("!")]
+    selector = Selector(selection, absolute, label=label, local=local)
     scanner = _Scanner(
-        absolute, respect_vcs=respect_vcs, exclude=exclude, keep_secrets=secrets == "keep"
+        absolute,
+        selector,
+        respect_vcs=respect_vcs,
+        exclude=exclude,
+        keep_secrets=secrets == "keep",
     )
     missing: list[str] = []
     barren: list[str] = []
     seen: dict[str, str] = {}
     for entry in docs:
+        if entry.startswith("!"):
+            continue
         if not scanner.add(entry):
             missing.append(entry)
             seen[entry] = scanner.last.describe_missing()
@@ -177,6 +203,26 @@ def _count(reasons: Counter[str]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
 
 
+_TAKEN_BACK = frozenset({"excluded", "generated", "ignored", "vendored"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """What an entry of ``docs`` has scanned.
+
+    Attributes:
+        path: Absolute.
+        takes: Whether a path below it, as users see it, is named by the entry.
+    """
+
+    path: str
+    takes: Callable[[str], bool] = lambda _: True
+
+
+def _join(prefix: str, path: str) -> str:
+    return path if prefix == "." else f"{prefix}/{path.removeprefix('./')}"
+
+
 class _Scanner:
     """The state of one scan.
 
@@ -185,15 +231,23 @@ class _Scanner:
     """
 
     def __init__(
-        self, base: Path, *, respect_vcs: bool, exclude: Sequence[Path], keep_secrets: bool
+        self,
+        base: Path,
+        selector: Selector,
+        *,
+        respect_vcs: bool,
+        exclude: Sequence[Path],
+        keep_secrets: bool,
     ) -> None:
         self._base = base
+        self._selector = selector
         self._keep_secrets = keep_secrets
         self._respect_vcs = respect_vcs
         self._exclude = frozenset(os.path.realpath(path) for path in exclude)
         self._documents: dict[str, Document] = {}
         self._skipped: dict[str, Skipped] = {}
         self._links: dict[str, str] = {}  # path of a followed link to where it leads
+        self._partly: list[str] = []  # folders of which only what ``include`` names is taken
         self._crossed = False  # whether a root was reached through a link
         self.last = _Entry()
 
@@ -207,7 +261,7 @@ class _Scanner:
             return False
         self._crossed |= os.path.realpath(root) != root
         if Path(root).is_dir():
-            self._add_directory(root)
+            self._add_root(root)
         else:
             self._add_file(root, self._shown(root))
         return True
@@ -217,54 +271,114 @@ class _Scanner:
         self.last.root = glob.root
         if not Path(glob.root).is_dir():
             return False
-        found, prefix = False, self._shown(glob.root)
-        for listed in self._list(glob.root):
-            if glob.matches(listed.path.rstrip("/")):
-                found = True
-                self._add_listed(glob.root, prefix, listed)
-            elif listed.path.endswith("/"):
-                self.last.unseen[listed.reason] += 1
-        return found
+        below = 0 if (prefix := self._shown(glob.root)) == "." else len(prefix) + 1
+        return self._add_below(
+            _Root(glob.root, lambda path: glob.matches(path[below:])), glob.root, prefix
+        )
 
-    def _add_directory(self, root: str) -> None:
-        if self._is_excluded(root):
+    def _add_root(self, root: str) -> None:
+        if os.path.realpath(root) in self._exclude:
             return
         prefix = self._shown(root)
-        for listed in self._list(root):
-            self._add_listed(root, prefix, listed)
+        if rule := self._selector.of_folder(prefix).excluded:
+            self._leave_out(_Root(root), root, prefix, Listed("./", "excluded", rule))
+        else:
+            self._add_below(_Root(root), root, prefix)
 
-    def _list(self, root: str) -> Iterator[Listed]:
-        return list_files(root, respect_vcs=self._respect_vcs, prune=self._is_pruned)
+    def _add_below(
+        self, root: _Root, folder: str, prefix: str, *, respect_vcs: bool = True
+    ) -> bool:
+        """Take what is below a folder; return whether anything there is what ``root`` takes.
 
-    def _is_pruned(self, directory: str) -> bool:
+        Args:
+            root: What is scanned.
+            folder: It, or a folder below it.
+            prefix: The folder as users see it.
+            respect_vcs: False where version control ignores the folder.
+        """
+        start = len(os.path.realpath(folder).rstrip("/")) + 1
+
+        def refuse(directory: str) -> tuple[str, str] | None:
+            return self._refuse(directory, _join(prefix, directory[start:]))
+
+        found = False
+        respects = self._respect_vcs and respect_vcs
+        for listed in list_files(folder, respect_vcs=respects, refuse=refuse):
+            path = _join(prefix, listed.path)
+            is_taken = root.takes(path.rstrip("/"))
+            found |= is_taken
+            if listed.reason in _TAKEN_BACK and self._selector.includes:
+                if path.endswith("/"):
+                    below = f"{folder}/{listed.path}".rstrip("/")
+                    found |= self._leave_out(root, below, path.rstrip("/"), listed)
+                    continue
+                if is_taken and self._selector.of_file(path).included:
+                    self._add_file(f"{folder}/{listed.path}", path, root=root)
+                    continue
+            if not is_taken:
+                if path.endswith("/"):
+                    self.last.unseen[listed.reason] += 1
+                continue
+            if not listed.reason:
+                self._add_file(f"{folder}/{listed.path}", path, root=root)
+            elif not self._is_partly(path):
+                self._skip(path, listed.reason, listed.detail)
+        return found
+
+    def _leave_out(self, root: _Root, folder: str, path: str, listed: Listed) -> bool:
+        """Take of a folder that is left out what ``include`` names, and name the folder if not all.
+
+        Returns:
+            Whether anything there is what ``root`` takes.
+        """
+        is_named = self._selector.of_folder(path).named
+        found = root.takes(path)
+        if not is_named and found and not self._is_partly(f"{path}/"):
+            self._skip(f"{path}/", listed.reason, listed.detail)
+        if is_named or self._selector.leads_into(path):
+            if not is_named:
+                self._partly.append(f"{path}/")
+            found |= self._add_below(root, folder, path, respect_vcs=listed.reason != "ignored")
+        return found
+
+    def _refuse(self, directory: str, path: str) -> tuple[str, str] | None:
+        """Say why a folder is left out, with the rule; None when it is scanned."""
         name = directory.rpartition("/")[2]
-        if name == INDEX_FOLDER or name in VCS_FOLDERS:
-            return True
-        return self._is_excluded(directory)
+        if name == INDEX_FOLDER or name in VCS_FOLDERS or directory in self._exclude:
+            return SILENTLY
+        standing = self._selector.of_folder(path)
+        if standing.excluded:
+            return "excluded", standing.excluded
+        if standing.named:
+            return None
+        if self._is_partly(f"{path}/") and not (
+            standing.included or self._selector.leads_into(path)
+        ):
+            return SILENTLY
+        return self._selector.default_of(directory)
 
-    def _is_excluded(self, directory: str) -> bool:
-        return bool(self._exclude) and os.path.realpath(directory) in self._exclude
+    def _is_partly(self, path: str) -> bool:
+        return any(path.startswith(folder) for folder in self._partly)
 
     def _shown(self, absolute: str) -> str:
         """Return a path relative to the base, with ``/``, without looking at the disk."""
         return Path(os.path.relpath(absolute, self._base)).as_posix()
 
-    def _add_listed(self, root: str, prefix: str, listed: Listed) -> None:
-        path = listed.path if prefix == "." else f"{prefix}/{listed.path.removeprefix('./')}"
-        if listed.reason:
-            self._skip(path, listed.reason, listed.detail)
-        else:
-            self._add_file(f"{root}/{listed.path}", path, root=root)
-
-    def _add_file(self, absolute: str, path: str, *, root: str | None = None) -> None:
+    def _add_file(self, absolute: str, path: str, *, root: _Root | None = None) -> None:
         """Take a file, or say why not; a path that was named itself (no root) may be a link."""
+        standing = self._selector.of_file(path)
+        if standing.excluded:
+            self._skip(path, "excluded", standing.excluded)
+            return
+        if self._partly and not standing.included and self._is_partly(path):
+            return
         if not path.isascii() and _NOT_UTF8.search(path):  # which no database column takes
             self._skip(os.fsencode(path).decode("utf-8", "backslashreplace"), "name", "not UTF-8")
             return
         try:
             status = os.lstat(absolute)
             if stat.S_ISLNK(status.st_mode):
-                if root is not None and not self._may_follow(absolute, path, root):
+                if root is not None and not self._may_follow(absolute, path, root.path):
                     return
                 status = os.stat(absolute)  # noqa: PTH116 - beside lstat
         except FileNotFoundError:
@@ -273,11 +387,18 @@ class _Scanner:
             self._skip(path, "unreadable", error.strerror or "")
             return
         if not stat.S_ISDIR(status.st_mode):
-            self._admit(absolute, path, status)
-        elif not self._is_pruned(absolute):  # a submodule, which git lists as one path
-            self._add_directory(absolute)
+            wanted = ALL_KINDS if root is None or standing.included else self._selector.kinds
+            self._admit(absolute, path, status, wanted)
+        elif root is not None:  # a submodule, which git lists as one path
+            refused = self._refuse(os.path.realpath(absolute), path)
+            if refused is None:
+                self._add_below(root, absolute, path)
+            elif refused != SILENTLY:
+                self._leave_out(root, absolute, path, Listed(f"{path}/", *refused))
 
-    def _admit(self, absolute: str, path: str, status: os.stat_result) -> None:
+    def _admit(
+        self, absolute: str, path: str, status: os.stat_result, wanted: frozenset[Kind]
+    ) -> None:
         """Make a document of a file unless its name, type, size or format speaks against it."""
         name, size = path.rpartition("/")[2], status.st_size
         language = language_of(name)
@@ -288,8 +409,12 @@ class _Scanner:
             self._skip(path, "empty")
         elif not self._keep_secrets and (why := self._refuse_secret(absolute)):
             self._skip(path, "secret", why)
-        elif reason := refuse_by_name(name):
+        elif reason := refuse_by_name(name, wanted):
             self._skip(path, *reason)
+        elif not (wanted is DEFAULT_KINDS or "generated" in wanted) and (
+            (kind := kind_of(path, language)) not in wanted | LEFT_OUT
+        ):
+            self._skip(path, "kind", kind)
         elif missing := format_.missing():
             # Said here and not at reading, which is remembered even once the extra is there.
             self._skip(path, "extra", missing)
@@ -297,6 +422,8 @@ class _Scanner:
             self._skip(path, "too large", f"{size:,} bytes, the limit is {format_.max_bytes:,}")
         else:
             self.last.documents += 1
+            if known := self._documents.get(path):
+                wanted |= known.wanted
             self._documents[path] = Document(
                 path,
                 Path(absolute),
@@ -305,6 +432,7 @@ class _Scanner:
                 status.st_ino,
                 language,
                 _within_int64(status.st_ctime_ns),
+                wanted,
             )
 
     @staticmethod

@@ -61,18 +61,33 @@ SKIP_REASONS: Mapping[str, SkipReason] = {
     ),
     "encoding": SkipReason("its bytes are no text in a known encoding", "save it as UTF-8"),
     "encrypted": SkipReason("it needs a password", "save it without the password"),
-    "extra": SkipReason("its reader is not installed", "install the extra that is named"),
-    "generated": SkipReason("a program wrote it", "index its source"),
-    "hostile": SkipReason("made to break what reads it"),
-    "ignored": SkipReason(
-        "an ignore rule leaves it out, or a tool marks the folder as its cache",
-        "name it in `docs`, or set `respect_vcs: false`",
+    "excluded": SkipReason(
+        "`exclude`, a `!pattern` of `docs` or a `.merganserignore` leaves it out",
+        "take the rule away, or name it under `include`",
         usual=True,
     ),
+    "extra": SkipReason("its reader is not installed", "install the extra that is named"),
+    "generated": SkipReason(
+        "a program wrote it, as its head or its folder says",
+        "index its source, or name it under `include`",
+    ),
+    "hostile": SkipReason("made to break what reads it"),
+    "ignored": SkipReason(
+        "an ignore rule leaves it out",
+        "name it in `docs` or `include`, or set `respect_vcs: false`",
+        usual=True,
+    ),
+    "kind": SkipReason(
+        "of a kind that is not among `kinds`", "add its kind to `kinds`", usual=True
+    ),
+    "lfs": SkipReason("a pointer of Git LFS: its content is not here", "run `git lfs pull`"),
     "link": SkipReason(
         "a link to a folder, to nothing or out of the folder", "name what it leads to in `docs`"
     ),
-    "minified": SkipReason("lines too long to be written by hand", "index its source"),
+    "lock": SkipReason("a tool wrote down versions in it", "name it under `include`", usual=True),
+    "minified": SkipReason(
+        "lines too long to be written by hand", "index its source, or name it under `include`"
+    ),
     "name": SkipReason("its name is not UTF-8", "rename it"),
     "not cloned": SkipReason("a git repository that is not here yet", "a run clones it"),
     "not a file": SkipReason("a pipe, socket or device", usual=True),
@@ -89,6 +104,11 @@ SKIP_REASONS: Mapping[str, SkipReason] = {
         "larger than its format's limit", "split it, or leave out of it what is no text"
     ),
     "unreadable": SkipReason("it cannot be opened", "give the user who runs this the right to it"),
+    "vendored": SkipReason(
+        "dependencies, an environment or a cache that a tool put there",
+        "name it in `docs` or `include`",
+        usual=True,
+    ),
     "worktree": SkipReason(
         "another checkout of the same repository", "name it in `docs`", usual=True
     ),

@@ -338,7 +338,7 @@ class _Build:
             row_count=place.row_count if place else 0,
             term_count=place.term_count if place else 0,
             ctime_ns=document.ctime_ns,
-            kind=document.kind,
+            kind=outcome.kind,
             encoding=outcome.encoding,
             note=outcome.note,
         )

@@ -67,6 +67,7 @@ class FileOutcome:
         encoding: Name of the codec that it was decoded with.
         note: A remark on how it was read.
         redactions: Lines with the kinds of secrets that were replaced there.
+        kind: What the document is for, see ``DocumentText.kind``.
     """
 
     path: str
@@ -79,6 +80,7 @@ class FileOutcome:
     encoding: str = ""
     note: str = ""
     redactions: tuple[tuple[int, str], ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,6 +170,7 @@ def read_file(document: Document, definition: IndexDefinition) -> tuple[FileOutc
         encoding=read.encoding,
         note=read.note,
         redactions=read.redactions,
+        kind=read.kind,
     )
     return outcome, chunks
 

@@ -77,6 +77,8 @@ def _scan(definition: IndexDefinition, repository: Repository | None) -> Scan:
         respect_vcs=definition.respect_vcs,
         secrets=definition.secrets,
         exclude=(definition.folder,),
+        selection=definition.selection,
+        label="" if repository is None else repository.label,
     )
     return found if repository is None else _below(repository.label, found)
 

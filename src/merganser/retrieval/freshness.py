@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from merganser.documents.kinds import ALL_KINDS
 from merganser.documents.reading import content_hash, read_document
 from merganser.documents.scanning import Document, mtime_of
 from merganser.errors import SkipDocument
@@ -111,6 +112,7 @@ def _check(one: Candidate, hashes: _Hashes, *, with_text: bool) -> FileCheck:
         mtime_ns=mtime_of(status),
         inode=status.st_ino,
         language=chunk.language or None,
+        wanted=ALL_KINDS,  # what was indexed is shown
     )
     try:
         read = read_document(document, secrets=one.index.definition.secrets)

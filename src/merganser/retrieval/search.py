@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import duckdb
 
 from merganser.chunking.places import describe_places
+from merganser.documents.kinds import kind_of
 from merganser.errors import DamagedIndexError, PlanError, SnapshotMismatchError
 from merganser.retrieval.explain import Missing, explain_missing
 from merganser.retrieval.freshness import FileCheck, check_files, file_notes
@@ -313,7 +314,8 @@ def _make_hit(one: RankedPassage, chunk: StoredChunk, check: FileCheck) -> Hit:
         rerank_score=one.rerank_score,
         stale=check.state != "same",
         place=chunk.place,
-        kind=chunk.file_kind,
+        # Older indexes have none.
+        kind=chunk.file_kind or kind_of(chunk.path, chunk.language or None),
         symbol_kind=chunk.kind,
     )
     if check.text is None:

@@ -54,7 +54,7 @@ class FileRow:
         term_count: Terms in its chunks, with repetitions.
         ctime_ns: When its content or status changed last by the system's clock, in nanoseconds
             since the epoch; 0 when not known, as in snapshots before there was this column.
-        kind: What sort of document it is, see ``Document.kind``; empty as above.
+        kind: What sort of document it is, see ``DocumentText.kind``; empty as above.
         encoding: Name of the codec that it was decoded with; empty as above, and for formats
             without one.
         note: A remark on how it was read, mostly empty.
@@ -294,8 +294,11 @@ def _read_rows(
 ) -> list[tuple[Any, ...]]:
     """Read a table of the attached catalogue in the order of its first column."""
     present = read_columns(cursor, f"g.{table}")
-    # A column that came later has a default, and stands last.
-    names = [f.name for f in fields(kind) if f.name in present or f.default is MISSING]
+    # What came later has a default, a number or "".
+    names = [
+        f.name if f.name in present or f.default is MISSING else str(f.default or f"{f.default!r}")
+        for f in fields(kind)
+    ]
     query = f"SELECT {', '.join(names)} FROM g.{table} ORDER BY {names[0]}"  # noqa: S608 - names of our own
     return cursor.execute(query).fetchall()
 

@@ -24,7 +24,7 @@ class ChunkPlace:
         text_hash: Hash of the exact text, as two 64-bit numbers.
         file_mtime_ns: When the file was last changed, as seen by the scan.
         file_size_bytes: Size of the file, as seen by the scan.
-        file_kind: What sort of document the file is, see ``Document.kind``; "" when not known.
+        file_kind: What sort of document the file is, see ``DocumentText.kind``; "" when not known.
     """
 
     key: int

@@ -162,6 +162,9 @@ def test_a_path_of_two_thousand_folders_is_listed():
     deep = ignore.Listed("a/" * 2_000 + "b.md")
     pruned = ignore.Listed("a/" * 500 + "x/b.md")
 
-    found = ignore._expand_git("/root", [deep, pruned], lambda folder: folder.endswith("/x"))  # pyright: ignore[reportPrivateUsage] - no such tree can be made by Python
+    def refuse(folder: str) -> tuple[str, str] | None:
+        return ignore.SILENTLY if folder.endswith("/x") else None
+
+    found = ignore._expand_git("/root", [deep, pruned], refuse)  # pyright: ignore[reportPrivateUsage] - no such tree can be made by Python
 
     assert list(found) == [deep]

@@ -170,7 +170,7 @@ def test_files_that_cannot_be_documents_are_skipped_with_a_reason(tree: Path):
         "logo.png": "binary",
         "module.pyc": "binary",
         "pipe": "not a file",
-        "uv.lock": "generated",
+        "uv.lock": "lock",
     }
 
 
@@ -386,12 +386,12 @@ def test_a_program_named_in_a_work_trees_config_does_not_run(tree: Path, tmp_pat
 
 
 def test_outside_of_a_work_tree_what_tools_made_is_left_out(tree: Path):
-    write(tree, "a.py", "venv/pyvenv.cfg", "venv/b.py", ".cache/CACHEDIR.TAG", ".cache/c")
+    write(tree, "a.py", "mine/pyvenv.cfg", "mine/b.py", "kept/CACHEDIR.TAG", "kept/c")
 
     scan = scan_documents(["."], base=tree)
 
     assert paths(scan) == ["a.py"]
-    assert reasons(scan) == {".cache/": "ignored", "venv/": "ignored"}
+    assert reasons(scan) == {"kept/": "vendored", "mine/": "vendored"}
 
 
 RULES = [
