@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from merganser.chunking.code import chunk_code
 from merganser.chunking.grammars import grammar_versions
 from merganser.chunking.languages import LANGUAGES
-from merganser.chunking.places import describe_places
+from merganser.chunking.places import describe_places, find_walls
 from merganser.chunking.sections import chunk_markdown, chunk_sections, chunk_yaml
 from merganser.chunking.tables import Headers
 from merganser.chunking.text import Limits, Piece, absorb_blanks, chunk_text, safe_break
@@ -193,7 +193,10 @@ def chunk_document(
         STRUCTURED.get(language or "")
         if headings is None
         else partial(
-            chunk_sections, headings=headings, embedded=embedded if options.code_aware else ()
+            chunk_sections,
+            headings=headings,
+            embedded=embedded if options.code_aware else (),
+            walls=find_walls(text, places, headings),
         )
     )
     limits = Limits(

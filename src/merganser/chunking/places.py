@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from merganser.chunking.sections import Heading
 
 
 class Place(NamedTuple):
@@ -61,6 +64,34 @@ def describe_places(places: Sequence[Place], first: int, last: int) -> str:
         return found
     labels = begin.label if begin.label == final.label else f"{begin.label}-{final.label}"
     return f"{found}, labelled {labels}"
+
+
+_OPENED_ALONE = frozenset({"page", "slide", "sheet", "chapter"})
+
+
+def find_walls(text: str, places: Sequence[Place], headings: Iterable[Heading]) -> frozenset[int]:
+    r"""Return the headings with which another page, slide, sheet or chapter begins.
+
+    A chunk of several would name a stretch, where a person wants to open one.
+
+    >>> from merganser.chunking.sections import Heading
+    >>> places = [Place(1, (("slide", 1),)), Place(2, (("slide", 2),)), Place(3, (("slide", 3),))]
+    >>> sorted(find_walls("One\nTwo\nThree\n", places, [Heading(1, "Two", 4)]))
+    [4]
+    """
+    begun = {
+        place.line
+        for before, place in pairwise([Place(0, (("", ""),)), *places])
+        if before.steps[0] != place.steps[0] and place.steps[0][0] in _OPENED_ALONE
+    }
+    walls: set[int] = set()
+    line, at = 1, 0
+    for heading in headings if begun else ():
+        line += text.count("\n", at, heading.start)
+        at = heading.start
+        if line in begun:
+            walls.add(at)
+    return frozenset(walls)
 
 
 def name_passage(path: str, lines: str, place: str) -> str:

@@ -24,7 +24,7 @@ from merganser.chunking.packing import Unit, join_symbols, pack
 from merganser.chunking.text import Limits, Piece, chunk_span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from merganser.chunking.packing import Group
 
@@ -74,7 +74,11 @@ class _Section:
 
 
 def chunk_sections(
-    text: str, limits: Limits, headings: Iterable[Heading], embedded: Iterable[Embedded] = ()
+    text: str,
+    limits: Limits,
+    headings: Iterable[Heading],
+    embedded: Iterable[Embedded] = (),
+    walls: Collection[int] = (),
 ) -> list[Piece]:
     """Tile the text with pieces along its headings, and along the definitions of code in it.
 
@@ -83,9 +87,10 @@ def chunk_sections(
         limits: How long pieces may be.
         headings: In order of ``start``.
         embedded: Code in a language of its own, in order of ``start``.
+        walls: Starts of headings before which a piece ends, such as those of slides.
     """
     code = [_chunk_embedded(text, stretch, limits) for stretch in embedded]
-    pieces = _chunk_section(text, _outline(text, headings), "", limits, code)
+    pieces = _chunk_section(text, _outline(text, headings), "", limits, code, walls=walls)
     return _name_code(pieces, code) if code else pieces
 
 
@@ -141,7 +146,13 @@ def _chunk_own(text: str, own: Unit, limits: Limits, code: Sequence[list[Piece]]
 
 
 def _chunk_section(
-    text: str, section: _Section, path: str, limits: Limits, code: Sequence[list[Piece]]
+    text: str,
+    section: _Section,
+    path: str,
+    limits: Limits,
+    code: Sequence[list[Piece]],
+    *,
+    walls: Collection[int],
 ) -> list[Piece]:
     """Tile one section; its pieces bear the heading path down to it or to its subsections.
 
@@ -149,18 +160,32 @@ def _chunk_section(
     """
     first = section.children[0].start if section.children else section.end
     own = Unit(section.start, first, path, "section" if path else "text", opens=False)
-    items: list[Unit | Group] = []
+    runs: list[list[Unit | Group]] = [[]]  # nothing is packed across a wall
     if first - section.start > limits.whole:
-        items.append(_chunk_own(text, own, limits, code))
+        runs[-1].append(_chunk_own(text, own, limits, code))
     elif first > section.start:
-        items.append(own)
+        runs[-1].append(own)
     for child in section.children:
         inner = _SEPARATOR.join(part for part in (path, child.title) if part)
-        if child.end - child.start <= limits.whole:
-            items.append(Unit(child.start, child.end, inner, "section", opens=True))
+        if child.start in walls:
+            runs.append([])
+        if child.end - child.start <= limits.whole and not _is_parted(child, walls):
+            runs[-1].append(Unit(child.start, child.end, inner, "section", opens=True))
         else:
-            items.append(_chunk_section(text, child, inner, limits, code))
-    return pack(items, limits.whole, limits, name=_common_path) if items else []
+            runs[-1].append(_chunk_section(text, child, inner, limits, code, walls=walls))
+    return [
+        piece
+        for items in runs
+        if items
+        for piece in pack(items, limits.whole, limits, name=_common_path)
+    ]
+
+
+def _is_parted(section: _Section, walls: Collection[int]) -> bool:
+    """Tell whether a wall stands inside a section."""
+    return bool(walls) and any(
+        child.start in walls or _is_parted(child, walls) for child in section.children
+    )
 
 
 def _common_path(paths: Iterable[str]) -> str:

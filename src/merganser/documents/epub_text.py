@@ -62,7 +62,7 @@ def _refuse_encrypted(package: Package, parts: set[str]) -> None:
 
 
 def _add_chapter(out: TextBuilder, data: bytes, label: str, number: int) -> None:
-    page = read_html(data)
+    page = read_html(_without_head(data))
     lines = page.text.split("\n")
     headings = list(page.headings or ())
     title = clean(label) or (headings[0].title if headings else "") or f"part {number}"
@@ -80,6 +80,12 @@ def _add_chapter(out: TextBuilder, data: bytes, label: str, number: int) -> None
             out.add(line)
             is_first = False
         at += len(line) + 1
+
+
+def _without_head(data: bytes) -> bytes:
+    """Leave out the title of a part, which is often the name of its file, but not the encoding."""
+    start, end = data.find(b"<title"), data.find(b"</title>")
+    return data[:start] + data[end + len(b"</title>") :] if 0 <= start < end else data
 
 
 def _labels(package: Package, folder: str, book: Element) -> Iterator[tuple[str, str]]:

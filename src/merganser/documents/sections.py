@@ -25,6 +25,7 @@ class SectionBuilder:
         self.builder = TextBuilder()
         self._path: list[tuple[int, str]] = []
         self._paragraphs = self._tables = 0
+        self._margins: set[str] = set()
 
     def add_heading(self, level: int, title: str) -> None:
         """Begin a section; level 0 is the title of the document."""
@@ -64,6 +65,9 @@ class SectionBuilder:
 
     def add_margin(self, kind: str, text: str) -> None:
         """Add what stands on each page: a header or footer."""
+        if kind not in self._margins:
+            self._margins.add(kind)
+            self.builder.mark_heading(1, f"page {kind}")
         self.builder.stand_at(("page", kind))
         self.builder.add(text)
 

@@ -24,6 +24,7 @@ MAX_CHARACTERS = 32_000_000
 """Most text of one file; the longest manuals have 10,000 pages of 3,000 characters."""
 
 _MAX_LABEL = 80
+_COUNTED = frozenset({"row", "paragraph"})
 _LOWEST = 6
 # Soft hyphens, zero-width marks and private characters of symbol fonts are no part of a word.
 _UNSEEN = re.compile("[\xad\u200b\u2060\ufeff]")
@@ -128,7 +129,7 @@ class TextBuilder:
             place = self._places[-1]
             length = line - place.line
             (unit, number), *_ = reversed(place.steps)
-            if isinstance(number, int) and (place.counts or length == 1):
+            if unit in _COUNTED and isinstance(number, int) and (place.counts or length == 1):
                 next_steps = (*place.steps[:-1], (unit, number + length))
                 if steps == next_steps:
                     self._places[-1] = place._replace(counts=True)
