@@ -106,9 +106,10 @@ def source_of(tree: str) -> Path:
 
 
 def write_config(rag: dict[str, Any], source: Path, folder: Path) -> Path:
-    """Write a config that indexes the Python files of a folder as ``rag`` says."""
+    """Write a config that indexes a checkout, or the Python files of a package, as ``rag`` says."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"rag": {"codebase": {**rag, "docs": [f"{source}/**/*.py"], "respect_vcs": False}}}
+    docs = [str(source)] if (source / ".git").exists() else [f"{source}/**/*.py"]
+    config = {"rag": {"codebase": {**rag, "docs": docs, "respect_vcs": False}}}
     (folder / "codebase.yaml").write_text(yaml.safe_dump(config), "utf-8")
     return folder / "codebase.yaml"
 

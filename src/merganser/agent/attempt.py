@@ -218,7 +218,8 @@ def support(answer: str, question: str, passage: str) -> float:
     """
     asked = {_stem(term) for term in query_terms(question)}
     known = {_stem(term) for term in query_terms(passage)}
-    said = {_stem(term) for term in subject_terms(answer) if _says_something(term)} - asked
+    words = (term.base for term in subject_terms(answer) if not term.of)
+    said = {_stem(word) for word in words if _says_something(word)} - asked
     return len(said & known) / len(said) if said else 0.0
 
 

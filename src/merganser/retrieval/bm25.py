@@ -6,9 +6,14 @@ Relevance Framework: BM25 and Beyond", 2009), with an idf that cannot be negativ
     idf(t)      = ln((N - df + 0.5) / (df + 0.5) + 1)
     score(q, d) = Σ idf(t) · tf · (k1 + 1) / (tf + k1 · (1 - b + b · |d| / avgdl))
 
-summed over the *distinct* terms of the query. ``N``, ``df`` and ``avgdl`` count the live chunks of
-the snapshot that is read, with or without a filter, so that a filter removes hits and never changes
-a score. A chunk without any term of the query is no hit.
+summed over the *distinct* terms of the query, each as often as the query has it. ``N``, ``df`` and
+``avgdl`` count the live chunks of the snapshot that is read, with or without a filter, so that a
+filter removes hits and never changes a score. A chunk without any term of the query is no hit.
+
+A word counts by its base term wherever it stands, and where it is spelled as in the query by the
+rarity of that spelling: a chunk with "translates" is before those with "translation" when that was
+asked, the more so the rarer it is, and all of them are found. A query of one word that is spelled
+so in few chunks has these first.
 
 Scores are raw: more than 0, without an upper bound, growing with the number of the query's terms.
 A strategy's ``threshold`` is compared with this raw score.
@@ -16,7 +21,7 @@ A strategy's ``threshold`` is compared with this raw score.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,11 +84,18 @@ class TermList:
         position: (n,) integers, ascending: which chunks hold it, without those a filter removed.
         tf: (n,) uint8, how often each of them holds it.
         frequency: How many live chunks of the snapshot hold it, filtered or not: the term's df.
+        within: The df of the base term when this is a spelling of it, else 0. What the base term
+            adds to a score is not added twice.
+        repeats: How often the query has it.
+        lift: Added to the score of every chunk that holds it.
     """
 
     position: NDArray[np.int32]
     tf: NDArray[np.uint8]
     frequency: int
+    within: int = 0
+    repeats: int = 1
+    lift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +119,7 @@ class TermLists:
             mask: (n_chunks,) by position, True for chunks to keep.
         """
         lists = (
-            TermList(one.position[inside], one.tf[inside], one.frequency)
+            replace(one, position=one.position[inside], tf=one.tf[inside])
             for one in self.lists
             for inside in (mask[one.position],)
         )
@@ -130,13 +142,24 @@ class Weighing:
     k1: float = DEFAULT_K1
     b: float = DEFAULT_B
 
+    @property
+    def most(self) -> float:
+        """The most that a posting adds to its chunk's score, per unit of idf."""
+        return self.k1 + 1.0
+
     def idf(self, lists: Sequence[TermList]) -> NDArray[np.float64]:
-        """Weigh terms by their rarity.
+        """Weigh terms by their rarity and by how often the query has them.
 
         Returns:
             (n_terms,) float64, more than 0 for every term.
         """
         df = np.array([one.frequency for one in lists], dtype=np.float64)
+        within = np.array([one.within for one in lists], dtype=np.float64)
+        repeats = np.array([one.repeats for one in lists], dtype=np.float64)
+        counted = np.where(within > 0.0, self._idf(within), 0.0)
+        return repeats * (self._idf(df) - counted)
+
+    def _idf(self, df: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.log((self.chunk_count - df + 0.5) / (df + 0.5) + 1.0)
 
     def weigh(self, tf: NDArray[np.uint8], lengths: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -227,7 +250,7 @@ class _Term:
         self, weighing: Weighing, tf: NDArray[np.uint8], lengths: NDArray[np.int32]
     ) -> NDArray[np.float64]:
         """Return what the term adds to the scores of chunks."""
-        return weighing.weigh(tf, lengths) * self.idf
+        return weighing.weigh(tf, lengths) * self.idf + self.found.lift
 
     def look_up(
         self, chosen: NDArray[np.int64], count: int
@@ -256,7 +279,7 @@ def _rarest_first(lists: Sequence[TermList], weighing: Weighing) -> list[_Term]:
     left = 0.0
     for i in reversed([i for i in order if len(lists[i].position)]):
         terms.append(_Term(lists[i], float(idf[i]), left))
-        left += float(idf[i]) * (weighing.k1 + 1.0)
+        left += float(idf[i]) * weighing.most + lists[i].lift
     return terms[::-1]
 
 
@@ -314,5 +337,5 @@ def explain_chunk(
     for i, one in enumerate(found.lists):
         at = slice(*np.searchsorted(one.position, [position, position + 1]).tolist())
         for weight in weighing.weigh(one.tf[at], found.lengths[one.position[at]]).tolist():
-            parts[terms[i]] = float(idf[i]) * weight
+            parts[terms[i]] = float(idf[i]) * weight + one.lift
     return dict(sorted(parts.items(), key=lambda part: (-part[1], part[0])))

@@ -6,7 +6,8 @@ postings in memory, where a query costs under a millisecond at 100k chunks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +21,10 @@ from merganser.retrieval.bm25 import (
     score_chunks,
     split_postings,
 )
-from merganser.store.tokens import query_terms
+from merganser.store.tokens import SPELLED, QueryTerm, parse_query, query_terms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,14 +45,15 @@ _QUESTION_WORDS_TEXT = """
 _QUESTION_WORDS = frozenset(query_terms(_QUESTION_WORDS_TEXT))
 
 
-def subject_terms(query: str) -> tuple[str, ...]:
+def subject_terms(query: str) -> list[QueryTerm]:
     """Return a query's distinct terms without question words, or all when nothing else is left.
 
-    >>> subject_terms("how does the retriever open an index")
-    ('retriev', 'open', 'index')
+    >>> [term.base for term in subject_terms("how does the retriever open")]
+    ['retriev', 'open', 'retrieveropen']
     """
-    terms = query_terms(query)
-    return tuple(term for term in terms if term not in _QUESTION_WORDS) or tuple(terms)
+    terms = parse_query(query)
+    subject = [t for t in terms if not _QUESTION_WORDS.intersection((t.base, *t.of))]
+    return subject or terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class LexicalMatches:
     """What a query's terms found in a snapshot.
 
     Attributes:
-        terms: The query's distinct terms, see ``subject_terms``; empty for a query without words.
+        terms: What was looked for, one a list of ``found``; empty for a query without words.
         found: Where they occur, without the chunks that the filter removed.
         weighing: What scores depend on.
     """
@@ -101,23 +103,88 @@ class LexicalIndex:
             b: Length normalization, 0 to 1.
             where: Removes chunks and leaves the scores of the others as they are.
         """
-        terms = subject_terms(query)
+        asked = subject_terms(query)
         weighing = Weighing(self._snapshot.chunk_count, self._snapshot.total_terms, k1, b)
-        if self._tables is None:
-            found = split_postings(self._snapshot.postings(terms), len(terms))
-        else:
-            postings = self._tables.postings
-            lists = (postings.find(term) for term in terms)
-            found = TermLists(
-                self._tables.keys,
-                postings.lengths,
-                tuple(TermList(position, tf, len(position)) for position, tf in lists),
-            )
+        terms, found = self._look_up(asked)
+        if sum(bool(term.spelling) for term in asked) == len(query.split()) == 1:
+            found = _lift_rare_spelling(found, weighing)
         if where is not None:
             found = found.keep(self._mask(found, where))
         return LexicalMatches(terms, found, weighing)
+
+    def _look_up(self, asked: Sequence[QueryTerm]) -> tuple[tuple[str, ...], TermLists]:
+        """Find the terms of a query, each by its base and as it is spelled."""
+        bases = [term.base for term in asked]
+        as_bases = [term.base for term in asked if term.spelling == term.base]
+        spelled = [
+            f"{t.base}{SPELLED}{t.spelling}" for t in asked if t.spelling not in {"", t.base}
+        ]
+        if self._tables is None:
+            others = self._snapshot.spellings(as_bases)
+            every = list(dict.fromkeys([*bases, *spelled, *chain.from_iterable(others.values())]))
+            split = split_postings(self._snapshot.postings(every), len(every))
+            keys, lengths, lists = (
+                split.keys,
+                split.lengths,
+                dict(zip(every, split.lists, strict=True)),
+            )
+        else:
+            postings = self._tables.postings
+            others = {base: postings.spellings(base) for base in as_bases}
+            keys, lengths = self._tables.keys, postings.lengths
+            every = dict.fromkeys([*bases, *spelled, *chain.from_iterable(others.values())])
+            lists = {
+                term: TermList(position, tf, len(position))
+                for term in every
+                for position, tf in (postings.find(term),)
+            }
+        found: dict[str, TermList] = {}
+        for term in asked:
+            base = lists[term.base]
+            if term.of:  # no rarer than the words it is made of: two neighbours seldom are one name
+                parts = [lists[part].frequency for part in term.of if part in lists]
+                common = max([base.frequency, *parts])
+                base = replace(base, frequency=common)
+            found[term.base] = replace(base, repeats=term.repeats)
+            if term.spelling == term.base:
+                exact = _without(base, [lists[other] for other in others[term.base]])
+            elif term.spelling:
+                exact = lists[f"{term.base}{SPELLED}{term.spelling}"]
+            else:
+                continue
+            if 0 < exact.frequency < base.frequency:
+                name = f"{term.base} as {term.spelling}"
+                found[name] = replace(exact, within=base.frequency, repeats=term.repeats)
+        return tuple(found), TermLists(keys, lengths, tuple(found.values()))
 
     def _mask(self, found: TermLists, where: Filter) -> NDArray[np.bool_]:
         if self._tables is not None:
             return self._tables.mask(where)
         return np.isin(found.keys, self._snapshot.allowed(where))
+
+
+def _without(base: TermList, others: Sequence[TermList]) -> TermList:
+    """Return where a base term stands as a word of its own: not in another spelling."""
+    left = base.tf.astype(np.int32)
+    for other in others:
+        left[np.searchsorted(base.position, other.position)] -= other.tf
+    there = left > 0
+    position = base.position[there]
+    return TermList(position, left[there].astype(np.uint8), len(position))
+
+
+_FEW = 10
+"""Chunks that all find a place on a first page of hits."""
+
+
+def _lift_rare_spelling(found: TermLists, weighing: Weighing) -> TermLists:
+    """Put the chunks with a rare spelling before all that other terms can find."""
+    idf = weighing.idf(found.lists)
+    most = float(idf.sum()) * weighing.most
+    return replace(
+        found,
+        lists=tuple(
+            replace(one, lift=most) if one.within and one.frequency <= _FEW else one
+            for one in found.lists
+        ),
+    )

@@ -34,7 +34,7 @@ from merganser.store.database import attach, connect, first_line, refuse_macros
 from merganser.store.folder import IndexFolder
 from merganser.store.identity import check_identity, check_size, damaged, read_identities
 from merganser.store.rows import TEXT_COLUMNS, ChunkPlace, StoredChunk
-from merganser.store.scans import key_of_row, scan_keys, scan_nearest, scan_postings
+from merganser.store.scans import key_of_row, scan_keys, scan_nearest, scan_postings, scan_spellings
 from merganser.store.segment_check import find_problems
 from merganser.store.segments import KEY_SHIFT
 
@@ -326,11 +326,15 @@ class Snapshot:
         """Find where terms occur; only live chunks count, so document frequencies are exact.
 
         Args:
-            terms: Distinct, from ``query_terms``.
+            terms: Distinct, from ``parse_query`` and ``spellings``.
             where: Restricts the chunks. A filter changes the frequencies that can be counted from
                 the answer; ask without one for those of the whole snapshot.
         """
         return scan_postings(self.cursor(), self.segments, terms, where)
+
+    def spellings(self, bases: Sequence[str]) -> dict[str, list[str]]:
+        """Return by base term the terms that say how its words are spelled."""
+        return scan_spellings(self.cursor(), self.segments, bases)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Return a cursor; the catalogue is ``g``, segments are ``s<number>``. Read all of it."""

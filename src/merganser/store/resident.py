@@ -22,6 +22,7 @@ from merganser.store import arrow
 from merganser.store.filters import live_rows
 from merganser.store.rows import TEXT_COLUMNS, ChunkPlace, StoredChunk
 from merganser.store.segments import KEY_SHIFT
+from merganser.store.tokens import SPELLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -63,12 +64,23 @@ class _SegmentPostings:
 
     def find(self, term: str) -> slice:
         """Return where a term's postings are; empty for one that does not occur."""
-        wanted, ends, terms = term.encode("utf-8", "surrogatepass"), self.term_ends, self.terms
-        count = len(ends) - 1
-        at = bisect_left(range(count), wanted, key=lambda i: terms[ends[i] : ends[i + 1]])
-        if at == count or terms[ends[at] : ends[at + 1]] != wanted:
+        at = self._first_from(term)
+        if at == len(self.term_ends) - 1 or self._term(at) != term.encode("utf-8", "surrogatepass"):
             return slice(0, 0)
         return slice(int(self.offsets[at]), int(self.offsets[at + 1]))
+
+    def spellings(self, base: str) -> list[str]:
+        """Return the terms that say how the words of a base term are spelled."""
+        first, end = (self._first_from(base + c) for c in (SPELLED, chr(ord(SPELLED) + 1)))
+        return [self._term(at).decode("utf-8", "surrogatepass") for at in range(first, end)]
+
+    def _term(self, at: int) -> bytes:
+        return self.terms[self.term_ends[at] : self.term_ends[at + 1]]
+
+    def _first_from(self, term: str) -> int:
+        """Return the number of the first term that is not before another."""
+        wanted = term.encode("utf-8", "surrogatepass")
+        return bisect_left(range(len(self.term_ends) - 1), wanted, key=self._term)
 
 
 class ResidentPostings:
@@ -94,6 +106,11 @@ class ResidentPostings:
             np.concatenate([none[0], *(part.position[at] for part, at in there)]),
             np.concatenate([none[1], *(part.tf[at] for part, at in there)]),
         )
+
+    def spellings(self, base: str) -> list[str]:
+        """Return the terms that say how the words of a base term are spelled."""
+        found = (term for part in self._parts for term in part.spellings(base))
+        return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

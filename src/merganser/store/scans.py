@@ -13,6 +13,7 @@ from merganser.store import arrow
 from merganser.store.filters import Filter, live_rows
 from merganser.store.rows import Postings
 from merganser.store.segments import KEY_SHIFT
+from merganser.store.tokens import SPELLED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -119,6 +120,22 @@ def scan_postings(
         tf=joined["tf"][order].astype(np.uint8),
         doc_len=joined["doc_len"][order].astype(np.int32),
     )
+
+
+def scan_spellings(
+    cursor: duckdb.DuckDBPyConnection, segments: Sequence[SegmentRow], bases: Sequence[str]
+) -> dict[str, list[str]]:
+    """Return by base term the terms that say how its words are spelled, of all segments."""
+    found: dict[str, dict[str, None]] = {base: {} for base in bases}
+    if bases:
+        after = chr(ord(SPELLED) + 1)
+        inside = " OR ".join("(term >= ? AND term < ?)" for _ in bases)
+        bounds = [base + end for base in bases for end in (SPELLED, after)]
+        for number, _ in live_rows(cursor, segments, None):
+            query = f"SELECT term FROM s{number}.terms WHERE {inside}"  # noqa: S608 - a number of our own
+            for (term,) in cursor.execute(query, bounds).fetchall():
+                found[term.partition(SPELLED)[0]][term] = None
+    return {base: [*terms] for base, terms in found.items()}
 
 
 def _read_postings(

@@ -1,13 +1,21 @@
 """The tokeniser of the lexical index: what a word is, for texts and for queries alike.
 
-A text's terms are its words in lower case. A compound identifier gives itself and its parts, so
-that ``getUserName`` is found by ``getusername`` and by ``user name``. No stop word and no short
-word is dropped: "Go", "C" and "is" are terms like any other, and BM25's idf weighs them. Terms of
-ASCII letters alone are stemmed, in texts and queries alike, so an identifier is found by itself
-whatever its stem. Scripts that put no spaces between words (Han, kana) give
-overlapping pairs of characters, as Lucene's CJKAnalyzer does.
+A word gives a *base* term: folded (small letters, without accents and other marks that may be left
+out) and, where it is ASCII letters alone, stemmed. A compound identifier gives itself without its
+underscores, its parts, and its neighbouring parts joined: ``GitHubClient`` is found by ``github``,
+``user_name`` by ``username`` and ``getUserName`` by ``user name``. Letters are parted from digits,
+so that ``sha256sum`` is found by ``sha256``. No stop word and no short word is dropped: "Go", "C"
+and "is" are terms like any other, and BM25's idf weighs them.
 
-How terms are stored is ``store``'s business, how they are scored is ``retrieve``'s. Texts and
+A word that is not spelled like its base term gives a second one, ``base spelling``, such as
+``retri retries``. Scoring prefers the spelling of the query by it
+(``merganser.retrieval.lexical``). A chunk's length does not count it.
+
+Scripts that put no spaces between words (Han, kana, Thai, ...), and Hangul, whose nouns carry
+particles, give overlapping pairs of characters, as Lucene's CJKAnalyzer does, and in texts each
+character of Han, kana and Hangul too.
+
+How terms are stored is ``store``'s business, how they are scored is ``retrieval``'s. Texts and
 queries must agree on the tokeniser, so a snapshot stores ``TOKENISER_VERSION``.
 """
 
@@ -16,10 +24,11 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-TOKENISER_VERSION = 2
+TOKENISER_VERSION = 3
 """Raised by every change that gives any text other terms; postings of two versions never mix."""
 
 MAX_TERM_CHARACTERS = 128
@@ -46,14 +55,34 @@ _WORD = re.compile(rf"[\w{_MARKS}]+")
 _ASCII_WORDS = bytes(
     i if i < 128 and (chr(i).isalnum() or chr(i) == "_") else ord(" ") for i in range(256)
 )
-_SPACELESS = re.compile(
-    "[\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    "\uff66-\uff9f\U00020000-\U0003ffff]+"
+_BY_CHARACTER = (
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\uff66-\uff9f\U00020000-\U0003ffff\uac00-\ud7a3"
 )
+_BY_PAIR = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+_SPACELESS = re.compile(f"[{_BY_CHARACTER}]+|[{_BY_PAIR}]+")
+_IS_BY_CHARACTER = re.compile(f"[{_BY_CHARACTER}]")
 # Boundaries inside a compound: an acronym before a capitalised word, a capital after small
 # letters or digits, and underscores. The general pattern works on the word's shape (``_shape``).
 _PART = re.compile(r"A+(?=Aa)|A?a+|A+")
 _ASCII_PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+")
+_RUN = re.compile(r"[0-9]+|[^0-9]+")
+# Hashes and numbers in hexadecimal are nothing that anybody looks for by their pieces.
+_MOST_RUNS = 4
+_MOST_PARTS = 16
+# Marks over, under and beside letters that a writer may leave out: accents of Latin, Greek and
+# Cyrillic, points of Hebrew, vowel signs of Arabic and its lengthening stroke.
+_LEFT_OUT = re.compile(
+    "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640"
+    "\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed]"
+)
+# Letters that Unicode does not take apart, as they are written where they are not on the keyboard.
+_LIKE: dict[int, str] = str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
+)
+
+SPELLED = " "
+"""Between a base term and a spelling; no word holds it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +94,7 @@ class TermCounts:
         term_id: (n_postings,) int64, as the counter's ``TermNumbers`` have it.
         tf: (n_postings,) uint8, occurrences of the term in the text, at least 1; 255 stands for
             255 and more, where BM25 has long saturated.
-        doc_len: (n_texts,) int32, number of terms of each text with repetitions, 0 for none.
+        doc_len: (n_texts,) int32, number of base terms of each text with repetitions, 0 for none.
     """
 
     chunk_row: NDArray[np.int64]
@@ -110,23 +139,27 @@ class TermCounter:
         for row, text in enumerate(texts):
             stream.extend(chain.from_iterable(map(terms_of, _find_words(text))))
             ends[row] = len(stream)
-        doc_len = np.diff(ends, prepend=0)
+        counted = np.diff(ends, prepend=0)
 
         # Term and row sorted as one number, which is the fastest sort there is; 32 bits do for
         # most batches and halve it.
         rows, total = max(len(texts), 1), len(self._numbers)
         keys = np.array(stream, dtype=np.min_scalar_type(rows * max(total, 1)))
         keys *= keys.dtype.type(rows)
-        keys += np.repeat(np.arange(len(texts), dtype=keys.dtype), doc_len)
+        keys += np.repeat(np.arange(len(texts), dtype=keys.dtype), counted)
         keys.sort()
         starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
         frequencies = np.diff(starts, append=len(keys))
         terms, row_of = np.divmod(keys[starts], keys.dtype.type(rows))
+        spelled = self._terms_of.are_spellings()[terms.astype(np.intp)]
+        extra = np.bincount(
+            row_of[spelled].astype(np.intp), frequencies[spelled], minlength=len(texts)
+        )
         return TermCounts(
             chunk_row=row_of.astype(np.int64),
             term_id=terms.astype(np.int64),
             tf=np.minimum(frequencies, 255).astype(np.uint8),
-            doc_len=doc_len.astype(np.int32),
+            doc_len=(counted - extra[: len(texts)].astype(np.int64)).astype(np.int32),
         )
 
 
@@ -141,11 +174,23 @@ class _TermsOfWords(dict[str | bytes, tuple[int, ...]]):
         super().__init__()
         self._numbers = numbers
         self._number_of_part: dict[str, int] = {}
+        self._spellings: list[int] = [n for term, n in numbers.items() if SPELLED in term]
 
     def __missing__(self, word: str | bytes) -> tuple[int, ...]:
         text = word if isinstance(word, str) else word.decode()
-        self[word] = terms = tuple(map(self._number, expand_word(text)))
-        return terms
+        terms = [*map(self._number, expand_word(text))]
+        if (spelled := spelled_term(text)) is not None:
+            if spelled not in self._numbers:
+                self._spellings.append(self._numbers[spelled])
+            terms.append(self._numbers[spelled])
+        self[word] = numbers = tuple(terms)
+        return numbers
+
+    def are_spellings(self) -> NDArray[np.bool_]:
+        """(n_terms,) bool, which numbers are of terms that say how a word is spelled."""
+        mask = np.zeros(len(self._numbers), dtype=np.bool_)
+        mask[self._spellings] = True
+        return mask
 
     def forget_many(self) -> None:
         """Forget all words when they have become too many."""
@@ -160,8 +205,62 @@ class _TermsOfWords(dict[str | bytes, tuple[int, ...]]):
         return number
 
 
+class QueryTerm(NamedTuple):
+    """A term to look for.
+
+    Attributes:
+        base: The base term.
+        spelling: As the query writes it; empty for the part of a word.
+        repeats: How often the query has it.
+        of: The base terms of two neighbouring words, where this is both written as one.
+    """
+
+    base: str
+    spelling: str
+    repeats: int = 1
+    of: tuple[str, ...] = ()
+
+
+_MOST_JOINED = 30
+"""Characters of two words of a query that may be one word in a text."""
+
+
+def parse_query(text: str) -> list[QueryTerm]:
+    """Return a query's distinct terms, in the order of their first appearance.
+
+    Neighbouring words are looked for as one word too: ``user name`` finds ``username``. ``of``
+    names the two, so that it can be given their weight: its own would be that of a rare word.
+
+    Args:
+        text: Whatever a user or a model asked, of any length.
+
+    Returns:
+        Possibly none, for a text without letters and digits.
+
+    >>> [(term.base, term.spelling) for term in parse_query("Retries of runs")]
+    [('retri', 'Retries'), ('of', ''), ('run', 'runs'), ('retriesof', ''), ('ofrun', '')]
+    """
+    words = [word if isinstance(word, str) else word.decode() for word in _find_words(text)]
+    counts: Counter[str] = Counter()
+    spellings: dict[str, str] = {}
+    joined: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        bases = [*map(stem_word, expand_word(word, is_query=True))]
+        counts.update(dict.fromkeys(bases, 1))
+        if len(word) >= _LEAST_SPELLED and bases and not _SPACELESS.search(word):
+            spellings.setdefault(bases[0], word)
+    for one, other in pairwise(words):
+        if len(one) + len(other) <= _MOST_JOINED and one.isalpha() and other.isalpha():
+            pair = tuple(stem_word(_fold(word).lower()) for word in (one, other))
+            joined.setdefault(stem_word(_fold(one + other).lower()), pair)
+    return [
+        *(QueryTerm(base, spellings.get(base, ""), count) for base, count in counts.items()),
+        *(QueryTerm(base, "", of=pair) for base, pair in joined.items() if base not in counts),
+    ]
+
+
 def query_terms(text: str) -> list[str]:
-    """Return a query's distinct terms in the order of their first appearance.
+    """Return the distinct base terms of a query's words in the order of their first appearance.
 
     Args:
         text: Whatever a user or a model asked, of any length.
@@ -170,33 +269,81 @@ def query_terms(text: str) -> list[str]:
         Possibly none, for a text without letters and digits.
     """
     words = (word if isinstance(word, str) else word.decode() for word in _find_words(text))
-    parts = [part for word in words for part in expand_word(word)]
+    parts = [part for word in words for part in expand_word(word, is_query=True)]
     return list(dict.fromkeys(map(stem_word, parts)))
 
 
-def expand_word(word: str) -> list[str]:
+# Of shorter words every other one begins a sentence, and they stand everywhere.
+_LEAST_SPELLED = 4
+
+
+def spelled_term(word: str) -> str | None:
+    """Return the term that says how a word is spelled; None where its base term says it.
+
+    >>> spelled_term("retries"), spelled_term("user_name"), spelled_term("fox")
+    ('retri retries', 'usernam user_name', None)
+    """
+    if not _LEAST_SPELLED <= len(word) <= MAX_TERM_CHARACTERS:
+        return None
+    if not word.isascii() and _SPACELESS.search(word):
+        return None
+    bases = expand_word(word)
+    base = stem_word(bases[0]) if bases else word
+    return None if base == word else f"{base}{SPELLED}{word}"
+
+
+def expand_word(word: str, *, is_query: bool = False) -> list[str]:
     """Return one word's terms before stemming: the whole and its parts, repeated, in lower case.
 
     Args:
         word: A run of letters, digits and underscores.
+        is_query: Whether it is a query's, which asks for pairs alone where a script has no spaces.
 
     Returns:
         None for a run of underscores, one for a simple word, otherwise the compound first.
     """
-    if not word.isascii() and _SPACELESS.search(word):
-        return _expand_spaceless(word)
+    if not word.isascii():
+        if _SPACELESS.search(word):
+            return _expand_spaceless(word, is_query=is_query)
+        word = _fold(word)
     whole = word.lower()
     if len(word) > MAX_TERM_CHARACTERS:
         return [whole[:MAX_TERM_CHARACTERS]]
-    if whole == word and "_" not in word:
+    if whole == word and word.isalpha():
         return [whole]
     if word.isascii():
         parts = [part.lower() for part in _ASCII_PART.findall(word)]
     else:
         parts = [word[m.start() : m.end()].lower() for m in _PART.finditer(_shape(word))]
-    if not parts:
-        return []
-    return parts if parts == [whole] else [whole, *parts]
+    whole = "".join(parts)
+    terms = [whole] if whole else []
+    if len(parts) > 1:
+        terms += parts
+        if 2 < len(parts) <= _MOST_PARTS:
+            terms += map("".join, pairwise(parts))
+    for part in parts:
+        if not part.isalpha() and 1 < len(runs := _RUN.findall(part)) <= _MOST_RUNS:
+            terms += runs
+            if len(runs) > 2:
+                terms += map("".join, pairwise(runs))
+    return terms
+
+
+def _fold(word: str) -> str:
+    """Take off the marks that a writer may leave out, and keep capitals."""
+    if word.isascii():
+        return word
+    bare = _LEFT_OUT.sub("", unicodedata.normalize("NFKD", word))
+    folded = unicodedata.normalize("NFC", bare)
+    return "".join(_fold_letter(letter) for letter in folded)
+
+
+def _fold_letter(letter: str) -> str:
+    small = letter.lower()
+    plain = small.translate(_LIKE)
+    if plain == small:
+        return letter
+    return plain if letter == small else plain.upper()
 
 
 def _shape(word: str) -> str:
@@ -204,17 +351,22 @@ def _shape(word: str) -> str:
     return "".join("A" if c.isupper() else c if c == "_" else "a" for c in word)
 
 
-def _expand_spaceless(word: str) -> list[str]:
-    """Expand a word that holds Han or kana: pairs for such a run, the usual for the rest."""
+def _expand_spaceless(word: str, *, is_query: bool) -> list[str]:
+    """Expand a word with characters of a script without spaces; the rest of it as usual."""
     terms: list[str] = []
     end = 0
     for run in _SPACELESS.finditer(word):
         if run.start() > end:
-            terms += expand_word(word[end : run.start()])
+            terms += expand_word(word[end : run.start()], is_query=is_query)
         characters = run.group()
-        terms += [characters] if len(characters) == 1 else [a + b for a, b in pairwise(characters)]
+        if len(characters) == 1:
+            terms.append(characters)
+        else:
+            terms += map("".join, pairwise(characters))
+            if not is_query and _IS_BY_CHARACTER.match(characters):
+                terms += characters
         end = run.end()
-    return terms + expand_word(word[end:]) if end < len(word) else terms
+    return terms + expand_word(word[end:], is_query=is_query) if end < len(word) else terms
 
 
 def _find_words(text: str) -> list[str] | list[bytes]:
