@@ -7,6 +7,7 @@ so its reader says which of them stand on which page, slide, row or cell, as a l
 from __future__ import annotations
 
 import re
+import sys
 from bisect import bisect_right
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -148,18 +149,37 @@ def is_within(written: str, place: str) -> bool:
 
     >>> is_within("Slide 3", "slides 3-4"), is_within("slide 5", "slides 3-4")
     (True, False)
+    >>> is_within("cell 1, line 3", "cells 1-2")
+    True
+    >>> is_within("sheet Budget, row 9", "sheet Budget, row 4 to sheet Costs, row 2")
+    True
     >>> is_within("sheet Budget", "sheet Budget, rows 12-40"), is_within("row 13", "rows 12-40")
     (True, True)
     """
-    inner, outer = (
-        _LABELLED.sub("", " ".join(text.casefold().split())) for text in (written, place)
-    )
+    inner, outer = (_plain(text) for text in (written, place))
     if inner == outer or outer.startswith(f"{inner}, "):
         return bool(inner)
+    begin, _, final = outer.partition(" to ")
+    if final:
+        return _is_inside(inner, begin, open_end=True) or _is_inside(inner, final, open_start=True)
+    wider = inner.rpartition(", ")[0]  # "cell 1, line 3" is in "cells 1-2"
+    return _is_inside(inner, outer) or bool(wider and _is_inside(wider, outer))
+
+
+def _plain(text: str) -> str:
+    return _LABELLED.sub("", " ".join(text.casefold().split()))
+
+
+def _is_inside(inner: str, outer: str, *, open_start: bool = False, open_end: bool = False) -> bool:
+    """Compare the numbers of two places; what is open goes on to the edge of the wider place."""
+    if inner == outer or outer.startswith(f"{inner}, "):
+        return True
     asked, known = _NUMBERED.fullmatch(inner), _NUMBERED.fullmatch(outer)
     if asked is None or known is None or asked[2] != known[2]:
         return False
     if asked[1] and asked[1] != known[1]:
         return False
     first, last = int(asked[3]), int(asked[4] or asked[3])
-    return int(known[3]) <= first <= last <= int(known[4] or known[3])
+    least = 0 if open_start else int(known[3])
+    most = sys.maxsize if open_end else int(known[4] or known[3])
+    return least <= first <= last <= most
