@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from merganser.documents.skipping import NAMED_FILES, describe_skipped
 from merganser.humanize import harmless
+from merganser.planning.contents import describe_contents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -68,6 +69,7 @@ def report_markdown(result: IndexReport) -> str:
         for f in result.failed[:NAMED_FILES]
     ]
     lines += nested_list(describe_skipped(result.skipped, {*result.new_skips}))
+    lines += nested_list(describe_contents(result.contents))
     return "\n".join([*lines, "", "### Figures", "", *facts_table(facts)])
 
 

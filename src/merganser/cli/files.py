@@ -18,7 +18,7 @@ from merganser.cli.options import (
 )
 from merganser.cli.terminal import say, say_folded
 from merganser.humanize import visible_name
-from merganser.planning.explain import list_counts
+from merganser.planning.contents import list_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,6 +22,7 @@ from merganser.cli.options import (
 from merganser.cli.terminal import say, say_folded
 from merganser.documents.skipping import count_skipped, describe_skipped
 from merganser.humanize import visible_name
+from merganser.planning.contents import describe_contents
 
 if TYPE_CHECKING:
     from merganser.config.flow_definition import FlowDefinition
@@ -154,6 +155,7 @@ def describe_report(report: IndexReport) -> str:
         lines.append("  no embedding model: only words can be searched")
     lines += [f"  {note}" for note in report.notes]
     lines += [f"  failed: {visible_name(f.path)} ({f.reason}: {f.detail})" for f in report.failed]
+    lines += (f"  {line}" for line in describe_contents(report.contents))
     if report.status == "unchanged" and not report.new_skips:
         counts = count_skipped(report.skipped)
         lines += [f"  skipped as before: {counts}"] if counts else []

@@ -13,9 +13,8 @@ from merganser.documents.reading import READING_VERSION
 from merganser.documents.scanning import Skipped
 from merganser.documents.secrets import secrets_fingerprint
 from merganser.errors import PlanError, StoreError
-from merganser.indexing.changes import describe_empty
 from merganser.indexing.compaction import SegmentState, choose_merges, count_live, mark_dead
-from merganser.indexing.run_report import FailedFile, IndexReport
+from merganser.indexing.run_report import FailedFile, IndexReport, contents_of
 from merganser.indexing.scan_cache import ScannedFile, load_scan_cache
 from merganser.indexing.shard_plan import (
     FileOutcome,
@@ -25,6 +24,7 @@ from merganser.indexing.shard_plan import (
     not_finished,
     read_chunks,
 )
+from merganser.indexing.sources import describe_empty
 from merganser.indexing.workspace import require_space
 from merganser.store.catalogue import (
     Catalogue,
@@ -145,13 +145,14 @@ class _Build:
             else next_numbers(self.workspace.index)
         )
         files, segments, merged = self._write_segments(kept, read, segment)
+        redactions = merge_redactions(self.base, files, {o.path: o.redactions for o in read})
         catalogue_path = self.workspace.path / self.workspace.index.catalogue(generation).name
         catalogue = Catalogue(
             meta=self._meta(generation),
             files=tuple(sorted(files, key=lambda file: file.path)),
             segments=tuple(segments),
             skipped=self._skipped_rows(),
-            redactions=merge_redactions(self.base, files, {o.path: o.redactions for o in read}),
+            redactions=redactions,
             drift_sample=self.model.drift_sample if self.model else None,
         )
         write_catalogue(catalogue_path, catalogue)
@@ -163,7 +164,10 @@ class _Build:
             segment=self._segment_path(segment) if is_new else None,
             next_segment=segment + is_new,
             scan_cache=self._scan_cache(generation),
-            report=self._report(generation, files, len(segments), merged),
+            report=replace(
+                self._report(generation, files, len(segments), merged),
+                contents=contents_of(files, redactions),
+            ),
         )
 
     def _outcomes(self, status: str) -> list[FileOutcome]:

@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING
 from merganser.documents.reading import READING_VERSION
 from merganser.documents.scanning import Skipped
 from merganser.documents.secrets import secrets_fingerprint
-from merganser.documents.skipping import describe_skipped
 from merganser.errors import PlanError, StoreError
 from merganser.globs import GlobEntry, expand_home, is_glob
 from merganser.indexing.drift import is_served_by
 from merganser.indexing.scan_cache import ScannedFile, load_scan_cache, save_scan_cache
-from merganser.indexing.sources import check_missing, describe_barren, scan_index
+from merganser.indexing.sources import check_missing, describe_barren, describe_empty, scan_index
 from merganser.store.database import SCHEMA_VERSION
 from merganser.store.folder import IndexFolder
 from merganser.store.history import list_noted_skips
@@ -446,12 +445,3 @@ def _check_scan(definition: IndexDefinition, scan: Scan) -> None:
     check_missing(definition, scan)
     if not scan.documents:
         raise PlanError(describe_empty(definition, scan.skipped))
-
-
-def describe_empty(definition: IndexDefinition, skipped: Sequence[Skipped]) -> str:
-    """Return the message that there is nothing to index, and why."""
-    told = (
-        f"nothing to index for {definition.name!r}: docs ({', '.join(definition.entries)}) hold no "
-        "text file that can be indexed"
-    )
-    return "\n  ".join([told, *describe_skipped(skipped)])

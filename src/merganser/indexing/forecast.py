@@ -29,6 +29,7 @@ from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner
 from merganser.models.ref import ModelUse, canonical, token_of
 from merganser.models.slots import describe_shortage
+from merganser.planning.contents import Contents, ReadFile
 from merganser.planning.explain import IndexWork, PlanState
 from merganser.planning.plan import CheckModel, SurveySources
 from merganser.store.catalogue import read_model
@@ -183,7 +184,6 @@ def work_of(changes: Changes) -> IndexWork:
         skipped=dict(Counter(skipped.reason for skipped in changes.skipped)),
         skipped_files=changes.skipped,
         new_skips=tuple(sorted(changes.find_new(changes.skipped))),
-        languages=dict(Counter(document.language or "" for document in changes.pending)),
         served=changes.base_generation,
         notes=changes.barren,
         reasons=changes.reasons,
@@ -229,7 +229,12 @@ def _without_unread(
     }
     unread = {skip.path for skips in told.values() for skip in skips}
     skipped = sorted((*work.skipped_files, *told["skipped"]), key=lambda skip: skip.path)
-    languages = Counter(d.language or "" for d in changes.pending if d.path not in unread)
+    documents = {document.path: document for document in changes.pending}
+    read = [(documents[outcome.path], outcome) for outcome in outcomes if outcome.status == "read"]
+    contents = Contents.of(
+        (ReadFile(d.path, d.kind, d.language or "", o.encoding, o.note) for d, o in read),
+        ((o.path, line, kind) for _, o in read for line, kind in o.redactions),
+    )
     return replace(
         work,
         added=tuple(path for path in work.added if path not in unread),
@@ -237,7 +242,7 @@ def _without_unread(
         skipped_files=tuple(skipped),
         new_skips=tuple(sorted(changes.find_new(skipped))),
         failed=told["failed"],
-        languages=dict(languages),
+        contents=contents,
     )
 
 

@@ -142,7 +142,7 @@ class Inventory:
             index=self.definition.name,
             path=document.path,
             outcome="pending" if outcome.status == "read" else _OUTCOMES[outcome.status],
-            change="new" if self.served is not None else "",
+            change="new" if self.served is not None and outcome.status == "read" else "",
             kind=document.kind,
             language=document.language or "",
             encoding=outcome.encoding,

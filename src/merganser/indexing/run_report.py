@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from merganser.documents.skipping import group_skipped
+from merganser.planning.contents import Contents, ReadFile
 
 if TYPE_CHECKING:
-    from merganser.store.catalogue import SkippedRow
+    from collections.abc import Iterable
+
+    from merganser.store.catalogue import FileRow, RedactionRow, SkippedRow
 
 Status = Literal["published", "unchanged", "degraded"]
 
@@ -43,6 +46,7 @@ class IndexReport:
         failed: Files that could not be indexed.
         skipped: Files that were found and are not indexed, with the reasons.
         new_skips: Paths of those that the last run did not leave out, sorted.
+        contents: What the live files are made of; nothing of a run that published nothing.
         chunks: Live chunks.
         chunks_written: Chunks of the files that were read.
         texts_embedded: Texts sent to the model.
@@ -74,6 +78,7 @@ class IndexReport:
     failed: tuple[FailedFile, ...] = ()
     skipped: tuple[SkippedRow, ...] = ()
     new_skips: tuple[str, ...] = ()
+    contents: Contents = field(default_factory=Contents)
     chunks: int = 0
     chunks_written: int = 0
     texts_embedded: int = 0
@@ -99,3 +104,11 @@ class IndexReport:
             for group in group_skipped(self.skipped, {*self.new_skips})
         }
         return {**asdict(self), "skipped_reasons": reasons}
+
+
+def contents_of(files: Iterable[FileRow], redactions: Iterable[RedactionRow]) -> Contents:
+    """Count what the files of a snapshot are made of."""
+    return Contents.of(
+        (ReadFile(f.path, f.kind, f.language, f.encoding, f.note) for f in files),
+        ((one.path, one.line, one.kind) for one in redactions),
+    )

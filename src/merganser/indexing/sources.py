@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from merganser.documents.scanning import Scan, Skipped, scan_documents
+from merganser.documents.skipping import describe_skipped
 from merganser.errors import SpecError, SpecErrors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from merganser.config.index_definition import IndexDefinition
@@ -145,6 +146,15 @@ def describe_barren(definition: IndexDefinition, scan: Scan) -> Iterator[str]:
         position, _ = places[entry]
         place = f"{position}: " if position else ""
         yield f"{place}docs: {entry!r} gives nothing: {scan.seen[entry]}"
+
+
+def describe_empty(definition: IndexDefinition, skipped: Sequence[Skipped]) -> str:
+    """Return the message that there is nothing to index, and why."""
+    told = (
+        f"nothing to index for {definition.name!r}: docs ({', '.join(definition.entries)}) hold no "
+        "text file that can be indexed"
+    )
+    return "\n  ".join([told, *describe_skipped(skipped)])
 
 
 def _places(definition: IndexDefinition) -> dict[str, tuple[SourcePosition | None, Path]]:

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, assert_never
 
 from merganser.documents.skipping import NAMED_FILES, describe_skipped
 from merganser.humanize import visible_name
+from merganser.planning.contents import Contents, describe_contents
 from merganser.planning.plan import (
     AnswerQuestions,
     BuildSnapshot,
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from merganser.planning.plan import Plan, Stage
 
 
-_MOST_COUNTS = 8
-"""Languages, kinds and encodings that are named; the rest is counted."""
-
-
 @dataclass(frozen=True, slots=True)
 class IndexWork:
     """What a run would do to one index; its fields are the keys of ``merganser plan --json``.
@@ -51,7 +47,7 @@ class IndexWork:
         skipped_files: Each of them, by path.
         new_skips: Paths of those that the last run did not leave out.
         failed: Files that cannot be read, with the reason.
-        languages: Number of files that are read, by language; "" for those in no known one.
+        contents: What the files to be read are made of.
         served: The snapshot that is served until the run is done, or None.
         reasons: Why unchanged files are indexed again.
         pending_bytes: Size of the files to be read.
@@ -71,7 +67,7 @@ class IndexWork:
     skipped_files: tuple[Skipped, ...] = ()
     new_skips: tuple[str, ...] = ()
     failed: tuple[Skipped, ...] = ()
-    languages: Mapping[str, int] = field(default_factory=dict[str, int])
+    contents: Contents = field(default_factory=Contents)
     served: int | None = None
     reasons: tuple[str, ...] = ()
     pending_bytes: int = 0
@@ -204,8 +200,7 @@ def describe_work(work: IndexWork) -> Iterator[str]:
     yield from _listed("removed", work.removed)
     if work.has_work and work.unchanged:
         yield f"unchanged: {work.unchanged} files"
-    if work.languages:
-        yield f"languages: {list_counts({n or 'other': c for n, c in work.languages.items()})}"
+    yield from describe_contents(work.contents)
     if work.chunks is not None:
         embed = "" if work.texts_to_embed is None else f", {work.texts_to_embed:,} to embed"
         time = "" if work.seconds is None else f", about {work.seconds:.0f} s at the last rate"
@@ -215,17 +210,6 @@ def describe_work(work: IndexWork) -> Iterator[str]:
     yield from (f"note: {note}" for note in work.notes)
     yield from (f"cannot be read: {visible_name(f.path)} ({f.detail})" for f in work.failed)
     yield from describe_skipped(work.skipped_files, {*work.new_skips})
-
-
-def list_counts(counts: Mapping[str, int]) -> str:
-    """Return what there is most of, with its number.
-
-    >>> list_counts({"go": 2, "python": 1200})
-    '1,200 python, 2 go'
-    """
-    shown = Counter(counts).most_common(_MOST_COUNTS)
-    more = f" and {len(counts) - len(shown)} more" if len(counts) > len(shown) else ""
-    return ", ".join(f"{count:,} {name}" for name, count in shown) + more
 
 
 def _listed(kind: str, paths: tuple[str, ...]) -> Iterator[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from merganser.config.flow_definition import BatchFlow
-    from merganser.store.catalogue import Catalogue, FileRow, SkippedRow
+    from merganser.store.catalogue import Catalogue, FileRow, RedactionRow, SkippedRow
 
 RUNS = 20
 """Most runs of a report; more rows do not fit a screen."""
@@ -40,6 +40,7 @@ class IndexFacts:
         snapshots: The kept ones, newest first.
         files: Files of the served snapshot, by path.
         skipped: Files that were found and are not in it, by path.
+        redactions: Secrets in whose place it has marks.
         new_skips: Paths of those that the snapshot before it did not leave out.
         runs: The latest ``RUNS``, newest first.
         failures: Files that these runs could not index.
@@ -51,6 +52,7 @@ class IndexFacts:
     snapshots: tuple[SnapshotInfo, ...] = ()
     files: tuple[FileRow, ...] = ()
     skipped: tuple[SkippedRow, ...] = ()
+    redactions: tuple[RedactionRow, ...] = ()
     new_skips: frozenset[str] = frozenset()
     runs: tuple[RunRow, ...] = ()
     failures: tuple[FailureRow, ...] = ()
@@ -98,6 +100,7 @@ def read_index(name: str, folder: Path) -> IndexFacts:
         snapshots=snapshots,
         files=catalogue.files if catalogue else (),
         skipped=catalogue.skipped if catalogue else (),
+        redactions=catalogue.redactions if catalogue else (),
         new_skips=_new_skips(index, snapshots, catalogue),
         runs=runs,
         failures=list_failures(index, runs),

@@ -19,6 +19,8 @@ from merganser.batch.answer_rows import (
 from merganser.documents.skipping import group_skipped
 from merganser.evaluation.chart import draw_trend
 from merganser.humanize import show_age, show_bytes
+from merganser.indexing.run_report import contents_of
+from merganser.planning.contents import describe_contents
 from merganser.report.treemap import SHADES, Box, build_tree, map_nodes, shade
 from merganser.store.folder import replace_file
 
@@ -107,6 +109,7 @@ def _index_parts(index: IndexFacts) -> dict[str, Any]:
         "cells": list(map_nodes(top, _MAP)) if top.files else [],
         "shades": SHADES,
         "began": {run.run_id: run.started for run in index.runs},
+        "contents": list(describe_contents(contents_of(index.files, index.redactions))),
         "reasons": group_skipped(index.skipped, index.new_skips),
         "trends": [_trend_parts(trend) for trend in index.trends],
     }

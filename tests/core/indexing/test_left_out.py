@@ -13,6 +13,7 @@ from merganser.config.flow_definition import resolve_flows
 from merganser.config.load import load_config
 from merganser.errors import SourcePosition
 from merganser.indexing.forecast import forecast_plans
+from merganser.planning.contents import Contents, describe_contents
 from merganser.planning.explain import explain_plan
 from merganser.planning.plan import build_plan
 
@@ -116,7 +117,7 @@ def test_a_plan_without_a_model_counts_files_chunks_and_what_is_left_out(tmp_pat
         ("notes/blob.txt", "binary"),
         ("notes/logo.png", "binary"),
     }
-    assert work.languages == {"python": 2}
+    assert work.contents.languages == {"python": 2}
 
 
 @pytest.mark.parametrize("entry", ["./gone", "./notes/**/*.rst", "./gone/*.md"])
@@ -132,3 +133,31 @@ def test_a_plan_of_docs_that_name_nothing_ends_with_one(
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert ended.value.code == 1
     assert "notes.yaml:4:12: " in told["plans"][0]["indexes"]["notes"]["problem"]
+
+
+def test_a_run_and_a_plan_count_what_the_files_are_and_name_replaced_secrets(corpus: Corpus):
+    corpus.write("src/a.py", "x = 1\n")
+    token = "ghp_" + "aB3dE5gH" * 4 + "kLmN"
+    corpus.write("src/b.py", f"y = 2\ntoken = {token!r}\n")
+    corpus.write("src/c.md", "").write_bytes("Überall Vögel.\n".encode("utf-16"))
+
+    contents = corpus.index().contents
+
+    assert contents.languages == {"python": 2, "markdown": 1}
+    assert sum(contents.kinds.values()) == 3
+    assert contents.encodings["utf-8"] == 2
+    assert [(path, line) for path, line, _ in contents.redactions] == [("src/b.py", 2)]
+    told = list(describe_contents(contents))
+    assert "languages: 2 python, 1 markdown" in told
+    assert any(line.startswith("  src/b.py:2 (") for line in told)
+    assert any(line.startswith("encodings: 2 utf-8, 1 utf-16") for line in told)
+
+
+def test_files_that_were_read_otherwise_are_named():
+    contents = Contents(remarks=tuple((f"{n}.go", "cut as text") for n in range(7)))
+
+    assert list(describe_contents(contents)) == [
+        "read otherwise: 7 files",
+        *(f"  {n}.go (cut as text)" for n in range(5)),
+        "  and 2 more",
+    ]
