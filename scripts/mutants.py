@@ -64,6 +64,22 @@ MUTANTS = (
         '            "GIT_ALLOW_PROTOCOL": allowed,\n',
         '            "GIT_ALLOW_PROTOCOL": f"{allowed}:ext",\n',
         GIT_SOURCES,
+        "text in a table but in no cell is hidden with the table",
+        "        return self._before_table() if current.name in IN_TABLE else current.state\n",
+        "        return current.state\n",
+        "tests/core/documents/test_html.py::test_what_a_reader_sees_is_read",
+    ),
+    Mutant(
+        "what a block left open is no longer hidden in the next one",
+        "            self._reconstruct()\n\n    def start(",
+        "            pass\n\n    def start(",
+        "tests/core/documents/test_html_browser.py",
+    ),
+    Mutant(
+        "a template loses the code in its tags",
+        "    if _TEMPLATE.search(source):\n",
+        "    if False:\n",
+        "tests/core/documents/test_html.py::test_a_template_is_read_as_it_is",
     ),
     Mutant(
         "a request that the server dies of is sent for ever while others are answered",

@@ -9,17 +9,18 @@ declarations; the fast parsers (lexbor, html5ever) give no positions.
 
 from __future__ import annotations
 
+import html
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_RAW = frozenset({"script", "style", "xmp", "iframe", "noembed", "noframes"})
-"""Elements whose content is text up to their end tag, references included."""
+    from collections.abc import Callable, Iterator
 
 _RCDATA = frozenset({"title", "textarea"})
-"""The same, with references decoded."""
+"""Elements whose content is text up to their end tag, with references decoded."""
+
+RAW = _RCDATA | {"script", "style", "xmp", "iframe", "noembed", "noframes", "plaintext"}
+"""These, and those whose content is text as it stands."""
 
 _NAME = re.compile(r"[a-zA-Z][^\s/>]*")
 _BETWEEN = re.compile(r"[\s/]*")
@@ -38,8 +39,7 @@ class Token(NamedTuple):
         kind: ``text``, ``reference`` (such as ``&amp;``), ``start`` or ``end``.
         value: The text as it stands, or the name of the tag in lower case.
         line: Line where it begins, from 1.
-        attributes: Of a start tag, names in lower case; the first of equal names counts. Values are
-            as they stand.
+        attributes: Of a start tag, names in lower case; the first of equal names counts.
         closes_itself: Whether a start tag ends in ``/>``.
     """
 
@@ -50,8 +50,12 @@ class Token(NamedTuple):
     closes_itself: bool = False
 
 
-def tokenize(source: str) -> Iterator[Token]:
+def tokenize(source: str, is_raw: Callable[[str], bool] = RAW.__contains__) -> Iterator[Token]:
     """Divide a page; comments, declarations and what is never closed are left out.
+
+    Args:
+        source: The page.
+        is_raw: Asked after a start tag of an element of ``RAW`` was taken: whether it is open.
 
     >>> [(token.kind, token.value) for token in tokenize("<p>a<![b]>c</p><a <")]
     [('start', 'p'), ('text', 'a'), ('text', 'c'), ('end', 'p')]
@@ -74,13 +78,20 @@ def tokenize(source: str) -> Iterator[Token]:
         end, token = _markup(source, at, line)
         if token is not None:
             yield token
-            if token.kind == "start" and token.value in _RAW | _RCDATA and not token.closes_itself:
+            if token.kind == "start" and token.value in RAW and is_raw(token.value):
                 raw = token.value
         line += source.count("\n", at, end)
         at = end
 
 
 _MARKUP = re.compile(r"<[a-zA-Z!/?]")
+
+
+def unescape(text: str) -> str:
+    """Return a text with its references decoded, such as ``&amp;``."""
+    return _REFERENCE.sub(
+        lambda found: found[0] if len(found[0]) > _MAX_REFERENCE else html.unescape(found[0]), text
+    )
 
 
 def _markup_start(source: str, at: int) -> int:
@@ -90,6 +101,8 @@ def _markup_start(source: str, at: int) -> int:
 
 def _raw_end(source: str, at: int, name: str) -> int:
     """Find the end tag of a raw element; without one, all that follows is its content."""
+    if name == "plaintext":
+        return len(source)
     found = re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE).search(source, at)
     return found.start() if found else len(source)
 
@@ -151,7 +164,7 @@ def _attributes(source: str, at: int) -> tuple[int, dict[str, str]]:
             else:
                 start, at = at, _end_of(_UNQUOTED, source, at)
                 value = source[start:at]
-        found.setdefault(name, value)
+        found.setdefault(name, unescape(value) if "&" in value else value)
 
 
 def _end_of(pattern: re.Pattern[str], source: str, at: int) -> int:

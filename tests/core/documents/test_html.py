@@ -64,7 +64,7 @@ def test_each_line_holds_what_is_shown_of_it():
         11: "They dive",
         12: "for fish. Next one.",
         14: "Food",
-        15: "roach perch",
+        15: "roach | perch",
         17: "def dive():",
         18: "    # a comment, no heading",
         20: "Range",
@@ -79,7 +79,7 @@ def test_each_line_holds_what_is_shown_of_it():
 
 
 def test_chunks_bear_headings_and_the_lines_of_the_file(tmp_path: Path):
-    chunks = chunks_of(tmp_path, PAGE)
+    chunks = chunks_of(tmp_path, PAGE, size=70)
 
     assert [(c.symbol, c.start_line, c.end_line) for c in chunks] == [
         ("", 2, 2),
@@ -124,6 +124,15 @@ def test_a_declaration_that_nobody_knows_hides_itself_alone():
     "piece",
     [
         *("<a ", "<a b='", '<a b="', "<a b=", "<!--", "<![", "</", "<?", "<", "&", "&#"),
+        *(
+            "<p><b>",
+            "<b a=1><p>",
+            "<x></y>",
+            "<div></b>",
+            "<svg><desc></p>",
+            "<table><td><b hidden>",
+        ),
+        *("<style>.a{display:none}</style><p class=a>", "<style>{", "<p style='x", "<title>{"),
         *("<script>", "</script", "<title>", "<h1>", "<nav>", "</nav>", "<a/", "<a =", "<pre>"),
     ],
 )
@@ -143,7 +152,108 @@ def test_content_of_raw_elements_ends_at_their_end_tag_alone():
         b"<title>a <b>&amp; c</title>d<script>a <p) x = '</p>'</SCRIPT >e<textarea><p></textarea>"
     )
 
-    assert read_html(page).text == "a <b>& c d e <p>"
+    assert read_html(page).text == "a <b>& c de <p>"
+
+
+@pytest.mark.parametrize(
+    ("page", "seen"),
+    [
+        # end tags that are missing or in the wrong place
+        ("<header><nav><ul><li>no</header><main>text", "text"),
+        ("<p>a<svg><path d='M0 0'/></p><p>b", "a b"),
+        ("<svg><desc>no</desc><text>drawn</text>not</svg>text", "drawn text"),
+        ("<p hidden>no<p>text", "text"),
+        ("<p hidden>no<div>text</div>", "text"),
+        ("<ul><li hidden>no<li>text</ul>", "text"),
+        ("<dl><dt hidden>no<dd>text</dl>", "text"),
+        ("<table><tr><td hidden>no<td>a<tr><td>b</table>", "a b"),
+        ("<table hidden><tr><td>no</td></tr>text</table>", "text"),
+        ("<b hidden>no<div>no</b>text</div>", "text"),
+        ("<p><b hidden>no</p><p>no</b>text", "text"),
+        ("<table><tr><td><b hidden>no<td>text</table>", "text"),
+        ("<a hidden>no<a>text", "text"),
+        ("<div hidden><span>no</p>no</div>text", "text"),
+        ("<form hidden><div>no</form>no</div>text", "text"),
+        ("<div/ hidden>no", ""),
+        ("<option hidden>no<option>text", "text"),
+        # hidden by attribute, style, rule, class
+        ("<p hidden>no</p>text", "text"),
+        ("<p hidden='until-found'>text", "text"),
+        ("<p style='DISPLAY : none'>no</p>text", "text"),
+        ("<p style='display&#58;none'>no</p>text", "text"),
+        ("<p style='visibility:hidden'>no <b style='visibility:visible'>text</b>", "text"),
+        (
+            "<p style='font-size:0'>no<b style='font-size:1em'>no<b style='font-size:9px'>text",
+            "text",
+        ),
+        ("<p style='opacity:0.0'>no</p><p style='opacity:.5'>text", "text"),
+        ("<p style='color:#fff'>no</p><p style='color:#eee'>text", "text"),
+        (
+            "<div style='background:#000'><p style='color:#fff'>text<p style='color:rgb(0,0,0)'>no",
+            "text",
+        ),
+        ("<link rel=stylesheet href=a><p class=x style='color:white'>text", "text"),
+        ("<p style='position:absolute;left:-9999px'>no</p>text", "text"),
+        ("<p style='width:0;height:0;overflow:hidden'>no</p>text", "text"),
+        ("<p class='lead sr-only'>no</p><p aria-hidden=true>text", "text"),
+        (
+            "<style>.a{display:none}#b,i{display:none}</style><p class=a>no<p id=b>no</p>text<i>no",
+            "text",
+        ),
+        ("<p class=a>no</p>text<style>.a{display:none}</style>", "text"),
+        ("<style>.a{display:none} p.a{display:block}</style><p class=a>text<b class=a>no", "text"),
+        ("<style>.a{display:none}</style><p class=a style='display:block'>text", "text"),
+        ("<style>.a{display:none!important}</style><p class=a style='display:block'>no", ""),
+        ("<style>@media print{p{display:none}} @media screen{.b{top:0}}</style><p>text", "text"),
+        ("<style>@media screen{.b{display:none}}</style><p class=b>no<p>text", "text"),
+        ("<style>/* .a{display:none} */ .c:hover{display:none}</style><p class='a c'>text", "text"),
+        ("<body style='opacity:0'>text", "text"),
+        # what a page shows beside its text
+        ("<img alt='a &amp; b'><input value=c><input type=hidden value=no>", "a & b c"),
+        ("<input placeholder=a><input type=submit value=b><textarea>c</textarea>", "a b c"),
+        ("<details><summary>a</summary>b</details><template>no</template>", "a b"),
+        ("<noscript>no</noscript><dialog>no</dialog><dialog open>text", "text"),
+        ("Do&shy;nau<wbr>dampf un<i>break</i>able", "Donaudampf unbreakable"),
+        ("<table><tr><th>a<th>b<tr><td>c<td>d", "a | b c | d"),
+        ("<title>a</title><p>b<title>no</title>", "a b"),
+    ],
+)
+def test_what_a_reader_sees_is_read(page: str, seen: str):
+    assert read_html(page.encode()).text.strip() == seen
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "{% extends 'base.html' %}<p>{{ name }}",
+        "<p>Hello<a href=\"{% url 'logout' %}\">out</a>",
+        "<li v-for='duck in ducks'>{{ duck }}</li>",
+        "<p *ngIf='ready'>x</p>",
+        "<?php echo $name ?>",
+        "<title>{{ page.title }}</title>",
+    ],
+)
+def test_a_template_is_read_as_it_is(page: str):
+    read = read_html(page.encode())
+
+    assert (read.text, read.headings) == (page, None)
+
+
+def test_a_page_about_templates_is_no_template():
+    read = read_html(b"<p>Write <code>{{ name }}</code> or <pre>{% for duck in ducks %}</pre>")
+
+    assert read.text == "Write {{ name }} or {% for duck in ducks %}"
+
+
+def test_a_self_closing_tag_closes_in_xhtml_alone():
+    assert read_html(b"<?xml version='1.0'?><div hidden='hidden'/>text").text == "text"
+    assert read_html(b"<div hidden />no").text == ""
+
+
+def test_what_hides_holds_at_any_depth():
+    page = "<div>" * 600 + "<div hidden>no" + "<div>" * 600 + "</div>" * 601 + "text"
+
+    assert read_html(page.encode()).text == "text"
 
 
 FRAGMENTS = st.sampled_from(
