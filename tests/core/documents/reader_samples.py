@@ -196,4 +196,4 @@ SAMPLES: dict[str, Sample] = {
 """By the language of ``FORMATS``."""
 
 # Old names, behind which newer formats are: what a file is its bytes say.
-SAMPLES |= {"doc": SAMPLES["rtf"], "ppt": SAMPLES["pptx"], "xls": SAMPLES["xlsx"]}
+SAMPLES.update(doc=SAMPLES["rtf"], ppt=SAMPLES["pptx"], xls=SAMPLES["xlsx"])
