@@ -23,9 +23,10 @@ _DATA_RULE = (
 )
 
 _TOOL_RULE = (
-    "Search before you answer. Every result has an id and the lines it stands in. After each "
-    "statement cite the result it rests on as [id] or as path:line-line, and cite nothing that no "
-    "tool returned. If the results do not hold the answer, say so."
+    "Search before you answer. Every result has an id and the lines it stands in, or a place such "
+    "as page 3. After each statement cite the result it rests on as [id], as path:line-line or as "
+    "path (page 3), and cite nothing that no tool returned. If the results do not hold the answer, "
+    "say so."
 )
 
 # At the prompt's end: a model of 135 million parameters cites when it is told so last, and does

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 ANSWERED = "answered"
 """Outcome of a row whose answer can be relied on."""
 
-_CITATION = re.compile(r"\[\d+\]|`?[\w./-]+\.\w+:\d+(?:-\d+)?`?")
+_CITATION = re.compile(
+    r"\[\d+\]|`?[\w./-]+\.\w+"
+    r"(?::\d+(?:-\d+)?|`? \([^()\n]*\b\d+(?:-\d+)?(?:, labelled [^()\n]*)?\))`?"
+)
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 

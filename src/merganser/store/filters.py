@@ -95,11 +95,16 @@ def allowed_files(files: Sequence[FileRow], where: Filter) -> list[FileRow]:
     return allowed
 
 
+# What a hit prints behind a name with a suffix: "a.py:3-9", "a.pdf (page 3)".
+_PLACE = re.compile(r"(?<=\.)(\w+)(?::\d+(?:-\d+)?| \(.*\))$")
+
+
 class PathPatterns:
     """The paths that patterns choose; each takes time in proportion to its length."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        literals = [pattern.removeprefix("!").strip("/") for pattern in patterns]
+        bare = [pattern.removeprefix("!").strip("/") for pattern in patterns]
+        literals = [(one, _PLACE.sub(r"\1", one)) for one in bare]
         rules = [parse_rule(pattern) for pattern in patterns]
         self._patterns = [*zip(patterns, literals, rules, strict=True)]
         self._of_folders: dict[str, int] = {"": -1}
@@ -118,7 +123,7 @@ class PathPatterns:
         """Return the place of the last pattern that matches the path itself, or -1."""
         for place in reversed(range(len(self._patterns))):
             _, literal, rule = self._patterns[place]
-            if path == literal or (rule is not None and rule.matches(path, folder=folder)):
+            if path in literal or (rule is not None and rule.matches(path, folder=folder)):
                 return place
         return -1
 

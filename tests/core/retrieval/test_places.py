@@ -51,10 +51,13 @@ async def test_a_hit_names_a_place(placed: Rags, query: str, source: str):
     assert bool(shown["place"]) == ("(" in source)
 
 
-async def test_a_filter_takes_the_path_and_freshness_is_that_of_the_file(placed: Rags):
+@pytest.mark.parametrize("printed", ["birds.pdf", "birds.pdf (page 2, labelled ii)"])
+async def test_a_filter_takes_what_a_hit_prints_and_freshness_is_that_of_the_file(
+    placed: Rags, printed: str
+):
     strategy = placed.strategy()
     retriever = placed.open(placed.rag(strategy))
-    found = await retriever.search("goosanders", where=Filter(paths=("birds.pdf",)))
+    found = await retriever.search("goosanders", where=Filter(paths=(printed,)))
     (placed.folder / "birds.pdf").write_bytes(make_pdf([["Other"]]))
     stale = await retriever.search("goosanders")
 
