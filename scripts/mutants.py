@@ -27,6 +27,7 @@ HOSTILE = "tests/core/test_hostile_trees.py"
 REPOSITORIES = "tests/core/documents/test_repositories.py"
 APART = "tests/core/documents/test_apart.py"
 CODE = "tests/core/chunking/test_code.py"
+OLD_INDEX = "tests/core/indexing/test_old_index.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,54 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "a library that reads a document opens an address or starts a program",
+        "    sys.addaudithook(_refuse)\n",
+        "",
+        "tests/core/documents/test_apart.py::test_a_file_that_harms_its_reader_fails_alone",
+    ),
+    Mutant(
+        "a library that reads a document writes files",
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n",
+        "",
+        "tests/core/documents/test_apart.py::test_a_file_that_harms_its_reader_fails_alone",
+    ),
+    Mutant(
+        "a cited page that nobody retrieved is no failure",
+        "        elif placed and numbers_of(written):",
+        "        elif placed and not written:",
+        "tests/core/agent/test_citations.py",
+    ),
+    Mutant(
+        "segments of before there were places cannot be read",
+        '        lacks = f"s{segment}.place" not in self._later_columns\n',
+        "        lacks = False\n",
+        OLD_INDEX,
+    ),
+    Mutant(
+        "segments of before there were places cannot be copied",
+        "INSERT INTO new.{table} BY NAME SELECT",
+        "INSERT INTO new.{table} SELECT",
+        OLD_INDEX,
+    ),
+    Mutant(
+        "columns of a page are read across",
+        "_by_columns(text) or text.get_text_bounded()",
+        "text.get_text_bounded()",
+        "tests/core/documents/test_pdf.py",
+    ),
+    Mutant(
+        "rows of a table are read as columns",
+        "    if not _are_columns(runs, gutter):\n",
+        "    if False:\n",
+        "tests/core/documents/test_pdf.py",
+    ),
+    Mutant(
+        "a picture's name in memory is text of a notebook",
+        "    if any(key.startswith(_PICTURES) and value for key, value in data.items()):\n",
+        "    if False:\n",
+        "tests/core/documents/test_notebook.py",
+    ),
+    Mutant(
         "filters of the user's settings run where a clone is checked out",
         "    return _run(folder, arguments, _NO_SETTINGS, told=None)\n",
         "    return _run(folder, arguments, {}, told=None)\n",
@@ -64,6 +113,8 @@ MUTANTS = (
         '            "GIT_ALLOW_PROTOCOL": allowed,\n',
         '            "GIT_ALLOW_PROTOCOL": f"{allowed}:ext",\n',
         GIT_SOURCES,
+    ),
+    Mutant(
         "text in a table but in no cell is hidden with the table",
         "        return self._before_table() if current.name in IN_TABLE else current.state\n",
         "        return current.state\n",
