@@ -142,19 +142,25 @@ def _comments(head: str) -> Iterator[tuple[str, str]]:
 # put all on one line or break at 500 (esbuild, uglify: 32,000).
 _MEAN_LINE = 400
 _MIN_MINIFIED = 5_000
+_OWN_LINES = 10
 # What has hardly any white space is no prose either: base64, hex, one long list.
 _MEAN_PROSE_LINE = 5_000
 _MIN_SPACES = 0.04
 
 
 def describe_minified(text: str, language: str | None) -> str:
-    """Say how long the lines are when they are too long to be hand-written, else nothing."""
+    """Say how long the lines are when a file is nothing but minified code, else nothing.
+
+    A file with as many lines of its own as a small source is indexed, whatever else is in it.
+    """
     mean = len(text) / (text.count("\n") + 1)
     if len(text) < _MIN_MINIFIED or mean <= _MEAN_LINE:
         return ""
     seen = f"{mean:,.0f} characters a line"
     if language not in PROSE:
-        return seen
+        own = (line for line in text.split("\n") if len(line) <= _MEAN_LINE and line.strip())
+        written = sum(1 for line in own if not _COMMENT.match(line))
+        return "" if written >= _OWN_LINES else seen
     spaces = text.count(" ") / len(text)
     if mean > _MEAN_PROSE_LINE and spaces < _MIN_SPACES and text.isascii():
         return f"{seen}, hardly any space"

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING
 
 from merganser.chunking.sections import Embedded
 from merganser.documents.apart import SHARED
+from merganser.documents.data_runs import find_data, find_minified_lines
 from merganser.documents.encoding import decode
 from merganser.documents.extracted import Extracted
 from merganser.documents.file_types import OFFICE
@@ -175,15 +176,18 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
         raise
     except Exception as error:  # a stranger's file may find any fault of a reader
         raise SkipDocument("unreadable", describe_fault(error)) from error
-    kind = _kind_of(document, read.text)
+    masks = find_data(read.text)
+    shown = MaskedText(read.text, masks).text if masks else read.text
+    kind = _kind_of(document, shown)
     if secrets != "keep" and (why := refuse_secret_text(document.path, read.text)):
         raise SkipDocument("secret", why)
     found = [] if secrets == "keep" else find_secrets(read.text)
     redactions = lines_of(read.text, found)
-    if found:
-        if secrets == "skip":
-            raise SkipDocument("secret", f"{redactions[0].kind} in line {redactions[0].line}")
-        read = _mask(read, [secret.mask for secret in found])
+    if found and secrets == "skip":
+        raise SkipDocument("secret", f"{redactions[0].kind} in line {redactions[0].line}")
+    masks += find_minified_lines(read.text, document.language)
+    if found or masks:
+        read = _mask(read, [*(secret.mask for secret in found), *masks])
     return DocumentText(
         read.text,
         read.headings,

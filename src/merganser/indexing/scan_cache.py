@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from merganser.documents.scanning import Document
 
-_RULES = f"1.{CHUNKER_VERSION}"
+_RULES = f"2.{CHUNKER_VERSION}"
 # What was skipped under other rules is looked at again.
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -208,3 +209,59 @@ def test_a_file_that_outgrew_the_limit_since_the_scan_is_refused(tmp_path: Path)
 )
 def test_languages_are_known_by_name(name: str, language: str | None):
     assert language_of(name) == language
+
+
+def test_data_in_a_source_is_masked_and_the_rest_is_read(tmp_path: Path):
+    blob = base64.b64encode(
+        b"".join(hashlib.sha512(bytes([i % 256, i // 256])).digest() for i in range(1_000))[:60_000]
+    ).decode()
+    wrapped = "\n".join(f'    "{blob[i : i + 76]}"' for i in range(0, 4_000, 76))
+    bytes_ = ",\n".join(
+        ", ".join(f"0x{b:02x}" for b in blob[i : i + 12].encode()) for i in range(0, 6_000, 12)
+    )
+    code = "".join(f"def draw_{i}(icons):\n    return icons[{i}]\n" for i in range(40))
+    text = f'{code}LOGO = "{blob}"\n{code}ICON = "data:image/png;base64,{blob}"\n{code}'
+    text += f"WRAPPED = (\n{wrapped}\n)\n{code}TABLE = [{bytes_},\n]\n{code}"
+
+    shown = read(tmp_path, text.encode(), "a.py").text
+
+    assert shown.count("\n") == text.count("\n")
+    assert len(shown) < 5 * len(code) + 1_000
+    assert shown.count("def draw_39") == 5
+    assert 'LOGO = "[80,000 characters of data]"' in shown
+    assert shown.split("\n")[-3] == text.split("\n")[-3]
+
+
+def test_a_line_of_minified_code_is_masked_and_the_rest_is_read(tmp_path: Path):
+    line = "var a=function(b){return b+1};" * 2_000
+    code = "".join(f"function draw{i}(icons) {{\n  return icons[{i}];\n}}\n" for i in range(20))
+
+    shown = read(tmp_path, f"{code}{line}\n{code}".encode(), "a.js").text
+
+    assert shown == f"{code}[60,000 characters of minified code]\n{code}"
+    assert refusal(tmp_path, f"/* Licence */\n{line}\n".encode(), "b.js") == "minified"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-" * 400,
+        "ACGT" * 200,
+        "x = " + " + ".join(f"value_{i}" for i in range(200)),
+        "rows = " + ", ".join(f"({i}, 'name {i}')" for i in range(400)),
+        "漢字仮名交じり文" * 100,
+        "sha512-" + "q9w8E7r6T5" * 9,
+    ],
+)
+def test_long_lines_that_people_write_are_kept(tmp_path: Path, line: str):
+    text = f"a = 1\n{line}\n" + "b = 2\n" * 40
+
+    assert read(tmp_path, text.encode(), "a.py").text == text
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path):
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{7:064d}\nsize 123456\n"
+
+    assert refusal(tmp_path, pointer.encode(), "prices.csv") == "lfs"
+    about = f"{pointer}# what a pointer looks like\n"
+    assert read(tmp_path, about.encode(), "a.md").text == about
