@@ -28,6 +28,9 @@ REPOSITORIES = "tests/core/documents/test_repositories.py"
 APART = "tests/core/documents/test_apart.py"
 CODE = "tests/core/chunking/test_code.py"
 OLD_INDEX = "tests/core/indexing/test_old_index.py"
+OFFICE = "tests/core/documents/test_office.py"
+HOSTILE_OFFICE = "tests/core/documents/test_office_hostile.py"
+MIXED = "tests/core/retrieval/test_mixed_documents.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,46 @@ MUTANTS = (
         "    if any(key.startswith(_PICTURES) and value for key, value in data.items()):\n",
         "    if False:\n",
         "tests/core/documents/test_notebook.py",
+        "a small package unpacks to all memory",
+        "        if len(data) > MAX_PART_BYTES:\n",
+        "        if len(data) > MAX_BYTES:\n",
+        HOSTILE_OFFICE,
+    ),
+    Mutant(
+        "many parts unpack to all memory",
+        "        if self._room < 0:\n",
+        "        if self._room == 0:\n",
+        HOSTILE_OFFICE,
+    ),
+    Mutant(
+        "XML of strangers declares entities",
+        "    parser.EntityDeclHandler = refuse\n",
+        "    del refuse\n",
+        HOSTILE_OFFICE,
+    ),
+    Mutant(
+        "elements nest without end",
+        '        if depth > MAX_DEPTH:\n            raise SkipDocument("hostile"',
+        '        if depth < 0:\n            raise SkipDocument("hostile"',
+        HOSTILE_OFFICE,
+    ),
+    Mutant(
+        "a passage of slides names several",
+        "        if child.start in walls:\n",
+        "        if not walls:\n",
+        MIXED,
+    ),
+    Mutant(
+        "rows come without the names of their columns",
+        "        is_needed = table.header < first_line and table.first <= last_line\n",
+        "        is_needed = False\n",
+        OFFICE,
+    ),
+    Mutant(
+        "hidden text of a Word document is found",
+        '        if (vanish := properties.find("vanish")) is not None:\n',
+        '        if (vanish := properties.find("vanished")) is not None:\n',
+        OFFICE,
     ),
     Mutant(
         "filters of the user's settings run where a clone is checked out",

@@ -85,7 +85,7 @@ class TextBuilder:
         cleaned = [clean(cell.replace("\n", " ")) for cell in cells]
         while cleaned and not cleaned[-1]:
             cleaned.pop()
-        self._add_line(CELL_SEPARATOR.join(cleaned).strip())
+        self._add_line(" ".join(CELL_SEPARATOR.join(cleaned).split()))
 
     def mark_table(self, header: int, first: int, last: int) -> None:
         """Say that the lines ``first`` to ``last``, from 1, are rows below a header line."""
