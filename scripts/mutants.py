@@ -98,6 +98,8 @@ MUTANTS = (
         "    if any(key.startswith(_PICTURES) and value for key, value in data.items()):\n",
         "    if False:\n",
         "tests/core/documents/test_notebook.py",
+    ),
+    Mutant(
         "a small package unpacks to all memory",
         "        if len(data) > MAX_PART_BYTES:\n",
         "        if len(data) > MAX_BYTES:\n",
