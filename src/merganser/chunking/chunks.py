@@ -43,6 +43,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from merganser.chunking.boundaries import first_sentence_start, parts_word
 from merganser.chunking.code import chunk_code
 from merganser.chunking.grammars import grammar_versions
 from merganser.chunking.languages import LANGUAGES
@@ -66,6 +67,10 @@ CHUNKER_VERSION = 3
 _MAX_PARSED = 8_000_000
 # Of nested definitions and several in one chunk, of headings above each other.
 _MAX_SYMBOL = 1_000
+# Languages in which a sentence goes on over the ends of lines; None is a name that says nothing.
+PROSE = frozenset(
+    {"text", "markdown", "restructuredtext", "asciidoc", "latex", "html", "pdf", None}
+)
 _BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)*")
 
 
@@ -89,6 +94,9 @@ class ChunkingOptions:
             counts as half.
         respect_word_boundaries: Whether breaks keep words whole where they can.
         code_aware: Whether breaks follow syntax trees, blank lines and line ends.
+        sentences: Whether no chunk ends inside a word that fits in one, and prose is cut at ends of
+            sentences where it can.
+        code_size: As ``size``, for the languages of ``languages``; None for the same.
 
     Raises:
         ValueError: A length is out of range.
@@ -99,13 +107,30 @@ class ChunkingOptions:
     overlap: int = 75
     respect_word_boundaries: bool = False
     code_aware: bool = False
+    sentences: bool = False
+    code_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.size < 2 or self.overlap < 0:
+        if min(self.size, self.code_size or self.size) < 2 or self.overlap < 0:
             raise ValueError(
                 f"chunks need a size of at least 2 and an overlap of at least 0, "
                 f"got {self.size} and {self.overlap}"
             )
+
+    def describe(self) -> str:
+        """Return what holds, in a line for people.
+
+        >>> ChunkingOptions(size=1500, code_size=1000, code_aware=True, sentences=True).describe()
+        'code at definitions, 1,000 characters; other text at sentences, 1,500; overlap 75'
+        """
+        whole = " at words" if self.respect_word_boundaries else ""
+        other = " at sentences" if self.sentences else whole
+        if not self.code_aware:
+            return f"all text{other}, {self.size:,} characters; overlap {self.overlap:,}"
+        return (
+            f"code at definitions, {self.code_size or self.size:,} characters; "
+            f"other text{other}, {self.size:,}; overlap {self.overlap:,}"
+        )
 
     def fingerprint(self) -> str:
         """Return a hex digest that differs whenever the same text might give other chunks.
@@ -119,6 +144,8 @@ class ChunkingOptions:
             "overlap": self.overlap,
             "respect_word_boundaries": self.respect_word_boundaries,
             "code_aware": self.code_aware,
+            "sentences": self.sentences,
+            "code_size": self.code_size,
             "grammars": grammar_versions() if self.code_aware else (),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -186,8 +213,10 @@ def chunk_document(
         return []
     if places and headings is None:
         headings = ()
-    headers = Headers(text, tables, options.size)
-    size = options.size - headers.room
+    is_code = options.code_aware and headings is None and language in LANGUAGES
+    most = options.code_size if is_code and options.code_size else options.size
+    headers = Headers(text, tables, most)
+    size = most - headers.room
     overlap = min(options.overlap, size // 2, size - 2)
     structured = (
         STRUCTURED.get(language or "")
@@ -203,7 +232,9 @@ def chunk_document(
         whole=size,
         part=size - overlap,
         structure=options.code_aware or structured is not None,
-        words=options.respect_word_boundaries or headings is not None,
+        words=options.respect_word_boundaries or options.sentences or headings is not None,
+        sentences=options.sentences,
+        prose=options.sentences and (structured is not None or language in PROSE),
     )
     chunker = structured or chunk_text
     parsed = language if options.code_aware and len(text) <= _MAX_PARSED else None
@@ -270,12 +301,18 @@ def _without_blank_edges(chunks: Iterable[Chunk]) -> list[Chunk]:
 def _overlap_start(text: str, earliest: int, start: int, limits: Limits) -> int:
     """Choose where an overlap begins, at ``earliest`` or after: a line, else a word, as preferred.
 
+    In prose a sentence goes first; where no word begins there, there is no overlap.
+
     Never where the piece before begins, or a chunk would hold the one before it.
     """
-    if limits.structure:
+    if limits.structure and not limits.prose:
         line = text.find("\n", earliest - 1, start - 1) + 1
         if line > 0:
             return line
+    if limits.sentences:
+        sentence = first_sentence_start(text, earliest, start)
+        at = sentence if sentence > 0 else _first_word(text, earliest, start)
+        return at if safe_break(text, 0, at) == at else start
     if limits.words and not text[earliest - 1].isspace():
         for at in range(earliest, start):
             if text[at].isspace() and not text.startswith("\r\n", at):
@@ -283,3 +320,11 @@ def _overlap_start(text: str, earliest: int, start: int, limits: Limits) -> int:
     while earliest < start and safe_break(text, 0, earliest) != earliest:
         earliest += 1
     return earliest
+
+
+def _first_word(text: str, earliest: int, start: int) -> int:
+    """Return where the first word begins between two places, by white space if there is some."""
+    for at in range(earliest, start):
+        if text[at - 1].isspace() and not text[at].isspace():
+            return at
+    return next((at for at in range(earliest, start) if not parts_word(text, at)), start)

@@ -12,7 +12,7 @@ Only nodes that are too long are looked into, so the work in Python is per piece
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -167,8 +167,7 @@ class _CodeChunker:
         # What breaks inside goes on in the next piece, which then begins with an overlap.
         inside = limit if members or transparent else self._limits.part
         if node is None or depth >= _MAX_DEPTH or not node.child_count:
-            part_limit = self._limits.part
-            narrow = Limits(inside, part_limit, structure=True, words=self._limits.words)
+            narrow = replace(self._limits, whole=inside, structure=True)
             return chunk_span(
                 self._text, part.start, part.end, narrow, symbol=inner.symbol, kind=inner.kind
             )

@@ -13,6 +13,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from merganser.chunking.boundaries import last_sentence_end, last_word_end, parts_word
+
 # How far a safe break may walk back; a longer run of combining marks is not text that anyone reads.
 _MAX_CLUSTER = 32
 _ZERO_WIDTH_JOINER = "\u200d"
@@ -47,12 +49,17 @@ class Limits:
         part: Characters of a piece that continues another one and gets an overlap in front.
         structure: Whether breaks at blank lines and line ends are preferred.
         words: Whether white space is preferred to a break inside a word.
+        sentences: Whether a break falls inside a word only where that is longer than a piece, and
+            ends of sentences are preferred to other places between words.
+        prose: Whether ends of sentences are preferred to ends of lines too.
     """
 
     whole: int
     part: int
     structure: bool
     words: bool
+    sentences: bool = False
+    prose: bool = False
 
 
 def chunk_text(text: str, limits: Limits) -> list[Piece]:
@@ -76,6 +83,8 @@ def chunk_span(
     limit = limits.whole
     while end - start > limit:
         at = _best_break(text, start, _window_end(start, end, limit, limits), limits)
+        if limits.sentences and parts_word(text, at):  # a longer window may hold the whole word
+            at = _best_break(text, start, start + limit, limits)
         pieces.append(Piece(start, at, symbol, kind, bool(pieces)))
         start, limit = at, limits.part
     if start < end:
@@ -113,12 +122,17 @@ def _join_or_shift(text: str, left: Piece, right: Piece, limits: Limits) -> list
         return [Piece(left.start, right.end, seen.symbol, seen.kind, left.continues)]
     if _is_blank(text, right):
         visible = len(text[left.start : left.end].rstrip())
-        at = safe_break(text, left.start, left.start + visible - 1) if visible > 1 else left.end
+        at = left.end
+        if visible > 1:
+            find = _word_break if limits.sentences else safe_break
+            at = find(text, left.start, left.start + visible - 1)
         seen = left
     else:
         start = right.end - len(text[right.start : right.end].lstrip())
         line = text.find("\n", start, right.end) + 1
         at = line if 0 < line - left.start <= limit else _next_break(text, start + 1)
+        while limits.sentences and parts_word(text, at) and at - left.start < limit:
+            at = _next_break(text, at + 1)
         seen = right
     first = Piece(left.start, at, seen.symbol, seen.kind, left.continues)
     second = Piece(at, right.end, seen.symbol, seen.kind, continues=True)
@@ -149,9 +163,13 @@ def _best_break(text: str, start: int, stop: int, limits: Limits) -> int:
         blank = max(text.rfind("\n\n", half, stop) + 2, text.rfind("\n\r\n", half, stop) + 3)
         if blank > max(half, 2):  # up to 2 none was found
             return blank
+        if limits.prose and (sentence := last_sentence_end(text, quarter, stop)) > 0:
+            return safe_break(text, start, sentence)
         line = text.rfind("\n", quarter, stop) + 1
         if line > quarter:
             return line
+    if limits.sentences:
+        return _word_break(text, start, stop)
     if limits.words:
         half = start + (stop - start) // 2
         if text[stop : stop + 1].isspace():
@@ -159,6 +177,20 @@ def _best_break(text: str, start: int, stop: int, limits: Limits) -> int:
         for at in range(stop, half, -1):
             if text[at - 1].isspace():
                 return safe_break(text, start, at)
+    return safe_break(text, start, stop)
+
+
+def _word_break(text: str, start: int, stop: int) -> int:
+    """Find a break in ``(start, stop]`` at the end of a sentence, else between two words."""
+    quarter = start + (stop - start) // 4
+    at = last_sentence_end(text, quarter, stop)
+    if at < 0:
+        at = last_word_end(text, start, stop)
+    while at > start:
+        safe = safe_break(text, start, at)
+        if safe == at or not parts_word(text, safe):
+            return safe
+        at = last_word_end(text, start, safe)
     return safe_break(text, start, stop)
 
 

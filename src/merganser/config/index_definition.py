@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from merganser.models.ref import ModelRef
 
 
+DEFAULT_CHUNKING = ChunkingOptions(
+    size=1500, code_size=1000, overlap=75, code_aware=True, sentences=True
+)
+"""What holds where a strategy has no ``chunking``: docs/adr/0015-defaults.md."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingDefinition:
     """How the chunks of an index are embedded.
@@ -161,7 +167,7 @@ def _candidate(
             kinds=_kinds(spec),
         ),
         respect_vcs=spec.respect_vcs if strategy.respect_vcs is None else strategy.respect_vcs,
-        chunking=ChunkingOptions(**dict(strategy.chunking)),
+        chunking=_resolve_chunking(config, strategy),
         database=strategy.database and os.path.normpath(strategy.database),
         embedding=_resolve_embedding(config, strategy),
         members=(number,),
@@ -188,6 +194,13 @@ def _kinds(spec: RagSpec) -> frozenset[Kind]:
     if "all" in spec.kinds:
         return ALL_KINDS
     return frozenset(kind for kind in spec.kinds if kind != "all") or DEFAULT_KINDS
+
+
+def _resolve_chunking(config: Config, strategy: StrategySpec) -> ChunkingOptions:
+    """Return cagent's chunking where a file writes any, or asks for its defaults; else ours."""
+    if config.spec.defaults == "cagent" or "chunking" in strategy.model_fields_set:
+        return ChunkingOptions(**dict(strategy.chunking))
+    return DEFAULT_CHUNKING
 
 
 def _resolve_embedding(config: Config, strategy: StrategySpec) -> EmbeddingDefinition | None:

@@ -125,6 +125,12 @@ def _warning_order(warning: SpecWarning) -> tuple[bool, str, int, int]:
 def _fingerprint(spec: Spec) -> str:
     meaning = spec.model_dump(mode="json", exclude={"version", "metadata", "extends"})
     meaning["entry_agent"] = spec.entry_agent
+    # Which strategies write how they chunk: what is written and what is left out mean other things.
+    meaning["chunked"] = [
+        [name, "chunking" in strategy.model_fields_set]
+        for name, rag in spec.rag.items()
+        for strategy in rag.strategies
+    ]
     text = json.dumps(meaning, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -127,6 +127,7 @@ SECTIONS: tuple[Section, ...] = (
 
 ADDITIONS: frozenset[Pattern] = frozenset(
     {
+        ("defaults",),
         ("extends",),
         ("flows",),
         ("agents", "*", "rag_mode"),

@@ -1,7 +1,7 @@
 """The whole file."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -52,6 +52,10 @@ class Spec(StrictModel):
 
     extends: Text | None = None
     """Another file, relative to this one, whose keys hold where this one has none."""
+
+    defaults: Literal["cagent", "merganser"] = "merganser"
+    """Whose defaults hold for what the file leaves out: ``cagent`` divides documents as cagent does
+    (1500 characters, wherever they end) where a strategy has no ``chunking``."""
 
     agents: Mapping[Text, AgentSpec] = Field(default_factory=dict[str, AgentSpec])
     """Agents by name; ``root``, else the first, is asked when none is named."""

@@ -116,7 +116,8 @@ def describe_stage(stage: Stage) -> str:
         case SurveySources(index):
             return _survey(index)
         case EmbedShards(index, runner, _):
-            where = f", on {runner}" if runner else ""
+            where = f" ({index.chunking.describe()})"
+            where += f", on {runner}" if runner else ""
             if index.embedding is None:
                 return f"chunk what changed in `{index.name}` (no embeddings){where}"
             model = index.embedding.model.model

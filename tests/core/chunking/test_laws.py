@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from merganser.chunking import Chunk, ChunkingOptions, chunk_document
+from merganser.chunking.boundaries import parts_word
 from merganser.chunking.languages import LANGUAGES
 
 LANGUAGES = [*LANGUAGES, "markdown", "yaml", None]
@@ -34,6 +36,7 @@ OPTIONS = st.builds(
     overlap=st.integers(0, 60),
     respect_word_boundaries=st.booleans(),
     code_aware=st.booleans(),
+    sentences=st.booleans(),
 )
 PLAIN = OPTIONS.map(
     lambda o: ChunkingOptions(
@@ -41,6 +44,7 @@ PLAIN = OPTIONS.map(
         overlap=0,
         respect_word_boundaries=o.respect_word_boundaries,
         code_aware=o.code_aware,
+        sentences=o.sentences,
     )
 )
 
@@ -176,3 +180,18 @@ def test_deep_nesting_and_endless_lines_are_split_like_any_text(language: str | 
 
     assert text == "".join(chunk.text for chunk in chunks)
     assert max(len(chunk.text) for chunk in chunks) <= 500
+
+
+@settings(max_examples=400, deadline=None)
+@given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=OPTIONS)
+def test_no_chunk_ends_inside_a_word_that_fits_in_one(
+    text: str, language: str | None, options: ChunkingOptions
+):
+    options = replace(options, sentences=True, size=max(options.size, 20))
+
+    for chunk in chunk_document(text, language=language, options=options):
+        end = chunk.end_char
+        if parts_word(text, end):
+            first = next((i for i in range(end, 0, -1) if not parts_word(text, i)), 0)
+            last = next((i for i in range(end, len(text)) if not parts_word(text, i)), len(text))
+            assert last - first > options.size - min(options.overlap, options.size // 2)

@@ -263,14 +263,17 @@ def test_the_fingerprint_follows_the_meaning_alone(load: Load):
     seed = random.Random(7)  # noqa: S311 - no secret
     reordered = yaml.safe_dump(shuffle(plain, seed), sort_keys=False)
     explicit = copy.deepcopy(plain)
-    explicit["rag"]["docs"]["strategies"][0]["chunking"] = {"size": 1500, "overlap": 75}
+    explicit["rag"]["docs"]["respect_vcs"] = True
     explicit["metadata"] = {"author": "someone"}
+    chunked = copy.deepcopy(plain)
+    chunked["rag"]["docs"]["strategies"][0]["chunking"] = {}
     changed = copy.deepcopy(plain)
     changed["rag"]["docs"]["strategies"][0]["limit"] = 21
 
     assert base == load(reordered).fingerprint
     assert base == load(yaml.safe_dump(explicit)).fingerprint
     assert base != load(yaml.safe_dump(changed)).fingerprint
+    assert base != load(yaml.safe_dump(chunked)).fingerprint
     assert base != load(SECOND_SEED, model_map={"ai/embeddinggemma": "ai/x"}).fingerprint
 
 

@@ -22,6 +22,7 @@ from merganser.config.flow_definition import (
     resolve_flow,
     resolve_flows,
 )
+from merganser.config.index_definition import DEFAULT_CHUNKING
 from merganser.config.rag_definition import resolve_rag
 from merganser.config.resolve_model import resolve_model
 from merganser.config.spec_flows import (
@@ -51,12 +52,28 @@ def seed(load: Load) -> Config:
     return load((SEEDS / "second.yaml").read_text(encoding="utf-8"))
 
 
+def test_what_a_file_leaves_out_is_ours_and_what_it_writes_is_cagents(load: Load):
+    text = (SEEDS / "second.yaml").read_text(encoding="utf-8")
+    written = text.replace("database: ./code.db", "database: ./code.db, chunking: {}")
+    cagents = ChunkingOptions(size=1500, overlap=75)
+
+    ours = _chunking(load(text))
+
+    assert (ours, ours.code_aware, ours.sentences) == (DEFAULT_CHUNKING, True, True)
+    assert cagents == _chunking(load(f"defaults: cagent\n{text}"))
+    assert cagents == _chunking(load(written))
+
+
+def _chunking(config: Config) -> ChunkingOptions:
+    return resolve_rag(config, "codebase").strategies[0].index.chunking
+
+
 def test_the_seed_resolves_with_cagents_defaults(seed: Config):
     rag = resolve_rag(seed, "codebase")
 
     (strategy,) = rag.strategies
     assert (strategy.limit, strategy.threshold) == (5, None)
-    assert ChunkingOptions(size=1500, overlap=75) == strategy.index.chunking
+    assert strategy.index.chunking == DEFAULT_CHUNKING
     assert seed.directory / "code.db" == strategy.index.folder
     results = rag.results
     assert (results.limit, results.deduplicate, results.fusion.method, results.fusion.k) == (
