@@ -13,7 +13,7 @@ from merganser.chunking import Chunk, ChunkingOptions, chunk_document
 from merganser.chunking.boundaries import parts_word
 from merganser.chunking.languages import LANGUAGES
 
-LANGUAGES = [*LANGUAGES, "markdown", "yaml", None]
+NAMES = [*LANGUAGES, "markdown", "yaml", None]
 
 # Fragments that mean something to a parser, a heading reader or a cutter, in any order and number.
 FRAGMENTS = st.sampled_from(
@@ -55,7 +55,7 @@ def _is_roomy(options: ChunkingOptions) -> bool:
 
 
 @settings(max_examples=400, deadline=None)
-@given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=PLAIN)
+@given(text=TEXTS, language=st.sampled_from(NAMES), options=PLAIN)
 @example(text="\ufeff\r\na\r", language="python", options=ChunkingOptions(size=2, overlap=0))
 def test_without_overlap_the_joined_chunks_are_the_text(
     text: str, language: str | None, options: ChunkingOptions
@@ -66,7 +66,7 @@ def test_without_overlap_the_joined_chunks_are_the_text(
 
 
 @settings(max_examples=400, deadline=None)
-@given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=OPTIONS)
+@given(text=TEXTS, language=st.sampled_from(NAMES), options=OPTIONS)
 def test_spans_cover_the_text_in_order_and_hold_what_they_say(
     text: str, language: str | None, options: ChunkingOptions
 ):
@@ -81,7 +81,7 @@ def test_spans_cover_the_text_in_order_and_hold_what_they_say(
 
 
 @settings(max_examples=400, deadline=None)
-@given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=OPTIONS)
+@given(text=TEXTS, language=st.sampled_from(NAMES), options=OPTIONS)
 def test_no_chunk_is_empty_or_longer_than_the_size(
     text: str, language: str | None, options: ChunkingOptions
 ):
@@ -91,7 +91,7 @@ def test_no_chunk_is_empty_or_longer_than_the_size(
 
 
 @settings(max_examples=400, deadline=None)
-@given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=OPTIONS)
+@given(text=TEXTS, language=st.sampled_from(NAMES), options=OPTIONS)
 def test_lines_are_those_an_editor_shows(text: str, language: str | None, options: ChunkingOptions):
     chunks = chunk_document(text, language=language, options=options)
 
@@ -106,7 +106,7 @@ def _line_of(text: str, position: int) -> int:
 
 
 @settings(max_examples=400, deadline=None)
-@given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=OPTIONS)
+@given(text=TEXTS, language=st.sampled_from(NAMES), options=OPTIONS)
 @example(
     text="\n\r\n", language="bash", options=ChunkingOptions(size=2, overlap=0, code_aware=True)
 )
@@ -118,7 +118,7 @@ def test_no_break_parts_a_line_end(text: str, language: str | None, options: Chu
 
 
 @settings(max_examples=300, deadline=None)
-@given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=PLAIN.filter(_is_roomy))
+@given(text=TEXTS, language=st.sampled_from(NAMES), options=PLAIN.filter(_is_roomy))
 def test_a_blank_chunk_stands_only_in_more_white_space_than_fits(
     text: str, language: str | None, options: ChunkingOptions
 ):
@@ -139,7 +139,7 @@ def _blank_run(text: str, chunk: Chunk) -> int:
 
 
 @settings(max_examples=100, deadline=None)
-@given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=OPTIONS)
+@given(text=TEXTS, language=st.sampled_from(NAMES), options=OPTIONS)
 def test_the_same_text_gives_the_same_chunks(
     text: str, language: str | None, options: ChunkingOptions
 ):
@@ -149,14 +149,14 @@ def test_the_same_text_gives_the_same_chunks(
     assert first == second
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", NAMES)
 def test_an_empty_text_has_no_chunks(language: str | None):
     chunks = chunk_document("", language=language, options=ChunkingOptions(code_aware=True))
 
     assert chunks == []
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("language", NAMES)
 @pytest.mark.parametrize(
     "text",
     [
@@ -183,7 +183,7 @@ def test_deep_nesting_and_endless_lines_are_split_like_any_text(language: str | 
 
 
 @settings(max_examples=400, deadline=None)
-@given(text=TEXTS, language=st.sampled_from(LANGUAGES), options=OPTIONS)
+@given(text=TEXTS, language=st.sampled_from(NAMES), options=OPTIONS)
 def test_no_chunk_ends_inside_a_word_that_fits_in_one(
     text: str, language: str | None, options: ChunkingOptions
 ):
