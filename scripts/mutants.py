@@ -590,6 +590,39 @@ MUTANTS = (
         "            del file\n",
         f"{GUARDS}::test_every_file_with_a_text_that_cannot_be_embedded_fails",
     ),
+    Mutant(
+        "what is left out is told as new by every run that publishes nothing",
+        "        record_run(index, run, failures, _noted_skips(report))\n",
+        "        record_run(index, run, failures)\n",
+        "tests/core/indexing/test_left_out.py::"
+        "test_what_is_left_out_is_new_once_in_runs_that_publish_nothing",
+    ),
+    Mutant(
+        "a plan takes files for added that turn out to be none for an index",
+        "        added=tuple(path for path in work.added if path not in unread),\n",
+        "",
+        "tests/core/indexing/test_left_out.py::"
+        "test_a_plan_without_a_model_counts_files_chunks_and_what_is_left_out",
+    ),
+    Mutant(
+        "a plan that cannot be run exits with 0",
+        "EXIT_FAILED if any(work.problem for work in state.indexes.values()) else 0",
+        "0",
+        "tests/core/indexing/test_left_out.py::test_a_plan_of_docs_that_name_nothing_ends_with_one",
+    ),
+    Mutant(
+        "a file that only changed its times is told as changed",
+        "        same = same or hash_file(document.absolute) == row.content_hash\n",
+        "",
+        "tests/core/indexing/test_inventory.py::test_each_file_is_told_through_its_life",
+    ),
+    Mutant(
+        "a file's name makes lines of its own in a list",
+        """.replace("\\r", "\\\\r").replace("\\n", "\\\\n")""",
+        "",
+        "tests/core/documents/test_skipping.py::"
+        "test_a_name_with_line_ends_stays_on_its_line_and_makes_nothing_of_its_own",
+    ),
 )
 
 

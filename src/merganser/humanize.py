@@ -63,17 +63,19 @@ def fold_lines(text: str, width: int) -> str:
       the quick
         brown fox
     """
-    return "\n".join(
-        textwrap.fill(
-            line,
-            width,
-            subsequent_indent=" " * (len(line) - len(line.lstrip()) + 2),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        if len(line) > width
-        else line
-        for line in text.split("\n")
+    return "\n".join(_fold(line, width) if len(line) > width else line for line in text.split("\n"))
+
+
+def _fold(line: str, width: int) -> str:
+    words = line.lstrip(" ")
+    indent = " " * (len(line) - len(words))
+    return textwrap.fill(
+        words,
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 

@@ -28,8 +28,7 @@ class SkipReason:
         meaning: What is so about the file, to be read after the reason.
         remedy: How to take such a file in, as an instruction; "" when nothing is lost or nothing
             can be done.
-        usual: Whether every tree has such files and nobody misses them, so that they are counted
-            and not named.
+        usual: Whether every tree has such files and nobody misses them, so that a line is enough.
         usual_details: What was seen of such files as are usual, where others are not.
     """
 
@@ -206,8 +205,8 @@ def describe_skipped(
 ) -> Iterator[str]:
     """Say what is left out, why, and how to take it in, one fact a line.
 
-    Files are named for the reasons that somebody may want to do something about; what every tree
-    has is counted.
+    Reasons that somebody may want to do something about come first and take some lines each; what
+    every tree has takes one.
 
     Args:
         skipped: The files.
@@ -217,8 +216,20 @@ def describe_skipped(
         return
     yield f"skipped: {count_skipped(skipped)}"
     for group in group_skipped(skipped, new):
-        if not group.usual:
+        if group.usual:
+            yield _name_usual(group)
+        else:
             yield from _describe_group(group, new)
+
+
+def _name_usual(group: SkipGroup) -> str:
+    named = ", ".join(visible_name(file.path) for file in group.files[:NAMED_FILES])
+    more = len(group.files) - NAMED_FILES
+    rest = f" and {more:,} more" if more > 0 else ""
+    # Those that are usual for what was seen of them are past taking in.
+    remedy = group.said.remedy if group.said.usual else ""
+    remedy = f"; to take in: {remedy}" if remedy else ""
+    return f"  {len(group.files):,} {group.reason}: {named}{rest}{remedy}"
 
 
 def _describe_group(group: SkipGroup, new: Collection[str]) -> Iterator[str]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from merganser.documents.file_types import INDEX_FOLDER
+from merganser.documents.file_types import INDEX_FOLDER, language_of
 from merganser.documents.ignore import VCS_FOLDERS
+from merganser.documents.kinds import kind_of
 from merganser.documents.scanning import Skipped
 from merganser.indexing.changes import hash_file, is_same_file
 from merganser.indexing.scan_cache import load_scan_cache
@@ -226,8 +227,8 @@ class Inventory:
             path=path,
             outcome="indexed" if skip is None or not skip.reason else "skipped",
             change="gone" if skip is None else "changed" if row is not None else "",
-            kind=row.kind if row else "",
-            language=row.language if row else "",
+            kind=row.kind if row else kind_of(path),
+            language=row.language if row else language_of(path.rpartition("/")[2]) or "",
             encoding=row.encoding if row else "",
             size_bytes=row.size_bytes if row else None,
             chunks=row.row_count if row else None,

@@ -82,7 +82,7 @@ def test_the_documentation_lists_every_reason_as_the_program_says_it() -> None:
     assert missing == []
 
 
-def test_files_are_named_for_unusual_reasons_and_counted_for_usual_ones() -> None:
+def test_unusual_reasons_come_first_with_their_files_and_usual_ones_take_a_line() -> None:
     skipped = [
         *(Skipped(f"data/{n}.csv", "too large", f"{n} bytes") for n in range(7)),
         *(Skipped(f"{n}/.gitkeep", "empty") for n in range(3)),
@@ -98,6 +98,8 @@ def test_files_are_named_for_unusual_reasons_and_counted_for_usual_ones() -> Non
         *(f"    data/{n}.csv ({n} bytes)" for n in range(4)),
         "    and 2 more",
         "    to take in: split it, or leave out of it what is no text",
+        "  3 empty: 0/.gitkeep, 1/.gitkeep, 2/.gitkeep",
+        f"  1 ignored: build/; to take in: {SKIP_REASONS['ignored'].remedy}",
     ]
 
 

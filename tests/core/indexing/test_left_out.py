@@ -11,11 +11,14 @@ import pytest
 from merganser.cli import main
 from merganser.config.flow_definition import resolve_flows
 from merganser.config.load import load_config
+from merganser.config.rag_definition import resolve_rag
 from merganser.errors import SourcePosition
 from merganser.indexing.forecast import forecast_plans
+from merganser.indexing.run import index_once
 from merganser.planning.contents import Contents, describe_contents
-from merganser.planning.explain import explain_plan
+from merganser.planning.explain import describe_work, explain_plan
 from merganser.planning.plan import build_plan
+from tests.core.conftest import HashEmbedder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,12 +94,12 @@ def test_an_entry_of_docs_that_gives_nothing_is_told_with_its_place(small: Corpu
     assert small.index().notes == told  # of an unchanged run too
 
 
-def forecast(root: Path, *, full: bool = False) -> IndexWork:
+def forecast(root: Path, *, config: str = CONFIG) -> IndexWork:
     path = root / "notes.yaml"
-    path.write_text(CONFIG, "utf-8")
-    config = load_config(path)
-    plans = [build_plan(config, flow) for flow in resolve_flows(config)]
-    state = asyncio.run(forecast_plans(plans, base_url=NOWHERE, full=full))
+    path.write_text(config, "utf-8")
+    loaded = load_config(path)
+    plans = [build_plan(loaded, flow) for flow in resolve_flows(loaded)]
+    state = asyncio.run(forecast_plans(plans, base_url=NOWHERE))
     assert "no model server answers" in explain_plan(plans[0], state)
     return state.indexes["notes"]
 
@@ -161,3 +164,21 @@ def test_files_that_were_read_otherwise_are_named():
         *(f"  {n}.go (cut as text)" for n in range(5)),
         "  and 2 more",
     ]
+
+
+def test_a_plan_without_a_model_takes_it_for_the_one_of_the_snapshot(tmp_path: Path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.py").write_text("".join(f"x{n} = {n}\n" for n in range(40)))
+    (tmp_path / "notes.yaml").write_text(CONFIG, "utf-8")
+    (index,) = resolve_rag(load_config(tmp_path / "notes.yaml"), "notes").indexes
+    index_once(index, HashEmbedder())
+
+    work = forecast(tmp_path)
+    assert (work.has_work, work.texts_to_embed, work.served) == (False, 0, 1)
+    (note,) = work.notes
+    assert note.endswith("does not answer: counted as if it were the model of the served snapshot")
+
+    work = forecast(tmp_path, config=CONFIG.replace("size: 100", "size: 80"))
+    assert work.reasons == ("the chunking changed",)
+    assert work.texts_to_embed == work.chunks
+    assert "snapshot 1 is served until that is done" in list(describe_work(work))
