@@ -10,19 +10,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from merganser.documents.encoding import decode
+from merganser.documents.extracted import Extracted
 from merganser.documents.package import Package
 from merganser.errors import SkipDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from merganser.documents.extracted import Extracted
-
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ZIP = b"PK\x03\x04"
 _EMPTY_ZIP = b"PK\x05\x06"
 _MARK = b"\xef\xbb\xbf"
 _HEAD = 4096
+_MAX_TEXT = 2 * 1024 * 1024
 
 _MAIN_KIND = "officeDocument"
 _OLD_NAMES = (
@@ -38,7 +39,7 @@ def extract_office(data: bytes) -> Extracted:
 
     Raises:
         SkipDocument: ``old format``, ``encrypted``, ``damaged``, ``hostile``, ``too large`` or
-            ``empty``; ``binary`` when it is none of the formats that are read.
+            ``empty``; ``binary`` when it is none of the formats that are read, and no text.
     """
     if data.startswith(_OLE):
         raise _refuse_ole(data)
@@ -56,7 +57,17 @@ def extract_office(data: bytes) -> Extracted:
         return _extract_markup(data)
     if not data.strip():
         raise SkipDocument("empty", "it has no bytes" if not data else "only white space")
-    raise SkipDocument("binary", "no office document: it is not what its name says")
+    if head.startswith(b"MIME-Version:"):
+        raise SkipDocument("old format", "a web archive: save it as .docx or .html")
+    return _extract_text(data)
+
+
+def _extract_text(data: bytes) -> Extracted:
+    """Read plain text, such as the tables that programs call ``.xls`` and that are CSV."""
+    if len(data) > _MAX_TEXT:
+        raise SkipDocument("too large", f"plain text of more than {_MAX_TEXT:,} bytes")
+    decoded = decode(data)
+    return Extracted(decoded.text, encoding=decoded.encoding)
 
 
 def _extract_package(package: Package) -> Extracted:

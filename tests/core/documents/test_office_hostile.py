@@ -184,7 +184,10 @@ def test_what_a_file_is_its_bytes_say():
     assert "They dive." in extract_office(b"{\\rtf1 They dive.}").text
     assert "They dive." in extract_office(make_docx(paragraph("They dive."))).text
     assert refusal(make_package({"photo.txt": "no document"})).reason == "binary"
-    assert refusal(b"just some words").reason == "binary"
+    assert extract_office(b"Name;Age\nAda;36\n").text == "Name;Age\nAda;36\n"
+    assert extract_office("Name\tAge\n".encode("utf-16")).text == "Name\tAge\n"
+    assert refusal(b"\x00\x01\x02 no document").reason == "binary"
+    assert refusal(b"MIME-Version: 1.0\nContent-Type: multipart/related\n").reason == "old format"
     assert refusal(b"").reason == "empty"
 
 
