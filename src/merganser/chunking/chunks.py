@@ -45,7 +45,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from merganser.chunking.boundaries import first_sentence_start, parts_word
 from merganser.chunking.code import chunk_code
-from merganser.chunking.grammars import grammar_versions
+from merganser.chunking.components import chunk_component
+from merganser.chunking.grammars import EXTRA, grammar_versions, load_language
 from merganser.chunking.languages import LANGUAGES
 from merganser.chunking.places import describe_places, find_walls
 from merganser.chunking.sections import chunk_markdown, chunk_sections, chunk_yaml
@@ -80,7 +81,12 @@ Chunker = Callable[[str, Limits], list[Piece]]
 STRUCTURED: Mapping[str, Chunker] = {"markdown": chunk_markdown}
 """Chunkers of the languages whose own structure is followed whatever the options say."""
 
-OUTLINED: Mapping[str, Chunker] = {"yaml": chunk_yaml}
+OUTLINED: Mapping[str, Chunker] = {
+    "astro": chunk_component,
+    "svelte": chunk_component,
+    "vue": chunk_component,
+    "yaml": chunk_yaml,
+}
 """Chunkers of languages that are divided without a grammar, with ``code_aware``."""
 
 
@@ -255,6 +261,25 @@ def chunk_document(
         chunk._replace(place=describe_places(places, chunk.start_line, chunk.end_line))
         for chunk in chunks
     ]
+
+
+def describe_fallback(
+    chunks: Sequence[Chunk], *, language: str | None, options: ChunkingOptions
+) -> str:
+    """Return the remark on a source that was cut as text; empty for any other document.
+
+    Args:
+        chunks: What ``chunk_document`` made of it.
+        language: As in ``Document.language``.
+        options: As they were given.
+    """
+    if not options.code_aware or language not in LANGUAGES or not chunks:
+        return ""
+    if any(chunk.kind != "text" for chunk in chunks):
+        return ""
+    if load_language(language) is None:
+        return f"cut as text: its grammar is in the extra, pip install 'merganser[{EXTRA}]'"
+    return "cut as text: its grammar failed"
 
 
 def _to_chunks(text: str, pieces: list[Piece], overlap: int, limits: Limits) -> list[Chunk]:

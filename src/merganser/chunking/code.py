@@ -108,9 +108,30 @@ def chunk_code(text: str, limits: Limits, *, language: str) -> list[Piece]:
     # names, strings and comments of any script what they are.
     plain = text if text.isascii() else _NON_ASCII.sub("x", text)
     tree = parse(plain.encode("ascii"), language)
-    if tree is None:
+    grammar = grammar_of(language)
+    if tree is None or _is_broken(tree.root_node, grammar):
         return chunk_text(text, limits)
-    return _CodeChunker(text, grammar_of(language), limits).chunk(tree.root_node)
+    return _CodeChunker(text, grammar, limits).chunk(tree.root_node)
+
+
+# More than this share of a file in no definition and no statement: it is in another language.
+_BROKEN = 0.5
+
+
+def _is_broken(root: Node, grammar: Grammar) -> bool:
+    """Tell whether a grammar understood too little of a file for its tree to be of use.
+
+    Definitions that were understood count as such, also among errors.
+    """
+    if not root.has_error:
+        return False
+    errors = [root] if root.is_error else [one for one in root.children if one.is_error]
+    broken = sum(one.end_byte - one.start_byte for one in errors)
+    for error in errors:
+        for child in error.named_children:
+            if child.type in grammar.definitions or child.type in grammar.wrappers:
+                broken -= child.end_byte - child.start_byte
+    return broken > _BROKEN * (root.end_byte - root.start_byte)
 
 
 @cache

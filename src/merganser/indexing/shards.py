@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from merganser.chunking import Chunk, chunk_document
+from merganser.chunking.chunks import describe_fallback
 from merganser.documents.reading import describe_fault, read_document
 from merganser.errors import (
     InputTooLongError,
@@ -161,6 +162,11 @@ def read_file(document: Document, definition: IndexDefinition) -> tuple[FileOutc
     except Exception as error:  # noqa: BLE001 - any fault of a chunker
         detail = describe_fault(error)
         return FileOutcome(document.path, "failed", reason="chunking", detail=detail), []
+    fallback = ""
+    if read.headings is None:
+        fallback = describe_fallback(
+            chunks, language=document.language, options=definition.chunking
+        )
     outcome = FileOutcome(
         document.path,
         "read",
@@ -168,7 +174,7 @@ def read_file(document: Document, definition: IndexDefinition) -> tuple[FileOutc
         read.size_bytes,
         len(chunks),
         encoding=read.encoding,
-        note=read.note,
+        note="; ".join(note for note in (read.note, fallback) if note),
         redactions=read.redactions,
         kind=read.kind,
     )

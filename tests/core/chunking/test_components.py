@@ -1,0 +1,93 @@
+"""Files of several languages, and files whose grammar fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from merganser.chunking import ChunkingOptions, chunk_document
+from merganser.chunking.chunks import describe_fallback
+
+OPTIONS = ChunkingOptions(size=60, overlap=0, code_aware=True, sentences=True)
+VUE = """<script setup lang="ts">
+import { ref } from "vue";
+
+function dive(seconds: number): number {
+  return depth.value * seconds + 1;
+}
+</script>
+
+<template>
+  <template v-if="deep"><p>It dives.</p></template>
+  <p>A merganser {{ name }} swims on the lake.</p>
+</template>
+
+<style lang="scss">
+.merganser { .wing { color: blue; background: white; } }
+</style>
+"""
+SVELTE = """<script>
+  export function dive(seconds) { return 3 * seconds; }
+</script>
+
+<h1>Mergansers dive for their food</h1>
+
+<style>
+  h1 { color: blue; }
+</style>
+"""
+ASTRO = """---
+const dive = (seconds: number) => { return 3 * seconds; };
+---
+<h1>Mergansers</h1>
+<script>
+  function rest() { return 1; }
+</script>
+"""
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "symbols"),
+    [
+        ("vue", VUE, ["script", "script > dive", "template", "style", "style > .merganser"]),
+        ("svelte", SVELTE, ["script", "script > dive", "markup", "style > h1"]),
+        ("astro", ASTRO, ["script", "script > dive", "markup", "script > rest"]),
+    ],
+)
+def test_each_block_is_cut_by_its_language(language: str, text: str, symbols: list[str]):
+    chunks = chunk_document(text, language=language, options=OPTIONS)
+
+    assert text == "".join(chunk.text for chunk in chunks)
+    assert set(symbols) == {chunk.symbol for chunk in chunks}
+
+
+def test_a_file_that_is_in_another_language_is_cut_as_text_and_says_so():
+    prose = "The merganser (a duck) dives; it doesn't swim {well} on land, 'tis said...\n" * 9
+
+    chunks = chunk_document(prose, language="go", options=OPTIONS)
+
+    assert (
+        describe_fallback(chunks, language="go", options=OPTIONS)
+        == "cut as text: its grammar failed"
+    )
+
+
+def test_a_partly_broken_file_keeps_the_definitions_that_parse():
+    text = "def dive(seconds):\n    return 3 * seconds + 1\n\n\ndef ((( oops\n\n\n" * 2
+
+    chunks = chunk_document(text, language="python", options=OPTIONS)
+
+    assert "dive" in {chunk.symbol for chunk in chunks}
+    assert not describe_fallback(chunks, language="python", options=OPTIONS)
+
+
+def test_a_grammar_that_is_not_installed_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch):
+    def missing(_: str) -> None:
+        return None
+
+    monkeypatch.setattr("merganser.chunking.grammars.load_language", missing)
+    monkeypatch.setattr("merganser.chunking.chunks.load_language", missing)
+
+    chunks = chunk_document("fn dive() {}\n", language="zig", options=OPTIONS)
+
+    said = describe_fallback(chunks, language="zig", options=OPTIONS)
+    assert "pip install 'merganser[languages]'" in said
