@@ -87,8 +87,11 @@ async def test_its_segments_stay_beside_new_ones_and_are_copied_into_them(
     rag: RagDefinition, runner: FaultyRunner, monkeypatch: pytest.MonkeyPatch
 ):
     [index] = (replace(one, secrets="keep") for one in rag.indexes)
-    # Were the rules still those that it was made by, its files would not be read again.
-    monkeypatch.setattr("merganser.indexing.changes._reasons", lambda *_: ())
+
+    def same_rules(*_: object) -> tuple[str, ...]:
+        return ()  # were they those that it was made by, its files would not be read again
+
+    monkeypatch.setattr("merganser.indexing.changes._reasons", same_rules)
     with open_snapshot(index.folder) as snapshot:
         before = {file.path: snapshot.file_chunks(file.path) for file in snapshot.files()}
         old = {segment.segment for segment in snapshot.segments}
