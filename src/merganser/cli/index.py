@@ -158,7 +158,8 @@ def describe_report(report: IndexReport) -> str:
     lines += (f"  {line}" for line in describe_contents(report.contents))
     if report.status == "unchanged" and not report.new_skips:
         counts = count_skipped(report.skipped)
-        lines += [f"  skipped as before: {counts}"] if counts else []
+        where = "`merganser files FILE --skipped` names them"
+        lines += [f"  skipped as before: {counts}; {where}"] if counts else []
     else:
         lines += (f"  {line}" for line in describe_skipped(report.skipped, {*report.new_skips}))
     return "\n".join(lines)
