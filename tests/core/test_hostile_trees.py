@@ -306,6 +306,17 @@ def test_a_scan_runs_no_program_of_a_tree(armed: Tree):
     assert not armed.mark.exists()
 
 
+def test_asking_for_the_commit_runs_no_program_of_a_tree(armed: Tree):
+    for folder in _folders(armed):
+        where = str(folder)
+        run_git(where, "rev-parse", "--verify", "-q", "HEAD^{commit}")
+        run_git(where, "config", "--null", "--get-regexp", "url$")
+        run_git(where, "for-each-ref", "--contains=HEAD", "refs/remotes")
+        run_git(where, "ls-tree", "-r", "-z", "--full-tree", "HEAD")
+
+    assert not armed.mark.exists()
+
+
 @pytest.mark.parametrize("ignore_vcs", [True, False])
 def test_browsing_runs_no_program_of_a_tree(armed: Tree, *, ignore_vcs: bool):
     files = Filesystem.at(armed.root, ignore_vcs=ignore_vcs)
@@ -512,6 +523,7 @@ def test_git_is_called_in_one_place():
         "src/merganser/config/sections.py",  # a key of the language
         "src/merganser/config/spec_docs.py",  # likewise
         "src/merganser/config/unsupported.py",  # likewise
+        "src/merganser/documents/forges.py",  # a scheme
         "src/merganser/documents/git.py",
         "src/merganser/documents/repositories.py",  # a scheme
     }

@@ -41,6 +41,7 @@ class SourceLine:
         source: The rag or the tool that returned it.
         score: The retriever's score, higher is better; None for a file read by a tool.
         place: Where it stands in its file, such as ``slides 3-4``; empty where that is its lines.
+        url: Page of a forge with the passage at the commit it was indexed at; "" for none.
     """
 
     path: str
@@ -52,6 +53,7 @@ class SourceLine:
     source: str = ""
     score: float | None = None
     place: str = ""
+    url: str = ""
 
     def __str__(self) -> str:
         """Return ``path:start-end``, which editors can jump to, or ``path (place)``."""
@@ -152,6 +154,7 @@ class Answer:
                     "cited": line.cited,
                     "source": line.source,
                     "score": line.score,
+                    "url": line.url or None,
                 }
                 for line in self.sources
             ],
@@ -171,7 +174,8 @@ class Answer:
 def describe_source(line: SourceLine) -> str:
     """Return where a passage is and whether the answer names it, for one line of a terminal."""
     label = f"[{line.id}] " if line.id is not None else ""
-    return f"{label}{line} ({'cited' if line.cited else 'retrieved, not cited'})"
+    link = f" {line.url}" if line.url else ""
+    return f"{label}{line} ({'cited' if line.cited else 'retrieved, not cited'}){link}"
 
 
 class HitSource(Protocol):

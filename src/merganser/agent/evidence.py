@@ -70,6 +70,7 @@ def number_hits(
             source=source,
             score=hit.score,
             place=hit.place,
+            url=hit.url,
         )
         if evidence.key in given:
             continue

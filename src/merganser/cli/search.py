@@ -117,6 +117,8 @@ def _show(result: SearchResult, *, whole: bool) -> None:
         symbol = f"  {hit.symbol}" if hit.symbol else ""
         stale = "  (changed since it was indexed)" if hit.stale else ""
         say(f"{number}. {hit.source}{symbol}{stale}\n   {hit.score:.4f}  {ranks}")
+        if hit.url:
+            say(f"   {hit.url}")
         for line in _passage(hit, whole=whole):
             say(f"   {line}")
     if result.rerank and f"rerank: {result.rerank}" not in result.notes:

@@ -18,7 +18,7 @@ import selectors
 import shutil
 import subprocess
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from merganser.humanize import mask_credentials
 
@@ -40,6 +40,11 @@ _SAFELY = (
 
 # A file may be called ":(top)". check-ignore refuses the option: give it absolute paths, or such as
 # begin with "./".
+NamesCommand: TypeAlias = Literal[
+    "check-ignore", "config", "for-each-ref", "ls-files", "ls-tree", "rev-parse"
+]
+"""Commands that read names, settings and the numbers of objects, and no file of a work tree."""
+
 _LITERAL: dict[str, tuple[str, ...]] = {"check-ignore": (), "ls-files": ("--literal-pathspecs",)}
 
 # The user's own settings count, such as core.excludesFile; variables of git itself do not: they
@@ -53,7 +58,7 @@ _TIMEOUT_SECONDS = 120.0
 
 def run_git(
     folder: str,
-    command: Literal["check-ignore", "ls-files"],
+    command: NamesCommand,
     *arguments: str,
     given: bytes = b"",
     seconds: float = _TIMEOUT_SECONDS,
@@ -62,7 +67,7 @@ def run_git(
 
     Args:
         folder: Where git looks for the repository, from there up.
-        command: The command; neither of these reads what a file holds.
+        command: The command; none of these reads what a file holds.
         *arguments: Its arguments.
         given: What it reads from standard input.
         seconds: Most time that it may take.
@@ -75,7 +80,7 @@ def run_git(
         return None
     try:
         return subprocess.run(  # noqa: S603 - a fixed program with an argument list
-            [git, *_SAFELY, *_LITERAL[command], command, *arguments],
+            [git, *_SAFELY, *_LITERAL.get(command, ()), command, *arguments],
             cwd=folder,
             env=environment,
             input=given,

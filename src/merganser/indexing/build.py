@@ -14,6 +14,7 @@ from merganser.documents.scanning import Skipped
 from merganser.documents.secrets import secrets_fingerprint
 from merganser.errors import PlanError, StoreError
 from merganser.indexing.compaction import SegmentState, choose_merges, count_live, mark_dead
+from merganser.indexing.provenance import REPOSITORIES_KEY, find_provenance
 from merganser.indexing.run_report import FailedFile, IndexReport, contents_of
 from merganser.indexing.scan_cache import ScannedFile, load_scan_cache
 from merganser.indexing.shard_plan import (
@@ -148,7 +149,7 @@ class _Build:
         redactions = merge_redactions(self.base, files, {o.path: o.redactions for o in read})
         catalogue_path = self.workspace.path / self.workspace.index.catalogue(generation).name
         catalogue = Catalogue(
-            meta=self._meta(generation),
+            meta=self._meta(generation, files),
             files=tuple(sorted(files, key=lambda file: file.path)),
             segments=tuple(segments),
             skipped=self._skipped_rows(),
@@ -347,7 +348,7 @@ class _Build:
             note=outcome.note,
         )
 
-    def _meta(self, generation: int) -> dict[str, str]:
+    def _meta(self, generation: int, files: Sequence[FileRow]) -> dict[str, str]:
         definition = self.changes.definition
         return {
             "generation": str(generation),
@@ -364,6 +365,7 @@ class _Build:
             "model_id": self.model.served_id if self.model else "",
             "dimensions": str(self.model.dimensions if self.model else 0),
             "duckdb": duckdb.__version__,
+            REPOSITORIES_KEY: find_provenance(definition, files, self.base),
         }
 
     def _skipped_documents(self) -> tuple[Skipped, ...]:
@@ -371,10 +373,7 @@ class _Build:
         return (*self.changes.skipped, *found)
 
     def _skipped_rows(self) -> tuple[SkippedRow, ...]:
-        rows = {
-            skip.path: SkippedRow(skip.path, skip.reason, skip.detail)
-            for skip in self._skipped_documents()
-        }
+        rows = {s.path: SkippedRow(s.path, s.reason, s.detail) for s in self._skipped_documents()}
         return tuple(rows[path] for path in sorted(rows))
 
     def _scan_cache(self, generation: int | None) -> tuple[ScannedFile, ...]:

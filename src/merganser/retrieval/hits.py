@@ -76,6 +76,8 @@ class Hit:
         kind: What sort of document the file is: ``code``, ``docs``, ``tests``, ...; empty when not
             known, as in older indexes.
         symbol_kind: What the passage is: ``function``, ``section``, ``text``, ...
+        commit: The commit that has the file as it was indexed; "" when it was in none.
+        url: Page of a forge with the passage at that commit; "" when none is known.
         explanation: Present when the search was asked to explain.
     """
 
@@ -93,6 +95,8 @@ class Hit:
     place: str = ""
     kind: str = ""
     symbol_kind: str = ""
+    commit: str = ""
+    url: str = ""
     explanation: HitExplanation | None = None
 
     @property
@@ -118,6 +122,8 @@ class Hit:
             "language": self.language,
             "text": self.text,
             "stale": self.stale,
+            "commit": self.commit or None,
+            "url": self.url or None,
         }
         if scores:
             value["score"] = self.score

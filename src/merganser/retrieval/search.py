@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import duckdb
 
 from merganser.chunking.places import describe_places
+from merganser.documents.forges import origin_of
 from merganser.documents.kinds import kind_of
 from merganser.errors import DamagedIndexError, PlanError, SnapshotMismatchError
 from merganser.retrieval.explain import Missing, explain_missing
@@ -269,6 +270,10 @@ class Retriever:
         hits: list[Hit] = []
         for one, chunk in zip(chosen, read_chunks(candidates), strict=True):
             hit = _make_hit(one, chunk, checks[one.candidate.index.definition.name, chunk.path])
+            lines = None if hit.place else (hit.start_line, hit.end_line)
+            known = one.candidate.index.snapshot.meta.get("repositories", "")
+            commit, url = origin_of(known, hit.path, lines)
+            hit = replace(hit, commit=commit, url=url)
             if explain is not None:
                 hit = replace(hit, explanation=_explain(one, explain))
             hits.append(hit)
