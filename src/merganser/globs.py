@@ -63,8 +63,16 @@ class GlobEntry:
             PlanError: Its braces stand for more than 1,000 patterns.
         """
         parts = os.path.normpath(expand_home(glob)).split("/")
-        special = (i for i, part in enumerate(parts) if _SPECIAL.search(part))
-        fixed = next(special, len(parts) - 1)  # "[a]/../b" has none left
+        fixed = 0
+        while (
+            fixed < len(parts) - 1
+            and (
+                not _SPECIAL.search(parts[fixed])
+                # What is there is itself, such as the folder "[id]" of a route.
+                or os.path.lexists(base / "/".join(parts[: fixed + 1]))
+            )
+        ):
+            fixed += 1
         expression = "|".join(map(_translate, expand_braces("/".join(parts[fixed:]))))
         pattern = re.compile(rf"(?:{expression})(?:/.*)?", re.DOTALL)
         root = "/".join(parts[:fixed]) or ("/" if glob.startswith("/") else ".")

@@ -18,10 +18,12 @@ from merganser.cli.options import (
     wait_option,
 )
 from merganser.cli.terminal import say
+from merganser.documents.kinds import KINDS
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from merganser.retrieval import Hit, Missing, SearchResult
 
@@ -35,6 +37,9 @@ _SNIPPET_LINES = 6
 @click.option("--limit", type=click.IntRange(min=1), help="Most hits [default: the config's].")
 @click.option("--path", multiple=True, metavar="GLOB", help="Only files like this; repeatable.")
 @click.option("--language", multiple=True, help="Only files in this language; repeatable.")
+@click.option(
+    "--kind", multiple=True, type=click.Choice(KINDS), help="Only such documents; repeatable."
+)
 @click.option("--symbol", multiple=True, help="Only within this symbol; repeatable.")
 @click.option("--explain", is_flag=True, help="Say why each hit is there.")
 @click.option("--why-not", metavar="PATH", help="Say why this file is not among the hits.")
@@ -51,6 +56,7 @@ def command(
     path: tuple[str, ...],
     language: tuple[str, ...],
     symbol: tuple[str, ...],
+    kind: tuple[str, ...],
     explain: bool,
     why_not: str | None,
     whole: bool,
@@ -66,7 +72,8 @@ def command(
     names = rags or tuple(config.spec.rag)
     if not names:
         raise PlanError(f"{config.path} has no `rag` to search")
-    where = Filter(paths=path, languages=language, symbols=symbol)
+    paths = tuple(_relative(one, config.directory) for one in path)
+    where = Filter(paths=paths, languages=language, symbols=symbol, kinds=kind)
     base_url = reach.address()
     results: dict[str, SearchResult] = {}
     missing: dict[str, list[str]] = {}
@@ -102,6 +109,12 @@ def command(
     for name, lines in missing.items():
         say(f"why not {why_not} ({name}):\n" + "\n".join(f"  {line}" for line in lines))
     return 0
+
+
+def _relative(path: str, directory: Path) -> str:
+    """Return an absolute path below the config's folder as hits print it."""
+    start = f"{directory}/"
+    return f"/{path.removeprefix(start)}" if path.startswith(start) else path
 
 
 def _describe_missing(why: Missing) -> list[str]:

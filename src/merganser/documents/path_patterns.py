@@ -24,7 +24,7 @@ class PathPatterns:
 
     ``vendor`` and ``*.md`` stand for files and folders of that name anywhere, ``docs/api`` and
     ``./vendor`` for one place, ``gen/`` for folders only. A pattern that is the path of a file or
-    folder to the letter stands for that too, whatever its characters mean; ``{a,b}`` is either.
+    folder to the letter stands for that, whatever its characters mean; ``{a,b}`` is either.
 
     Args:
         patterns: In gitignore's language without ``!``. What ``src/**`` names is ``src``.
@@ -34,7 +34,10 @@ class PathPatterns:
     def __init__(self, patterns: Sequence[str], base: Path) -> None:
         self._written = [_relative(pattern, base) for pattern in patterns]
         self._literals = [path.strip("/") for path in self._written]
-        self._rules = [tuple(_rules(path)) for path in self._written]
+        self._rules = [
+            () if "/" in path and _is_there(path, base) else tuple(_rules(path))
+            for path in self._written
+        ]
         self._places = [*filter(None, map(_fixed_place, self._written))]
 
     def __bool__(self) -> bool:
@@ -58,6 +61,11 @@ class PathPatterns:
     def lead_into(self, folder: str) -> bool:
         """Return whether a pattern names one place, and that lies below a folder."""
         return any(place.startswith(f"{folder}/") for place in self._places)
+
+
+def _is_there(path: str, base: Path) -> bool:
+    """Return whether a pattern with wildcards is the path of something to the letter."""
+    return bool(_SPECIAL.search(path)) and os.path.lexists(base / path.strip("/"))
 
 
 def _relative(pattern: str, base: Path) -> str:

@@ -298,6 +298,14 @@ def _known_skips(
     return known
 
 
+_BY_CONTENT = frozenset({"generated", "kind", "minified"})
+
+
+def _is_unwanted(document: Document, row: FileRow) -> bool:
+    """Return whether a file is there because of a key that no longer takes it."""
+    return row.kind == "generated" and "generated" not in document.wanted
+
+
 class _Comparison:
     """Sort files by what happened to them."""
 
@@ -330,14 +338,18 @@ class _Comparison:
             if row is None:
                 # What the old rules skipped may be worth reading under the new ones.
                 self._take_unknown(document, None if redo else seen)
-            elif redo or (row.segment in self._lost and row.row_count):
+            elif (
+                redo or (row.segment in self._lost and row.row_count) or _is_unwanted(document, row)
+            ):
                 self.changed.append(document)
             else:
                 is_doubted = known is not None and seen is None
                 self._take_known(document, row, seen, is_doubted=is_doubted)
 
     def _take_unknown(self, document: Document, seen: ScannedFile | None) -> None:
-        if seen is not None and seen.reason:
+        # ``include`` or ``kinds`` may take what a run before left out.
+        is_wanted = "generated" in document.wanted
+        if seen is not None and seen.reason and not (is_wanted and seen.reason in _BY_CONTENT):
             self.skipped.append(Skipped(document.path, seen.reason, seen.detail))
         else:
             self.added.append(document)

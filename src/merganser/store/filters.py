@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from merganser.documents.ignore_rules import parse_rule
+from merganser.documents.kinds import kind_of
 from merganser.store import arrow
 from merganser.store.catalogue import read_files
 
@@ -38,15 +39,17 @@ class Filter:
         symbols: Patterns for names: ``Flow`` stands for ``Flow``, everything in it, and every
             ``….Flow``; ``*`` and ``?`` as in a shell. Headings are names too: ``Install`` stands
             for ``Guide > Install > Linux``.
+        kinds: Kinds of documents, such as ``docs``.
     """
 
     paths: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
     symbols: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether it restricts anything."""
-        return bool(self.paths or self.languages or self.symbols)
+        return bool(self.paths or self.languages or self.symbols or self.kinds)
 
 
 def live_rows(
@@ -92,6 +95,10 @@ def allowed_files(files: Sequence[FileRow], where: Filter) -> list[FileRow]:
     if where.languages:
         languages = {language.lower() for language in where.languages}
         allowed = [file for file in allowed if file.language.lower() in languages]
+    if where.kinds:
+        # Older indexes have none.
+        kinds = {kind.lower() for kind in where.kinds}
+        allowed = [f for f in allowed if (f.kind or kind_of(f.path, f.language or None)) in kinds]
     return allowed
 
 
@@ -99,10 +106,14 @@ def allowed_files(files: Sequence[FileRow], where: Filter) -> list[FileRow]:
 _PLACE = re.compile(r"(?<=\.)(\w+)(?::\d+(?:-\d+)?| \(.*\))$")
 
 
+_DOT = re.compile(r"\A(!?)(?:\./)+")
+
+
 class PathPatterns:
     """The paths that patterns choose; each takes time in proportion to its length."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
+        patterns = [_DOT.sub(r"\1/", pattern) for pattern in patterns]
         bare = [pattern.removeprefix("!").strip("/") for pattern in patterns]
         literals = [(one, _PLACE.sub(r"\1", one)) for one in bare]
         rules = [parse_rule(pattern) for pattern in patterns]
