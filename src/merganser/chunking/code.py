@@ -175,6 +175,16 @@ class _CodeChunker:
                 inner = definition[1] if definition else scope
                 opens = bool(definition)
                 items.append(Unit(part.start, part.end, inner.symbol, inner.kind, opens))
+                continue
+            own = self._text.rfind("\n", part.start, main.start_byte) + 1 if main else 0
+            if definition and part.start < own and part.end - own <= limit:
+                # A definition that fits without the comments above it stays whole.
+                symbol, kind = definition[1].symbol, definition[1].kind
+                above = replace(self._limits, whole=limit, structure=True)
+                items.append(
+                    chunk_span(self._text, part.start, own, above, symbol=symbol, kind=kind)
+                )
+                items.append(Unit(own, part.end, symbol, kind, opens=True))
             else:
                 items.append(self._chunk_part(part, scope, limit, depth))
         return pack(items, limit, self._limits)

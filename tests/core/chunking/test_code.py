@@ -442,3 +442,12 @@ def test_junk_that_is_not_parsed_is_split_like_text():
 
     assert {("", "text")} == {(chunk.symbol, chunk.kind) for chunk in chunks}
     assert text == "".join(chunk.text for chunk in chunks)
+
+
+def test_a_definition_that_fits_without_its_comments_is_not_divided_for_them():
+    comment = "".join(f"// Line {i} of what is said about it.\n" for i in range(12))
+    text = f"{comment}func dive(seconds int) int {{\n\treturn 3 * seconds\n}}\n" * 2
+
+    chunks = split(text, "go", size=300)
+
+    assert sum("func dive" in c.text and "}" in c.text for c in chunks) == 2
