@@ -128,9 +128,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         end_on_signals()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
+    options = words[: words.index("--")] if "--" in words else words
+    debug = "--debug" in options
     # ``--debug`` is taken anywhere: people add it at the end of what just failed.
-    words = ["--debug", *(w for w in words if w != "--debug")] if debug else words
+    if debug:
+        words = ["--debug", *(w for w in options if w != "--debug"), *words[len(options) :]]
     if problem := start_telemetry():
         say(f"warning: {problem}", err=True)
     try:
@@ -139,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Abort:
         _end_interrupted()
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and error.ctx and _takes_words(error.ctx):
+            error.message += " A text that begins with '-' goes after --, at the end."
         vars(error)["message"] = visible(error.message)  # it may hold what a file holds
         error.show()
         sys.exit(error.exit_code)
@@ -152,6 +156,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _end_interrupted()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _takes_words(ctx: click.Context) -> bool:
+    """Return whether a command takes a query or a question, which may begin like an option."""
+    return any(p.name in {"query", "question"} for p in ctx.command.params)
 
 
 def _check_folder() -> None:

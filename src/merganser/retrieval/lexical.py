@@ -115,27 +115,20 @@ class LexicalIndex:
     def _look_up(self, asked: Sequence[QueryTerm]) -> tuple[tuple[str, ...], TermLists]:
         """Find the terms of a query, each by its base and as it is spelled."""
         bases = [term.base for term in asked]
-        as_bases = [term.base for term in asked if term.spelling == term.base]
-        spelled = [
-            f"{t.base}{SPELLED}{t.spelling}" for t in asked if t.spelling not in {"", t.base}
-        ]
+        spelled = [term.base for term in asked if term.spelling]
         if self._tables is None:
-            others = self._snapshot.spellings(as_bases)
-            every = list(dict.fromkeys([*bases, *spelled, *chain.from_iterable(others.values())]))
+            spellings = self._snapshot.spellings(spelled)
+            every = list(dict.fromkeys([*bases, *chain.from_iterable(spellings.values())]))
             split = split_postings(self._snapshot.postings(every), len(every))
-            keys, lengths, lists = (
-                split.keys,
-                split.lengths,
-                dict(zip(every, split.lists, strict=True)),
-            )
+            keys, lengths = split.keys, split.lengths
+            lists = dict(zip(every, split.lists, strict=True))
         else:
             postings = self._tables.postings
-            others = {base: postings.spellings(base) for base in as_bases}
+            spellings = {base: postings.spellings(base) for base in spelled}
             keys, lengths = self._tables.keys, postings.lengths
-            every = dict.fromkeys([*bases, *spelled, *chain.from_iterable(others.values())])
             lists = {
                 term: TermList(position, tf, len(position))
-                for term in every
+                for term in dict.fromkeys([*bases, *chain.from_iterable(spellings.values())])
                 for position, tf in (postings.find(term),)
             }
         found: dict[str, TermList] = {}
@@ -146,12 +139,10 @@ class LexicalIndex:
                 common = max([base.frequency, *parts])
                 base = replace(base, frequency=common)
             found[term.base] = replace(base, repeats=term.repeats)
-            if term.spelling == term.base:
-                exact = _without(base, [lists[other] for other in others[term.base]])
-            elif term.spelling:
-                exact = lists[f"{term.base}{SPELLED}{term.spelling}"]
-            else:
+            if not term.spelling:
                 continue
+            others = {other: lists[other] for other in spellings[term.base]}
+            exact = _as_spelled(term, base, others)
             if 0 < exact.frequency < base.frequency:
                 name = f"{term.base} as {term.spelling}"
                 found[name] = replace(exact, within=base.frequency, repeats=term.repeats)
@@ -163,14 +154,26 @@ class LexicalIndex:
         return np.isin(found.keys, self._snapshot.allowed(where))
 
 
-def _without(base: TermList, others: Sequence[TermList]) -> TermList:
-    """Return where a base term stands as a word of its own: not in another spelling."""
-    left = base.tf.astype(np.int32)
-    for other in others:
-        left[np.searchsorted(base.position, other.position)] -= other.tf
-    there = left > 0
+def _as_spelled(term: QueryTerm, base: TermList, others: Mapping[str, TermList]) -> TermList:
+    """Return where a word stands as the query spells it, or else as it does but for capitals."""
+    wanted = f"{term.base}{SPELLED}{term.spelling}"
+    if term.spelling == term.base:
+        left = base.tf.astype(np.int32)
+        for other in others.values():
+            left[np.searchsorted(base.position, other.position)] -= other.tf
+        there = left > 0
+        if there.any():
+            position = base.position[there]
+            return TermList(position, left[there].astype(np.uint8), len(position))
+    elif wanted in others and others[wanted].frequency:
+        return others[wanted]
+    alike = [others[other] for other in others if other.lower() == wanted.lower()]
+    tf = np.zeros(len(base.position), dtype=np.int32)
+    for other in alike:
+        tf[np.searchsorted(base.position, other.position)] += other.tf
+    there = tf > 0
     position = base.position[there]
-    return TermList(position, left[there].astype(np.uint8), len(position))
+    return TermList(position, np.minimum(tf[there], 255).astype(np.uint8), len(position))
 
 
 _FEW = 10

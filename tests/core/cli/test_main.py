@@ -33,6 +33,25 @@ def test_json_is_one_document_even_for_an_error(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("command", ["search", "run"])
+def test_a_text_that_begins_like_an_option_is_told_how_to_be_given(
+    command: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "any.yaml", "--no-verify"])
+
+    assert ended.value.code == 2
+    assert "goes after --" in capsys.readouterr().err
+
+
+def test_a_query_may_be_the_name_of_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main(["search", str(tmp_path / "absent.yaml"), "--", "--debug"])
+
+    assert ended.value.code == EXIT_FAILED  # with a traceback, had it been taken for the option
+    assert "there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["search", "run"])
 def test_what_is_no_text_is_refused_before_a_model_gets_it(
     command: str, capsys: pytest.CaptureFixture[str]
 ):

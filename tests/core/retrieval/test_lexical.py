@@ -48,6 +48,7 @@ SPELLINGS = {
         ("paths", "3.txt"),
         ("café", "7.txt"),
         ("cafe", "6.txt"),
+        ("SELECTING", "2.txt"),  # but for capitals
     ],
 )
 async def test_the_spelling_of_the_query_comes_first(
