@@ -377,7 +377,8 @@ class _Scanner:
             return
         try:
             status = os.lstat(absolute)
-            if stat.S_ISLNK(status.st_mode):
+            is_link = stat.S_ISLNK(status.st_mode)
+            if is_link:
                 if root is not None and not self._may_follow(absolute, path, root.path):
                     return
                 status = os.stat(absolute)  # noqa: PTH116 - beside lstat
@@ -388,7 +389,10 @@ class _Scanner:
             return
         if not stat.S_ISDIR(status.st_mode):
             wanted = ALL_KINDS if root is None or standing.included else self._selector.kinds
-            self._admit(absolute, path, status, wanted)
+            secret = "" if self._keep_secrets else refuse_secret_path(absolute)
+            if is_link and not (self._keep_secrets or secret):
+                secret = refuse_secret_path(os.path.realpath(absolute))
+            self._admit(absolute, path, status, wanted, secret)
         elif root is not None:  # a submodule, which git lists as one path
             refused = self._refuse(os.path.realpath(absolute), path)
             if refused is None:
@@ -397,9 +401,22 @@ class _Scanner:
                 self._leave_out(root, absolute, path, Listed(f"{path}/", *refused))
 
     def _admit(
-        self, absolute: str, path: str, status: os.stat_result, wanted: frozenset[Kind]
+        self,
+        absolute: str,
+        path: str,
+        status: os.stat_result,
+        wanted: frozenset[Kind],
+        secret: str,
     ) -> None:
-        """Make a document of a file unless its name, type, size or format speaks against it."""
+        """Make a document of a file unless its name, type, size or format speaks against it.
+
+        Args:
+            absolute: Where it is.
+            path: As users see it.
+            status: Of what it leads to.
+            wanted: The kinds that are taken.
+            secret: Why it is known to hold secrets by its path, or "".
+        """
         name, size = path.rpartition("/")[2], status.st_size
         language = language_of(name)
         format_ = FORMATS.get(language, TEXT)
@@ -407,8 +424,8 @@ class _Scanner:
             self._skip(path, "not a file")
         elif size == 0:
             self._skip(path, "empty")
-        elif not self._keep_secrets and (why := self._refuse_secret(absolute)):
-            self._skip(path, "secret", why)
+        elif secret:
+            self._skip(path, "secret", secret)
         elif reason := refuse_by_name(name, wanted):
             self._skip(path, *reason)
         elif not (wanted is DEFAULT_KINDS or "generated" in wanted) and (
@@ -422,8 +439,8 @@ class _Scanner:
             self._skip(path, "too large", f"{size:,} bytes, the limit is {format_.max_bytes:,}")
         else:
             self.last.documents += 1
-            if known := self._documents.get(path):
-                wanted |= known.wanted
+            if path in self._documents:
+                wanted |= self._documents[path].wanted
             self._documents[path] = Document(
                 path,
                 Path(absolute),
@@ -434,13 +451,6 @@ class _Scanner:
                 _within_int64(status.st_ctime_ns),
                 wanted,
             )
-
-    @staticmethod
-    def _refuse_secret(absolute: str) -> str:
-        """Return why a file is known to hold secrets by its path, or by where it leads."""
-        if why := refuse_secret_path(absolute):
-            return why
-        return refuse_secret_path(os.path.realpath(absolute)) if Path(absolute).is_symlink() else ""
 
     def _may_follow(self, absolute: str, path: str, root: str) -> bool:
         """Tell whether a link found in a folder is a document by itself; if not, skip it.

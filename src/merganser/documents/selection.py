@@ -119,7 +119,8 @@ class Selector:
 
     def of_file(self, path: str) -> Standing:
         """Return what holds for a file, by its shown path."""
-        above, rules = self._folder(path.rpartition("/")[0])
+        folder = path.rpartition("/")[0]
+        above, rules = self._folders.get(folder) or self._folder(folder)
         if self._is_plain and not rules:
             return above
         return self._judge(path, above, rules, folder=False)
