@@ -142,6 +142,19 @@ MUTANTS = (
         OFFICE,
     ),
     Mutant(
+        "a quoted line end parts a row of a table",
+        "        if odd[at] and quoted.search(",
+        "        if False and quoted.search(",
+        "tests/core/chunking/test_outlines.py::"
+        "test_each_chunk_of_a_table_has_the_header_and_whole_rows",
+    ),
+    Mutant(
+        "a line like a heading inside a block of AsciiDoc begins a section",
+        "                at = same[following] + 1\n",
+        "                pass\n",
+        "tests/core/chunking/test_outlines.py::test_headings_of_asciidoc_stand_outside_blocks",
+    ),
+    Mutant(
         "filters of the user's settings run where a clone is checked out",
         "    return _run(folder, arguments, _NO_SETTINGS, told=None)\n",
         "    return _run(folder, arguments, {}, told=None)\n",

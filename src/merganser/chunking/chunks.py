@@ -26,8 +26,10 @@ What an option does:
 - ``code_aware``: breaks follow the syntax tree of the languages of ``languages``; in other text
   they follow blank lines and line ends, and an overlap begins at a line.
 
-Markdown, HTML and PDF are chunked by their headings or pages whatever the options say: these are
-the text's own structure.
+Markdown, reStructuredText, AsciiDoc, Org, HTML and PDF are chunked by their headings or pages, CSV
+and JSON Lines by their rows, whatever the options say: these are the text's own structure. A chunk
+of rows that does not hold the header of its table, in CSV and in Markdown, has it in front: its
+span and lines are those of the rows, and that header is no part of the laws.
 
 To add a chunker, write a ``Chunker`` in a module of its own and list it in ``STRUCTURED``, or name
 the definitions of a programming language in ``LANGUAGES``.
@@ -48,7 +50,14 @@ from merganser.chunking.code import chunk_code
 from merganser.chunking.components import chunk_component
 from merganser.chunking.grammars import EXTRA, grammar_versions, load_language
 from merganser.chunking.languages import LANGUAGES
+from merganser.chunking.outlines import chunk_asciidoc, chunk_org, chunk_rst
 from merganser.chunking.places import describe_places, find_walls
+from merganser.chunking.records import (
+    chunk_csv,
+    chunk_json_lines,
+    find_csv_table,
+    find_markdown_tables,
+)
 from merganser.chunking.sections import chunk_markdown, chunk_sections, chunk_yaml
 from merganser.chunking.tables import Headers
 from merganser.chunking.text import Limits, Piece, absorb_blanks, chunk_text, safe_break
@@ -78,7 +87,14 @@ _BLANK_LINES = re.compile(r"(?:[^\S\n]*\n)*")
 Chunker = Callable[[str, Limits], list[Piece]]
 """Returns pieces that tile a text, none longer than the limits say."""
 
-STRUCTURED: Mapping[str, Chunker] = {"markdown": chunk_markdown}
+STRUCTURED: Mapping[str, Chunker] = {
+    "markdown": chunk_markdown,
+    "restructuredtext": chunk_rst,
+    "asciidoc": chunk_asciidoc,
+    "org": chunk_org,
+    "csv": chunk_csv,
+    "jsonl": chunk_json_lines,
+}
 """Chunkers of the languages whose own structure is followed whatever the options say."""
 
 OUTLINED: Mapping[str, Chunker] = {
@@ -221,6 +237,8 @@ def chunk_document(
         headings = ()
     is_code = options.code_aware and headings is None and language in LANGUAGES
     most = options.code_size if is_code and options.code_size else options.size
+    if headings is None and not tables:
+        tables = _find_tables(text, language, most)
     headers = Headers(text, tables, most)
     size = most - headers.room
     overlap = min(options.overlap, size // 2, size - 2)
@@ -280,6 +298,15 @@ def describe_fallback(
     if load_language(language) is None:
         return f"cut as text: its grammar is in the extra, pip install 'merganser[{EXTRA}]'"
     return "cut as text: its grammar failed"
+
+
+def _find_tables(text: str, language: str | None, size: int) -> Sequence[Table]:
+    """Return the tables of a text whose structure is in the text itself."""
+    if language == "csv":
+        return find_csv_table(text)
+    if language == "markdown" and "|" in text and len(text) > size:
+        return find_markdown_tables(text, size // 2)
+    return ()
 
 
 def _to_chunks(text: str, pieces: list[Piece], overlap: int, limits: Limits) -> list[Chunk]:

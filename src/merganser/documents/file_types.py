@@ -12,6 +12,7 @@ _BY_SUFFIX: dict[str, str] = {
     for language, suffixes in {
         "ada": "adb ads",
         "astro": "astro",
+        "asciidoc": "adoc asciidoc asc",
         "bash": "sh bash bats ksh ebuild",
         "bicep": "bicep",
         "c": "c h",
@@ -49,7 +50,8 @@ _BY_SUFFIX: dict[str, str] = {
         "ini": "ini cfg conf properties editorconfig",
         "java": "java",
         "javascript": "js jsx mjs cjs",
-        "json": "json jsonl ndjson json5 jsonc geojson webmanifest",
+        "json": "json json5 jsonc geojson webmanifest",
+        "jsonl": "jsonl ndjson",
         "julia": "jl",
         "kotlin": "kt kts",
         "latex": "tex sty cls bib",
@@ -68,6 +70,7 @@ _BY_SUFFIX: dict[str, str] = {
         "ods": "ods ots fods",
         "odt": "odt ott fodt",
         "pascal": "pas dpr lpr",
+        "org": "org",
         "pdf": "pdf",
         "perl": "pl pm t",
         "php": "php phtml",
@@ -81,7 +84,7 @@ _BY_SUFFIX: dict[str, str] = {
         "python": "py pyi pyw pyx pxd",
         "r": "r",
         "rego": "rego",
-        "restructuredtext": "rst",
+        "restructuredtext": "rst rest",
         "rtf": "rtf",
         "ruby": "rb rake gemspec",
         "rust": "rs",
@@ -94,7 +97,7 @@ _BY_SUFFIX: dict[str, str] = {
         "svelte": "svelte",
         "swift": "swift",
         "tcl": "tcl",
-        "text": "txt text log adoc asciidoc org",
+        "text": "txt text log",
         "thrift": "thrift",
         "toml": "toml",
         "tsx": "tsx",
@@ -158,7 +161,19 @@ OFFICE = frozenset(
 """Office documents and books, which one reader takes; what a file is, its bytes say."""
 
 PROSE = OFFICE | frozenset(
-    {"markdown", "restructuredtext", "text", "latex", "csv", "html", "notebook", "pdf", None}
+    {
+        "markdown",
+        "restructuredtext",
+        "asciidoc",
+        "org",
+        "text",
+        "latex",
+        "csv",
+        "html",
+        "notebook",
+        "pdf",
+        None,
+    }
 )
 """Languages in which long lines and the words "do not edit" are nothing unusual."""
 

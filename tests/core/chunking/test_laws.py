@@ -13,7 +13,7 @@ from merganser.chunking import Chunk, ChunkingOptions, chunk_document
 from merganser.chunking.boundaries import parts_word
 from merganser.chunking.languages import LANGUAGES
 
-NAMES = [*LANGUAGES, "markdown", "yaml", None]
+NAMES = [*LANGUAGES, "markdown", "restructuredtext", "asciidoc", "org", "jsonl", "yaml", None]
 
 # Fragments that mean something to a parser, a heading reader or a cutter, in any order and number.
 FRAGMENTS = st.sampled_from(
