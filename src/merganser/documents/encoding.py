@@ -1,13 +1,16 @@
-"""Turn a file's bytes into text that turns back into the same bytes.
+"""Turn a file's bytes into text, and never into another text than the file shows.
 
-The law: ``decoded.bom + decoded.text.encode(decoded.encoding)`` are the bytes, always. What cannot
-be read like that is refused, so an index never holds a character that the file does not.
+The law: ``decoded.bom + decoded.text.encode(decoded.encoding)`` are the bytes. It holds for
+everything but a text that is UTF-8 with a few bytes that are not: each of these becomes U+FFFD, and
+``decoded.bad_bytes`` counts them. What cannot be read like that is refused. Which encoding a file
+without a mark or a declaration has, ``detection`` decides, or does not.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from merganser.errors import SkipDocument
@@ -24,11 +27,31 @@ _MARKS = (
 _COOKIE = re.compile(rb"^[^\n]*coding[:=][ \t]*([-\w.]+)")
 # HTML wants it within the first 1,024 bytes, in a <meta>; XHTML in the XML declaration.
 _CHARSET = re.compile(rb"""(?:charset|encoding)[ \t]*=[ \t]*["']?([-\w.:]+)""", re.IGNORECASE)
-# Windows-1252 is what legacy text without a declaration mostly is; five of its bytes mean nothing,
-# which makes it strict where Latin-1 would take anything.
-_FALLBACK = "cp1252"
+_DECLARED = (
+    re.compile(rb"""<\?xml[^>]{1,100}?encoding[ \t]*=[ \t]*["']([-\w.:]+)"""),
+    re.compile(rb"""@charset[ \t]+["']([-\w.:]+)"""),  # CSS
+    re.compile(rb"(?s).{0,2000}?Content-Type: text/plain; charset=([-\w.:]+)"),  # gettext
+)
+# What a declaration means on the web and in editors: the larger set of Windows.
+_MEANT = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+    "tis-620": "cp874",
+}
+_FIRST = {"ascii", "iso8859-1", "iso8859-9"}  # they take every byte, also where they are not meant
 # Control characters that text files hold: backspace, white space, escape sequences of logs.
 _CONTROL = re.compile(rb"[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
+_NO_TEXT = re.compile("[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
+_ESCAPED = re.compile("[\udc80-\udcff]")
+_NOT_ASCII = re.compile("[^\x00-\x7f]")
+_MAJORITY = 9
+"""Characters of more than one byte for each byte that is not UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +62,68 @@ class Decoded:
         text: Without the byte order mark, line ends as they are.
         encoding: Name of a Python codec.
         bom: The byte order mark in front; mostly empty.
+        bad_bytes: How many bytes are no text; U+FFFD stands in their place.
     """
 
     text: str
     encoding: str
     bom: bytes = b""
+    bad_bytes: int = 0
+
+    @property
+    def note(self) -> str:
+        """What a user should know of it; empty when the text is the file."""
+        if not self.bad_bytes:
+            return ""
+        return f"{self.bad_bytes:,} bytes are not UTF-8, shown as \N{REPLACEMENT CHARACTER}"
 
 
 def decode(data: bytes, *, is_html: bool = False) -> Decoded:
-    """Decode strictly: a byte order mark, UTF-8, a declared encoding, then Windows-1252.
+    """Decode by a byte order mark, as UTF-8, by a declaration, then by what the text looks like.
 
     Args:
         data: The file.
         is_html: Whether an encoding is declared as in HTML, not as in source code.
 
     Raises:
-        SkipDocument: ``binary`` when there are NULs, ``encoding`` when nothing fits exactly.
+        SkipDocument: ``binary`` when there are NULs that no text has, ``encoding`` when nothing
+            fits, or several do.
     """
     for bom, encoding in _MARKS:
         if data.startswith(bom):
             return _decode_marked(data, bom, encoding)
     if b"\0" in data:
-        raise SkipDocument("binary", f"NUL at byte {data.index(0)}")
+        return _decode_wide(data)
     try:
-        return Decoded(data.decode("utf-8"), "utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        problem = f"not UTF-8 at byte {error.start}"
-    for encoding in (_declared_encoding(data, is_html=is_html), _FALLBACK):
-        text = _round_trip(data, encoding) if encoding else None
-        if text is not None and encoding and not _CONTROL.search(data):
+        return _decode_legacy(data, error, is_html=is_html)
+    if b"\x1b$" in data and (japanese := _round_trip(data, "iso2022_jp")) is not None:
+        return Decoded(japanese, "iso2022_jp")
+    return Decoded(text, "utf-8")
+
+
+def _decode_legacy(data: bytes, error: UnicodeDecodeError, *, is_html: bool) -> Decoded:
+    """Decode what is not UTF-8 as a whole."""
+    escaped = data.decode("utf-8", "surrogateescape")
+    bad = len(_ESCAPED.findall(escaped))
+    good = len(_NOT_ASCII.findall(escaped)) - bad
+    is_cut = error.reason == "unexpected end of data" and good  # in the middle of a character
+    if good >= _MAJORITY * bad or is_cut:
+        return Decoded(data.decode("utf-8", "replace"), "utf-8", bad_bytes=bad)
+    if _CONTROL.search(data):
+        raise SkipDocument("encoding", f"not UTF-8 at byte {error.start}, and no text")
+    for encoding in _declared_encodings(data, is_html=is_html):
+        text = _round_trip(data, encoding)
+        if text is not None and not _NO_TEXT.search(text):
             return Decoded(text, encoding)
-    raise SkipDocument("encoding", f"{problem}, and no other encoding fits")
+    from merganser.documents.detection import detect  # noqa: PLC0415 - few files need it
+
+    found = detect(data)
+    text = _round_trip(data, found.encoding) if found.encoding else None
+    if text is None:
+        raise SkipDocument("encoding", f"not UTF-8 at byte {error.start}; {found.problem}")
+    return Decoded(text, found.encoding)
 
 
 def _decode_marked(data: bytes, bom: bytes, encoding: str) -> Decoded:
@@ -82,15 +136,62 @@ def _decode_marked(data: bytes, bom: bytes, encoding: str) -> Decoded:
     return Decoded(text, encoding, bom)
 
 
-def _declared_encoding(data: bytes, *, is_html: bool) -> str | None:
-    """Find a ``coding:`` declaration in the first two lines, as Python and editors do."""
+def _decode_wide(data: bytes) -> Decoded:
+    """Decode UTF-16 or UTF-32 without a mark: what is text in one of them and all of it.
+
+    Among any 50 characters of a file that is no text there is a control character, one that is not
+    assigned, or half of a pair.
+    """
+    for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
+        text = _round_trip(data, encoding)
+        if text and not _NO_TEXT.search(text) and _is_written(text):
+            return Decoded(text, encoding)
+    raise SkipDocument("binary", f"NUL at byte {data.index(0)}")
+
+
+_LEAST_WRITTEN = 8
+_MOST_SCRIPTS = 3
+
+
+def _is_written(text: str) -> bool:
+    """Return whether people write such a text: characters that exist, in few scripts."""
+    seen = {*text}
+    if len(text) < _LEAST_WRITTEN or any(unicodedata.category(c) in {"Cn", "Co"} for c in seen):
+        return False
+    letters = [c for c in seen if c.isalpha()]
+    scripts = {unicodedata.name(c, "?").partition(" ")[0] for c in letters}
+    # Read in the wrong order of bytes, line ends and spaces are letters of rare scripts.
+    return len(scripts - _EAST_ASIAN) <= _MOST_SCRIPTS and any(c.isspace() for c in seen)
+
+
+_EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "FULLWIDTH", "HALFWIDTH"})
+
+
+def _declared_encodings(data: bytes, *, is_html: bool) -> list[str]:
+    """Return what a file says that its encoding is, and what is meant by that."""
+    declared = _declaration(data, is_html=is_html)
+    try:
+        name = codecs.lookup(declared).name if declared else ""
+    except LookupError:
+        return []
+    meant = _MEANT.get(name)
+    if meant is None:
+        return [name] if name else []
+    return [meant, name] if name in _FIRST else [name, meant]
+
+
+def _declaration(data: bytes, *, is_html: bool) -> str:
+    """Find a declaration as in HTML, else as Python and editors, XML, CSS and gettext have it."""
     if is_html:
-        charset = _CHARSET.search(data, 0, 1024)
-        return charset[1].decode("ascii", "replace") if charset else None
+        found = _CHARSET.search(data, 0, 1024)
+        return found[1].decode("ascii", "replace") if found else ""
     for line in data.split(b"\n", 2)[:2]:
         if found := _COOKIE.match(line):
             return found[1].decode("ascii", "replace")
-    return None
+    for pattern in _DECLARED:
+        if found := pattern.match(data):
+            return found[1].decode("ascii", "replace")
+    return ""
 
 
 def _round_trip(data: bytes, encoding: str) -> str | None:
@@ -98,5 +199,5 @@ def _round_trip(data: bytes, encoding: str) -> str | None:
     try:
         text = data.decode(encoding)
         return text if text.encode(encoding) == data else None
-    except (LookupError, ValueError):  # an unknown codec, or bytes that it does not have
+    except (LookupError, ValueError, TypeError):  # an unknown codec, one of no text, bad bytes
         return None

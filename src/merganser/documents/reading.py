@@ -94,7 +94,7 @@ class DocumentFormat:
 
 def _read_text(data: bytes) -> Extracted:
     decoded = decode(data)
-    return Extracted(decoded.text, encoding=decoded.encoding)
+    return Extracted(decoded.text, encoding=decoded.encoding, note=decoded.note)
 
 
 TEXT = DocumentFormat(_read_text)

@@ -48,7 +48,7 @@ def refusal(folder: Path, data: bytes, name: str = "a.txt") -> str:
         (
             b"# coding: iso-8859-15\n\xa4\n",
             "# coding: iso-8859-15\n€\n",
-            "iso-8859-15",
+            "iso8859-15",
         ),
         (
             b"# vim: fileencoding=koi8-r\n\xd0\n",
