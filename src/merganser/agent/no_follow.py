@@ -12,6 +12,8 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+from merganser.documents.secret_files import refuse_secret_path, refuse_secret_text
+from merganser.documents.secrets import redact_secrets
 from merganser.errors import MerganserError
 
 if TYPE_CHECKING:
@@ -136,4 +138,6 @@ def read_text(real: Path, path: str) -> str:
         text = "\0"
     if "\0" in text:
         raise FilesystemError(f"{shown} is binary or not UTF-8 text")
-    return text
+    if refuse_secret_path(str(real)) or refuse_secret_text(str(real), text):
+        raise FilesystemError(f"{shown} holds secrets and may not be read")
+    return redact_secrets(text)

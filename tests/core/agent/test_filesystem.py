@@ -367,3 +367,15 @@ def test_a_name_like_a_pattern_of_git_hides_nothing(repository: Path):
         "notes.md",
         "src/",
     ]
+
+
+def test_a_model_is_shown_no_secrets(tmp_path: Path):
+    token = "npm_" + "aB3dE5gH7j" * 3 + "kL9mN1"
+    (tmp_path / "a.py").write_text(f"TOKEN = '{token}'\n")
+    (tmp_path / ".env").write_text("PASSWORD=hunter2\n")
+    files = Filesystem.at(tmp_path)
+
+    assert files.read_file("a.py").text == "TOKEN = '[secret: npm-token]'\n"
+    assert files.search_files_content(".", "PASSWORD") == []
+    with pytest.raises(FilesystemError, match="holds secrets"):
+        files.read_file(".env")
