@@ -80,6 +80,8 @@ def format_value(value: float, code: str, *, is_1904: bool = False) -> str:
     >>> format_value(45000.5, "d mmm yyyy h:mm"), format_value(1 / 3, "General")
     ('15 Mar 2023 12:00', '0.3333333333')
     """
+    if code == "General":  # most cells of most sheets
+        return show_number(value)
     section, value = _choose(value, code[:_MAX_CODE])
     tokens = _tokens(section)
     kinds = {token.kind for token in tokens}

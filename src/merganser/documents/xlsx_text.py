@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from merganser.documents.extracted import Extracted
     from merganser.documents.package import Package
 
-MAX_CELLS = 2_000_000
-"""Cells with a value in one sheet; more are a database, and would be some 20 MB of text."""
+MAX_CELLS = 1_000_000
+"""Cells with a value in one sheet; more are a database. So many take some 15 s to read."""
 
 _REFERENCE = re.compile(r"([A-Za-z]{1,3})([0-9]{1,7})")
 _ESCAPE = re.compile(r"_x([0-9A-Fa-f]{4})_")
