@@ -52,6 +52,13 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "the report leads wherever an edited table says",
+        'url if str(url := source.get("url") or "").startswith("https://") else "",',
+        'source.get("url") or "",',
+        "tests/core/report/test_batch_report.py::"
+        "test_a_browser_shows_the_answers_failed_ones_first_and_alone",
+    ),
+    Mutant(
         "a library that reads a document opens an address or starts a program",
         "    sys.addaudithook(_refuse)\n",
         "",

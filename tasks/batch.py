@@ -103,7 +103,8 @@ def batch_markdown(name: str, report: BatchReport, rows: Sequence[Mapping[str, A
 def _answer_markdown(row: Mapping[str, Any]) -> str:
     """Write one question with its answer, what it cites, and what came of it."""
     head = f"**{one_line(str(row['id']))}** {one_line(row['question'])}"
-    cites = ", ".join(code(place) for place in places_of(row, cited=True)) or "no source"
+    cited = (" ".join(one).rstrip() for one in places_of(row, cited=True))
+    cites = ", ".join(map(code, cited)) or "no source"
     end = f"{cites} · {one_line(_failure(row))} · {seconds_of(row):.1f} s"
     return "\n\n".join(("", head, quoted(row.get("answer") or "(no text)"), end))
 
@@ -117,7 +118,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "id": row["id"],
         "outcome": _failure(row),
         "question": row["question"],
-        "cites": ", ".join(places_of(row, cited=True)),
+        "cites": ", ".join(place for place, _ in places_of(row, cited=True)),
         "answer": row.get("answer") or "",
         "seconds": row.get("seconds"),
         "metrics": json.dumps(row.get("metrics") or {}),

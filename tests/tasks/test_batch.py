@@ -1,13 +1,15 @@
 from merganser.batch.journal import BatchReport
 from merganser.tasks.batch import batch_markdown
 
+LINK = "https://codeberg.org/org/repo/src/commit/5fdac2d/a.md#L1-L3"
+
 ROWS = [
     {
         "id": "a",
         "question": "Why?",
         "answer": "Because [1].\n![x](http://elsewhere/) <b>",
         "outcome": "answered",
-        "sources": [{"path": "a.md", "lines": "1-3", "cited": True}],
+        "sources": [{"path": "a.md", "lines": "1-3", "cited": True, "url": LINK}],
         "seconds": 1.25,
     },
     {"id": "b", "question": "How | \nwhy?", "outcome": "error", "error": "no\nserver"},
@@ -53,7 +55,7 @@ no source · failed: cites unknown source: [99] · 0.0 s
 > Because [1].
 > !&#91;x](http://elsewhere/) &lt;b>
 
-`a.md:1-3` · answered · 1.2 s"""
+`a.md:1-3 https://codeberg.org/org/repo/src/commit/5fdac2d/a.md#L1-L3` · answered · 1.2 s"""
 
 
 def test_a_batch_shows_its_outcomes_and_answers_failed_ones_first():

@@ -41,7 +41,8 @@ class SourceLine:
         source: The rag or the tool that returned it.
         score: The retriever's score, higher is better; None for a file read by a tool.
         place: Where it stands in its file, such as ``slides 3-4``; empty where that is its lines.
-        url: Page of a forge with the passage at the commit it was indexed at; "" for none.
+        commit: The commit that has its file as it was indexed; "" when it was in none.
+        url: Page of a forge with the passage at that commit; "" for none.
     """
 
     path: str
@@ -53,6 +54,7 @@ class SourceLine:
     source: str = ""
     score: float | None = None
     place: str = ""
+    commit: str = ""
     url: str = ""
 
     def __str__(self) -> str:
@@ -154,6 +156,7 @@ class Answer:
                     "cited": line.cited,
                     "source": line.source,
                     "score": line.score,
+                    "commit": line.commit or None,
                     "url": line.url or None,
                 }
                 for line in self.sources

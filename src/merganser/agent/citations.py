@@ -82,6 +82,7 @@ def check_citations(text: str, evidence: Sequence[Evidence]) -> Citations:
             source=item.source,
             score=item.score,
             place=item.place,
+            commit=item.commit,
             url=item.url,
         )
         for position, item in enumerate(evidence)

@@ -70,6 +70,7 @@ def number_hits(
             source=source,
             score=hit.score,
             place=hit.place,
+            commit=hit.commit,
             url=hit.url,
         )
         if evidence.key in given:
@@ -141,6 +142,7 @@ def evidence_to_json(item: Evidence) -> dict[str, Any]:
     ``source_path``, ``content``, ``similarity`` and ``chunk_index`` are docker-agent's keys;
     ``id``, ``lines``, ``place`` and ``score`` are additions. ``chunk_index`` is the passage's
     number, because an index inside the file says nothing that ``lines`` does not say better.
+    The commit and the link are not among them: see ``origins_of``.
     """
     return {
         "id": item.id,
@@ -154,13 +156,30 @@ def evidence_to_json(item: Evidence) -> dict[str, Any]:
     }
 
 
-def evidence_from_json(value: object, *, source: str) -> Evidence | None:
-    """Read what ``evidence_to_json`` returned; None for anything else."""
+def origins_of(evidence: Iterable[Evidence]) -> dict[str, list[str]]:
+    """Return commit and link of passages by number, for what a tool keeps beside its result.
+
+    The model is not shown them: they take a hundred tokens a passage and answer nothing.
+    """
+    return {str(item.id): [item.commit, item.url] for item in evidence if item.commit or item.url}
+
+
+def evidence_from_json(
+    value: object, *, source: str, origins: Mapping[str, Sequence[str]] | None = None
+) -> Evidence | None:
+    """Read what ``evidence_to_json`` returned; None for anything else.
+
+    Args:
+        value: The passage.
+        source: The rag it came from.
+        origins: What ``origins_of`` returned.
+    """
     if not isinstance(value, dict):
         return None
     row = cast("dict[str, Any]", value)
     try:
         start, _, end = str(row["lines"]).partition("-")
+        commit, url = (origins or {}).get(str(row["id"]), ("", ""))
         return Evidence(
             str(row["source_path"]),
             int(start),
@@ -170,6 +189,8 @@ def evidence_from_json(value: object, *, source: str) -> Evidence | None:
             source=source,
             score=None if row["score"] is None else float(row["score"]),
             place=str(row.get("place", "")),
+            commit=commit,
+            url=url,
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -21,6 +21,7 @@ from merganser.agent.evidence import (
     evidence_to_json,
     fit_evidence,
     number_hits,
+    origins_of,
 )
 from merganser.agent.no_follow import FilesystemError
 from merganser.errors import MerganserError, TransientError
@@ -98,7 +99,8 @@ def _rag_tool(
         summary = f"{len(kept)} passages" + (f", {left_out} cut or left out" if left_out else "")
         on_event(ToolAnswered(rag.tool_name, "success", summary))
         rows = [evidence_to_json(item) for item in kept]
-        return ToolReturn(return_value=rows, metadata={"notes": notes_of(rag.name, result)})
+        beside = {"notes": notes_of(rag.name, result), "origins": origins_of(kept)}
+        return ToolReturn(return_value=rows, metadata=beside)
 
     schema = _schema({"query": ("string", "What to search for, in natural language.")}, ["query"])
     return Tool[TurnScope].from_schema(
@@ -328,7 +330,9 @@ def evidence_of(messages: Sequence[ModelMessage], rags: Mapping[str, str]) -> li
         if part.tool_name in rags and isinstance(content, list):
             rows = cast("list[object]", content)
             source = rags[part.tool_name]
-            found += [e for row in rows if (e := evidence_from_json(row, source=source))]
+            origins = cast("dict[str, list[str]]", _metadata(part, "origins") or {})
+            read = (evidence_from_json(row, source=source, origins=origins) for row in rows)
+            found += [evidence for evidence in read if evidence]
         else:
             found += [
                 Evidence(path, start, end, "", source=part.tool_name)

@@ -47,15 +47,20 @@ def reason_of(row: Mapping[str, Any]) -> str:
     return str(row.get("error") or ", ".join(map(str, as_list(row.get("invalid_citations")))))
 
 
-def places_of(row: Mapping[str, Any], *, cited: bool) -> list[str]:
-    """Return the places that a row's answer cites, or the others it was given.
+def places_of(row: Mapping[str, Any], *, cited: bool) -> list[tuple[str, str]]:
+    """Return the places that a row's answer cites, or the others it was given, with their links.
+
+    A link is "" where there is none, and where a table that was edited has something else.
 
     >>> source = {"path": "docs/ducks.md", "lines": "3-4", "cited": True}
     >>> places_of({"sources": [source]}, cited=True)
-    ['docs/ducks.md:3-4']
+    [('docs/ducks.md:3-4', '')]
     """
     return [
-        name_passage(source["path"], source["lines"], source.get("place") or "")
+        (
+            name_passage(source["path"], source["lines"], source.get("place") or ""),
+            url if str(url := source.get("url") or "").startswith("https://") else "",
+        )
         for source in _sources(row)
         if {"path", "lines"} <= source.keys() and bool(source.get("cited")) == cited
     ]

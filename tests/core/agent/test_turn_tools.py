@@ -51,6 +51,25 @@ async def test_a_tool_turn_searches_answers_and_names_its_sources(
     assert answer.seconds > 0
 
 
+async def test_a_source_of_a_search_has_its_commit_and_link_and_the_model_is_not_shown_them(
+    turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
+):
+    runner.faults.script_chat([SEARCH, "It eats fish [1]."])
+    link = "https://github.com/org/repo/blob/5fdac2d/ducks.md?plain=1#L1-L3"
+    hits = (
+        Hit("ducks.md", 1, 3, "It eats fish.\n", 1.0, commit="5fdac2d", url=link),
+        Hit("geese.md", 5, 5, "It eats grass.\n", 0.5),
+    )
+
+    answer = await turns.ask(runner, write_config(), given_hits(hits))
+
+    assert [(one["commit"], one["url"]) for one in answer.to_json()["sources"]] == [
+        ("5fdac2d", link),
+        (None, None),
+    ]
+    assert "5fdac2d" not in json.dumps(runner.faults.scripted_requests)
+
+
 async def test_the_tool_returns_ids_lines_and_the_references_keys(
     turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):

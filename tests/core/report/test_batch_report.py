@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
+LINK = 'https://github.com/org/repo/blob/5fdac2d/a"><script>.md#L3-L9'
 HOSTILE = '</p><script>document.title="owned"</script>'
 
 
@@ -30,8 +31,8 @@ def row(name: str, **values: Any) -> dict[str, Any]:
         "outcome": "answered",
         "error": None,
         "sources": [
-            {"path": f"docs/{name}.md", "lines": "3-9", "cited": True},
-            {"path": "docs/other.md", "lines": "1-2", "cited": False},
+            {"path": f"docs/{name}.md", "lines": "3-9", "cited": True, "url": LINK},
+            {"path": "docs/other.md", "lines": "1-2", "cited": False, "url": "javascript:alert(1)"},
         ],
         "invalid_citations": [],
         "tokens": {"input": 100, "output": 20},
@@ -95,6 +96,7 @@ def test_a_browser_shows_the_answers_failed_ones_first_and_alone(
         page.goto(out.as_uri())
         title, text = page.title(), page.locator("body").inner_text()
         cards = page.locator(".answer").all_text_contents()
+        links = {one.get_attribute("href") for one in page.locator("a").all()}
         page.get_by_label("answered, not as expected (1)").check()
         shown = page.locator(".answer:visible summary").all_text_contents()
 
@@ -107,6 +109,7 @@ def test_a_browser_shows_the_answers_failed_ones_first_and_alone(
         *["answered"] * 2,
     ]
     assert HOSTILE in cards[0]
+    assert (links, LINK in cards[1]) == ({LINK}, True)
     assert "[99]" in cards[1]
     assert "docs/made-up.md:3-9 cited" in cards[1]
     assert "docs/other.md:1-2 retrieved only" in cards[1]
