@@ -141,9 +141,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Abort:
         _end_interrupted()
     except click.ClickException as error:
+        hint = ""
         if isinstance(error, click.NoSuchOption) and error.ctx and _takes_words(error.ctx):
-            error.message += " A text that begins with '-' goes after --, at the end."
-        vars(error)["message"] = visible(error.message)  # it may hold what a file holds
+            hint = " A text that begins with '-' goes after --, at the end."
+        # It may hold what a file holds.
+        vars(error)["message"] = visible(error.message + hint)
         error.show()
         sys.exit(error.exit_code)
     except (MerganserError, OSError, MemoryError) as error:
