@@ -392,10 +392,10 @@ def is_same_file(document: Document, seen: FileRow | ScannedFile) -> bool:
     return written_ns < seen.stat_ns - granularity
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: str) -> str:
     """Return the content hash of a file in hex; "" when it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:  # noqa: PTH123 - a string
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError:
         return ""  # a change: reading it will say what is wrong

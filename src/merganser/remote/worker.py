@@ -8,6 +8,7 @@ works for, with the connection to the model and the pace that was learnt for it.
 from __future__ import annotations
 
 import atexit
+import os
 import socket
 import tempfile
 import threading
@@ -168,7 +169,7 @@ def _close_workspaces() -> None:
 def _is_here(document: Document) -> bool:
     """Return whether the file is the one that the publisher scanned."""
     try:
-        status = document.absolute.stat()
+        status = os.stat(document.absolute)  # noqa: PTH116 - a string
     except OSError:
         return False
     return (status.st_size, mtime_of(status)) == (document.size_bytes, document.mtime_ns)

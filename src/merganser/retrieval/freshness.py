@@ -107,7 +107,7 @@ def _check(one: Candidate, hashes: _Hashes, *, with_text: bool) -> FileCheck:
         return FileCheck(chunk.path, "same")
     document = Document(
         path=chunk.path,
-        absolute=absolute,
+        absolute=str(absolute),
         size_bytes=status.st_size,
         mtime_ns=mtime_of(status),
         inode=status.st_ino,

@@ -51,7 +51,7 @@ def test_the_joined_chunks_are_the_bytes_of_every_text_file(
         chunks = chunk_document(read.text, language=document.language, options=OPTIONS)
 
         joined = "".join(chunk.text for chunk in chunks)
-        data = document.absolute.read_bytes()
+        data = Path(document.absolute).read_bytes()
         decoded = decode(data)
         assert data == decoded.bom + joined.encode(decoded.encoding)
 

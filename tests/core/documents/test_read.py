@@ -25,7 +25,7 @@ def read(folder: Path, data: bytes, name: str = "a.txt") -> DocumentText:
     path.write_bytes(data)
     status = path.stat()
     return read_document(
-        Document(name, path, len(data), status.st_mtime_ns, status.st_ino, language_of(name))
+        Document(name, str(path), len(data), status.st_mtime_ns, status.st_ino, language_of(name))
     )
 
 
@@ -176,7 +176,7 @@ def test_long_lines_of_prose_and_data_are_indexed(tmp_path: Path, name: str, tex
 
 def test_a_file_that_went_away_is_unreadable(tmp_path: Path):
     with pytest.raises(SkipDocument) as caught:
-        read_document(Document("gone", tmp_path / "gone", 1, 0, 0, None))
+        read_document(Document("gone", str(tmp_path / "gone"), 1, 0, 0, None))
 
     assert caught.value.reason == "unreadable"
 
@@ -186,7 +186,7 @@ def test_a_file_that_outgrew_the_limit_since_the_scan_is_refused(tmp_path: Path)
     path.write_bytes(b"line\n" * 500_000)
 
     with pytest.raises(SkipDocument) as caught:
-        read_document(Document("a.txt", path, 10, 0, 0, "text"))
+        read_document(Document("a.txt", str(path), 10, 0, 0, "text"))
 
     assert caught.value.reason == "too large"
 

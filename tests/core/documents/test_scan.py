@@ -82,7 +82,7 @@ def test_documents_carry_what_the_file_system_says(tree: Path):
     (document,) = scan_documents(["a.py"], base=tree).documents
 
     status = (tree / "a.py").stat()
-    assert document.absolute == tree / "a.py"
+    assert document.absolute == str(tree / "a.py")
     assert (document.size_bytes, document.mtime_ns, document.inode) == (
         status.st_size,
         status.st_mtime_ns,
