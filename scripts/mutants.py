@@ -30,6 +30,7 @@ CODE = "tests/core/chunking/test_code.py"
 OLD_INDEX = "tests/core/indexing/test_old_index.py"
 OFFICE = "tests/core/documents/test_office.py"
 HOSTILE_OFFICE = "tests/core/documents/test_office_hostile.py"
+SIBLINGS = "tests/core/indexing/test_siblings.py"
 MIXED = "tests/core/retrieval/test_mixed_documents.py"
 
 
@@ -51,6 +52,31 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "vectors of other weights under the same name are taken from another index",
+        "model is None or closeness(sample, model.drift_sample) >= LEAST_CLOSENESS",
+        "model is None or bool(sample)",
+        f"{SIBLINGS}::test_vectors_of_another_model_are_not_taken",
+    ),
+    Mutant(
+        "an index that everybody can write is trusted",
+        "in zip(range(MOST_SIBLINGS), filter(_is_own, shared), strict=False):",
+        "in zip(range(MOST_SIBLINGS), shared, strict=False):",
+        f"{SIBLINGS}::test_what_others_could_have_written_is_not_read",
+    ),
+    Mutant(
+        "a damaged index beside ends the run",
+        "            except (MerganserError, OSError, ValueError, duckdb.Error):\n"
+        "                continue  # damaged, or gone by now",
+        "            except KeyError:\n                continue",
+        f"{SIBLINGS}::test_what_fails_in_mid_run_is_embedded",
+    ),
+    Mutant(
+        "a second work tree pays for every vector again",
+        "store.on_missing = partial(self._copy_from_siblings, store, self._siblings)",
+        "pass",
+        f"{SIBLINGS}::test_the_same_commit_in_another_work_tree_embeds_nothing",
+    ),
     Mutant(
         "the report leads wherever an edited table says",
         'url if str(url := source.get("url") or "").startswith("https://") else "",',

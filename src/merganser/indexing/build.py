@@ -68,6 +68,7 @@ class BuiltSnapshot:
         mark: What the catalogue is known by, or None without one.
         segment: File of its new segment there, or None.
         next_segment: Number of the next run's segment.
+        provenance: What it knows of its repositories.
         scan_cache: What the next scan need not find out again.
         report: What the run did, but for what publishing adds.
     """
@@ -77,6 +78,7 @@ class BuiltSnapshot:
     mark: FileMark | None = None
     segment: Path | None = None
     next_segment: int = 0
+    provenance: str = ""
     scan_cache: tuple[ScannedFile, ...]
     report: IndexReport
 
@@ -158,17 +160,16 @@ class _Build:
         )
         write_catalogue(catalogue_path, catalogue)
         is_new = any(row.segment == segment for row in segments)
+        report = self._report(generation, files, len(segments), merged)
         return BuiltSnapshot(
             folder=self.workspace.folder,
             catalogue=catalogue_path,
             mark=FileMark.of(catalogue_path, self.workspace.run_id),
             segment=self._segment_path(segment) if is_new else None,
             next_segment=segment + is_new,
+            provenance=catalogue.meta[REPOSITORIES_KEY],
             scan_cache=self._scan_cache(generation),
-            report=replace(
-                self._report(generation, files, len(segments), merged),
-                contents=contents_of(files, redactions),
-            ),
+            report=replace(report, contents=contents_of(files, redactions)),
         )
 
     def _outcomes(self, status: str) -> list[FileOutcome]:

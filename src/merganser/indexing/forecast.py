@@ -8,6 +8,7 @@ whether it is the one of the served snapshot.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from merganser.errors import (
 from merganser.indexing.changes import find_changes
 from merganser.indexing.drift import recognise_model
 from merganser.indexing.shards import read_file
-from merganser.indexing.workspace import segments_of
+from merganser.indexing.siblings import Siblings
 from merganser.models.address import resolve_address
 from merganser.models.client import ModelRunner
 from merganser.models.ref import ModelUse, canonical, token_of
@@ -34,7 +35,7 @@ from merganser.planning.explain import IndexWork, PlanState
 from merganser.planning.plan import CheckModel, SurveySources
 from merganser.store.catalogue import read_model
 from merganser.store.database import connect_writer
-from merganser.store.embedding_store import EmbeddingStore
+from merganser.store.embedding_store import EmbeddingStore, segments_of
 from merganser.store.folder import IndexFolder
 from merganser.store.history import list_runs
 from merganser.store.text_hashes import hash_texts
@@ -129,7 +130,7 @@ async def _forecast_index(
             if not fingerprint:
                 fingerprint, assumption = _assume_model(index)
                 assumed = (*assumed, *assumption)
-        work = _estimate(find_changes(index, fingerprint=fingerprint, full=full))
+        work = estimate_work(find_changes(index, fingerprint=fingerprint, full=full))
         return replace(work, notes=(*work.notes, *assumed))
     except MerganserError as error:
         return IndexWork(problem=str(error))
@@ -191,7 +192,7 @@ def work_of(changes: Changes) -> IndexWork:
     )
 
 
-def _estimate(changes: Changes) -> IndexWork:
+def estimate_work(changes: Changes) -> IndexWork:
     """Read and chunk what a run would read, to count chunks and texts without a vector.
 
     Raises:
@@ -215,7 +216,9 @@ def _estimate(changes: Changes) -> IndexWork:
     segments = segments_of(index, changes.fingerprint)
     with connect_writer(index.build / "spill", index.path) as connection:
         store = EmbeddingStore(index, changes.fingerprint, segments, connect=lambda: connection)
-        missing = int((~store.has(hashes)).sum())
+        hashes = hashes[~store.has(hashes)]
+    with closing(Siblings(changes.definition, changes.fingerprint, index.build / "spill")) as other:
+        missing = int((~other.has(hashes)).sum()) if len(hashes) else 0
     return replace(work, texts_to_embed=missing, seconds=_seconds(index, missing))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from merganser.errors import StoreError
 from merganser.indexing.run_report import IndexReport
 from merganser.indexing.scan_cache import drop_unfinished, save_scan_cache
+from merganser.indexing.siblings import leave_note
 from merganser.store import arrow
 from merganser.store.ann import (
     MIN_RECALL,
@@ -101,6 +102,8 @@ def _switch_to(workspace: Workspace, built: BuiltSnapshot, keep_snapshots: int) 
     )
     index.write_current(current)
     _clean_up(index, current, own=workspace.run_id)
+    if workspace.model is not None:
+        leave_note(workspace.definition, workspace.model.fingerprint, built.provenance)
     if workspace.definition.shards is not None:
         try:
             store = workspace.embeddings() if workspace.model else None

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import threading
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -25,28 +26,28 @@ from merganser.indexing.shard_plan import (
     expected_chunks,
     plan_shards,
 )
-from merganser.store.catalogue import read_segment_rows
+from merganser.indexing.siblings import Siblings
 from merganser.store.database import connect_writer
-from merganser.store.embedding_store import EmbeddingStore, SegmentSource
+from merganser.store.embedding_store import EmbeddingStore, segments_of
 from merganser.store.folder import IndexFolder, replace_file
 from merganser.store.history import RunRow, record_run
 from merganser.store.segment_check import read_identity, salvage_vectors
 from merganser.store.shared_journals import exchange_journals, shared_root
-from merganser.store.snapshots import check_segments, collect, collect_builds
+from merganser.store.snapshots import collect, collect_builds
 from merganser.store.writer_lock import WriterLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
     import duckdb
+    from numpy.typing import NDArray
 
     from merganser.config.index_definition import IndexDefinition
     from merganser.embedding.service import EmbedService
     from merganser.indexing.changes import Changes
     from merganser.indexing.drift import SnapshotModel
-    from merganser.store.catalogue import SegmentRow
     from merganser.store.shared_folder import SharedFolder
 
 _RESERVE_BYTES = 64 << 20
@@ -98,6 +99,9 @@ class Workspace:
         self._guard = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._embeddings: EmbeddingStore | None = None
+        self._siblings: Siblings | None = None
+        self._copied = 0
+        self._copying = threading.Lock()
         self._service: EmbedService | None = None
         self._closed = False
 
@@ -155,6 +159,10 @@ class Workspace:
                 self._salvage(store)
                 if self.definition.shards is not None:
                     exchange_journals(store, self.shared.below(store.journal_folder.name))
+                self._siblings = Siblings(
+                    self.definition, store.fingerprint, self.path / "siblings", model=self.model
+                )
+                store.on_missing = partial(self._copy_from_siblings, store, self._siblings)
                 self._embeddings = store
             return self._embeddings
 
@@ -174,6 +182,15 @@ class Workspace:
                 if len(missing := np.flatnonzero(~store.has(hashes))):
                     name = f"{self.run_id}-salvage-{number}-{part}"
                     store.commit(name, hashes[missing], vectors[missing])
+
+    def _copy_from_siblings(
+        self, store: EmbeddingStore, siblings: Siblings, missing: NDArray[np.uint64]
+    ) -> None:
+        """Take vectors of other indexes of the same repository into journals."""
+        with self._copying:
+            for hashes, vectors in siblings.find(missing[~store.has(missing)]):
+                store.commit(f"{self.run_id}-copied-{self._copied}", hashes, vectors)
+                self._copied += 1
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         """Return the database in memory to which the run's older segments are attached."""
@@ -245,6 +262,8 @@ class Workspace:
             self._service.close()
         if self._connection is not None:
             self._connection.close()
+        if self._siblings is not None:
+            self._siblings.close()
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
 
@@ -321,34 +340,6 @@ def _estimate_bytes(changes: Changes, model: SnapshotModel | None) -> int:
     source = sum(document.size_bytes for document in changes.pending)
     vectors = 4 * (model.dimensions if model else 0) * source // _CHARACTERS_PER_CHUNK
     return 4 * source + 2 * vectors
-
-
-def segments_of(
-    index: IndexFolder, fingerprint: str, *, damaged: Collection[int] = ()
-) -> list[SegmentSource]:
-    """Find the segments that a model embedded: of all kept snapshots, and those without one.
-
-    Args:
-        index: The index.
-        fingerprint: Fingerprint of the model.
-        damaged: Numbers of segments to leave out.
-    """
-    current = index.read_current()
-    rows: dict[int, SegmentRow] = {}
-    for generation in current.kept if current else ():
-        with contextlib.suppress(StoreError, FileNotFoundError):  # damaged: embed again
-            rows |= {r.segment: r for r in read_segment_rows(index.catalogue(generation))}
-    found: list[SegmentSource] = []
-    for number, row in rows.items():
-        if row.embedding == fingerprint and number not in damaged:
-            with contextlib.suppress(StoreError):
-                check_segments(index, [row])
-                found.append(SegmentSource(index.path / row.file, row.dimensions))
-    for number in {*index.segments_on_disk()} - {*rows, *damaged}:
-        identity = read_identity(index.segment(number))
-        if identity is not None and identity.embedding == fingerprint:
-            found.append(SegmentSource(index.segment(number), identity.dimensions))
-    return found
 
 
 def _write_plan(workspace: Workspace) -> None:

@@ -12,6 +12,7 @@ still the same: a run that died left no snapshot that has them.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 from concurrent.futures import Future
@@ -21,7 +22,9 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 
+from merganser.errors import StoreError
 from merganser.store import arrow
+from merganser.store.catalogue import read_segment_rows
 from merganser.store.database import attach, first_line
 from merganser.store.folder import replace_file
 from merganser.store.identity import damaged
@@ -35,15 +38,17 @@ from merganser.store.journals import (
     read_partial,
     save_arrays,
 )
+from merganser.store.segment_check import read_identity
+from merganser.store.snapshots import check_segments
 from merganser.store.text_hashes import TextPlaces, keys_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from merganser.store.catalogue import DriftSample
+    from merganser.store.catalogue import DriftSample, SegmentRow
     from merganser.store.folder import IndexFolder
 
 _RECENT_BLOCKS = 32
@@ -74,6 +79,34 @@ class SegmentSource:
     dimensions: int
 
 
+def segments_of(
+    index: IndexFolder, fingerprint: str, *, damaged: Collection[int] = ()
+) -> list[SegmentSource]:
+    """Find the segments that a model embedded: of all kept snapshots, and those without one.
+
+    Args:
+        index: The index.
+        fingerprint: Fingerprint of the model.
+        damaged: Numbers of segments to leave out.
+    """
+    current = index.read_current()
+    rows: dict[int, SegmentRow] = {}
+    for generation in current.kept if current else ():
+        with contextlib.suppress(StoreError, FileNotFoundError):  # damaged: embed again
+            rows |= {r.segment: r for r in read_segment_rows(index.catalogue(generation))}
+    found: list[SegmentSource] = []
+    for number, row in rows.items():
+        if row.embedding == fingerprint and number not in damaged:
+            with contextlib.suppress(StoreError):
+                check_segments(index, [row])
+                found.append(SegmentSource(index.path / row.file, row.dimensions))
+    for number in {*index.segments_on_disk()} - {*rows, *damaged}:
+        identity = read_identity(index.segment(number))
+        if identity is not None and identity.embedding == fingerprint:
+            found.append(SegmentSource(index.segment(number), identity.dimensions))
+    return found
+
+
 class EmbeddingStore:
     """All vectors of one model that an index has; shared by the threads of one run.
 
@@ -81,6 +114,8 @@ class EmbeddingStore:
         fingerprint: Fingerprint of the model.
         dimensions: Length of the vectors, or None while there are none.
         on_commit: Told of every journal that was written here, or None.
+        on_missing: Told of texts without a vector before they are claimed, so that it may commit
+            some of them from elsewhere; or None.
         kept: Texts that got a vector in this run and are written down.
     """
 
@@ -112,6 +147,7 @@ class EmbeddingStore:
         self._sources: list[Path] = []
         self._recent: list[TextPlaces] = []
         self.on_commit: Callable[[Path], None] | None = None
+        self.on_missing: Callable[[NDArray[np.uint64]], None] | None = None
         self.kept = 0
         self._is_named = False
         self._main = TextPlaces.make(_NO_HASHES, _NO_ROWS, _NO_ROWS)
@@ -134,6 +170,8 @@ class EmbeddingStore:
         elsewhere: list[int] = []
         waits: set[Future[None]] = set()
         own = Future[None]()
+        if self.on_missing is not None and not (there := self.has(hashes)).all():
+            self.on_missing(hashes[~there])
         with self._lock:
             source, _ = self._locate(hashes)
             missing = np.flatnonzero(source < 0)
