@@ -286,6 +286,13 @@ MUTANTS = (
         f"{LOCAL_SERVER}::test_a_page_of_another_site_is_refused_even_with_the_password",
     ),
     Mutant(
+        "a key that an environment variable is set to stays in the text",
+        "bool(match.groups()) or _begins_alone(text, span[0])",
+        "_begins_alone(text, match.start())",
+        "tests/core/documents/test_secrets.py::"
+        "test_every_kind_of_token_is_hidden_wherever_it_stands",
+    ),
+    Mutant(
         "the local Prefect server lets everybody in",
         "        AUTH_VARIABLE: login,\n",
         "",

@@ -148,6 +148,11 @@ xai-key xai- A{80}
 """
 
 
+# Where a word begins, or an escape ends. From each ``eyJ`` of one word on it would take for ever.
+_START = (
+    r"(?:(?<![\w-])|(?<=\\[nrt])|(?<=%[0-9A-F]{2})|(?<=\\u[0-9a-fA-F]{4})|(?<=\\x[0-9a-fA-F]{2})"
+    r"|(?<=[;\[]\dm)|(?<=[;\[]\d\dm))"
+)
 # Those with such a word too, and with other characters, or with nothing in front of it.
 _PHRASES = (
     ("airtable-token", "pat", r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
@@ -164,11 +169,11 @@ _PHRASES = (
     ("firebase-key", ":APA91b", r"AAAA[\w-]{7}:APA91b[\w-]{134}"),
     ("google-token", "ya29.", r"ya29\.[\w-]{40,}"),
     ("google-token", "1//0", r"1//0[\w-]{40,}"),
-    ("jwt", "eyJ", r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{20,}"),
+    ("jwt", "eyJ", rf"{_START}eyJ[\w-]{{10,}}\.eyJ[\w-]{{10,}}\.[\w-]{{20,}}"),
     ("mailchimp-key", "-us", r"[0-9a-f]{32}-us\d{1,2}"),
     ("mapbox-token", "sk.eyJ", r"sk\.eyJ[\w-]{20,}\.[\w-]{20,}"),
     ("sendgrid-key", "SG.", r"SG\.[\w-]{22}\.[\w-]{43}"),
-    ("telegram-token", ":AA", r"\d{8,10}:AA[\w-]{33}"),
+    ("telegram-token", ":AA", r"(?:(?<![A-Za-z0-9])bot)?(\d{8,10}:AA[\w-]{33})"),
     ("terraform-token", ".atlasv1.", r"[A-Za-z0-9]{14}\.atlasv1\.[\w-]{60,}"),
     ("vault-token", "hvs.", r"hvs\.[\w-]{24,}"),
     ("vault-token", "hvb.", r"hvb\.[\w-]{24,}"),

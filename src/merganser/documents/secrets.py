@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from merganser.documents.masking import Mask, MaskedText
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SecretsMode = Literal["keep", "redact", "skip"]
 """Leave secrets as they are, put marks in their place, or leave out the files that hold one."""
 
-SECRETS_VERSION = 1
+SECRETS_VERSION = 2
 """Goes up whenever other texts or files than before are taken for secrets."""
 
 
@@ -101,7 +101,8 @@ _LETTERS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-"
 _CLASSES = bytes(0 if code in _LETTERS else 1 for code in range(256))
 _RUN = bytes(WORD)
 _END = b"\x01"
-_NO_NAME = re.compile("[0-9]|[_-].*[a-z][A-Z]")
+# Goes on once from the first hyphen: from each of them it would take a rule of hyphens for ever.
+_NO_NAME = re.compile("[^0-9_-]*(?:[0-9]|[_-].*?(?:[0-9]|[a-z][A-Z]))")
 
 
 def _long_words(text: str) -> Iterator[str]:
@@ -110,7 +111,7 @@ def _long_words(text: str) -> Iterator[str]:
     start = classes.find(_RUN)
     while start >= 0:
         end = classes.index(_END, start)
-        if _NO_NAME.search(text, start, end):
+        if _NO_NAME.match(text, start, end):
             yield text[start:end]
         start = classes.find(_RUN, end)
 
@@ -119,9 +120,10 @@ def _find_words(text: str, words: str) -> Iterator[Secret]:
     for rule in WORD_RULES:
         if rule.anchors[0] in words:
             for match in rule.find(text):
-                body = match[0][len(rule.anchors[0]) :]
-                if _stands_alone(text, *match.span()) and not is_made_up(body):
-                    yield Secret(*match.span(), rule.kind)
+                start, end = match.span()
+                is_whole = _begins_alone(text, start) and _ends_alone(text, end)
+                if is_whole and not is_made_up(match[0][len(rule.anchors[0]) :]):
+                    yield Secret(start, end, rule.kind)
 
 
 def _find_phrases(text: str, rules: Iterable[SecretRule]) -> Iterator[Secret]:
@@ -130,7 +132,9 @@ def _find_phrases(text: str, rules: Iterable[SecretRule]) -> Iterator[Secret]:
             if anchor in text:
                 for match in rule.find(text):
                     span = match.span(len(match.groups()))
-                    if _stands_alone(text, match.start(), span[1]) and _is_real(match, rule.kind):
+                    # What stands before a group, the expression says.
+                    begins = bool(match.groups()) or _begins_alone(text, span[0])
+                    if begins and _ends_alone(text, span[1]) and _is_real(match, rule.kind):
                         yield Secret(*span, rule.kind)
                 break
 
@@ -138,14 +142,24 @@ def _find_phrases(text: str, rules: Iterable[SecretRule]) -> Iterator[Secret]:
 _ALPHANUMERIC = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
-def _stands_alone(text: str, start: int, end: int) -> bool:
-    r"""Return whether a match is not part of a longer word; ``\n`` before it is not either."""
-    if text[end : end + 1] in _ALPHANUMERIC and text[end : end + 1]:
-        return False
+def _begins_alone(text: str, start: int) -> bool:
+    """Return whether what begins there goes on with no word; an escape before it is none."""
     before = text[start - 1 : start]
     if not before or before not in _ALPHANUMERIC or not text[start].isalnum():
         return True
-    return before in "nrt" and text[start - 2 : start - 1] == "\\"
+    return bool(_ESCAPE.search(text, max(0, start - _LONGEST_ESCAPE), start))
+
+
+def _ends_alone(text: str, end: int) -> bool:
+    """Return whether no word goes on there."""
+    return text[end : end + 1] not in _ALPHANUMERIC or end == len(text)
+
+
+# A line end or sign of a string, a byte of a URL, a colour of a terminal.
+_ESCAPE = re.compile(
+    r"(?:\\[nrt]|\\x[0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|%[0-9A-F]{2}|\x1b\[[\d;]*m)\Z"
+)
+_LONGEST_ESCAPE = 16
 
 
 def _is_real(match: re.Match[str], kind: str) -> bool:
@@ -239,10 +253,11 @@ _LEAST_LINE = 40
 
 
 def _find_key_blocks(text: str) -> Iterator[Secret]:
-    for begin in _KEY_BEGIN.finditer(text):
-        end = re.compile(rf"-{{4,5}} ?END {begin[1]} ?-{{4,5}}").search(
-            text, begin.end(), begin.end() + _MAX_KEY
-        )
+    begins = [*_KEY_BEGIN.finditer(text)]
+    for begin, other in zip_longest(begins, begins[1:]):
+        # No key goes on behind the beginning of the next one.
+        last = min(begin.end() + _MAX_KEY, other.start() if other else len(text))
+        end = re.compile(rf"-{{4,5}} ?END {begin[1]} ?-{{4,5}}").search(text, begin.end(), last)
         stop = end.start() if end else _end_of_key(text, begin.end())
         body = text[begin.end() : stop]
         runs = _KEY_RUN.findall(body)
@@ -275,9 +290,11 @@ def _end_of_key(text: str, position: int) -> int:
 # -- passwords in URLs -----------------------------------------------------------------------------
 
 _URL_PASSWORD = re.compile(
-    r"://([^\s:@/\"'<>`\\|()\[\]{},;]{0,100}):([^\s@/\"'<>`\\|()\[\],]{1,256})@([\w.-]{1,255})"
+    r"://([^\s:@/\"'<>`\\|()\[\]{},;]{0,100}):([^\s@/\"'<>`\\|()\[\],]{1,256})@([\w.-]{1,255}|\[[0-9a-fA-F:.]{2,45}\])"
 )
-_TEMPLATE = re.compile(r"[{}$*%]|\.\.\.|^(.)\1*$")
+# ``%2F`` is a character of a password, ``%s`` and ``%(password)s`` stand for one; nobody has spaces
+# in one but documentation.
+_TEMPLATE = re.compile(r"[{}*]|^\$|\$[A-Z_(]|%(?!(?!20)[0-9A-Fa-f]{2})|\.\.\.|^(.)\1*$")
 # What a password is called, in place of one: my-secret-key, ApiToken, DB_PASSWORD, password123.
 _NAMES = (
     r"pass(?:word|wd|wort|phrase|code)?|pwd?|secret|token|key|auth|credentials?|s?id|api_?key|pin"

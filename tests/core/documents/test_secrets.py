@@ -76,8 +76,10 @@ TOKENS = {
     "url-password": f"postgresql://shop:{draw(12)}@db.corp.net:5432/orders",
     "azure-storage-key": f"AccountName=shop;AccountKey={draw(86)}==;EndpointSuffix=x",
     "private-key": draw_key(),
+    "aws-secret-key": f"AWS_SECRET_ACCESS_KEY={draw(38)}/7",
 }
-HIDDEN_IN_PART = {"url-password", "azure-storage-key", "slack-webhook", "discord-webhook"}
+HIDDEN_IN_PART = {"url-password", "azure-storage-key", "slack-webhook", "discord-webhook",
+                  "aws-secret-key"}  # fmt: skip
 
 PLACES = (
     "{}",
@@ -88,6 +90,8 @@ PLACES = (
     "<key>{}</key>",
     "| name | {} |\n",
     "説明 {} です。\n",
+    "https://corp.net/login?token%3D{}&next=%2F\n",
+    "\x1b[1;32m{}\x1b[0m\n",
 )
 
 
@@ -159,6 +163,24 @@ def test_what_a_rule_describes_is_found(rule: SecretRule):
 
     # What is drawn looks made up now and then, and a short one more often.
     assert found.count(rule.kind) >= 36
+
+
+@pytest.mark.parametrize("text", [
+    "https://api.telegram.org/bot{}/sendMessage".format(TOKENS["telegram-token"]),
+    "postgres://shop:Xk2%40fQ9z@db.corp.net/orders",
+    "postgres://shop:pa$sW0rd9@db.corp.net/orders",
+    "http://shop:Zq8kLm2x9@[2001:db8::1]/",
+])  # fmt: skip
+def test_a_secret_is_found_in_a_url(text: str):
+    assert "[secret: " in redact_secrets(text)
+
+
+@pytest.mark.parametrize("unit", [
+    "-", "_a", "eyJ1", "-----BEGIN PRIVATE KEY-----\n", "glpat-", "sk.eyJ1", "://a:", "?sig=aaaa",
+])  # fmt: skip
+def test_no_text_takes_longer_than_in_proportion(unit: str):
+    # Hours of work where the time goes up with the square; the run would be killed for it.
+    assert not find_secrets(unit * (2_000_000 // len(unit)))
 
 
 def test_a_key_is_found_beside_its_identifier():
