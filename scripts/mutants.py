@@ -30,6 +30,7 @@ CODE = "tests/core/chunking/test_code.py"
 OLD_INDEX = "tests/core/indexing/test_old_index.py"
 OFFICE = "tests/core/documents/test_office.py"
 HOSTILE_OFFICE = "tests/core/documents/test_office_hostile.py"
+LABELS = "tests/core/indexing/test_labels.py"
 SIBLINGS = "tests/core/indexing/test_siblings.py"
 MIXED = "tests/core/retrieval/test_mixed_documents.py"
 
@@ -52,6 +53,19 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "a pattern that names a whole label is not looked at",
+        "elif self._label and path in _BASE:",
+        "elif False:",
+        f"{LABELS}::test_what_is_left_out_and_taken_back_is_named_by_labels",
+    ),
+    Mutant(
+        "a path with brackets below a label is taken for a pattern",
+        "    return os.path.lexists(base / path.removeprefix(label))",
+        "    return os.path.lexists(base / path)",
+        f"{LABELS}::"
+        "test_a_pattern_below_a_label_that_is_a_path_to_the_letter_stands_for_that_alone",
+    ),
     Mutant(
         "vectors of other weights under the same name are taken from another index",
         "model is None or closeness(sample, model.drift_sample) >= LEAST_CLOSENESS",

@@ -29,13 +29,14 @@ class PathPatterns:
     Args:
         patterns: In gitignore's language without ``!``. What ``src/**`` names is ``src``.
         base: The folder that they are relative to.
+        label: What stands for the folder in front of paths, with ``/`` at its end, or "".
     """
 
-    def __init__(self, patterns: Sequence[str], base: Path) -> None:
-        self._written = [_relative(pattern, base) for pattern in patterns]
+    def __init__(self, patterns: Sequence[str], base: Path, *, label: str = "") -> None:
+        self._written = [_relative(pattern, base, label) for pattern in patterns]
         self._literals = [path.strip("/") for path in self._written]
         self._rules = [
-            () if "/" in path and _is_there(path, base) else tuple(_rules(path))
+            () if "/" in path and _is_there(path, base, label) else tuple(_rules(path))
             for path in self._written
         ]
         self._places = [*filter(None, map(_fixed_place, self._written))]
@@ -48,7 +49,7 @@ class PathPatterns:
         """Return the place of the last pattern that names a path itself, or -1.
 
         Args:
-            path: Posix, relative to the base.
+            path: Posix, relative to the base, or below the label.
             folder: Whether it is a folder.
         """
         for place in reversed(range(len(self._written))):
@@ -63,17 +64,22 @@ class PathPatterns:
         return any(place.startswith(f"{folder}/") for place in self._places)
 
 
-def _is_there(path: str, base: Path) -> bool:
+def _is_there(path: str, base: Path, label: str) -> bool:
     """Return whether a pattern with wildcards is the path of something to the letter."""
-    return bool(_SPECIAL.search(path)) and os.path.lexists(base / path.strip("/"))
+    if not _SPECIAL.search(path) or not (path := path.strip("/")).startswith(label):
+        return False
+    return os.path.lexists(base / path.removeprefix(label))
 
 
-def _relative(pattern: str, base: Path) -> str:
+def _relative(pattern: str, base: Path, label: str) -> str:
     """Write a pattern relative to the base, with ``/`` in front of one that names one place."""
     pattern = _BELOW.sub("/", pattern) if pattern.strip("/*") else pattern
     expanded = expand_home(pattern)
-    if expanded != pattern or expanded.startswith(f"{base}/"):
+    is_base = bool(label) and expanded.rstrip("/") == str(base)
+    if expanded != pattern or expanded.startswith(f"{base}/") or is_base:
         relative = os.path.relpath(expanded, base)
+        if not relative.startswith(".."):
+            relative = os.path.normpath(label + relative)
         return f"/{relative}/" if pattern.endswith("/") else f"/{relative}"
     while pattern.startswith("./"):
         pattern = "/" + pattern[2:].lstrip("/")

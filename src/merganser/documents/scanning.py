@@ -335,11 +335,12 @@ class _Scanner:
         """
         is_named = self._selector.of_folder(path).named
         found = root.takes(path)
-        if not is_named and found and not self._is_partly(f"{path}/"):
-            self._skip(f"{path}/", listed.reason, listed.detail)
+        below = "" if path == "." else f"{path}/"
+        if not is_named and found and not self._is_partly(below):
+            self._skip(below, listed.reason, listed.detail)
         if is_named or self._selector.leads_into(path):
             if not is_named:
-                self._partly.append(f"{path}/")
+                self._partly.append(below)
             found |= self._add_below(root, folder, path, respect_vcs=listed.reason != "ignored")
         return found
 

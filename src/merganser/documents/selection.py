@@ -83,6 +83,9 @@ _NEUTRAL = Standing("", included=False, named=False)
 _ROOTS = frozenset({"", ".", ".."})
 """Last parts of paths above which no rule is looked for."""
 
+_BASE = frozenset({"", "."})
+"""Names of the base, for which its label stands."""
+
 
 class Selector:
     """Asks the rules of a selection about paths, each folder once.
@@ -101,8 +104,9 @@ class Selector:
         self._base = str(base).rstrip("/")
         self._label = f"{label}/" if label else ""
         self._shown = selection.exclude
-        self._exclude = PathPatterns([one.text for one in selection.exclude], base)
-        self._include = PathPatterns([one.text for one in selection.include], base)
+        excluded, included = ([p.text for p in s] for s in (selection.exclude, selection.include))
+        self._exclude = PathPatterns(excluded, base, label=self._label)
+        self._include = PathPatterns(included, base, label=self._label)
         self._local_texts = tuple(local)
         self._local = PathPatterns(local, base)
         self._is_plain = not (self._exclude or self._include or self._local)
@@ -127,7 +131,7 @@ class Selector:
 
     def leads_into(self, path: str) -> bool:
         """Return whether ``include`` names something at a place below a folder."""
-        return self._include.lead_into(self._label + path)
+        return self._include.lead_into(self._shown_path(path))
 
     def default_of(self, absolute: str) -> tuple[str, str] | None:
         """Return the reason and what was seen where a folder is left out by default."""
@@ -157,6 +161,8 @@ class Selector:
             above, rules = self._folders[parent]
             if rules or not self._is_plain:
                 above = self._judge(path, above, rules, folder=True)
+        elif self._label and path in _BASE:
+            above = self._judge(path, above, rules, folder=True)
         directory = os.path.normpath(f"{self._base}/{path}")
         if (own := read_rules(directory, RULES_FILE)) is not None:
             rules = (*rules, own)
@@ -165,7 +171,7 @@ class Selector:
     def _judge(
         self, path: str, above: Standing, rules: tuple[RuleFile, ...], *, folder: bool
     ) -> Standing:
-        shown = self._label + path
+        shown = self._shown_path(path)
         if self._include and self._include.last_match(shown, folder=folder) >= 0:
             return Standing("", included=True, named=True)
         excluded = ""
@@ -180,6 +186,9 @@ class Selector:
         if excluded:
             return Standing(excluded, included=False, named=False)
         return Standing(above.excluded, above.included, named=False)
+
+    def _shown_path(self, path: str) -> str:
+        return self._label.rstrip("/") if path in _BASE else self._label + path
 
     def _by_files(self, rules: tuple[RuleFile, ...], path: str, *, folder: bool) -> str:
         rule = ignoring_rule(rules, path, folder=folder)

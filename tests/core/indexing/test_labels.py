@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from merganser.deployment import watch
 from merganser.deployment.watch import documents_state, watched_folders
 from merganser.documents.repositories import Repository
+from merganser.documents.selection import Pattern, Selection
 from merganser.errors import SourcePosition, SpecErrors
 from merganser.indexing.sources import scan_index
 from tests.core.conftest import Corpus, make_definition, settle
@@ -31,6 +33,16 @@ def team(tmp_path: Path) -> Corpus:
     )
     corpus.change(repositories=repositories, repository_positions=(None, None))
     return corpus
+
+
+def change(corpus: Corpus, **patterns: list[str]) -> None:
+    """Set ``exclude`` and ``include``; ``{top}`` is the folder above the config's."""
+    top = str(corpus.root.parent)
+    exclude, include = (
+        tuple(Pattern(one.replace("{top}", top)) for one in patterns.get(key, []))
+        for key in ("exclude", "include")
+    )
+    corpus.change(selection=Selection(exclude, include))
 
 
 def paths(corpus: Corpus) -> list[str]:
@@ -64,6 +76,69 @@ def test_paths_of_a_label_take_in_a_part(team: Corpus):
 
     assert "api/vendor/lib.py" not in paths(team)
     assert "api/src/app.py" in paths(team)
+
+
+API, OTHERS = ["api/src/app.py", "api/vendor/lib.py"], ["src/main.py", "web/src/app.py"]
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ({"exclude": ["api/src"]}, ["api/vendor/lib.py", *OTHERS]),
+        ({"exclude": ["api/src/app.py"]}, ["api/vendor/lib.py", *OTHERS]),
+        ({"exclude": ["api"]}, OTHERS),
+        ({"exclude": ["/api/"]}, OTHERS),
+        ({"exclude": ["api/**"]}, OTHERS),
+        ({"exclude": ["{top}/repos/api"]}, OTHERS),
+        ({"exclude": ["{top}/repos/api/src"]}, ["api/vendor/lib.py", *OTHERS]),
+        ({"exclude": ["app.py"]}, ["api/vendor/lib.py", "src/main.py"]),
+        ({"exclude": ["src/app.py"]}, [*API, *OTHERS]),
+        ({"exclude": ["api"], "include": ["api/vendor"]}, ["api/vendor/lib.py", *OTHERS]),
+        ({"exclude": ["api"], "include": ["api"]}, [*API, *OTHERS]),
+    ],
+)
+def test_what_is_left_out_and_taken_back_is_named_by_labels(
+    team: Corpus, selection: dict[str, list[str]], expected: list[str]
+):
+    change(team, **selection)
+
+    assert [one.path for one in scan_index(team.definition).documents] == expected
+
+
+def test_a_pattern_below_a_label_that_is_a_path_to_the_letter_stands_for_that_alone(team: Corpus):
+    for name in ("[x]", "x"):
+        team.write(f"../repos/web/src/{name}.py", "x = 1\n")
+    change(team, exclude=["web/src/[x].py"])
+    found = [one.path for one in scan_index(team.definition).documents]
+
+    assert ("web/src/x.py" in found, "web/src/[x].py" in found) == (True, False)
+
+
+def test_a_label_that_is_left_out_as_a_whole_is_told_once(team: Corpus):
+    change(team, exclude=["api"])
+
+    assert [(one.path, one.reason, one.detail) for one in scan_index(team.definition).skipped] == [
+        ("api/", "excluded", "api")
+    ]
+
+
+def test_include_takes_back_below_a_label_what_git_ignores_and_what_tools_fill(team: Corpus):
+    team.write("../repos/web/.gitignore", "gen/\n")
+    team.write("../repos/web/gen/made.py", "x = 1\n")
+    team.write("../repos/web/node_modules/duck/index.js", "x\n")
+    subprocess.run(["git", "init", "-q"], cwd=team.root.parent / "repos/web", check=True)
+    change(team, include=["web/gen", "web/node_modules/duck"])
+
+    found = {one.path for one in scan_index(team.definition).documents}
+
+    assert {"web/gen/made.py", "web/node_modules/duck/index.js"} <= found
+
+
+def test_kinds_hold_below_labels(team: Corpus):
+    team.write("../repos/web/tests/test_app.py", "def test_app(): ...\n")
+    team.change(selection=Selection(kinds=frozenset({"tests"})))
+
+    assert [one.path for one in scan_index(team.definition).documents] == ["web/tests/test_app.py"]
 
 
 def test_a_folder_that_is_no_longer_named_goes(team: Corpus):
