@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from merganser.config.rag_definition import resolve_rag
 from merganser.errors import QualityError
 from merganser.evaluation.present import failure_lines
-from merganser.tasks.evaluation import check_gate, evaluate_rag
+from merganser.tasks.evaluation import check_gate, check_secrets, evaluate_rag
 from merganser.tasks.options import submit
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from merganser.evaluation.assess import Assessment
     from merganser.flows.index import IndexStages
     from merganser.flows.models import ModelStages
+    from merganser.indexing.build import BuiltSnapshot
 
 
 class EvaluationFailedError(QualityError):
@@ -65,8 +66,7 @@ def check_built(
         QualityError: It fails; nothing must be published.
         MerganserError: The rag cannot be searched.
     """
-    mine = [indexes[index.name] for index in resolve_rag(config, rag).indexes]
-    candidates = {stages.name: stages.built for stages in mine if stages.built is not None}
+    mine, candidates = _built(config, rag, indexes)
     if not candidates:
         return None
     checked = submit(
@@ -81,6 +81,40 @@ def check_built(
     )
     checked.result()
     return checked
+
+
+def count_secrets(
+    config: Config, rag: str, most: int, *, indexes: Mapping[str, IndexStages]
+) -> PrefectFuture[int] | None:
+    """Count the secrets in the files of what was built for a rag.
+
+    Args:
+        config: With the rag.
+        rag: Its name.
+        most: How many there may be.
+        indexes: The flow's indexes by name.
+
+    Returns:
+        The task, for publishing to come after it; None when nothing was built.
+
+    Raises:
+        QualityError: There are more; nothing must be published.
+    """
+    mine, candidates = _built(config, rag, indexes)
+    if not candidates:
+        return None
+    after = [task for stages in mine for task in stages.last]
+    counted = submit(check_secrets, config, rag, most, candidates=candidates, after=after)
+    counted.result()
+    return counted
+
+
+def _built(
+    config: Config, rag: str, indexes: Mapping[str, IndexStages]
+) -> tuple[list[IndexStages], dict[str, BuiltSnapshot]]:
+    """Return the indexes of a rag, and those snapshots that are not published yet by name."""
+    mine = [indexes[index.name] for index in resolve_rag(config, rag).indexes]
+    return mine, {stages.name: stages.built for stages in mine if stages.built is not None}
 
 
 def evaluate(

@@ -22,6 +22,7 @@ from merganser.planning.plan import (
     BuildSnapshot,
     CheckModel,
     ConfigureModel,
+    CountSecrets,
     EmbedShards,
     EvaluateRag,
     EvaluateSnapshot,
@@ -198,6 +199,8 @@ class Execution:
                 self._indexes[index.name].embed(runner, workers)
             case BuildSnapshot(index):
                 self._indexes[index.name].build()
+            case CountSecrets(rag, most):
+                self._count_secrets(rag, most)
             case EvaluateSnapshot(rag, gate):
                 self._check_gate(rag, gate)
             case PublishSnapshot(index, keep_snapshots):
@@ -258,6 +261,12 @@ class Execution:
         if checked is not None:
             self._gates.append(checked)
             self._add(checked.result())
+
+    def _count_secrets(self, rag: str, most: int) -> None:
+        from merganser.flows.evaluate import count_secrets  # noqa: PLC0415 - only runs of this kind pay for it
+
+        if counted := count_secrets(self.config, rag, most, indexes=self._indexes):
+            self._gates.append(counted)
 
     def _evaluate(self, flow: EvaluateFlow, rag: str) -> None:
         from merganser.flows.evaluate import evaluate  # noqa: PLC0415 - only runs of this kind pay for it

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from merganser.config.rag_definition import resolve_rag
+from merganser.documents.skipping import NAMED_FILES
 from merganser.errors import QualityError, StoreError
 from merganser.evaluation.assess import (
     Assessment,
@@ -26,6 +28,8 @@ from merganser.evaluation.present import (
     failure_lines,
     query_table,
 )
+from merganser.humanize import visible_name
+from merganser.store.catalogue import RedactionRow
 from merganser.store.reader import open_snapshot
 from merganser.tasks.artifacts import artifact_key
 from merganser.tasks.options import MODEL_TASK
@@ -69,12 +73,6 @@ def check_gate(
         SpecErrors: The queries cannot be read.
         MerganserError: The rag cannot be searched.
     """
-
-    def open_index(index: IndexDefinition) -> Snapshot:
-        if index.name not in candidates:
-            return open_snapshot(index.folder)
-        return candidates[index.name].open()
-
     assessment = asyncio.run(
         assess_candidate(
             config,
@@ -82,7 +80,7 @@ def check_gate(
             gate.queries,
             gate.thresholds,
             find_model=find_model,
-            open_index=open_index,
+            open_index=lambda index: _open(index, candidates),
         )
     )
     _show(config, assessment, kind="gate", flow=flow, title=f"Gate of `{rag}`")
@@ -92,6 +90,41 @@ def check_gate(
             f"the gate of {rag!r} failed; nothing is published, what was served stays:\n{lines}"
         )
     return assessment
+
+
+def _open(index: IndexDefinition, candidates: Candidates) -> Snapshot:
+    built = candidates.get(index.name)
+    return built.open() if built else open_snapshot(index.folder)
+
+
+@task(**MODEL_TASK, task_run_name="count secrets {rag}")
+def check_secrets(config: Config, rag: str, most: int, *, candidates: Candidates) -> int:
+    """Count the secrets that were found in the files of a rag's built snapshots.
+
+    Args:
+        config: With the rag.
+        rag: Its name.
+        most: How many there may be.
+        candidates: What was built, by the index's name; an index that did not change has none.
+
+    Raises:
+        QualityError: There are more; the message says where the first of them are.
+        StoreError: A snapshot cannot be read.
+    """
+    found = set[RedactionRow]()
+    for index in resolve_rag(config, rag).indexes:
+        with _open(index, candidates) as snapshot:
+            found.update(snapshot.redactions())
+    if len(found) > most:
+        places = sorted((row.path, row.line, row.kind) for row in found)
+        named = [f"{visible_name(path)}:{line}: {kind}" for path, line, kind in places]
+        more = [f"and {len(found) - NAMED_FILES:,} more"] if len(found) > NAMED_FILES else []
+        lines = "\n".join(f"  {line}" for line in (*named[:NAMED_FILES], *more))
+        raise QualityError(
+            f"the gate of {rag!r} failed; nothing is published, what was served stays:\n"
+            f"secrets in its files: {len(found):,}, allowed: {most:,}\n{lines}"
+        )
+    return len(found)
 
 
 @task(**MODEL_TASK, task_run_name="evaluate {rag}")

@@ -278,7 +278,7 @@ class DriftedError(ModelRunnerError):
 
 
 class QualityError(MerganserError):
-    """Retrieval does not reach what is required; the message says what, and by how much."""
+    """What a gate or an evaluation requires does not hold; the message says by how much."""
 
 
 class AgentError(MerganserError):

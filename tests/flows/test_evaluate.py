@@ -165,6 +165,47 @@ def test_a_gate_that_fails_publishes_nothing_and_one_that_holds_publishes(
     assert fixed.assessments[0].passed
 
 
+SECRETS_CONFIG = """
+rag:
+  birds: {docs: [./docs], strategies: [{type: bm25}]}
+flows:
+  reindex: {type: index, gate: {secrets: 1}}
+"""
+TOKEN = "ghp_" + "k3Vb9QxTz7Lm2NcR8sWd4YfH6jPaE5uGiKoX"
+
+
+def test_a_gate_holds_back_files_with_more_secrets_and_names_them(
+    birds: Birds, prefect_server: str
+):
+    birds.write("birds.yaml", SECRETS_CONFIG)
+    birds.write("docs/deploy.md", f"# Deploy\n\nTOKEN={TOKEN}\n")
+    assert birds.run().reports[0].status == "published"
+    birds.write("docs/nest.md", "\n" + f"TOKEN={TOKEN[:-1]}Q\n" * 6)
+
+    with pytest.raises(QualityError) as caught:
+        birds.run()
+
+    assert str(caught.value).splitlines() == [
+        "the gate of 'birds' failed; nothing is published, what was served stays:",
+        "secrets in its files: 7, allowed: 1",
+        "  docs/deploy.md:3: github-token",
+        *(f"  docs/nest.md:{line}: github-token" for line in (2, 3, 4, 5)),
+        "  and 2 more",
+    ]
+    assert birds.generations() == [[1]]
+    failed, _ = list_runs(IndexFolder(birds.indexes[0]))
+    assert (failed.status, "docs/nest.md:2" in failed.error) == ("failed", True)
+    run, tasks = latest_run(prefect_server, "birds.reindex", "count secrets birds")
+    assert (run["state_type"], tasks["count secrets birds"]) == ("FAILED", "FAILED")
+    assert not [name for name in tasks if name.startswith("publish")]
+    assert TOKEN[:20] not in json.dumps(run)
+
+    birds.write("docs/nest.md", "A nest.\n")
+
+    assert birds.run().reports[0].status == "published"
+    assert birds.generations() == [[2, 1]]
+
+
 def test_a_snapshot_that_is_worse_than_the_served_one_is_held_back(birds: Birds):
     birds.run()
     birds.write(

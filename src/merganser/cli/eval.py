@@ -206,7 +206,9 @@ def _choose(
         flow = resolve_flow(config, name)
         found = [flow] if isinstance(flow, EvaluateFlow) else _gates_of(flow)
         if not found:
-            raise PlanError(f"{name!r} of {config.path} neither evaluates nor has a gate")
+            raise PlanError(
+                f"{name!r} of {config.path} neither evaluates nor has a gate with queries"
+            )
     elif given is not None:
         wanted = tuple(config.spec.rag)
         found = [_flow("eval", wanted, given, DEFAULT_METRICS)]
@@ -222,7 +224,7 @@ def _choose(
     if not chosen:
         raise PlanError(
             f"{config.path} has nothing to evaluate{' for that rag' if rags else ''}; give "
-            "--queries evals.jsonl, or write a flow of type evaluate or a gate"
+            "--queries evals.jsonl, or write a flow of type evaluate or a gate with queries"
         )
     return chosen
 

@@ -150,6 +150,7 @@ def _flow_as_json(flow: FlowDefinition) -> dict[str, Any]:
                     }
                     for gate in flow.gates
                 ],
+                "max_secrets": flow.max_secrets,
                 "keep_snapshots": flow.spec.keep_snapshots,
             }
         case EvaluateFlow():

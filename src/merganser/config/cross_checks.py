@@ -77,6 +77,24 @@ def check_references(tree: ConfigTree) -> None:
         if is_map(entry):
             _check_cycle(tree, location)
             _check_subject(tree, location, entry)
+    _check_secrets_gates(tree)
+
+
+def _check_secrets_gates(tree: ConfigTree) -> None:
+    """Refuse to count the secrets of a rag that does not look for them."""
+    for pattern in (("flows", "*", "gate"), ("flows", "*", "gate", "*")):
+        for location, gate in tree.matches(pattern):
+            if lookup(gate, ("secrets",)) is None:
+                continue
+            rags = _names(tree, "rag")
+            named = lookup(tree.value, (*location[:2], "rag")) or list(rags)
+            for rag in [named] if isinstance(named, str) else named:
+                if lookup(rags, (rag, "secrets")) == "keep":
+                    tree.error(
+                        (*location, "secrets"),
+                        f"no secrets are looked for in the rag {rag!r}, whose secrets are kept",
+                        fix=f"write rag.{rag}.secrets: redact, or leave the gate out",
+                    )
 
 
 def _check_models(tree: ConfigTree) -> None:

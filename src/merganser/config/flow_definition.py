@@ -46,6 +46,7 @@ class IndexFlow:
         spec: What the config says of it; the other attributes are resolved from it.
         rags: At least one.
         gates: Held for each rag before anything is published; one for each file of queries.
+        max_secrets: How many secrets the files of a rag may hold to be published, or None.
         shards: Absolute folder or URL that keeps embedded shards for all machines, or None.
     """
 
@@ -53,6 +54,7 @@ class IndexFlow:
     spec: IndexFlowSpec
     rags: tuple[str, ...]
     gates: tuple[Gate, ...] = ()
+    max_secrets: int | None = None
     shards: str | None = None
 
 
@@ -177,6 +179,10 @@ def _flow(config: Config, name: str, spec: FlowSpec) -> FlowDefinition:
                 spec=spec,
                 rags=spec.rag or tuple(config.spec.rag),
                 gates=_gates(config, spec.gate or ()),
+                max_secrets=min(
+                    (gate.secrets for gate in spec.gate or () if gate.secrets is not None),
+                    default=None,
+                ),
                 shards=spec.shards
                 and (spec.shards if "://" in spec.shards else str(_path(config, spec.shards))),
             )
@@ -202,6 +208,8 @@ def _gates(config: Config, specs: Sequence[GateSpec]) -> tuple[Gate, ...]:
     """Return one gate for each file of queries, so that each query is searched once."""
     thresholds = dict[Path, tuple[ThresholdSpec, ...]]()
     for spec in specs:
+        if spec.queries is None:
+            continue
         queries = _path(config, spec.queries)
         thresholds[queries] = (*thresholds.get(queries, ()), spec.threshold)
     return tuple(Gate(queries=file, thresholds=held) for file, held in thresholds.items())

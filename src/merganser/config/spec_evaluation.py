@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    Strict,
     WithJsonSchema,
     model_validator,
 )
@@ -118,12 +119,19 @@ class ThresholdSpec(StrictModel):
         return f"{self.metric} {required}".strip()
 
 
+_GATE = "{queries: ./evals/code.jsonl, metric: recall@5, min: 0.8}"
+
+
 class GateSpec(StrictModel):
     """What a new snapshot must reach to be published; otherwise the served one stays."""
 
-    queries: QueriesPath
+    queries: QueriesPath | None = None
     """Queries with the passages that answer them, one JSON object a line, relative to the config.
     """
+
+    secrets: Annotated[int, Strict(), Field(ge=0)] | None = None
+    """How many secrets may have been found in the files of the new snapshot, 0 for none; any number
+    when left out. It needs no ``queries``, and rags whose ``secrets`` is not ``keep``."""
 
     metric: Annotated[MetricName, Field(json_schema_extra={"default": "recall@5"})] = Metric(
         "recall", 5
@@ -145,11 +153,12 @@ class GateSpec(StrictModel):
 
     @model_validator(mode="after")
     def _holds_something(self) -> Self:
-        if self.min is None and self.max_drop is None:
-            raise fault(
-                "must have min, max_drop or both",
-                fix="for example: {queries: ./evals/code.jsonl, metric: recall@5, min: 0.8}",
-            )
+        measured = self.model_fields_set & {"metric", "min", "max_drop"}
+        if self.queries is None and (measured or self.secrets is None):
+            fix = "add 'queries: ...'" if measured else f"for example: {_GATE} or {{secrets: 0}}"
+            raise fault("must have queries" + ("" if measured else " or secrets"), fix=fix)
+        if self.queries is not None and self.min is None and self.max_drop is None:
+            raise fault("must have min, max_drop or both", fix=f"for example: {_GATE}")
         return self
 
 

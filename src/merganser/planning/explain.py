@@ -16,6 +16,7 @@ from merganser.planning.plan import (
     BuildSnapshot,
     CheckModel,
     ConfigureModel,
+    CountSecrets,
     EmbedShards,
     EvaluateRag,
     EvaluateSnapshot,
@@ -124,6 +125,8 @@ def describe_stage(stage: Stage) -> str:
             return f"chunk and embed what changed in `{index.name}` with `{model}`{where}"
         case BuildSnapshot(index):
             return f"build a snapshot of `{index.name}` beside the served one"
+        case CountSecrets(rag, most):
+            return f"gate `{rag}`: at most {most:,} secrets in its files; else publish nothing"
         case EvaluateSnapshot(rag, gate):
             held = ", ".join(map(str, gate.thresholds))
             return f"gate `{rag}` with `{gate.queries.name}`: {held}; else publish nothing"

@@ -118,6 +118,19 @@ class EvaluateSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class CountSecrets:
+    """Count the secrets in the files of a rag; when they are too many, nothing is published.
+
+    Attributes:
+        rag: Its name.
+        most: How many there may be.
+    """
+
+    rag: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class PublishSnapshot:
     """Switch readers to the new snapshot in one step, and delete snapshots that are not kept.
 
@@ -176,6 +189,7 @@ Stage = (
     | SurveySources
     | EmbedShards
     | BuildSnapshot
+    | CountSecrets
     | EvaluateSnapshot
     | PublishSnapshot
     | EvaluateRag
@@ -237,11 +251,14 @@ def _index_stages(config: Config, flow: IndexFlow) -> Iterator[Stage]:
     indexes = tuple(
         replace(index, shards=flow.shards) for index in distinct_indexes(config, flow.rags)
     )
-    for group in [indexes] if flow.gates else [(index,) for index in indexes]:
+    gated = bool(flow.gates) or flow.max_secrets is not None
+    for group in [indexes] if gated else [(index,) for index in indexes]:
         for index in group:
             yield SurveySources(index)
             yield EmbedShards(index, flow.spec.runner, flow.spec.concurrency)
             yield BuildSnapshot(index)
+        if flow.max_secrets is not None:
+            yield from (CountSecrets(rag, flow.max_secrets) for rag in flow.rags)
         for gate in flow.gates:
             yield from (EvaluateSnapshot(rag, gate) for rag in flow.rags)
         for index in group:

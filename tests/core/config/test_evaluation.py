@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from merganser.config.flow_definition import EvaluateFlow, IndexFlow, models_of_flow, resolve_flow
 from merganser.config.spec_evaluation import Metric, ThresholdSpec
+from merganser.errors import SpecErrors
 from merganser.planning.explain import describe_stage
 from merganser.planning.plan import build_plan
 
@@ -130,6 +133,38 @@ def test_the_plan_tells_of_the_gate(load: Load):
         f"gate `notes` with `e.jsonl`: {held}; else publish nothing",
         "publish the snapshot of `notes` in one step (the last 3 are kept)",
     ]
+
+
+def test_a_gate_may_count_secrets_alone_or_beside_queries(load: Load):
+    alone = index_flow(load, "  reindex: {type: index, rag: notes, gate: {secrets: 2}}")
+    text = "{queries: e.jsonl, min: 0.8, secrets: 3}, {secrets: 0}"
+    beside = index_flow(load, f"  reindex: {{type: index, rag: notes, gate: [{text}]}}")
+
+    assert (alone.gates, alone.max_secrets) == ((), 2)
+    assert ([gate.queries.name for gate in beside.gates], beside.max_secrets) == (["e.jsonl"], 0)
+    config = load(RAGS + "  reindex: {type: index, gate: {secrets: 0}}")
+    plan = build_plan(config, resolve_flow(config, "reindex"))
+    kinds = [type(stage).__name__ for stage in plan.stages]
+    counted = kinds.index("CountSecrets")
+    assert "BuildSnapshot" not in kinds[counted:]
+    assert "PublishSnapshot" not in kinds[:counted]
+    assert describe_stage(plan.stages[counted]) == (
+        "gate `code`: at most 0 secrets in its files; else publish nothing"
+    )
+
+
+def test_secrets_that_are_kept_cannot_be_counted(load: Load):
+    kept = RAGS.replace("docs: [./notes]", "docs: [./notes]\n    secrets: keep")
+    load(kept + "  reindex: {type: index, rag: code, gate: {secrets: 0}}")
+
+    with pytest.raises(SpecErrors, match="no secrets are looked for in the rag 'notes'"):
+        load(kept + "  reindex: {type: index, gate: {secrets: 0}}")
+
+
+@pytest.mark.parametrize("gate", ["{}", "{secrets: 0, min: 0.5}", "{min: 0.5}", "{secrets: -1}"])
+def test_a_gate_that_says_nothing_or_measures_nothing_is_refused(load: Load, gate: str):
+    with pytest.raises(SpecErrors, match=r"flows\.reindex\.gate"):
+        load(RAGS + f"  reindex: {{type: index, gate: {gate}}}")
 
 
 def test_query_sets_of_an_extended_file_are_relative_to_it(load: Load):
