@@ -144,15 +144,15 @@ _BINARY_SUFFIXES = frozenset(
         "avif bmp gif heic icns ico jpeg jpg png psd tif tiff webp",
         "aac avi flac m4a mkv mov mp3 mp4 ogg wav webm eot otf ttf woff woff2",
         # data and models
-        "db3 duckdb feather gguf h5 joblib npy npz onnx parquet pickle pkl",
+        "db3 duckdb feather gguf h5 joblib npy npz onnx parquet pickle",
         "safetensors sqlite sqlite3 tflite mmdb rdb",
         # keys and caches
         "der jks keystore p12 pfx gpg swp",
     )
     for suffix in suffixes.split()
 )
-# Not among them: a arrow bin dat db img key lib m mo o obj pdb pt pth t and others that text files
-# have too (Wavefront, Modelica, Zope, proteins). Their content decides, which is remembered.
+# Not among them: a arrow bin dat db img key lib m mo o obj pdb pkl pt pth t and others that text
+# files have too (Wavefront, Modelica, Zope, proteins, Pkl). Their content decides, which is remembered.
 _MINIFIED_NAME = re.compile(r"[.-]min\.(?:js|mjs|cjs|css)$|\.(?:js|css)\.map$")
 
 OFFICE = frozenset(

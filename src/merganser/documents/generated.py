@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from merganser.documents.file_types import PROSE
+from merganser.documents.secrets import redact_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +117,7 @@ def generated_line(text: str, language: str | None) -> str:
     for at, (line, said) in enumerate(lines):
         sentence = " ".join(said for _, said in lines[at : at + _WINDOW])
         if _TOOLS.match(said) or _SAID.match(sentence):
-            return line.strip()[:100]
+            return redact_secrets(line.strip())[:100]
     return ""
 
 

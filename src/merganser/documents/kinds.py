@@ -111,7 +111,7 @@ _CONFIG_NAME = re.compile(
 _DATA_FOLDERS = _words("data dataset datasets i18n locale locales lang translations assets static")
 _DATA_NAME = re.compile(r"[^/]+\.(?:log|svg|geojson|po|pot|ics|pem|crt|srt|vtt|dat|diff|patch)$")
 _VENDORED_FOLDERS = _words(
-    "node_modules bower_components jspm_packages third_party third-party thirdparty 3rdparty pods"
+    "node_modules bower_components jspm_packages third_party third-party thirdparty 3rdparty"
     " site-packages dist-packages .venv"
 )
 _GENERATED_FOLDERS = _words("__generated__ .sqlx htmlcov")
@@ -250,6 +250,8 @@ _FOLDERS: Mapping[Kind | Literal["spec"], frozenset[str]] = {
 
 def _folder_kind(part: str) -> Kind | Literal["", "spec"]:
     lowered = part.lower()
+    if part == "Pods":  # others' code; "pods" are those of Kubernetes
+        return "vendored"
     for kind, names in _FOLDERS.items():
         if lowered in names:
             return kind

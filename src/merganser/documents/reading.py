@@ -204,8 +204,9 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
 
 
 def _mask(read: Extracted, masks: Sequence[Mask]) -> Extracted:
-    """Put marks into a text; its headings stay where they are in it and hold no secret."""
+    """Put marks into a text; its headings stay where they are, and they and places show none."""
     masked = MaskedText(read.text, masks)
+    read = read._replace(places=tuple(map(_redact_place, read.places)))
     embedded = tuple(
         Embedded(masked.move(start), masked.move(end), language)
         for start, end, language in read.embedded
@@ -217,6 +218,15 @@ def _mask(read: Extracted, masks: Sequence[Mask]) -> Extracted:
         for heading in read.headings
     )
     return read._replace(text=masked.text, headings=headings, embedded=embedded)
+
+
+def _redact_place(place: Place) -> Place:
+    """Return a place without the secrets that the title of its section or sheet may hold."""
+    steps = tuple(
+        (unit, redact_secrets(name) if isinstance(name, str) else name)
+        for unit, name in place.steps
+    )
+    return place._replace(steps=steps, label=redact_secrets(place.label))
 
 
 # https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md
@@ -235,7 +245,7 @@ def describe_fault(error: Exception) -> str:
     """
     said = " ".join(str(error).split())
     line = said if isinstance(error, MerganserError) else f"{type(error).__name__}: {said}"
-    return line.rstrip(": ")[:_MAX_FAULT]
+    return redact_secrets(line.rstrip(": "))[:_MAX_FAULT]
 
 
 def content_hash(data: bytes) -> bytes:

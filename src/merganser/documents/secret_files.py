@@ -32,8 +32,8 @@ _SUFFIXES = (
     *(".yml.enc", ".yaml.enc", ".json.enc", ".env.enc"),
 )
 _HIDDEN = re.compile(
-    r"(?:^|/)(?:\.aws/(?:credentials|sso/.*|cli/.*)|\.config/gcloud/.*|\.azure/(?:.*token.*|"
-    r"service_principal.*|msal.*)|\.docker/config\.json|\.kube/config|\.ssh/(?!config$|known_hosts|"
+    r"(?:^|/)(?:\.aws/(?:credentials|sso/.*|cli/.*)|\.config/gcloud/.*|\.azure/(?:[^/]*token[^/]*|"
+    r"service_principal[^/]*|msal[^/]*)|\.docker/config\.json|\.kube/config|\.ssh/(?!config$|known_hosts|"
     r"authorized_keys|.*\.pub$).*|\.gnupg/.*|\.password-store/.*|(?:\.config/)?gh/hosts\.yml|"
     r"\.config/(?:hub|doctl/config\.yaml)|\.cargo/credentials(?:\.toml)?|\.gem/credentials|"
     r"\.composer/auth\.json|\.snowsql/config|\.oci/config|\.fly/config\.yml|"
@@ -42,6 +42,8 @@ _HIDDEN = re.compile(
 _PLAIN = re.compile(
     r"(?:ssh_host_\w+_key|client_secret[\w.-]*\.json|secrets?\.(?:ya?ml|json|toml|ini|properties))$"
 )
+# The words of a user interface are said by files of any name.
+_TRANSLATED = re.compile(r"(?:^|/)(?:i18n|l10n|locales?|lang|languages|translations|messages)/")
 # What stands in place of the values, for somebody who makes a file of their own.
 _SHOWS_HOW = re.compile(
     r"[._-](?:examples?|samples?|templates?|tmpl|tpl|dist|defaults?|schema|j2|erb|md|rst|py|ts|js)"
@@ -70,12 +72,17 @@ def refuse_secret_path(path: str) -> str:
         name in _NAMES
         or name.endswith(_SUFFIXES)
         or (".env" in name and _ENVIRONMENT.match(name))
-        or (_PLAIN.match(name) and not lowered.endswith(f"templates/{name}"))  # those of Helm
+        or (_PLAIN.match(name) and not _is_harmless(lowered, name))
         or (name.endswith(".key") and "config/credentials/" in lowered)
         or ("/." in f"/{path}" and _HIDDEN.search(lowered))
     ):
         return "" if _SHOWS_HOW.search(name) else "by its name"
     return ""
+
+
+def _is_harmless(path: str, name: str) -> bool:
+    """Return whether a file of a secret's name is a template of Helm, or holds words."""
+    return path.endswith(f"templates/{name}") or bool(_TRANSLATED.search(path))
 
 
 def refuse_secret_text(path: str, text: str) -> str:

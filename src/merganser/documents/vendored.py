@@ -45,7 +45,7 @@ def _built(what: str, beside: str = "", inside: str = "") -> FolderRule:
     return FolderRule("generated", what, tuple(beside.split()), tuple(inside.split()))
 
 
-_JS_OUTPUT = "*.map *.d.ts *.min.js *.min.css asset-manifest.json _next _astro licenses.txt"
+_JS_OUTPUT = "*.map *.min.js *.min.css asset-manifest.json _next _astro licenses.txt"
 
 FOLDER_RULES: Mapping[str, tuple[FolderRule, ...]] = {
     **_all("node_modules bower_components jspm_packages .pnpm-store", _vendored("npm packages")),
@@ -94,7 +94,13 @@ FOLDER_RULES: Mapping[str, tuple[FolderRule, ...]] = {
         _built("sbt's build", beside="build.sbt project.clj"),
         _built("a build", inside="CACHEDIR.TAG .rustc_info.json maven-status"),
     ),
-    "obj": (_built(".NET's build", beside="*.csproj *.fsproj *.vbproj"),),
+    "obj": (
+        _built(
+            ".NET's build",
+            beside="*.csproj *.fsproj *.vbproj",
+            inside="project.assets.json Debug Release *.nuget.*",
+        ),
+    ),
     "bin": (_built(".NET's build", beside="*.csproj *.fsproj *.vbproj", inside="Debug Release"),),
     "build": (
         _built("CMake's build", inside="CMakeCache.txt CMakeFiles"),
@@ -113,7 +119,7 @@ FOLDER_RULES: Mapping[str, tuple[FolderRule, ...]] = {
         _built("Flutter's build", beside="pubspec.yaml", inside="flutter_assets app *.cache.dill*"),
     ),
     "dist": (
-        _built("a build", beside="package.json", inside=f"{_JS_OUTPUT} index.html"),
+        _built("a build", beside="package.json", inside=f"{_JS_OUTPUT} *.d.ts index.html"),
         _built("a packed action", beside="action.yml action.yaml"),
         _built("packages", beside="setup.py pyproject.toml", inside="*.whl *.tar.gz"),
     ),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from merganser.documents.kinds import ALL_KINDS, DEFAULT_KINDS
+from merganser.documents.kinds import ALL_KINDS, DEFAULT_KINDS, kind_of
 from merganser.documents.scanning import Scan, scan_documents
 from merganser.documents.selection import Pattern, Selection
 
@@ -146,6 +146,8 @@ def test_what_tools_put_there_is_left_out(tree: Path, files: list[str], left_out
     "files",
     [
         ["package.json", "build/webpack.base.js"],
+        ["package.json", "build/globals.d.ts", "build/plugins.ts"],
+        ["game.csproj", "obj/ship.obj"],
         ["setup.py", "build/plan.py"],
         ["vendor/models.py", "vendor/views.py"],
         ["src/main/java/app/target/Goal.java"],
@@ -163,6 +165,25 @@ def test_sources_in_a_folder_of_such_a_name_are_kept(tree: Path, files: list[str
     track(tree)
 
     assert paths(select(tree)) == sorted(files)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("pkg/pods/watch.go", "code"),
+        ("ios/Pods/AFNetworking/a.m", "vendored"),
+        ("conf/app.pkl", "data"),
+        ("app_test.go", "tests"),
+    ],
+)
+def test_a_kind_is_told_by_the_path(path: str, kind: str):
+    assert kind_of(path) == kind
+
+
+def test_pkl_is_a_language_and_a_pickle_none(tmp_path: Path):
+    write(tmp_path, "app.pkl", "model.pickle")
+
+    assert paths(select(tmp_path)) == ["app.pkl"]
 
 
 def test_kinds_say_what_is_indexed(tmp_path: Path):
