@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from merganser.chunking.boundaries import first_sentence_start, parts_word
 from merganser.chunking.code import chunk_code
 from merganser.chunking.components import chunk_component
-from merganser.chunking.grammars import EXTRA, grammar_versions, load_language
+from merganser.chunking.grammars import EXTRA, grammar_versions, is_installed
 from merganser.chunking.languages import LANGUAGES
 from merganser.chunking.outlines import chunk_asciidoc, chunk_org, chunk_rst
 from merganser.chunking.places import describe_places, find_walls
@@ -291,11 +291,11 @@ def describe_fallback(
         language: As in ``Document.language``.
         options: As they were given.
     """
-    if not options.code_aware or language not in LANGUAGES or not chunks:
+    if not options.code_aware or language is None or language not in LANGUAGES or not chunks:
         return ""
     if any(chunk.kind != "text" for chunk in chunks):
         return ""
-    if load_language(language) is None:
+    if not is_installed(language):
         return f"cut as text: its grammar is in the extra, pip install 'merganser[{EXTRA}]'"
     return "cut as text: its grammar failed"
 

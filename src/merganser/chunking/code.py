@@ -104,13 +104,24 @@ def chunk_code(text: str, limits: Limits, *, language: str) -> list[Piece]:
     >>> [(piece.symbol, piece.kind) for piece in chunk_code(source, limits, language="python")]
     [('dive', 'function'), ('surface', 'function')]
     """
+    try:
+        pieces = _chunk_tree(text, limits, language)
+    except MemoryError:
+        raise  # it is no property of the file, and its chunks must not depend on the machine
+    except Exception:  # noqa: BLE001 - grammars are others' code, and a source is a text as well
+        pieces = None
+    return chunk_text(text, limits) if pieces is None else pieces
+
+
+def _chunk_tree(text: str, limits: Limits, language: str) -> list[Piece] | None:
+    """Tile the text along its syntax tree; None where there is none of use."""
     # One byte for each character makes the parser's offsets character offsets. The letter keeps
     # names, strings and comments of any script what they are.
     plain = text if text.isascii() else _NON_ASCII.sub("x", text)
     tree = parse(plain.encode("ascii"), language)
     grammar = grammar_of(language)
     if tree is None or _is_broken(tree.root_node, grammar):
-        return chunk_text(text, limits)
+        return None
     return _CodeChunker(text, grammar, limits).chunk(tree.root_node)
 
 
@@ -207,11 +218,12 @@ class _CodeChunker:
             return pieces
         return [pieces[0], *(piece._replace(continues=True) for piece in pieces[1:])]
 
-    def _parts_of(self, node: Node, start: int, end: int) -> list[Part]:
+    def _parts_of(self, node: Node, start: int, end: int, *, depth: int = 0) -> list[Part]:
         """Tile ``start:end`` with parts, going down until there is more than one.
 
         A definition is never gone into, so that its name is not lost; the body of anything but a
-        list of equals joins its head, so that ``class Flow:`` is packed with the first members.
+        list of equals joins its head, so that ``class Flow:`` is packed with the first members;
+        ``depth`` counts the bodies that joined already.
         """
         for _ in range(_MAX_DEPTH):
             parts = self._parts(node.children, start, end)
@@ -221,12 +233,12 @@ class _CodeChunker:
             node = main
         else:
             return [Part(start, end, None)]
-        if self._is_list(node.type):
+        if self._is_list(node.type) or depth >= _MAX_DEPTH:
             return parts
         at = max(range(len(parts)), key=lambda i: parts[i].end - parts[i].start)
         body = parts[at]
         if len(parts) > 1 and body.main is not None and self._is_list(body.main.type):
-            parts[at : at + 1] = self._parts_of(body.main, body.start, body.end)
+            parts[at : at + 1] = self._parts_of(body.main, body.start, body.end, depth=depth + 1)
         return parts
 
     def _parts(self, children: Sequence[Node], start: int, end: int) -> list[Part]:

@@ -230,6 +230,11 @@ def grammar_versions() -> tuple[str, ...]:
     return tuple(f"{package}=={_version(package)}" for package in packages)
 
 
+def is_installed(language: str) -> bool:
+    """Tell whether the package with a language's grammar is installed, whether it works or not."""
+    return _version(LANGUAGES[language].package) != "none"
+
+
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)

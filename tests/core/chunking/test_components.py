@@ -84,10 +84,61 @@ def test_a_grammar_that_is_not_installed_is_named_with_its_extra(monkeypatch: py
     def missing(_: str) -> None:
         return None
 
+    def no_version(_: str) -> str:
+        return "none"
+
     monkeypatch.setattr("merganser.chunking.grammars.load_language", missing)
-    monkeypatch.setattr("merganser.chunking.chunks.load_language", missing)
+    monkeypatch.setattr("merganser.chunking.grammars._version", no_version)
 
     chunks = chunk_document("fn dive() {}\n", language="zig", options=OPTIONS)
 
     said = describe_fallback(chunks, language="zig", options=OPTIONS)
     assert "pip install 'merganser[languages]'" in said
+
+
+@pytest.mark.parametrize(
+    ("part", "fault"),
+    [
+        ("grammars.load_language", ValueError("Incompatible Language version 99")),
+        ("code.parse", RuntimeError("the scanner failed")),
+        ("code.walk", RecursionError("maximum recursion depth exceeded")),
+    ],
+)
+def test_a_file_whose_grammar_raises_is_cut_as_text_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, part: str, fault: Exception
+):
+    def fail(*_: object) -> None:
+        raise fault
+
+    text = "def dive():\n    return 1\n\n\ndef swim():\n    return 2\n" * 9
+    monkeypatch.setattr(f"merganser.chunking.{part}", fail)
+
+    chunks = chunk_document(text, language="python", options=OPTIONS)
+
+    assert text == "".join(chunk.text for chunk in chunks)
+    assert (
+        describe_fallback(chunks, language="python", options=OPTIONS)
+        == "cut as text: its grammar failed"
+    )
+
+
+def test_code_in_a_page_whose_grammar_raises_is_cut_as_text(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("the scanner failed")
+
+    text = "# Dive\n\n```python\ndef dive():\n    return 1\n```\n"
+    monkeypatch.setattr("merganser.chunking.code.parse", fail)
+
+    chunks = chunk_document(text, language="markdown", options=OPTIONS)
+
+    assert text == "".join(chunk.text for chunk in chunks)
+    assert {chunk.symbol for chunk in chunks} == {"Dive"}
+
+
+def test_only_the_levels_of_a_deep_tree_that_people_write_are_looked_into():
+    text = "if x {\n" * 5_000 + "}\n" * 5_000
+
+    chunks = chunk_document(text, language="swift", options=OPTIONS)
+
+    assert text == "".join(chunk.text for chunk in chunks)
+    assert not describe_fallback(chunks, language="swift", options=OPTIONS)
