@@ -152,7 +152,8 @@ _BINARY_SUFFIXES = frozenset(
     for suffix in suffixes.split()
 )
 # Not among them: a arrow bin dat db img key lib m mo o obj pdb pkl pt pth t and others that text
-# files have too (Wavefront, Modelica, Zope, proteins, Pkl). Their content decides, which is remembered.
+# files have too (Wavefront, Modelica, Zope, proteins, Pkl). Their content decides, which is
+# remembered.
 _MINIFIED_NAME = re.compile(r"[.-]min\.(?:js|mjs|cjs|css)$|\.(?:js|css)\.map$")
 
 OFFICE = frozenset(
