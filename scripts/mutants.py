@@ -26,6 +26,9 @@ GIT_SOURCES = "tests/core/documents/test_git_sources.py"
 HOSTILE = "tests/core/test_hostile_trees.py"
 REPOSITORIES = "tests/core/documents/test_repositories.py"
 APART = "tests/core/documents/test_apart.py"
+SECRETS = "tests/core/documents/test_secrets.py"
+SELECTION = "tests/core/documents/test_selection.py"
+TURN_TOOLS = "tests/core/agent/test_turn_tools.py"
 CODE = "tests/core/chunking/test_code.py"
 OLD_INDEX = "tests/core/indexing/test_old_index.py"
 OFFICE = "tests/core/documents/test_office.py"
@@ -53,6 +56,55 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "secrets are embedded and indexed as they are",
+        "        read = _mask(read, [*(secret.mask for secret in found), *masks])\n",
+        "        read = _mask(read, masks)\n",
+        f"{SECRETS}::test_the_three_modes",
+    ),
+    Mutant(
+        "a model is shown the secrets of an index that keeps them",
+        "            redact_secrets(hit.text),\n",
+        "            hit.text,\n",
+        f"{TURN_TOOLS}::test_no_secret_of_a_passage_reaches_the_model_or_the_answer",
+    ),
+    Mutant(
+        "a gate for secrets lets them through",
+        "    if len(found) > most:\n",
+        "    if False:\n",
+        "tests/flows/test_evaluate.py::"
+        "test_a_gate_holds_back_files_with_more_secrets_and_names_them",
+    ),
+    Mutant(
+        "files that hold secrets by nature are indexed where they are tracked",
+        '            secret = "" if self._keep_secrets else refuse_secret_path(absolute)\n',
+        '            secret = "" if self._keep_secrets or root else refuse_secret_path(absolute)\n',
+        f"{SECRETS}::test_a_file_of_secrets_is_left_out_also_when_it_is_tracked",
+    ),
+    Mutant(
+        "`include` further up wins over an exclusion further down",
+        "        if excluded:\n            return Standing(excluded,",
+        "        if excluded and not above.included:\n            return Standing(excluded,",
+        f"{SELECTION}::test_the_rule_that_names_what_is_further_down_decides",
+    ),
+    Mutant(
+        "a folder is left out as a tool's by its name alone",
+        "    if rule.beside and not _seen(rule.beside, above):\n",
+        "    if False:\n",
+        f"{SELECTION}::test_sources_in_a_folder_of_such_a_name_are_kept",
+    ),
+    Mutant(
+        "a comment that only forbids to edit makes a file generated",
+        "        if _TOOLS.match(said) or _SAID.match(sentence):\n",
+        "        if _TOOLS.match(said) or re.search(_FORBIDDEN, sentence, re.IGNORECASE):\n",
+        "tests/core/documents/test_read.py",
+    ),
+    Mutant(
+        "the pointer of a file in Git LFS is indexed in place of the file",
+        "    if _LFS_POINTER.match(data):\n",
+        "    if False:\n",
+        "tests/core/documents/test_read.py::test_a_pointer_of_git_lfs_is_named",
+    ),
     Mutant(
         "a pattern that names a whole label is not looked at",
         "elif self._label and path in _BASE:",
@@ -615,8 +667,8 @@ MUTANTS = (
     ),
     Mutant(
         "BM25 prunes by a bound that is too low",
-        "float(idf[i]) * (weighing.k1 + 1.0)",
-        "float(idf[i]) * weighing.k1",
+        "left += float(idf[i]) * weighing.most + lists[i].lift",
+        "left += float(idf[i]) * weighing.most / 2 + lists[i].lift",
         f"{GUARDS}::test_a_chunk_full_of_a_frequent_word_outweighs_a_rare_one",
     ),
     Mutant(

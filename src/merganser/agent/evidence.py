@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from merganser.agent.answer import SourceLine
+from merganser.documents.secrets import redact_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -50,6 +51,9 @@ def number_hits(
 ) -> list[Evidence]:
     """Number hits; a passage that was shown before keeps its number.
 
+    Secrets of known forms are replaced by marks, also those of an index that keeps them or is older
+    than their redaction: a search shows them to the user, never to the model.
+
     Args:
         hits: Best first.
         source: The rag they came from.
@@ -66,7 +70,7 @@ def number_hits(
             hit.path,
             hit.start_line,
             hit.end_line,
-            hit.text,
+            redact_secrets(hit.text),
             source=source,
             score=hit.score,
             place=hit.place,

@@ -2,7 +2,7 @@
 
 ``GENERATED``, minified and vendored files that only their content or their folder shows are known
 by ``merganser.documents.generated`` and ``merganser.documents.vendored``. The tables here stand in
-``docs/kinds.md``, which a test compares.
+``docs/documents.md``, which a test compares.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from tests.doubles import FaultyRunner, ScriptedAnswer, ScriptedCall
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from merganser.config.spec_agents import RequestedMode
     from tests.core.agent.conftest import Turns
 
 SEARCH = ScriptedAnswer(tool_calls=(ScriptedCall("birds", {"query": "merganser food"}),))
@@ -68,6 +69,27 @@ async def test_a_source_of_a_search_has_its_commit_and_link_and_the_model_is_not
         (None, None),
     ]
     assert "5fdac2d" not in json.dumps(runner.faults.scripted_requests)
+
+
+@pytest.mark.usefixtures("citing_model")
+@pytest.mark.parametrize("mode", ["tool", "context"])
+async def test_no_secret_of_a_passage_reaches_the_model_or_the_answer(
+    turns: type[Turns],
+    runner: FaultyRunner,
+    write_config: WriteConfig,
+    given_hits: GivenHits,
+    mode: RequestedMode,
+):
+    runner.faults.script_chat([SEARCH, "It is there [1]."][mode == "context" :])
+    token = "ghp_" + "k3Vb9QxTz7Lm2NcR8sWd4YfH6jPaE5uGiKoX"
+    hits = (Hit("deploy.md", 1, 2, f"What a merganser eats:\nTOKEN={token}\n", 1.0),)
+
+    answer = await turns.ask(runner, write_config(), given_hits(hits), rag_mode=mode)
+
+    shown = json.dumps(runner.faults.scripted_requests)
+    assert "TOKEN=[secret: github-token]" in shown
+    assert token[4:20] not in shown + json.dumps(answer.to_json())
+    assert [str(line) for line in answer.sources] == ["deploy.md:1-2"]
 
 
 async def test_the_tool_returns_ids_lines_and_the_references_keys(

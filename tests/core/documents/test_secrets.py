@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import string
+import subprocess
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -390,6 +391,18 @@ def test_a_link_does_not_lead_around_the_name(tmp_path: Path):
     assert {(skip.path, skip.reason) for skip in scan.skipped} == {
         (".env", "secret"), ("notes.txt", "secret")
     }  # fmt: skip
+
+
+def test_a_file_of_secrets_is_left_out_also_when_it_is_tracked(tmp_path: Path):
+    (tmp_path / ".env").write_text("PASSWORD=hunter2\n")
+    (tmp_path / "a.py").write_text("x = 1\n")
+    for command in (["init", "-q"], ["add", "--force", "."]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True)
+
+    scan = scan_documents(["."], base=tmp_path)
+
+    assert [document.path for document in scan.documents] == ["a.py"]
+    assert [(skip.path, skip.reason) for skip in scan.skipped] == [(".env", "secret")]
 
 
 def test_what_is_kept_is_scanned(tmp_path: Path):
