@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from merganser.batch.tables import read_columns, read_csv, table_names
+from merganser.documents.kinds import KINDS
 from merganser.errors import SpecError, SpecErrors, StoreError, may_quote
 from merganser.json_lines import JsonLine, gather_lines, read_json_lines, shown
 from merganser.store.filters import Filter
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _KEYS = ("id", "question", "expected", "filters")
 _EXAMPLE = '{"question": "..."}'
 _SHOWN_COLUMNS = 20
-_FILTERS = {"path": "paths", "language": "languages", "symbol": "symbols"}
+_FILTERS = {"path": "paths", "language": "languages", "symbol": "symbols", "kind": "kinds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,5 +146,8 @@ def _filter(line: JsonLine) -> Filter | None:
         patterns = cast("list[Any]", given) if isinstance(given, list) else [given]
         if name not in _FILTERS or not all(isinstance(p, str) and p for p in patterns):
             raise wrong
+        if name == "kind" and (unknown := [kind for kind in patterns if kind not in KINDS]):
+            fix = f"known: {', '.join(KINDS)}"
+            raise line.error(f"there is no kind {unknown[0]!r}", "filters", fix=fix)
         fields[_FILTERS[name]] = tuple(patterns)
     return Filter(**fields) or None

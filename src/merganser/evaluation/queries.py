@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
+from merganser.documents.kinds import KINDS
 from merganser.json_lines import JsonLine, LineError, read_json_lines
 from merganser.store.filters import Filter
 
@@ -31,7 +32,7 @@ EXAMPLE = '{"query": "...", "path": "src/a.py", "lines": "10-40"}'
 
 _LABEL_KEYS = ("path", "lines", "start_line", "end_line", "quote", "grade")
 _KEYS = ("id", "query", *_LABEL_KEYS, "expected", "filters")
-_FILTER_KEYS = ("path", "language", "symbol")
+_FILTER_KEYS = ("path", "language", "symbol", "kind")
 _LINES = re.compile(r"([1-9]\d*)(?:-([1-9]\d*))?")
 
 
@@ -192,8 +193,12 @@ def _filter(line: JsonLine) -> Filter | None:
         raise line.error(f"filters must be an object, got {filters!r}", "filters", fix=fix)
     part = line.part(cast("dict[str, Any]", filters), "filters")
     part.check_keys(_FILTER_KEYS)
-    paths, languages, symbols = (_texts(part, key) for key in _FILTER_KEYS)
-    return Filter(paths=paths, languages=languages, symbols=symbols)
+    paths, languages, symbols, kinds = (_texts(part, key) for key in _FILTER_KEYS)
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise part.error(
+            f"there is no kind {unknown[0]!r}", "kind", fix=f"known: {', '.join(KINDS)}"
+        )
+    return Filter(paths=paths, languages=languages, symbols=symbols, kinds=kinds)
 
 
 def _texts(part: JsonLine, key: str) -> tuple[str, ...]:

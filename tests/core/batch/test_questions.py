@@ -106,7 +106,8 @@ def test_every_wrong_row_of_a_csv_is_reported_with_its_line(tmp_path: Path):
     assert [
         f"{table}:4:1: the id 'a' is taken by line 3",
         f"{table}:5:1: question must be a text that is not empty, got None",
-        f"{table}:6:1: filters must map path, language, symbol to patterns, got {{'': 'docs/'}}",
+        f"{table}:6:1: filters must map path, language, symbol, kind to patterns, got "
+        "{'': 'docs/'}",
     ] == [str(error).split("\n", 1)[0] for error in caught.value.errors]
 
 
@@ -231,3 +232,13 @@ def test_a_file_that_is_no_database_is_an_error_and_stays(tmp_path: Path):
         read_questions(DataTable(tmp_path / "q.duckdb", "faq"))
 
     assert (tmp_path / "q.duckdb").read_text() == "not a database"
+
+
+def test_a_filter_takes_kinds_of_documents_and_no_others(tmp_path: Path):
+    row = '{"question": "How?", "filters": {"kind": ["docs", "tests"]}}\n'
+
+    (question,) = read_questions(write(tmp_path, row))
+
+    assert question.where == Filter(kinds=("docs", "tests"))
+    with pytest.raises(SpecErrors, match="there is no kind 'doc'"):
+        read_questions(write(tmp_path, row.replace('"docs"', '"doc"')))

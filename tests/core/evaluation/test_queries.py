@@ -61,14 +61,15 @@ def test_ids_filters_and_empty_lines(tmp_path: Path):
         '\ufeff{"query": "a", "path": "a.py"}',
         "",
         '{"id": "second", "query": "b", "path": "b.py", '
-        '"filters": {"path": ["src/", "!*.md"], "language": "python", "symbol": []}}',
+        '"filters": {"path": ["src/", "!*.md"], "language": "python", "symbol": [], '
+        '"kind": "code"}}',
     )
 
     first, second = read_queries(path).queries
 
     assert (first.id, first.where) == ("1", None)
     assert second.id == "second"
-    assert second.where == Filter(paths=("src/", "!*.md"), languages=("python",))
+    assert second.where == Filter(paths=("src/", "!*.md"), languages=("python",), kinds=("code",))
 
 
 def test_every_wrong_line_is_reported_with_its_place(tmp_path: Path):
@@ -181,3 +182,10 @@ def test_the_fingerprint_is_of_what_is_asked_and_expected(tmp_path: Path):
     assert written != fingerprint(
         {"query": "a", "path": "a.py", "lines": "1-2", "filters": {"path": "src/"}}
     )
+
+
+def test_a_kind_that_is_none_is_refused(tmp_path: Path):
+    path = write(tmp_path, '{"query": "a", "path": "a.py", "filters": {"kind": "doc"}}')
+
+    with pytest.raises(SpecErrors, match="there is no kind 'doc'"):
+        read_queries(path)
