@@ -94,7 +94,7 @@ class RepositorySpec(StrictModel):
     @model_validator(mode="after")
     def _url_can_be_cloned(self) -> Self:
         if self.git is not None and (problem := fault_of_url(self.git)):
-            secret = "password" in problem
+            secret = "password" in problem  # then the URL must not be shown
             raise fault(
                 f"the URL {problem}" if secret else f"{self.git!r} {problem}",
                 fix="name the variable that has it with 'token_key'"

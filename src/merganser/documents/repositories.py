@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from merganser.documents.secrets import find_secrets
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -29,6 +31,7 @@ TREE = "tree"
 """Folder of a clone with its files."""
 
 _REF = re.compile(r"(?!.*(?:\.\.|//|@\{|\.lock(?:/|$)))[A-Za-z0-9_][^\s~^:?*\[\]\\\x00-\x20\x7f]*")
+_TOKEN = re.compile(r"(?=.*\d)(?=.*[a-zA-Z])[A-Za-z0-9]{32,}")  # no name that people gave
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -112,12 +115,21 @@ def fault_of_url(url: str) -> str:
         return "is not the URL of a repository"
     if password is not None:
         return "has a password in it"
+    if _is_token(parts.username or ""):
+        return "has a token in it, in place of a password"
+    if scheme != "file" and (parts.query or parts.fragment):  # where pages have tokens, too
+        return "has a query in it, in place of a password or of a ref"
     if scheme == "file":
         return "" if not host and parts.path.startswith("/") else "must name a folder from / on"
     # A name that begins with a hyphen would be an option of ssh.
     if not host or host.startswith("-") or (parts.username or "").startswith("-"):
         return "is not the URL of a repository"
     return ""
+
+
+def _is_token(name: str) -> bool:
+    """Return whether the user's name in a URL is a token, which servers take there too."""
+    return bool(find_secrets(name)) or bool(_TOKEN.fullmatch(name))
 
 
 def fault_of_ref(ref: str) -> str:

@@ -384,8 +384,20 @@ def test_no_program_runs_that_a_repository_or_its_settings_name(
     assert not mark.exists()
 
 
+DRAWN = "q7JdRtX9kLw2Vb5nHs8YcZ4mPfG3uEaT6iQo"
+
+
 @pytest.mark.parametrize(
-    "url", ["https://host/r", "git@host.org:o/r.git", "ssh://git@host/r", "file:///srv/r"]
+    "url",
+    [
+        "https://host/r",
+        "https://team@host/r",
+        "https://github-actions-service-account-42@host/r",
+        "git@host.org:o/r.git",
+        "ssh://git@host/r",
+        "file:///srv/r",
+        "file:///srv/c#/r",
+    ],
 )
 def test_urls_that_are_taken(url: str):
     assert fault_of_url(url) == ""
@@ -416,6 +428,19 @@ def test_urls_that_are_taken(url: str):
 )
 def test_urls_that_are_refused(url: str):
     assert fault_of_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://u:p@host/r",
+        f"https://ghp_{DRAWN}@github.com/o/r.git",
+        f"https://{DRAWN}@git.corp.net/o/r.git",
+        "https://host/r.git?private_token=abc",
+    ],
+)
+def test_a_url_with_a_secret_is_refused_as_such(url: str):
+    assert "password" in fault_of_url(url)  # so the URL is not shown
 
 
 @pytest.mark.parametrize(
