@@ -241,6 +241,36 @@ MUTANTS = (
         OFFICE,
     ),
     Mutant(
+        "other versions of the grammars go on with the chunks of the old ones",
+        '            "grammars": grammar_versions() if self.code_aware else (),\n',
+        "",
+        "tests/core/chunking/test_options.py",
+    ),
+    Mutant(
+        "a file whose grammar raises fails instead of being cut as text",
+        "    except Exception:  # noqa: BLE001 - grammars are others' code",
+        "    except ZeroDivisionError:  #",
+        "tests/core/chunking/test_components.py",
+    ),
+    Mutant(
+        "bodies of a deep tree are joined until Python's stack ends",
+        "        if self._is_list(node.type) or depth >= _MAX_DEPTH:\n",
+        "        if self._is_list(node.type):\n",
+        "tests/core/chunking/test_components.py",
+    ),
+    Mutant(
+        "a chunk ends inside a word",
+        "    if limits.sentences:\n        return _word_break(text, start, stop)\n",
+        "",
+        "tests/core/chunking/test_boundaries.py",
+    ),
+    Mutant(
+        "`defaults: cagent` leaves our chunking",
+        '    if config.spec.defaults == "cagent" or "chunking" in strategy.model_fields_set:\n',
+        '    if "chunking" in strategy.model_fields_set:\n',
+        "tests/core/config/test_resolve.py",
+    ),
+    Mutant(
         "a quoted line end parts a row of a table",
         "        if odd[at] and quoted.search(",
         "        if False and quoted.search(",
