@@ -106,8 +106,10 @@ def test_every_wrong_row_of_a_csv_is_reported_with_its_line(tmp_path: Path):
     assert [
         f"{table}:4:1: the id 'a' is taken by line 3",
         f"{table}:5:1: question must be a text that is not empty, got None",
-        f"{table}:6:1: filters must map path, language, symbol, kind to patterns, got "
-        "{'': 'docs/'}",
+        (
+            f"{table}:6:1: filters must map path, language, symbol, kind to patterns, got "
+            "{'': 'docs/'}"
+        ),
     ] == [str(error).split("\n", 1)[0] for error in caught.value.errors]
 
 
