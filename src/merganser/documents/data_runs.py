@@ -35,7 +35,10 @@ _WRAPPED = re.compile(
     re.MULTILINE,
 )
 _WRAPPED_AT, _WRAPPED_LINES = 56, 8
-_WRAPPED_LINE = re.compile(r"[A-Za-z0-9+/]{56}")
+# Each character of base64 becomes a zero and all else a one: a long run of them, which few texts
+# have, is found as fast as memory is searched.
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_CLASSES = bytes(0 if code in _BASE64 else 1 for code in range(256))
 
 
 def find_data(text: str) -> list[Mask]:
@@ -64,16 +67,22 @@ def find_minified_lines(text: str, language: str | None) -> list[Mask]:
 def _runs(text: str) -> Iterator[re.Match[str]]:
     if text.count("0x") >= _MIN_BYTES:
         yield from _BYTES.finditer(text)
-    start = wide = 0
-    for line in text.split("\n"):
-        end = start + len(line)
-        if len(line) >= _RUN:
-            for pattern in (_ENCODED, _ESCAPED):
-                yield from filter(_is_data, pattern.finditer(text, start, end))
-        wide += len(line) >= _WRAPPED_AT
-        start = end + 1
-    if wide >= _WRAPPED_LINES and _WRAPPED_LINE.search(text):
+    widths = [*map(len, text.split("\n"))]
+    if max(widths) >= _RUN:
+        end = -1
+        for width in widths:
+            start = end + 1
+            end = start + width
+            if width >= _RUN:
+                for pattern in (_ENCODED, _ESCAPED):
+                    yield from filter(_is_data, pattern.finditer(text, start, end))
+    if _has_long_word(text) and sum(width >= _WRAPPED_AT for width in widths) >= _WRAPPED_LINES:
         yield from filter(_is_data, _WRAPPED.finditer(text))
+
+
+def _has_long_word(text: str) -> bool:
+    """Return whether as many characters of base64 stand together as in a wrapped line."""
+    return bytes(_WRAPPED_AT) in text.encode("latin-1", "replace").translate(_CLASSES)
 
 
 def _is_data(found: re.Match[str]) -> bool:

@@ -178,8 +178,9 @@ class _TermsOfWords(dict[str | bytes, tuple[int, ...]]):
 
     def __missing__(self, word: str | bytes) -> tuple[int, ...]:
         text = word if isinstance(word, str) else word.decode()
-        terms = [*map(self._number, expand_word(text))]
-        if (spelled := spelled_term(text)) is not None:
+        parts = expand_word(text)
+        terms = [*map(self._number, parts)]
+        if (spelled := _spelled_term(text, parts)) is not None:
             if spelled not in self._numbers:
                 self._spellings.append(self._numbers[spelled])
             terms.append(self._numbers[spelled])
@@ -283,11 +284,15 @@ def spelled_term(word: str) -> str | None:
     >>> spelled_term("retries"), spelled_term("user_name"), spelled_term("fox")
     ('retri retries', 'usernam user_name', None)
     """
+    return _spelled_term(word, expand_word(word))
+
+
+def _spelled_term(word: str, bases: Sequence[str]) -> str | None:
+    """Do so for a word whose terms before stemming are known."""
     if not _LEAST_SPELLED <= len(word) <= MAX_TERM_CHARACTERS:
         return None
     if not word.isascii() and _SPACELESS.search(word):
         return None
-    bases = expand_word(word)
     base = stem_word(bases[0]) if bases else word
     return None if base == word else f"{base}{SPELLED}{word}"
 
