@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from typing import TYPE_CHECKING
 
 from merganser.chunking.sections import MAX_TITLE, Heading
@@ -20,6 +21,7 @@ from merganser.documents.extracted import Extracted
 from merganser.documents.html_style import StyleSheet
 from merganser.documents.html_tokens import tokenize
 from merganser.documents.html_tree import OpenElements
+from merganser.errors import SkipDocument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +58,11 @@ _UNSEEN_INPUTS = frozenset({"hidden", "password", "checkbox", "radio", "range", 
 _HEAD = frozenset({"html", "head", "title", "meta", "link", "base", "script", "style", "noscript"})
 _CELLS = frozenset({"td", "th"})
 
+_CPU_SECONDS = 10
+"""Of each of two passes; 2 MB of real pages take one. Only a page made for it takes longer."""
+_LOOK_AT_CLOCK = 1_000
+"""Pieces of a page between two looks at the clock."""
+
 # What no finished page has: code in tags, or before all else, or between <? and ?>.
 _TEMPLATE = re.compile(
     r"\A\s*(?:\{[{%#]|<%)|<\?(?:php\b|=)"
@@ -77,7 +84,7 @@ def read_html(data: bytes) -> Extracted:
         for a template the file as it is, and None.
 
     Raises:
-        SkipDocument: As ``decode``.
+        SkipDocument: As ``decode``; or it takes too long, as no page does that is not made for it.
 
     >>> page = read_html(b"<h1>Ducks</h1>\n<p>They <b>dive</b>.\n<p hidden>no<script>no()</script>")
     >>> page.text, page.headings
@@ -99,6 +106,7 @@ class _Page:
     """Collects the shown text, each piece on the line where it stands in the file."""
 
     def __init__(self, styles: StyleSheet, source: str) -> None:
+        self._ends = time.thread_time() + _CPU_SECONDS
         self.styles = styles
         self.styles_came_first = True
         self._source = source
@@ -119,7 +127,9 @@ class _Page:
 
     def read(self) -> bool:
         """Read the page; tell whether it has styles."""
-        for token in tokenize(self._source, is_raw=self._open.has):
+        for number, token in enumerate(tokenize(self._source, is_raw=self._open.has)):
+            if number % _LOOK_AT_CLOCK == 0 and time.thread_time() > self._ends:
+                raise SkipDocument("unreadable", f"its reader took longer than {_CPU_SECONDS} s")
             match token.kind:
                 case "text":
                     self._add_text(token.value, token.line)
@@ -177,7 +187,7 @@ class _Page:
 
     def _check_heading(self) -> None:
         """End a heading whose element is closed, by whatever tag."""
-        if self._heading is not None and not any(map(self._open.has, _LEVELS)):
+        if self._heading is not None and not self._open.has_any(_LEVELS):
             self._end_heading()
 
     def _add_text(self, text: str, line: int) -> None:
@@ -217,7 +227,7 @@ class _Page:
 
     def _write(self, part: str) -> None:
         """Write a part of one line; white space is one space, but for preformatted text."""
-        preformatted = any(map(self._open.has, _PREFORMATTED))
+        preformatted = self._open.has_any(_PREFORMATTED)
         part = _INVISIBLE.sub("", part)
         text = part.rstrip("\r") if preformatted else " ".join(part.split())
         self._gap |= part[:1].isspace()

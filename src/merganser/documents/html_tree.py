@@ -81,6 +81,7 @@ class OpenElements:
         self._open: list[Element] = []
         self._at: dict[str, list[int]] = {}  # where HTML elements of a name stand in it
         self._special: list[int] = []
+        self._html: list[int] = []  # places of what belongs to neither SVG nor MathML
         self._formatting: list[tuple[str, Style, int] | None] = []  # and its place; -1: not open
         self._deeper: list[dict[str, int]] = [{}]  # names not kept, by what was kept around them
 
@@ -109,6 +110,14 @@ class OpenElements:
         """Tell whether an HTML element is open."""
         return bool(self._at.get(name))
 
+    def has_any(self, names: Iterable[str]) -> bool:
+        """Tell whether an HTML element of one of the names is open."""
+        at = self._at
+        for name in names:  # noqa: SIM110 - asked for each text of a page
+            if at.get(name):
+                return True
+        return False
+
     def text(self, *, is_blank: bool = False) -> None:
         """Open again, before text, the formatting that an ended block interrupted."""
         in_table = is_blank and self._open and self._open[-1].name in IN_TABLE
@@ -125,7 +134,7 @@ class OpenElements:
             self._leave_foreign()
         if name in {"html", "head", "body", "frameset"} and (self._open or name != "body"):
             return self.state
-        in_table = self._last_of(MARKERS) < self._place("table")
+        in_table = name == "form" and self._last_of(MARKERS) < self._place("table")
         if name == "form" and self.has(name):
             return self.state
         if name in FOREIGN:
@@ -136,7 +145,7 @@ class OpenElements:
         self._end_implied(name)
         if name not in SPECIAL or name in IN_LINES:
             self._reconstruct()
-        closed = name in VOID or (closes_itself and self._is_xml) or (name == "form" and in_table)
+        closed = name in VOID or (closes_itself and self._is_xml) or in_table
         depth = len(self._open)
         state = self._insert(name, attributes, foreign=False, closed=closed)
         if len(self._open) > depth and name in FORMATTING:
@@ -317,14 +326,14 @@ class OpenElements:
         if name in {"br", "p"} and self.is_foreign:
             self._leave_foreign()
             return False
-        for place in range(len(self._open) - 1, -1, -1):
-            element = self._open[place]
-            if not element.foreign:
-                return False
-            if element.name == name:
+        outside = self._html[-1] if self._html else -1
+        for place in reversed(self._at.get(_known_as(name, foreign=True), ())):
+            if place < outside:
+                break
+            if self._open[place].name == name:
                 self._pop_to(place)
                 return True
-        return True
+        return outside < 0
 
     # -- the stack ---------------------------------------------------------------------------------
 
@@ -350,6 +359,8 @@ class OpenElements:
         parent = self._open[-1].state if part and self._open else self.state
         known = _known_as(name, foreign=foreign)
         self._at.setdefault(known, []).append(len(self._open))
+        if not foreign:
+            self._html.append(len(self._open))
         if known in SPECIAL or known == FOREIGN_HTML:
             self._special.append(len(self._open))
         self._open.append(Element(name, style, inherit(parent, style), foreign))
@@ -367,6 +378,8 @@ class OpenElements:
             at = len(self._open)
             if at >= _MAX_DEPTH:
                 self._deeper.pop()
+            if not element.foreign:
+                self._html.pop()
             if not element.name:
                 continue
             if self._special and self._special[-1] == at:
@@ -405,7 +418,11 @@ class OpenElements:
         return places[-1] if places else -1
 
     def _last_of(self, names: Iterable[str]) -> int:
-        return max(map(self._place, names), default=-1)
+        last, at = -1, self._at
+        for name in names:
+            if (places := at.get(name)) and places[-1] > last:
+                last = places[-1]
+        return last
 
 
 def _known_as(name: str, *, foreign: bool) -> str:
