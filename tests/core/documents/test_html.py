@@ -293,3 +293,12 @@ def test_whatever_is_shown_stands_on_its_line(parts: list[str], size: int, overl
         assert chunk.end_line == text.count("\n", 0, chunk.end_char - 1) + 1
     covered = {at for c in chunks for at in range(c.start_char, c.end_char)}
     assert all(text[at].isspace() for at in range(len(text)) if at not in covered)
+
+
+def test_a_page_that_takes_longer_than_it_may_is_failed_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("merganser.documents.html_text._CPU_SECONDS", -1)
+
+    with pytest.raises(SkipDocument, match="took longer"):
+        read_html(PAGE.encode())
