@@ -1,8 +1,8 @@
 """Tell what kind of document a file is, by its path: code, docs, tests, and so on.
 
 ``GENERATED``, minified and vendored files that only their content or their folder shows are known
-by ``merganser.documents.generated`` and ``merganser.documents.vendored``. The tables here stand in
-``docs/documents.md``, which a test compares.
+by ``merganser.documents.generated`` and ``merganser.documents.vendored``. ``docs/documents.md``
+says of each kind what it is.
 """
 
 from __future__ import annotations

@@ -309,6 +309,10 @@ class _Scanner:
             path = _join(prefix, listed.path)
             is_taken = root.takes(path.rstrip("/"))
             found |= is_taken
+            if listed.reason == "vendored" and "vendored" in self._selector.kinds:
+                # Known by a file in it, such as CACHEDIR.TAG, for which no selection was asked.
+                found |= self._add_below(root, f"{folder}/{listed.path}".rstrip("/"), path[:-1])
+                continue
             if listed.reason in _TAKEN_BACK and self._selector.includes:
                 if path.endswith("/"):
                     below = os.path.normpath(f"{folder}/{listed.path}")

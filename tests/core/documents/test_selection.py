@@ -101,6 +101,17 @@ def test_the_rule_that_names_what_is_further_down_decides(tree: Path):
     assert paths(scan) == ["x/keep/a.py", "y/d.py", "z/e.py"]
 
 
+def test_kinds_turn_every_sign_of_a_vendored_folder(tree: Path):
+    write(tree, "a.py", "mine/pyvenv.cfg", "mine/lib/b.py", "node_modules/c/d.js", "mine/e.log")
+    track(tree)
+    selection = Selection(exclude=(Pattern("*.log"),), kinds=ALL_KINDS)
+
+    scan = scan_documents(["."], base=tree, selection=selection)
+
+    assert paths(scan) == ["a.py", "mine/lib/b.py", "mine/pyvenv.cfg", "node_modules/c/d.js"]
+    assert [(skip.path, skip.reason) for skip in scan.skipped] == [("mine/e.log", "excluded")]
+
+
 def test_include_takes_what_git_ignores(tmp_path: Path):
     git(tmp_path, "init", "-q")
     write(tmp_path, ".gitignore", text="*.log\nout/\n")
