@@ -69,13 +69,6 @@ MUTANTS = (
         f"{TURN_TOOLS}::test_no_secret_of_a_passage_reaches_the_model_or_the_answer",
     ),
     Mutant(
-        "a gate for secrets lets them through",
-        "    if len(found) > most:\n",
-        "    if False:\n",
-        "tests/flows/test_evaluate.py::"
-        "test_a_gate_holds_back_files_with_more_secrets_and_names_them",
-    ),
-    Mutant(
         "files that hold secrets by nature are indexed where they are tracked",
         '            secret = "" if self._keep_secrets else refuse_secret_path(absolute)\n',
         '            secret = "" if self._keep_secrets or root else refuse_secret_path(absolute)\n',
