@@ -147,6 +147,10 @@ _OWN_LINES = 10
 # What has hardly any white space is no prose either: base64, hex, one long list.
 _MEAN_PROSE_LINE = 5_000
 _MIN_SPACES = 0.04
+# Of a hundred characters of minified code 1 to 3 stand between words, of sentences some 15, as in
+# rows of SQL or in translations on one line.
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_]) (?=[^\W\d_])")
+_MIN_WORDS = 0.08
 
 
 def describe_minified(text: str, language: str | None) -> str:
@@ -158,7 +162,9 @@ def describe_minified(text: str, language: str | None) -> str:
     if len(text) < _MIN_MINIFIED or mean <= _MEAN_LINE:
         return ""
     seen = f"{mean:,.0f} characters a line"
-    if language not in PROSE:
+    if language not in PROSE and language != "jsonl":  # a record of which is a line, however long
+        if len(_BETWEEN_WORDS.findall(text)) >= _MIN_WORDS * len(text):
+            return ""
         own = (line for line in text.split("\n") if len(line) <= _MEAN_LINE and line.strip())
         written = sum(1 for line in own if not _COMMENT.match(line))
         return "" if written >= _OWN_LINES else seen

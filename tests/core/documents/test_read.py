@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -230,6 +231,19 @@ def test_data_in_a_source_is_masked_and_the_rest_is_read(tmp_path: Path):
     assert shown.count("def draw_39") == 5
     assert 'LOGO = "[80,000 characters of data]"' in shown
     assert shown.split("\n")[-3] == text.split("\n")[-3]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.sql", "a.xml"])
+def test_long_lines_of_sentences_are_read(tmp_path: Path, name: str):
+    line = '{"id": 1, "text": "' + "The heron waits at the shore of the lake. " * 20 + '"}\n'
+
+    assert read(tmp_path, (line * 20).encode(), name).text == line * 20
+
+
+def test_long_records_without_spaces_are_read(tmp_path: Path):
+    line = json.dumps({f"key{i}": f"value{i}" for i in range(60)}, separators=(",", ":"))
+
+    assert read(tmp_path, f"{line}\n".encode() * 20, "a.jsonl").text.startswith(line)
 
 
 def test_a_line_of_minified_code_is_masked_and_the_rest_is_read(tmp_path: Path):
