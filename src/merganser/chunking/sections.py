@@ -298,7 +298,7 @@ def chunk_yaml(text: str, limits: Limits) -> list[Piece]:
     >>> limits = Limits(whole=20, part=20, structure=True, words=True)
     >>> text = "name: duck\nlakes:\n  east: 1642\n  west: 501\n"
     >>> [piece.symbol for piece in chunk_yaml(text, limits)]
-    ['name', 'lakes > east', 'lakes > west']
+    ['name', 'lakes', 'lakes > west']
     """
     return chunk_sections(text, limits, _yaml_keys(text))
 

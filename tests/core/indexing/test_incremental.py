@@ -45,8 +45,8 @@ def test_no_op_publishes_nothing_and_opens_no_file(small: Corpus, monkeypatch: p
 
     monkeypatch.setattr(Path, "open", spying_open)  # read_bytes and read_text go through it
 
-    def spying_read(path: Path, max_bytes: int) -> bytes:
-        opened.append(path.suffix)
+    def spying_read(path: str | Path, max_bytes: int) -> bytes:
+        opened.append(Path(path).suffix)
         return read_file(path, max_bytes)
 
     monkeypatch.setattr("merganser.documents.reading.read_file", spying_read)
@@ -294,8 +294,8 @@ def test_unreadable_file_keeps_its_old_version(small: Corpus, monkeypatch: pytes
     small.write("src/mod_06.py", "changed = True\n", seconds_ago=5)
     target = small.root / "src/mod_06.py"
 
-    def refuse(path: Path, max_bytes: int) -> bytes:
-        if path == target:
+    def refuse(path: str | Path, max_bytes: int) -> bytes:
+        if Path(path) == target:
             raise PermissionError(13, "Permission denied")
         return read_file(path, max_bytes)
 
