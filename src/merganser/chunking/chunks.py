@@ -61,6 +61,7 @@ from merganser.chunking.records import (
 from merganser.chunking.sections import chunk_markdown, chunk_sections, chunk_yaml
 from merganser.chunking.tables import Headers
 from merganser.chunking.text import Limits, Piece, absorb_blanks, chunk_text, safe_break
+from merganser.humanize import install_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -296,7 +297,7 @@ def describe_fallback(
     if any(chunk.kind != "text" for chunk in chunks):
         return ""
     if not is_installed(language):
-        return f"cut as text: its grammar is in the extra, pip install 'merganser[{EXTRA}]'"
+        return f"cut as text: its grammar is in an extra, {install_extra(EXTRA)}"
     return "cut as text: its grammar failed"
 
 

@@ -93,7 +93,7 @@ def test_a_grammar_that_is_not_installed_is_named_with_its_extra(monkeypatch: py
     chunks = chunk_document("fn dive() {}\n", language="zig", options=OPTIONS)
 
     said = describe_fallback(chunks, language="zig", options=OPTIONS)
-    assert "pip install 'merganser[languages]'" in said
+    assert "pip install '.[languages]'" in said
 
 
 @pytest.mark.parametrize(
