@@ -18,16 +18,18 @@ def files_of(paths: list[str], per_file: int) -> str:
     return "".join(paths[index] for index in diversify(paths, per_file))
 
 
-def test_the_best_passages_file_comes_first_unless_others_outweigh_it():
-    assert files_of(list("abcb"), 1) == "abcb"  # 1 against 1/2 + 1/4
-    assert files_of(list("abbcb"), 1) == "bacbb"  # 1 against 1/2 + 1/3 + 1/5
+def test_the_best_passages_file_comes_first_however_many_another_has():
+    assert files_of(list("abcb"), 1) == "abcb"
+    assert files_of(list("abbbbbbb"), 1) == "abbbbbbb"
 
 
-def test_equal_files_stand_in_the_order_of_their_best_passages():
-    paths = list("abbccb")  # 1 and 1/2 + 1/3 + 1/6
+def test_the_next_two_passages_of_a_file_count_a_little():
+    assert files_of(list("abccc"), 1) == "abccc"  # 1/2 against 1/3 + 0.3 * (1/4 + 1/5)
+    assert files_of(list("abcddd"), 1) == "abdcdd"  # 1/3 against 1/4 + 0.3 * (1/5 + 1/6)
 
-    assert score_files(paths)["a"] == score_files(paths)["b"]
-    assert files_of(paths, 1)[:2] == "ab"
+
+def test_no_passage_after_the_third_of_a_file_counts():
+    assert score_files(list("abbb"))["b"] == score_files(list("abbbbbb"))["b"]
 
 
 @pytest.mark.parametrize(
