@@ -15,6 +15,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from merganser.documents.reading import READING_VERSION
@@ -35,7 +36,6 @@ from merganser.telemetry import span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from merganser.config.index_definition import IndexDefinition
     from merganser.documents.scanning import Document, Scan
@@ -395,7 +395,7 @@ def is_same_file(document: Document, seen: FileRow | ScannedFile) -> bool:
 def hash_file(path: str) -> str:
     """Return the content hash of a file in hex; "" when it cannot be read."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a string
+        with Path(path).open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError:
         return ""  # a change: reading it will say what is wrong

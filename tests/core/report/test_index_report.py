@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,6 @@ from merganser.store.folder import IndexFolder
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from playwright.sync_api import Page
 
@@ -61,8 +61,8 @@ def eventful(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     corpus.write("src/new.md", "new " * 150)
     target = corpus.write("docs/guide.md", "changed", seconds_ago=5)
 
-    def refuse(path: Path, max_bytes: int) -> bytes:
-        if path == target:
+    def refuse(path: str | Path, max_bytes: int) -> bytes:
+        if Path(path) == target:
             raise PermissionError(13, WORST)
         return read_file(path, max_bytes)
 
