@@ -164,7 +164,7 @@ def _candidate(
                 *_placed(config, (rag, "include"), spec.include),
                 *_placed(config, (rag, "strategies", number, "include"), strategy.include),
             ),
-            kinds=_kinds(spec),
+            kinds=tuple(sorted(_kinds(spec))),
         ),
         respect_vcs=spec.respect_vcs if strategy.respect_vcs is None else strategy.respect_vcs,
         chunking=_resolve_chunking(config, strategy),

@@ -51,12 +51,13 @@ class Selection:
     Attributes:
         exclude: What is left out.
         include: What is taken back.
-        kinds: The kinds of documents that are indexed.
+        kinds: The kinds of documents that are indexed, sorted: a set would be shown, and so
+            compared, in another order by each process.
     """
 
     exclude: tuple[Pattern, ...] = ()
     include: tuple[Pattern, ...] = ()
-    kinds: frozenset[Kind] = DEFAULT_KINDS
+    kinds: tuple[Kind, ...] = tuple(sorted(DEFAULT_KINDS))
 
 
 EVERYTHING = Selection()
@@ -100,7 +101,9 @@ class Selector:
     def __init__(
         self, selection: Selection, base: Path, *, label: str = "", local: Sequence[str] = ()
     ) -> None:
-        self.kinds = selection.kinds
+        kinds = frozenset(selection.kinds)
+        # The usual set is known by its identity, for each file.
+        self.kinds = DEFAULT_KINDS if kinds == DEFAULT_KINDS else kinds
         self._base = str(base).rstrip("/")
         self._label = f"{label}/" if label else ""
         self._shown = selection.exclude

@@ -136,7 +136,7 @@ def test_include_takes_back_below_a_label_what_git_ignores_and_what_tools_fill(t
 
 def test_kinds_hold_below_labels(team: Corpus):
     team.write("../repos/web/tests/test_app.py", "def test_app(): ...\n")
-    team.change(selection=Selection(kinds=frozenset({"tests"})))
+    team.change(selection=Selection(kinds=("tests",)))
 
     assert [one.path for one in scan_index(team.definition).documents] == ["web/tests/test_app.py"]
 
