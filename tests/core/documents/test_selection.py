@@ -104,7 +104,7 @@ def test_the_rule_that_names_what_is_further_down_decides(tree: Path):
 def test_kinds_turn_every_sign_of_a_vendored_folder(tree: Path):
     write(tree, "a.py", "mine/pyvenv.cfg", "mine/lib/b.py", "node_modules/c/d.js", "mine/e.log")
     track(tree)
-    selection = Selection(exclude=(Pattern("*.log"),), kinds=ALL_KINDS)
+    selection = Selection(exclude=(Pattern("*.log"),), kinds=tuple(ALL_KINDS))
 
     scan = scan_documents(["."], base=tree, selection=selection)
 
@@ -202,7 +202,7 @@ def test_kinds_say_what_is_indexed(tmp_path: Path):
 
     def taken(*kinds: str) -> list[str]:
         chosen = ALL_KINDS.intersection(kinds)
-        return paths(scan_documents(["."], base=tmp_path, selection=Selection(kinds=chosen)))
+        return paths(scan_documents(["."], base=tmp_path, selection=Selection(kinds=tuple(chosen))))
 
     assert taken(*DEFAULT_KINDS) == ["README.md", "a.py", "tests/test_a.py"]
     assert taken("code", "docs") == ["README.md", "a.py"]
