@@ -112,15 +112,23 @@ class History:
         query = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC"}
         return self.ask("flow_runs/filter", query)
 
-    def tasks(self, run: dict[str, Any], *, settled: bool = True) -> dict[str, dict[str, Any]]:
-        """Return the task runs of a flow run by name, once all of them are final."""
+    def tasks(
+        self, run: dict[str, Any], *, settled: bool = True, last: str = ""
+    ) -> dict[str, dict[str, Any]]:
+        """Return the task runs of a flow run by name, once all of them are final.
+
+        The server writes them down event by event, so a run that is over may lack its last ones;
+        ``last`` is the name of one that is waited for.
+        """
         query = {"flow_runs": {"id": {"any_": [run["id"]]}}}
         deadline = time.monotonic() + 30.0
         while True:
             found = self.ask("task_runs/filter", query)
             final = all(row["state_type"] in {"COMPLETED", "FAILED", "CRASHED"} for row in found)
-            if (found and final) or not settled or time.monotonic() > deadline:
-                return {row["name"]: row for row in found}
+            named = {row["name"]: row for row in found}
+            whole = found and final and (not last or last in named)
+            if whole or not settled or time.monotonic() > deadline:
+                return named
             time.sleep(0.2)
 
     def task_runs(self, run: dict[str, Any], count: int) -> list[dict[str, Any]]:
