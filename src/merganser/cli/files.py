@@ -17,6 +17,7 @@ from merganser.cli.options import (
     print_json,
 )
 from merganser.cli.terminal import say, say_folded
+from merganser.documents.kinds import KINDS
 from merganser.humanize import visible_name
 from merganser.planning.contents import list_counts
 
@@ -41,7 +42,13 @@ _COLUMNS = "{:8} {:>6} {:9} {:10} {:10} {}"
 )
 @click.option("--skipped", is_flag=True, help="Only files that are left out.")
 @click.option("--reason", "reasons", multiple=True, help="Only files left out so; repeatable.")
-@click.option("--kind", "kinds", multiple=True, help="Only documents of this kind; repeatable.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(KINDS),
+    help="Only documents of this kind; repeatable.",
+)
 @click.option("--read", is_flag=True, help="Read and chunk the files that no snapshot tells of.")
 @click.option("--jsonl", "as_lines", is_flag=True, help="Print a line of JSON for each file.")
 @json_option

@@ -14,6 +14,7 @@ _BY_SUFFIX: dict[str, str] = {
         "astro": "astro",
         "asciidoc": "adoc asciidoc asc",
         "bash": "sh bash bats ksh ebuild",
+        "batch": "bat cmd",
         "bicep": "bicep",
         "c": "c h",
         "clojure": "clj cljs cljc edn",
@@ -58,7 +59,7 @@ _BY_SUFFIX: dict[str, str] = {
         "lua": "lua",
         "luau": "luau",
         "makefile": "mk mak",
-        "markdown": "md markdown mdx mdown mkd qmd rmd",
+        "markdown": "md markdown mdx mdc mdown mkd qmd rmd",
         "nim": "nim nims",
         "nix": "nix",
         "notebook": "ipynb",
@@ -110,7 +111,7 @@ _BY_SUFFIX: dict[str, str] = {
         "wgsl": "wgsl",
         "xls": "xls xlt xlsb",
         "xlsx": "xlsx xlsm xltx xltm",
-        "xml": "xml xsd xsl xslt svg plist",
+        "xml": "xml xsd xsl xslt svg plist csproj fsproj vbproj vcxproj props targets slnx nuspec",
         "yaml": "yaml yml",
         "zig": "zig",
     }.items()
@@ -130,6 +131,7 @@ _BY_NAME: dict[str, str] = {
         "starlark": "build.bazel module.bazel",
         "ruby": "brewfile gemfile rakefile vagrantfile",
         "text": "license readme",
+        "xml": "app.config nuget.config packages.config web.config",
     }.items()
     for name in names.split()
 }
@@ -154,6 +156,10 @@ _BINARY_SUFFIXES = frozenset(
 # Not among them: a arrow bin dat db img key lib m mo o obj pdb pkl pt pth t and others that text
 # files have too (Wavefront, Modelica, Zope, proteins, Pkl). Their content decides, which is
 # remembered.
+_TEMPLATE_SUFFIXES = frozenset(
+    ("in", "tmpl", "tpl", "template", "j2", "jinja", "jinja2", "erb", "dist", "example", "sample")
+)
+"""What stands behind the name of the file that is made of a template or a sample."""
 _MINIFIED_NAME = re.compile(r"[.-]min\.(?:js|mjs|cjs|css)$|\.(?:js|css)\.map$")
 
 OFFICE = frozenset(
@@ -179,18 +185,26 @@ PROSE = OFFICE | frozenset(
 """Languages in which long lines and the words "do not edit" are nothing unusual."""
 
 
+_EXTRACTED = OFFICE | {"html", "notebook", "pdf"}
+
+
 def language_of(name: str) -> str | None:
     """Return the language of a file, or None when its name says nothing.
 
     Args:
         name: The last part of its path.
 
-    >>> language_of("Makefile"), language_of("a.tsx"), language_of("Dockerfile.dev")
-    ('makefile', 'tsx', None)
+    >>> language_of("Makefile"), language_of("a.tsx"), language_of("a.fish.in")
+    ('makefile', 'tsx', 'fish')
     """
     lowered = name.lower()
     stem, _, suffix = lowered.rpartition(".")
-    return _BY_NAME.get(lowered) or (_BY_SUFFIX.get(suffix) if stem else None)
+    known = _BY_NAME.get(lowered) or (_BY_SUFFIX.get(suffix) if stem else None)
+    if known or suffix not in _TEMPLATE_SUFFIXES:
+        return known
+    # Only as source: the readers of formats take what the template makes, not the template.
+    made = language_of(stem)
+    return None if made in _EXTRACTED else made
 
 
 def is_binary_name(name: str) -> bool:

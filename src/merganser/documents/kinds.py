@@ -87,7 +87,7 @@ DOC_FOLDERS = _words(
 _DOC_NAME = re.compile(
     r"(?:readme|changelog|changes|history|news|licen[cs]e|copying|copyright|notice|authors|contributors|contributing|"
     r"maintainers|security|support|governance|code_of_conduct|install|todo|roadmap|upgrading|"
-    r"migration|faq|patents|codeowners)(?:[._-][^/]*)?$"
+    r"migration|faq|patents)(?:[._-][^/]*)?$"
 )
 PROSE_LANGUAGES = _words(
     "markdown restructuredtext asciidoc latex org text pdf docx doc odt epub rtf pptx odp troff"
@@ -106,7 +106,7 @@ _CONFIG_NAME = re.compile(
     r"|(?:pom|web|app|nuget|packages|androidmanifest|build|ivy)\.(?:xml|config)$"
     r"|[^/]+\.(?:csproj|fsproj|vbproj|vcxproj|sln|slnx|props|targets|xcconfig|pbxproj|plist|gemspec|cabal|podspec|gradle|gradle\.kts|sbt|bazel|bzl|ruleset)$"
     r"|(?:requirements|constraints)[^/]*\.(?:txt|in)$|(?:runtime|robots|humans|cmakelists)\.txt$"
-    r"|(?:gemfile|rakefile|jenkinsfile|vagrantfile|procfile|brewfile|podfile|cartfile|build|workspace|meson\.build|setup\.py|snakefile|go\.work|manifest\.in)$"
+    r"|(?:gemfile|rakefile|jenkinsfile|vagrantfile|procfile|codeowners|brewfile|podfile|cartfile|build|workspace|meson\.build|setup\.py|snakefile|go\.work|manifest\.in)$"
 )
 _DATA_FOLDERS = _words("data dataset datasets i18n locale locales lang translations assets static")
 _DATA_NAME = re.compile(r"[^/]+\.(?:log|svg|geojson|po|pot|ics|pem|crt|srt|vtt|dat|diff|patch)$")

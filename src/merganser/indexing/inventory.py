@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from merganser.documents.file_types import INDEX_FOLDER, language_of
 from merganser.documents.ignore import VCS_FOLDERS
-from merganser.documents.kinds import kind_of
+from merganser.documents.kinds import LEFT_OUT, kind_of
 from merganser.documents.scanning import Skipped
 from merganser.indexing.changes import hash_file, is_same_file
 from merganser.indexing.scan_cache import load_scan_cache
@@ -144,7 +144,7 @@ class Inventory:
             path=document.path,
             outcome="pending" if outcome.status == "read" else _OUTCOMES[outcome.status],
             change="new" if self.served is not None and outcome.status == "read" else "",
-            kind=document.kind,
+            kind=_kind_of(document.path, outcome.reason),
             language=document.language or "",
             encoding=outcome.encoding,
             size_bytes=document.size_bytes,
@@ -209,7 +209,7 @@ class Inventory:
             path=document.path,
             outcome=outcome,
             change="new" if is_new else "",
-            kind=document.kind,
+            kind=_kind_of(document.path, reason),
             language=document.language or "",
             size_bytes=document.size_bytes,
             reason=reason,
@@ -227,7 +227,7 @@ class Inventory:
             path=path,
             outcome="indexed" if skip is None or not skip.reason else "skipped",
             change="gone" if skip is None else "changed" if row is not None else "",
-            kind=row.kind if row else kind_of(path),
+            kind=row.kind if row else _kind_of(path, skip.reason if skip else ""),
             language=row.language if row else language_of(path.rpartition("/")[2]) or "",
             encoding=row.encoding if row else "",
             size_bytes=row.size_bytes if row else None,
@@ -245,6 +245,8 @@ class Inventory:
         if never := next((part for part in path.split("/") if part in _NEVER_ENTERED), ""):
             told = f"folders called {never} are never entered"
             return self._unknown(path, "unknown", "not in docs", told)
+        if Path(self.definition.locate(path)).is_dir():
+            return self._unknown(path, "unknown", "a folder", "name a file in it")
         if os.path.lexists(self.definition.locate(path)):
             told = f"it is there, and no entry of `docs` ({entries}) takes it in"
             return self._unknown(path, "unknown", "not in docs", told)
@@ -269,6 +271,13 @@ class Inventory:
 
 _NEVER_ENTERED = {INDEX_FOLDER, *VCS_FOLDERS}
 _OUTCOMES: dict[str, Outcome] = {"skipped": "skipped", "failed": "failed"}
+
+
+def _kind_of(path: str, reason: str) -> str:
+    """Return the kind of a file that no snapshot holds; "" for a folder that was not entered."""
+    if reason in LEFT_OUT:
+        return reason
+    return "" if path.endswith("/") else kind_of(path)
 
 
 def _with_all_of(skip: Skipped) -> str:

@@ -208,6 +208,18 @@ def test_a_file_that_outgrew_the_limit_since_the_scan_is_refused(tmp_path: Path)
         (".py", None),
         ("noname", None),
         ("a.unknown", None),
+        ("build.CMD", "batch"),
+        ("Shop.csproj", "xml"),
+        ("web.config", "xml"),
+        ("kernel.config", None),
+        ("rules.mdc", "markdown"),
+        ("bat.fish.in", "fish"),
+        ("Makefile.in", "makefile"),
+        ("app.yaml.j2.example", "yaml"),
+        ("requirements.in", None),
+        (".env.example", None),
+        ("page.html.erb", None),
+        ("letter.docx.sample", None),
     ],
 )
 def test_languages_are_known_by_name(name: str, language: str | None):
