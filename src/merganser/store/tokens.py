@@ -24,10 +24,11 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections import Counter
+from array import array
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import chain, pairwise
+from itertools import chain, count, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -87,7 +88,7 @@ SPELLED = " "
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TermCounts:
-    """The term frequencies of many texts, as parallel arrays, sorted by term, then by row.
+    """The term frequencies of many texts, as parallel arrays, in no order.
 
     Attributes:
         chunk_row: (n_postings,) int64, index into the texts that were given.
@@ -103,20 +104,19 @@ class TermCounts:
     doc_len: NDArray[np.int32]
 
 
-class TermNumbers(dict[str, int]):
+class TermNumbers(defaultdict[str, int]):
     """Number terms in the order in which they are first looked up."""
 
-    def __missing__(self, term: str) -> int:
-        number = len(self)
-        self[term] = number
-        return number
+    def __init__(self) -> None:
+        super().__init__(count().__next__)
 
 
 class TermCounter:
     """Count the terms of texts, batch by batch, under numbers that hold for all of them.
 
-    The work per character is in C (a table or a regular expression, one dict lookup a word); a word
-    is looked at in Python when it is met for the first time.
+    The work per character is in C (a table or a regular expression, one dict lookup a word), the
+    work per word of a text in numpy; a word is looked at in Python when it is met for the first
+    time.
 
     Args:
         numbers: Gets the terms; who counts on may give the ones of before.
@@ -124,7 +124,7 @@ class TermCounter:
 
     def __init__(self, numbers: TermNumbers) -> None:
         self._numbers = numbers
-        self._terms_of = _TermsOfWords(numbers)
+        self._words = _Words(numbers)
 
     def count(self, texts: Sequence[str]) -> TermCounts:
         """Count the terms of each text.
@@ -132,78 +132,117 @@ class TermCounter:
         Args:
             texts: Any number of texts, empty ones allowed.
         """
-        self._terms_of.forget_many()
-        terms_of = self._terms_of.__getitem__
-        stream: list[int] = []
-        ends = np.empty(len(texts), dtype=np.int64)
-        for row, text in enumerate(texts):
-            stream.extend(chain.from_iterable(map(terms_of, _find_words(text))))
-            ends[row] = len(stream)
-        counted = np.diff(ends, prepend=0)
+        # Some at a time, so that the arrays stay in the processor's cache and in memory that is
+        # used again: fresh memory costs more than what is counted in it.
+        parts = [
+            self._count_some(texts[at : at + _TEXTS_AT_ONCE], at)
+            for at in range(0, max(len(texts), 1), _TEXTS_AT_ONCE)
+        ]
+        row, term, tf, doc_len = map(np.concatenate, zip(*parts, strict=True))
+        return TermCounts(row, term, tf, doc_len)
 
-        # Term and row sorted as one number, which is the fastest sort there is; 32 bits do for
-        # most batches and halve it.
-        rows, total = max(len(texts), 1), len(self._numbers)
-        keys = np.array(stream, dtype=np.min_scalar_type(rows * max(total, 1)))
-        keys *= keys.dtype.type(rows)
-        keys += np.repeat(np.arange(len(texts), dtype=keys.dtype), counted)
-        keys.sort()
-        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
-        frequencies = np.diff(starts, append=len(keys))
-        terms, row_of = np.divmod(keys[starts], keys.dtype.type(rows))
-        spelled = self._terms_of.are_spellings()[terms.astype(np.intp)]
-        extra = np.bincount(
-            row_of[spelled].astype(np.intp), frequencies[spelled], minlength=len(texts)
+    def _count_some(self, texts: Sequence[str], at: int) -> tuple[NDArray[Any], ...]:
+        """Return the columns of ``TermCounts`` for the texts from row ``at`` on."""
+        self._words.forget_many()
+        found = [*map(_find_words, texts)]
+        row = np.repeat(np.arange(len(texts)), [*map(len, found)])
+        stream = map(self._words.__getitem__, chain.from_iterable(found))
+        word, row, times = _count_pairs(np.fromiter(stream, np.int64, len(row)), row, len(texts))
+
+        first, expanded, bases, terms = self._words.arrays()
+        doc_len = np.bincount(row, times * bases[word], minlength=len(texts))
+        widths = expanded[word]
+        # Positions in ``terms``: of each word its own, one after the other.
+        where = np.repeat(first[word] - np.cumsum(widths) + widths, widths)
+        where += np.arange(len(where))
+        term, row, tf = _count_pairs(
+            terms[where], np.repeat(row, widths), len(texts), np.repeat(times, widths)
         )
-        return TermCounts(
-            chunk_row=row_of.astype(np.int64),
-            term_id=terms.astype(np.int64),
-            tf=np.minimum(frequencies, 255).astype(np.uint8),
-            doc_len=(counted - extra[: len(texts)].astype(np.int64)).astype(np.int32),
-        )
+        row += at
+        return row, term, np.minimum(tf, 255).astype(np.uint8), doc_len.astype(np.int32)
+
+
+_TEXTS_AT_ONCE = 500
+
+
+def _count_pairs(
+    number: NDArray[np.int64],
+    row: NDArray[np.int64],
+    rows: int,
+    times: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct pairs of number and row, in this order, and how often each occurs.
+
+    Args:
+        number: Below 2**24.
+        row: Below ``rows``.
+        rows: Below 2**31.
+        times: How often each of the given pairs occurs; None for once. More than 255 counts as 255.
+    """
+    # Sorted as one number, which is the fastest sort there is.
+    bits = rows.bit_length()
+    pairs = number << bits | row
+    if times is not None:
+        pairs = pairs << 8 | np.minimum(times, 255)
+    pairs.sort()
+    if times is not None:
+        times, pairs = pairs & 255, pairs >> 8
+    starts = np.flatnonzero(np.concatenate([[True], pairs[1:] != pairs[:-1]])[: len(pairs)])
+    if times is None:
+        times = np.diff(starts, append=len(pairs))
+    elif len(starts):
+        times = np.add.reduceat(times, starts)
+    pairs = pairs[starts]
+    return pairs >> bits, pairs & ((1 << bits) - 1), times
 
 
 _MOST_WORDS = 200_000
 """Words that are remembered with their terms, some 50 MB; a larger vocabulary is rare words."""
 
 
-class _TermsOfWords(dict[str | bytes, tuple[int, ...]]):
-    """The numbers of each word's terms, found out at the word's first look-up."""
+class _Words(dict[str | bytes, int]):
+    """Number words, and find out each word's terms when it is first looked up."""
 
     def __init__(self, numbers: TermNumbers) -> None:
         super().__init__()
         self._numbers = numbers
-        self._number_of_part: dict[str, int] = {}
-        self._spellings: list[int] = [n for term, n in numbers.items() if SPELLED in term]
+        self._stems = _Stems()
+        self._terms = array("q")
+        self._ends = array("q")
+        self._bases = array("q")
 
-    def __missing__(self, word: str | bytes) -> tuple[int, ...]:
+    def __missing__(self, word: str | bytes) -> int:
         text = word if isinstance(word, str) else word.decode()
-        parts = expand_word(text)
-        terms = [*map(self._number, parts)]
-        if (spelled := _spelled_term(text, parts)) is not None:
-            if spelled not in self._numbers:
-                self._spellings.append(self._numbers[spelled])
-            terms.append(self._numbers[spelled])
-        self[word] = numbers = tuple(terms)
-        return numbers
+        stems = [*map(self._stems.__getitem__, expand_word(text))]
+        self._bases.append(len(stems))
+        if (spelled := _spelled_term(text, stems)) is not None:
+            stems.append(spelled)
+        self._terms.extend(map(self._numbers.__getitem__, stems))
+        self._ends.append(len(self._terms))
+        self[word] = number = len(self)
+        return number
 
-    def are_spellings(self) -> NDArray[np.bool_]:
-        """(n_terms,) bool, which numbers are of terms that say how a word is spelled."""
-        mask = np.zeros(len(self._numbers), dtype=np.bool_)
-        mask[self._spellings] = True
-        return mask
+    def arrays(self) -> tuple[NDArray[np.int64], ...]:
+        """Return where each word's terms begin, how many it has, how many of them base, and all."""
+        # Copied, because an array of which numpy has a view cannot grow.
+        ends, bases, terms = map(np.array, (self._ends, self._bases, self._terms))
+        first = np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)]
+        return first, ends - first, bases, terms
 
     def forget_many(self) -> None:
         """Forget all words when they have become too many."""
         if len(self) > _MOST_WORDS:
             self.clear()
-            self._number_of_part.clear()
+            self._stems.clear()
+            self._terms, self._ends, self._bases = array("q"), array("q"), array("q")
 
-    def _number(self, part: str) -> int:
-        number = self._number_of_part.get(part)
-        if number is None:
-            number = self._number_of_part[part] = self._numbers[stem_word(part)]
-        return number
+
+class _Stems(dict[str, str]):
+    """The stem of each word in lower case."""
+
+    def __missing__(self, word: str) -> str:
+        self[word] = stem = stem_word(word)
+        return stem
 
 
 class QueryTerm(NamedTuple):
@@ -284,16 +323,16 @@ def spelled_term(word: str) -> str | None:
     >>> spelled_term("retries"), spelled_term("user_name"), spelled_term("fox")
     ('retri retries', 'usernam user_name', None)
     """
-    return _spelled_term(word, expand_word(word))
+    return _spelled_term(word, [*map(stem_word, expand_word(word)[:1])])
 
 
-def _spelled_term(word: str, bases: Sequence[str]) -> str | None:
-    """Do so for a word whose terms before stemming are known."""
+def _spelled_term(word: str, stems: Sequence[str]) -> str | None:
+    """Do so for a word whose base terms are known."""
     if not _LEAST_SPELLED <= len(word) <= MAX_TERM_CHARACTERS:
         return None
     if not word.isascii() and _SPACELESS.search(word):
         return None
-    base = stem_word(bases[0]) if bases else word
+    base = stems[0] if stems else word
     return None if base == word else f"{base}{SPELLED}{word}"
 
 
@@ -326,6 +365,8 @@ def expand_word(word: str, *, is_query: bool = False) -> list[str]:
         terms += parts
         if 2 < len(parts) <= _MOST_PARTS:
             terms += map("".join, pairwise(parts))
+    if whole.isalpha():
+        return terms
     for part in parts:
         if not part.isalpha() and 1 < len(runs := _RUN.findall(part)) <= _MOST_RUNS:
             terms += runs
