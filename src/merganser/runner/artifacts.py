@@ -1,7 +1,8 @@
 """Model files: what they are, what they say of themselves, and those in the user's own folder.
 
 ``models/qwen3.gguf`` is served as ``ai/qwen3``, ``models/acme/coder.gguf`` as ``acme/coder``, and a
-folder ``models/acme/embed/`` with ``tokenizer.json`` and ``model.onnx`` as ``acme/embed``.
+folder ``models/acme/embed/`` with ``tokenizer.json`` and ``model.onnx`` as ``acme/embed``. When the
+``config.json`` beside them says ``...ForSequenceClassification`` with one label, it is a reranker.
 
 The metadata of a GGUF file is read here because the reader of the ``gguf`` package builds an object
 for each of the 50,000 vocabulary entries (5 s for a model of 98 MB, against 10 ms), and because it
@@ -53,17 +54,19 @@ class NotGgufError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class OnnxFiles:
-    """What an ONNX embedding model is made of.
+    """What an ONNX model is made of.
 
     Attributes:
         model: The graph.
         tokenizer: The ``tokenizer.json`` beside it.
         max_tokens: Positions the model has.
+        reranks: It reads a query and a passage together and gives one score; otherwise it embeds.
     """
 
     model: Path
     tokenizer: Path
     max_tokens: int
+    reranks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +142,25 @@ def _reference(path: Path, folder: Path) -> str:
 
 def _onnx_artifact(model: Path, tokenizer: Path) -> Artifact:
     digests = f"{file_sha256(model)}{file_sha256(tokenizer)}"
-    positions = DEFAULT_POSITIONS
     config = model.with_name("config.json")
-    if config.is_file():
-        document = json.loads(config.read_text(encoding="utf-8"))
-        positions = int(document.get("max_position_embeddings", positions))
+    document: dict[str, Any] = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+    positions = int(document.get("max_position_embeddings", DEFAULT_POSITIONS))
     size = model.stat().st_size
     return Artifact(
         f"sha256:{hashlib.sha256(digests.encode()).hexdigest()}",
-        OnnxFiles(model, tokenizer, positions),
+        OnnxFiles(model, tokenizer, positions, reranks=_scores_pairs(document)),
         config={"format": "onnx", "size": format_size(size), "context_size": positions},
         size_bytes=size,
         created=int(model.stat().st_mtime),
         source=str(model.parent),
     )
+
+
+def _scores_pairs(config: Mapping[str, Any]) -> bool:
+    """Tell a cross-encoder by what its export says: a classifier of one label, which is a score."""
+    architectures: list[str] = config.get("architectures") or []
+    labels = config.get("num_labels") or len(config.get("id2label") or (0,))
+    return labels == 1 and any(a.endswith("ForSequenceClassification") for a in architectures)
 
 
 def gguf_artifact(path: Path, *, digest: str = "", source: str = "file") -> Artifact:

@@ -25,7 +25,7 @@ from merganser.runner.bert_onnx import (
     convert_bert,
     numeric_variant,
 )
-from merganser.runner.encoder import OnnxEncoder
+from merganser.runner.encoder import OnnxEncoder, Tokens
 from merganser.runner.hub import file_sha256
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _try_out(model: Path, tokenizer: Path) -> None:
     """
     encoder = OnnxEncoder(model, tokenizer, max_tokens=512)
     for ids in encoder.tokenize(["a merganser dives", "and comes up with the catch"]):
-        if not np.isclose(np.linalg.norm(encoder.encode(ids)), 1.0, atol=1e-3):
+        if not np.isclose(np.linalg.norm(encoder.encode(Tokens(ids))), 1.0, atol=1e-3):
             raise ConversionError("the converted model does not return normalized vectors")
 
 

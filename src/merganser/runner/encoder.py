@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
     Vector = np.ndarray[Any, np.dtype[np.float32]]
     Vectors = np.ndarray[Any, np.dtype[np.float32]]
+
+
+class Tokens(NamedTuple):
+    """A text, or a query and a passage, as the model reads it.
+
+    Attributes:
+        ids: Token ids, the special tokens included.
+        types: Per token 0, or 1 in the second text of a pair; None is 0 for all.
+    """
+
+    ids: Sequence[int]
+    types: Sequence[int] | None = None
 
 
 class OnnxEncoder:
@@ -69,26 +81,31 @@ class OnnxEncoder:
         """Return the token ids of each text, the special tokens included, never cut."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
+    def tokenize_pairs(self, query: str, passages: Sequence[str]) -> list[Tokens]:
+        """Return the tokens of the query with each passage, joined as the tokenizer says."""
+        pairs = [(query, passage) for passage in passages]
+        return [Tokens(one.ids, one.type_ids) for one in self._tokenizer.encode_batch(pairs)]
+
     def knows(self, ids: Sequence[int]) -> bool:
         """Tell whether every id is in the vocabulary."""
         return not ids or (min(ids) >= 0 and max(ids) < self._vocabulary_size)
 
-    def encode(self, ids: Sequence[int]) -> Vector:
-        """Encode one text.
+    def encode(self, tokens: Tokens) -> Vector:
+        """Encode one text, or score one pair.
 
         Args:
-            ids: Its tokens, at least one and at most ``max_tokens``.
+            tokens: At least one and at most ``max_tokens``.
 
         Returns:
-            (dim,) float32, L2-normalized.
+            (dim,) float32: an L2-normalized embedding; of a cross-encoder one number, the score.
         """
-        row = np.asarray([ids], np.int64)
+        row = np.asarray([tokens.ids], np.int64)
         arrays = {
             "input_ids": row,
             "attention_mask": np.ones_like(row),
-            "token_type_ids": np.zeros_like(row),
+            "token_type_ids": np.zeros_like(row) if tokens.types is None else [tokens.types],
         }
-        feed = {name: arrays[name].astype(kind) for name, kind in self._inputs.items()}
+        feed = {name: np.asarray(arrays[name], kind) for name, kind in self._inputs.items()}
         result: Vector = self._session.run(None, feed)[0][0]
         return result if result.ndim == 1 else _mean(result)
 
@@ -101,11 +118,11 @@ def _mean(states: Vector) -> Vector:
 class _Job:
     """One request's texts and its vectors as they come."""
 
-    def __init__(self, tokens: Sequence[Sequence[int]], dimensions: int) -> None:
+    def __init__(self, tokens: Sequence[Tokens], dimensions: int) -> None:
         self.tokens = tokens
         self.vectors: Vectors = np.zeros((len(tokens), dimensions), np.float32)
         # The longest first, so that the workers end at about the same time.
-        self.waiting = deque(sorted(range(len(tokens)), key=lambda i: -len(tokens[i])))
+        self.waiting = deque(sorted(range(len(tokens)), key=lambda i: -len(tokens[i].ids)))
         self.missing = len(self.waiting)
         self.done: Future[Vectors] = Future()
 
@@ -117,14 +134,14 @@ class EncoderPool:
     waits, so a single query waits for at most one text a worker, never for all of a large request.
 
     Args:
-        encode: Encodes the token ids of one text.
+        encode: Encodes the tokens of one text or pair.
         dimensions: Length of a vector.
         workers: Threads; None means one a core.
     """
 
     def __init__(
         self,
-        encode: Callable[[Sequence[int]], Vector],
+        encode: Callable[[Tokens], Vector],
         dimensions: int,
         *,
         workers: int | None = None,
@@ -136,7 +153,7 @@ class EncoderPool:
         self._lock = threading.Lock()
         self._open = set[Future[Any]]()
 
-    def submit(self, tokens: Sequence[Sequence[int]]) -> Future[Vectors]:
+    def submit(self, tokens: Sequence[Tokens]) -> Future[Vectors]:
         """Queue texts; the future gives (n_texts, dim) float32 in the given order.
 
         Cancelling the future drops the texts that have not begun.

@@ -105,7 +105,7 @@ def not_supported(what: str, fix: str) -> EngineRefusalError:
 
 
 class EncoderOnlyEngine:
-    """Stands for an embedding model that was loaded in another mode, which cannot work.
+    """Stands for an encoder that was loaded in a mode in which it cannot work.
 
     The contract preloads every configured model in completion mode, embedding models too. llama.cpp
     would load the weights a second time only to refuse; this refuses without loading them.
@@ -116,6 +116,8 @@ class EncoderOnlyEngine:
         if request.operation == "rerank":
             fix = "Start it with `--reranking`"
             return not_supported("reranking", fix).response
+        if request.operation == "embeddings":
+            return not_supported("embeddings", "Start it with `--embeddings`").response
         message = "the current context does not support logits computation. skipping"
         return EngineRefusalError(500, message, "server_error").response
 

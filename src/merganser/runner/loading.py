@@ -65,7 +65,7 @@ def _build_engine(order: EngineOrder) -> Engine:
     files = order.artifact.files
     if isinstance(files, GgufFile):
         return LlamaEngine(files, order.name, order.mode, order.settings, draft=_draft_path(order))
-    if order.mode != "embedding":
+    if order.mode != ("reranking" if files.reranks else "embedding"):
         return EncoderOnlyEngine()
     try:
         return OnnxEngine(files, order.settings)

@@ -1,6 +1,6 @@
-"""Embeddings by onnxruntime, with llama.cpp's answers and errors.
+"""Embeddings and reranking by onnxruntime, with llama.cpp's answers and errors.
 
-They are those of docs/model-runner.md, section 4.2, and are tested against llama.cpp itself.
+They are those of docs/model-runner.md, section 4, and are tested against llama.cpp itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import base64
 from typing import TYPE_CHECKING, Any, cast
 
-from merganser.runner.encoder import EncoderPool, OnnxEncoder
+from merganser.runner.encoder import EncoderPool, OnnxEncoder, Tokens
 from merganser.runner.engines import (
     EngineRefusalError,
     EngineRequest,
@@ -40,7 +40,7 @@ _JSON_TYPES: dict[type[object], str] = {
 
 
 class OnnxEngine:
-    """Answers ``/v1/embeddings`` for one ONNX model.
+    """Answers ``/v1/embeddings`` for one ONNX model, or ``/rerank`` when it is a cross-encoder.
 
     Args:
         files: The model.
@@ -58,13 +58,13 @@ class OnnxEngine:
         self._context = min(settings.context_tokens or files.max_tokens, files.max_tokens)
 
     async def answer(self, request: EngineRequest) -> EngineResponse:
-        """Embed all inputs of the request, or refuse all of them."""
+        """Embed or score all inputs of the request, or refuse all of them."""
         try:
             match request.operation:
                 case "embeddings":
                     return await self._embed(request.document)
                 case "rerank":
-                    raise not_supported("reranking", "Start it with `--reranking`")
+                    return await self._rerank(request.document)
                 case "chat" | "completions":
                     raise not_supported(
                         "completions", "Start it without `--embeddings` or `--reranking`"
@@ -80,10 +80,10 @@ class OnnxEngine:
         inputs = _read_inputs(document)
         as_base64 = _wants_base64(document)
         tokens = await asyncio.to_thread(self._tokenize, inputs)
-        for ids in tokens:
-            if not self._encoder.knows(ids):
+        for one in tokens:
+            if not self._encoder.knows(one.ids):
                 raise EngineRefusalError(400, "Prompt contains invalid tokens", _INVALID)
-            self._check_length(len(ids))
+            self._check_length(len(one.ids))
         vectors = await asyncio.wrap_future(self._pool.submit(tokens))
         if "input" not in document:
             return EngineResponse(_encode_plain_answer(vectors))
@@ -91,15 +91,32 @@ class OnnxEngine:
             _encode_answer,
             vectors,
             model=document.get("model", ""),
-            tokens=sum(len(ids) for ids in tokens),
+            tokens=sum(len(one.ids) for one in tokens),
             as_base64=as_base64,
         )
         return EngineResponse(body)
 
-    def _tokenize(self, inputs: Sequence[str | list[int]]) -> list[list[int]]:
+    async def _rerank(self, document: Mapping[str, Any]) -> EngineResponse:
+        query, passages = _read_pairs(document)
+        pairs = await asyncio.to_thread(self._encoder.tokenize_pairs, query, passages)
+        for pair in pairs:
+            self._check_length(len(pair.ids))
+        scores = (await asyncio.wrap_future(self._pool.submit(pairs)))[:, 0].tolist()
+        best = sorted(range(len(scores)), key=lambda index: -scores[index])
+        wanted: object = document.get("top_n", len(best))
+        results = [
+            {"index": index, "relevance_score": scores[index]}
+            for index in best[: wanted if isinstance(wanted, int) and wanted >= 0 else len(best)]
+        ]
+        tokens = sum(len(pair.ids) for pair in pairs)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        answer = {"model": document.get("model", ""), "object": "list", "usage": usage}
+        return EngineResponse(encode_json({**answer, "results": results}))
+
+    def _tokenize(self, inputs: Sequence[str | list[int]]) -> list[Tokens]:
         texts = [item for item in inputs if isinstance(item, str)]
         encoded = iter(self._encoder.tokenize(texts))
-        return [next(encoded) if isinstance(item, str) else item for item in inputs]
+        return [Tokens(next(encoded) if isinstance(item, str) else item) for item in inputs]
 
     def _check_length(self, tokens: int) -> None:
         """Refuse an input that llama.cpp would refuse, in its words.
@@ -142,6 +159,25 @@ def _read_inputs(document: Mapping[str, Any]) -> list[str | list[int]]:
     if not items:
         raise EngineRefusalError(400, '"input" must not be empty', _INVALID)
     return items
+
+
+def _read_pairs(document: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the query and the passages of a request to rerank.
+
+    Raises:
+        EngineRefusalError: One of them is missing or of another type.
+    """
+    if "query" not in document:
+        raise EngineRefusalError(400, '"query" must be provided', _INVALID)
+    query: object = document["query"]
+    if not isinstance(query, str):
+        raise EngineRefusalError(400, '"query" must be a string', _INVALID)
+    given: object = document.get("documents")
+    passages = cast("list[object]", given) if isinstance(given, list) else []
+    texts = [passage for passage in passages if isinstance(passage, str)]
+    if not texts or len(texts) < len(passages):
+        raise EngineRefusalError(400, '"documents" must be a non-empty string array', _INVALID)
+    return query, texts
 
 
 def _as_items(given: object) -> list[str | list[int]] | None:

@@ -6,21 +6,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from merganser.runner.encoder import EncoderPool
+from merganser.runner.encoder import EncoderPool, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def _constant(ids: Sequence[int]) -> Any:
-    return np.array([ids[0], len(ids)], np.float32)
+def _texts(ids: Sequence[Sequence[int]]) -> list[Tokens]:
+    return [Tokens(one) for one in ids]
+
+
+def _constant(tokens: Tokens) -> Any:
+    return np.array([tokens.ids[0], len(tokens.ids)], np.float32)
 
 
 def test_vectors_come_in_the_order_of_the_texts() -> None:
     pool = EncoderPool(_constant, 2, workers=3)
     texts = [[number] * (1 + number * 7 % 400) for number in range(60)]
 
-    vectors = pool.submit(texts).result(timeout=10)
+    vectors = pool.submit(_texts(texts)).result(timeout=10)
     pool.close()
 
     assert [[n, len(t)] for n, t in enumerate(texts)] == vectors.tolist()
@@ -30,16 +34,16 @@ def test_a_query_overtakes_the_texts_of_a_large_request() -> None:
     order = list[int]()
     begun, go_on = threading.Event(), threading.Event()
 
-    def encode(ids: Sequence[int]) -> Any:
+    def encode(tokens: Tokens) -> Any:
         begun.set()
         go_on.wait(10)
-        order.append(ids[0])
-        return _constant(ids)
+        order.append(tokens.ids[0])
+        return _constant(tokens)
 
     pool = EncoderPool(encode, 2, workers=1)
-    large = pool.submit([[1] * 512 for _ in range(5)])
+    large = pool.submit(_texts([[1] * 512 for _ in range(5)]))
     begun.wait(10)
-    query = pool.submit([[2] * 8])
+    query = pool.submit(_texts([[2] * 8]))
     go_on.set()
     query.result(timeout=10)
     large.result(timeout=10)
@@ -52,18 +56,18 @@ def test_cancelled_requests_are_not_computed() -> None:
     begun, go_on = threading.Event(), threading.Event()
     computed = list[int]()
 
-    def encode(ids: Sequence[int]) -> Any:
+    def encode(tokens: Tokens) -> Any:
         begun.set()
         go_on.wait(10)
-        computed.append(ids[0])
-        return _constant(ids)
+        computed.append(tokens.ids[0])
+        return _constant(tokens)
 
     pool = EncoderPool(encode, 2, workers=1)
-    first = pool.submit([[1]])
+    first = pool.submit(_texts([[1]]))
     begun.wait(10)
-    gone = pool.submit([[2] * 512, [2] * 512])
+    gone = pool.submit(_texts([[2] * 512, [2] * 512]))
     gone.cancel()
-    last = pool.submit([[3]])
+    last = pool.submit(_texts([[3]]))
     go_on.set()
     first.result(timeout=10)
     last.result(timeout=10)
@@ -73,13 +77,13 @@ def test_cancelled_requests_are_not_computed() -> None:
 
 
 def test_one_failing_text_fails_its_request_only() -> None:
-    def encode(ids: Sequence[int]) -> Any:
-        if ids[0] == 13:
+    def encode(tokens: Tokens) -> Any:
+        if tokens.ids[0] == 13:
             raise ValueError("unlucky")
-        return _constant(ids)
+        return _constant(tokens)
 
     pool = EncoderPool(encode, 2, workers=2)
-    bad, good = pool.submit([[13] * 300, [1] * 500]), pool.submit([[7]])
+    bad, good = pool.submit(_texts([[13] * 300, [1] * 500])), pool.submit(_texts([[7]]))
 
     with pytest.raises(ValueError, match="unlucky"):
         bad.result(timeout=10)
@@ -90,15 +94,15 @@ def test_one_failing_text_fails_its_request_only() -> None:
 def test_closing_fails_what_still_waits() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def encode(ids: Sequence[int]) -> Any:
+    def encode(tokens: Tokens) -> Any:
         begun.set()
         go_on.wait(10)
-        return _constant(ids)
+        return _constant(tokens)
 
     pool = EncoderPool(encode, 2, workers=1)
-    pool.submit([[1]])
+    pool.submit(_texts([[1]]))
     begun.wait(10)
-    waiting = pool.submit([[2]])
+    waiting = pool.submit(_texts([[2]]))
     threading.Timer(0.05, go_on.set).start()
     pool.close()
 

@@ -8,11 +8,13 @@ import httpx
 import numpy as np
 import pytest
 
+from merganser.models.client import ModelRunner
 from merganser.runner.artifacts import NotGgufError, read_gguf_metadata
 from merganser.runner.embedded_runner import EmbeddedRunner
 from merganser.runner.known_models import MINILM
 from merganser.runner.weights import WeightStore
 from tests.doubles.bert_gguf import BertSource, convert_bert_to_gguf
+from tests.doubles.overlap_reranker import write_overlap_reranker
 from tests.doubles.synthetic_reranker import SYNTHETIC_NAME, write_synthetic_reranker
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def client(
     )
     convert_bert_to_gguf(source, models / "minilm-gguf.gguf")
     write_synthetic_reranker(weights, models / "synthetic-reranker.gguf")
+    write_overlap_reranker(weights["tokenizer.json"], models / "acme" / "overlap")
     (models / "broken.gguf").write_bytes(b"GGUF\x03")
     with (
         EmbeddedRunner(
@@ -164,6 +167,66 @@ def test_rerank_is_sorted_and_cut(client: httpx.Client) -> None:
     assert [entry["index"] for entry in best] == [entry["index"] for entry in every[:2]]
 
 
+_NOT_RERANKED: list[dict[str, Any]] = [
+    {},
+    {"query": 3, "documents": ["a"]},
+    {"query": "q"},
+    {"query": "q", "documents": []},
+]
+
+
+@pytest.mark.parametrize("body", _NOT_RERANKED)
+def test_refusals_to_rerank_are_those_of_llama_cpp(
+    client: httpx.Client, body: dict[str, Any]
+) -> None:
+    ours = client.post("/rerank", json={"model": "acme/overlap", **body})
+    theirs = client.post("/rerank", json={"model": "synthetic-reranker", **body})
+
+    assert (ours.status_code, ours.json()) == (theirs.status_code, theirs.json())
+
+
+def test_a_pair_that_is_too_long_is_refused_as_llama_cpp_does(client: httpx.Client) -> None:
+    body = {"query": "q", "documents": ["short", "word " * 600]}
+    ours, theirs = (
+        client.post("/rerank", json={"model": model, **body}).json()["error"]
+        for model in ("acme/overlap", "synthetic-reranker")
+    )
+
+    # Between the two texts llama.cpp puts [SEP] twice, the tokenizer once, as in training.
+    assert "(604 tokens)" in ours["message"]
+    assert theirs == ours | {"message": ours["message"].replace("604", "605")}
+
+
+def test_a_cross_encoder_answers_in_the_form_of_llama_cpp(client: httpx.Client) -> None:
+    body = {"query": "ducks that dive", "documents": ["a barn", "diving ducks", "ducks that dive"]}
+    ours = client.post("/rerank", json={"model": "acme/overlap", **body}).json()
+    theirs = client.post("/rerank", json={"model": "synthetic-reranker", **body}).json()
+    best = client.post("/rerank", json={"model": "acme/overlap", **body, "top_n": 1}).json()
+
+    assert {key: type(value) for key, value in ours.items()} == {
+        key: type(value) for key, value in theirs.items()
+    }
+    assert set(ours["results"][0]) == set(theirs["results"][0])
+    assert ours["usage"] == {key: n - 3 for key, n in theirs["usage"].items()}, "one [SEP] a pair"
+    assert [entry["index"] for entry in ours["results"]] == [2, 1, 0]
+    assert best["results"] == ours["results"][:1]
+
+
+async def test_a_cross_encoder_passes_the_test_questions(client: httpx.Client) -> None:
+    async with ModelRunner(str(client.base_url)) as runner:
+        probe = await runner.probe_reranking("acme/overlap")
+
+    assert probe.trusted
+    assert probe.scale == "logit"
+
+
+def test_a_cross_encoder_does_not_embed(client: httpx.Client) -> None:
+    answer = _ask(client, "acme/overlap", {"input": "abc"})
+
+    assert answer.status_code == 501
+    assert "does not support embeddings" in answer.json()["error"]["message"]
+
+
 def test_broken_files_are_not_served(client: httpx.Client) -> None:
     assert client.get("/models/broken").status_code == 404
     assert "broken.gguf" in client.get("/logs").text
@@ -172,7 +235,7 @@ def test_broken_files_are_not_served(client: httpx.Client) -> None:
 def test_ids_are_digests_of_what_is_computed(client: httpx.Client) -> None:
     ids = {entry["id"] for entry in client.get("/models").json()}
 
-    assert len(ids) == 3
+    assert len(ids) == 4
     assert all(identity.startswith("sha256:") and len(identity) == 71 for identity in ids)
 
 
