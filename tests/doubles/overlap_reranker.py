@@ -11,7 +11,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper, save_model
+from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,4 +68,4 @@ def write_overlap_reranker(tokenizer: Path, folder: Path) -> None:
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    save_model(model, str(folder / "model.onnx"))
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
