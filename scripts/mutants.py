@@ -63,6 +63,18 @@ MUTANTS = (
         f"{SECRETS}::test_the_three_modes",
     ),
     Mutant(
+        "identifiers of capitals alone are not looked at",
+        " or text.find(_AMAZON, start, end) >= 0\n",
+        "\n",
+        "tests/core/documents/test_long_runs.py",
+    ),
+    Mutant(
+        "a token whose name stands before its run is not found",
+        "text[max(0, start - _BEFORE) : reached]",
+        "text[start:reached]",
+        f"{SECRETS}::test_what_a_rule_describes_is_found",
+    ),
+    Mutant(
         "a model is shown the secrets of an index that keeps them",
         "            redact_secrets(hit.text),\n",
         "            hit.text,\n",

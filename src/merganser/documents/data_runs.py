@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from merganser.documents.long_runs import find_runs
 from merganser.documents.masking import Mask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from merganser.documents.long_runs import Run
 
 _RUN = 300
 """Characters; a digest, a token or a key is shorter."""
@@ -23,8 +26,13 @@ _MAX_SPACES = 0.11
 _MIN_DISTINCT = 10
 _MIN_BYTES = 200
 
-_ENCODED = re.compile(rf"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{{{_RUN},}}={{0,2}}")
-_ESCAPED = re.compile(r"(?:\\x[0-9a-fA-F]{2}|%[0-9a-fA-F]{2}|\\[0-3][0-7]{2}){75,}")
+_WIDE_LINE = re.compile(rf"[^\n]{{{_RUN},}}")
+_PADDING = 2
+_ENCODED = re.compile(rf"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{{{_RUN},}}={{0,{_PADDING}}}")
+_LEAST_ESCAPES = 75
+_ESCAPED = re.compile(
+    rf"(?:\\x[0-9a-fA-F]{{2}}|%[0-9a-fA-F]{{2}}|\\[0-3][0-7]{{2}}){{{_LEAST_ESCAPES},}}"
+)
 _BYTES = re.compile(
     rf"(?:0[xX][0-9a-fA-F]{{1,16}}[uUlL]{{0,3}}\s{{0,80}},\s{{0,80}}){{{_MIN_BYTES},}}"
 )
@@ -34,22 +42,22 @@ _WRAPPED = re.compile(
     r"[ \t\"',+;\\]{0,8}(?:\\n)?[\"',+ ]{0,4}\r?\n){8,}",
     re.MULTILINE,
 )
-_WRAPPED_AT, _WRAPPED_LINES = 56, 8
-# Each character of base64 becomes a zero and all else a one: a long run of them, which few texts
-# have, is found as fast as memory is searched.
-_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_CLASSES = bytes(0 if code in _BASE64 else 1 for code in range(256))
+_WRAPPED_RUN = re.compile("[A-Za-z0-9+/]{56}")
 
 
-def find_data(text: str) -> list[Mask]:
+def find_data(text: str, runs: Sequence[Run] | None = None) -> list[Mask]:
     """Return the runs of a text that are data, with marks that say how much it is.
+
+    Args:
+        text: The text.
+        runs: What ``find_runs`` said of it; None has them found.
 
     >>> [mask.mark for mask in find_data("LOGO = '" + "iVBORw0KGgo1x2y3" * 40 + "'")]
     ['[640 characters of data]']
     """
     return [
         Mask(found.start(), found.end(), f"[{len(found[0]):,} characters of data]")
-        for found in _runs(text)
+        for found in _find_data(text, find_runs(text) if runs is None else runs)
     ]
 
 
@@ -64,25 +72,17 @@ def find_minified_lines(text: str, language: str | None) -> list[Mask]:
     ]
 
 
-def _runs(text: str) -> Iterator[re.Match[str]]:
+def _find_data(text: str, runs: Sequence[Run]) -> Iterator[re.Match[str]]:
     if text.count("0x") >= _MIN_BYTES:
         yield from _BYTES.finditer(text)
-    widths = [*map(len, text.split("\n"))]
-    if max(widths) >= _RUN:
-        end = -1
-        for width in widths:
-            start = end + 1
-            end = start + width
-            if width >= _RUN:
-                for pattern in (_ENCODED, _ESCAPED):
-                    yield from filter(_is_data, pattern.finditer(text, start, end))
-    if _has_long_word(text) and sum(width >= _WRAPPED_AT for width in widths) >= _WRAPPED_LINES:
+    for start, end in runs:
+        if end - start >= _RUN:
+            yield from filter(_is_data, _ENCODED.finditer(text, start, end + _PADDING))
+    if text.count("\\") + text.count("%") >= _LEAST_ESCAPES:
+        for line in _WIDE_LINE.finditer(text):
+            yield from filter(_is_data, _ESCAPED.finditer(text, *line.span()))
+    if any(_WRAPPED_RUN.search(text, *run) for run in runs):
         yield from filter(_is_data, _WRAPPED.finditer(text))
-
-
-def _has_long_word(text: str) -> bool:
-    """Return whether as many characters of base64 stand together as in a wrapped line."""
-    return bytes(_WRAPPED_AT) in text.encode("latin-1", "replace").translate(_CLASSES)
 
 
 def _is_data(found: re.Match[str]) -> bool:

@@ -163,7 +163,8 @@ def describe_minified(text: str, language: str | None) -> str:
         return ""
     seen = f"{mean:,.0f} characters a line"
     if language not in PROSE and language != "jsonl":  # a record of which is a line, however long
-        if len(_BETWEEN_WORDS.findall(text)) >= _MIN_WORDS * len(text):
+        words = _MIN_WORDS * len(text)
+        if text.count(" ") >= words and len(_BETWEEN_WORDS.findall(text)) >= words:
             return ""
         own = (line for line in text.split("\n") if len(line) <= _MEAN_LINE and line.strip())
         written = sum(1 for line in own if not _COMMENT.match(line))

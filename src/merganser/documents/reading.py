@@ -44,6 +44,7 @@ from merganser.documents.files import read_file
 from merganser.documents.generated import describe_minified, generated_line
 from merganser.documents.html_text import read_html
 from merganser.documents.kinds import LEFT_OUT
+from merganser.documents.long_runs import find_runs
 from merganser.documents.masking import MaskedText
 from merganser.documents.notebook_text import read_notebook
 from merganser.documents.pdf_text import missing_pdf_extra, read_pdf
@@ -176,12 +177,13 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
         raise
     except Exception as error:  # a stranger's file may find any fault of a reader
         raise SkipDocument("unreadable", describe_fault(error)) from error
-    masks = find_data(read.text)
+    runs = find_runs(read.text)
+    masks = find_data(read.text, runs)
     shown = MaskedText(read.text, masks).text if masks else read.text
     kind = _kind_of(document, shown)
     if secrets != "keep" and (why := refuse_secret_text(document.path, read.text)):
         raise SkipDocument("secret", why)
-    found = [] if secrets == "keep" else find_secrets(read.text)
+    found = [] if secrets == "keep" else find_secrets(read.text, runs)
     redactions = lines_of(read.text, found)
     if found and secrets == "skip":
         raise SkipDocument("secret", f"{redactions[0].kind} in line {redactions[0].line}")

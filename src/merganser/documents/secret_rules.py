@@ -23,11 +23,13 @@ class SecretRule:
         kind: A short stable word for reports.
         anchors: Every text that holds one contains one of these.
         pattern: The secret, as an expression. Where it has a group, that alone is hidden.
+        beside: Words one of which the text says somewhere, where the form alone says too little.
     """
 
     kind: str
     anchors: tuple[str, ...]
     pattern: str
+    beside: tuple[str, ...] = ()
 
     def find(self, text: str) -> Iterator[re.Match[str]]:
         """Find what has the form, whatever stands around it."""
@@ -38,9 +40,6 @@ class SecretRule:
 def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.ASCII)  # of a hundred, hardly a run needs ten
 
-
-WORD = 20
-"""Shortest run of letters, digits, ``_`` and ``-`` that is a long word."""
 
 # Kind, anchor, and what follows the anchor. Letters and digits alone are written A, hexadecimal
 # digits H, both with "_" and "-" W; then how many there are.
@@ -153,12 +152,20 @@ _START = (
     r"(?:(?<![\w-])|(?<=\\[nrt])|(?<=%[0-9A-F]{2})|(?<=\\u[0-9a-fA-F]{4})|(?<=\\x[0-9a-fA-F]{2})"
     r"|(?<=[;\[]\dm)|(?<=[;\[]\d\dm))"
 )
-# Those with such a word too, and with other characters, or with nothing in front of it.
+# Those with such a word too, or with a long run, and with other characters or words in front.
 _PHRASES = (
     ("airtable-token", "pat", r"pat[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
+    ("aws-key-id", "AKIA ASIA", r"A[KS]IA[A-Z2-7]{16}"),
+    (
+        "aws-secret-key",
+        "ecret ECRET",
+        r"(?i:secret[ _-]?(?:access)?_?key)[\"'`]?\s{0,3}[:=,]>?\s?[\"'`]?([\w/+]{40})(?![/+=])",
+    ),
+    ("azure-access-key", "SharedAccessKey=", r"SharedAccessKey=([A-Za-z0-9+/]{43}=)"),
+    ("azure-signature", "sig=", r"[?&;](?:amp;)?sig=([A-Za-z0-9%+/]{40,}(?:%3[Dd]|=))"),
+    ("azure-storage-key", "AccountKey=", r"AccountKey=([A-Za-z0-9+/]{86}==)"),
     ("braintree-token", "access_token$", r"access_token\$production\$[0-9a-z]{16}\$[0-9a-f]{32}"),
     ("cloudflare-key", "v1.0-", r"v1\.0-[0-9a-f]{24}-[0-9a-f]{146}"),
-    ("discord-token", "iscord ISCORD", r"[MNO][A-Za-z0-9_-]{23,27}\.[\w-]{6}\.[\w-]{27,38}"),
     ("discord-webhook", "/api/webhooks/", r"/api/webhooks/(\d{17,20}/[\w-]{60,})"),
     (
         "doppler-token",
@@ -169,31 +176,32 @@ _PHRASES = (
     ("firebase-key", ":APA91b", r"AAAA[\w-]{7}:APA91b[\w-]{134}"),
     ("google-token", "ya29.", r"ya29\.[\w-]{40,}"),
     ("google-token", "1//0", r"1//0[\w-]{40,}"),
+    ("huggingface-token", "hf_", r"hf_[A-Za-z0-9]{34,40}"),
+    ("huggingface-token", "api_org_", r"api_org_[A-Za-z]{34}"),
     ("jwt", "eyJ", rf"{_START}eyJ[\w-]{{10,}}\.eyJ[\w-]{{10,}}\.[\w-]{{20,}}"),
     ("mailchimp-key", "-us", r"[0-9a-f]{32}-us\d{1,2}"),
     ("mapbox-token", "sk.eyJ", r"sk\.eyJ[\w-]{20,}\.[\w-]{20,}"),
     ("sendgrid-key", "SG.", r"SG\.[\w-]{22}\.[\w-]{43}"),
+    ("slack-webhook", "hooks.slack.com/", r"hooks\.slack\.com/[a-z]{5,10}/([\w/]{30,})"),
     ("telegram-token", ":AA", r"(?:(?<![A-Za-z0-9])bot)?(\d{8,10}:AA[\w-]{33})"),
     ("terraform-token", ".atlasv1.", r"[A-Za-z0-9]{14}\.atlasv1\.[\w-]{60,}"),
     ("vault-token", "hvs.", r"hvs\.[\w-]{24,}"),
     ("vault-token", "hvb.", r"hvb\.[\w-]{24,}"),
 )
-# Those that may have no such word, or one of capitals alone.
+_DISCORD = SecretRule(
+    "discord-token",
+    (".",),
+    r"[MNO][A-Za-z0-9_-]{23,27}\.[\w-]{6}\.[\w-]{27,38}",
+    beside=("iscord", "ISCORD"),
+)
+# Those that may have no long run.
 _TEXTS = (
-    ("aws-key-id", "AKIA ASIA", r"A[KS]IA[A-Z2-7]{16}"),
-    (
-        "aws-secret-key",
-        "ecret ECRET",
-        r"(?i:secret[ _-]?(?:access)?_?key)[\"'`]?\s{0,3}[:=,]>?\s?[\"'`]?([\w/+]{40})(?![/+=])",
-    ),
-    ("azure-storage-key", "AccountKey=", r"AccountKey=([A-Za-z0-9+/]{86}==)"),
-    ("azure-access-key", "SharedAccessKey=", r"SharedAccessKey=([A-Za-z0-9+/]{43}=)"),
-    ("azure-signature", "sig=", r"[?&;](?:amp;)?sig=([A-Za-z0-9%+/]{40,}(?:%3[Dd]|=))"),
     ("azure-client-secret", "Q~", r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.-]{31,34}"),
-    ("npm-token", ":_", r":_(?:authToken|auth|password)\s{0,3}=\s{0,3}\"?([^\s\"'$<{]{8,})"),
-    ("slack-webhook", "hooks.slack.com/", r"hooks\.slack\.com/[a-z]{5,10}/([\w/]{30,})"),
-    ("huggingface-token", "hf_", r"hf_[A-Za-z0-9]{34,40}"),
-    ("huggingface-token", "api_org_", r"api_org_[A-Za-z]{34}"),
+    (
+        "npm-token",
+        ":_auth :_pass",
+        r":_(?:authToken|auth|password)\s{0,3}=\s{0,3}\"?([^\s\"'$<{]{8,})",
+    ),
 )
 
 
@@ -211,10 +219,13 @@ _CLASSES = {"A": "[A-Za-z0-9]", "H": "[0-9a-f]", "W": "[A-Za-z0-9_-]"}
 _SHORT = re.compile(r"(?<![A-Za-z0-9[])[AHW](?=[{+-])")
 
 WORD_RULES = _word_rules()
-"""The anchor stands in a long word that is no plain name."""
+"""The anchor stands in a long word that is no plain name: letters, digits, ``_`` and ``-``."""
 
-PHRASE_RULES = tuple(SecretRule(kind, tuple(a.split()), pattern) for kind, a, pattern in _PHRASES)
-"""Such a word is part of it; the anchor stands anywhere."""
+PHRASE_RULES = (
+    *(SecretRule(kind, tuple(a.split()), pattern) for kind, a, pattern in _PHRASES),
+    _DISCORD,
+)
+"""A long run is part of it (see ``long_runs``); the anchor stands in it or close before it."""
 
 TEXT_RULES = tuple(SecretRule(kind, tuple(a.split()), pattern) for kind, a, pattern in _TEXTS)
 """Nothing is known but the anchor."""
