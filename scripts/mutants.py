@@ -35,6 +35,7 @@ OFFICE = "tests/core/documents/test_office.py"
 HOSTILE_OFFICE = "tests/core/documents/test_office_hostile.py"
 LABELS = "tests/core/indexing/test_labels.py"
 SIBLINGS = "tests/core/indexing/test_siblings.py"
+FRESHNESS = "tests/core/retrieval/test_freshness.py"
 MIXED = "tests/core/retrieval/test_mixed_documents.py"
 
 
@@ -56,6 +57,24 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "lines that stand in several places are of no one",
+        "    if lines.now.find(wanted, found + 1) >= 0:",
+        "    if False:",
+        FRESHNESS,
+    ),
+    Mutant(
+        "what is beyond the bound is not read",
+        "(size > room and not whole)",
+        "False",
+        FRESHNESS,
+    ),
+    Mutant(
+        "marks are compared with a reading that makes marks",
+        "if _MARK.search(then):",
+        "if False:",
+        FRESHNESS,
+    ),
     Mutant(
         "secrets are embedded and indexed as they are",
         "        read = _mask(read, [*(secret.mask for secret in found), *masks])\n",

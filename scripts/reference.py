@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli import COMMANDS, EXIT_DEGRADED, EXIT_FAILED, group
+from merganser.cli import COMMANDS, EXIT_DEGRADED, EXIT_FAILED, EXIT_STALE, group
 from merganser.config.sections import ADDITIONS, SECTIONS, Pattern, readable
 from merganser.config.spec_agents import AgentSpec
 from merganser.config.spec_root import Spec
@@ -223,6 +223,7 @@ _EXIT_CODES = {
     EXIT_FAILED: "an error that the message explains, or a run that failed",
     click.UsageError.exit_code: "wrong usage: an unknown command or option, a missing argument",
     EXIT_DEGRADED: "done, but with parts that failed; they are named",
+    EXIT_STALE: "done, but a passage is not what stands in its file (with `--require-fresh` alone)",
     130: "ended by Ctrl-C; what was embedded and answered is kept",
     143: "ended by SIGTERM (129: by SIGHUP), as by Ctrl-C",
 }

@@ -35,10 +35,19 @@ def test_index_search_run_and_batch(
     drift_texts = len(DRIFT_TEXTS)  # every run embeds them again
     assert embedded + drift_texts == runner.counters.texts_embedded
 
-    found = merganser("search", "shop.yaml", "which coupon saves most", "--json", cwd=project)
+    fresh = ("--require-fresh", "--json")
+    found = merganser("search", "shop.yaml", "which coupon saves most", *fresh, cwd=project)
+    assert found.code == 0
     assert found.json["rags"]["code"]["hits"][0]["path"] == "src/shop/discount.py"
 
-    asked = merganser("run", "shop.yaml", "When is money refunded?", "--json", cwd=project)
+    for path in (project / "src").rglob("*.*"):
+        path.write_text(" ".join(f"And {word}" for word in path.read_text().split(" ")))
+    stale = merganser("search", "shop.yaml", "When is money refunded?", *fresh, cwd=project)
+    hits = stale.json["rags"]["code"]["hits"]
+    assert (stale.code, {hit["freshness"] for hit in hits}) == (5, {"changed"})
+
+    asked = merganser("run", "shop.yaml", "When is money refunded?", *fresh, cwd=project)
+    assert {line["freshness"] for line in asked.json["sources"]} == {"changed"}
     assert asked.json["answer"].strip(), asked
     assert "src/README.md" in {line["path"] for line in asked.json["sources"]}
     assert asked.json["rag_mode"] == "context"
@@ -52,6 +61,7 @@ def test_index_search_run_and_batch(
     rows = [json.loads(line) for line in (project / "q.answers.jsonl").read_text().splitlines()]
     assert [row["id"] for row in rows] == ["a", "b", "c"]
     assert (batch.json["questions"], batch.json["asked"]) == (3, 2)
+    assert batch.json["stale"] == [row["id"] for row in rows if row["outcome"] == "answered"]
 
     resumed = merganser("batch", "shop.yaml", "--input", "q.jsonl", "--json", cwd=project)
     answered = sum(row["outcome"] == "answered" for row in rows)

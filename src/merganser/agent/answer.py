@@ -10,9 +10,10 @@ from dataclasses import KW_ONLY, asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from merganser.chunking.places import name_passage
+from merganser.retrieval.hits import describe_freshness
 
 if TYPE_CHECKING:
-    from merganser.retrieval.hits import SearchResult
+    from merganser.retrieval.hits import Freshness, SearchResult
 
 RagMode = Literal["tool", "context", "none"]
 """How retrieved text reached the model: by its own tool calls, in the prompt, or not at all."""
@@ -43,6 +44,7 @@ class SourceLine:
         place: Where it stands in its file, such as ``slides 3-4``; empty where that is its lines.
         commit: The commit that has its file as it was indexed; "" when it was in none.
         url: Page of a forge with the passage at that commit; "" for none.
+        freshness: Whether it stood in its file when it was found; what a tool read does.
     """
 
     path: str
@@ -56,6 +58,7 @@ class SourceLine:
     place: str = ""
     commit: str = ""
     url: str = ""
+    freshness: Freshness = "fresh"
 
     def __str__(self) -> str:
         """Return ``path:start-end``, which editors can jump to, or ``path (place)``."""
@@ -141,6 +144,12 @@ class Answer:
             return "failed: rests on no source"
         return "answered"
 
+    @property
+    def stale(self) -> tuple[SourceLine, ...]:
+        """The sources it rests on that are not what stands in their files: cited ones, or any."""
+        used = [line for line in self.sources if line.cited] or self.sources
+        return tuple(line for line in used if line.freshness != "fresh")
+
     def to_json(self) -> dict[str, Any]:
         """Return the answer as JSON values, with the keys that ``--json`` and batch rows share."""
         return {
@@ -158,6 +167,7 @@ class Answer:
                     "score": line.score,
                     "commit": line.commit or None,
                     "url": line.url or None,
+                    "freshness": line.freshness,
                 }
                 for line in self.sources
             ],
@@ -178,7 +188,9 @@ def describe_source(line: SourceLine) -> str:
     """Return where a passage is and whether the answer names it, for one line of a terminal."""
     label = f"[{line.id}] " if line.id is not None else ""
     link = f" {line.url}" if line.url else ""
-    return f"{label}{line} ({'cited' if line.cited else 'retrieved, not cited'}){link}"
+    said = describe_freshness(line.freshness)
+    about = ("cited" if line.cited else "retrieved, not cited") + (said and f", {said}")
+    return f"{label}{line} ({about}){link}"
 
 
 class HitSource(Protocol):

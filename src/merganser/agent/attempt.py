@@ -362,6 +362,10 @@ def _answer(
         said.append(f"cites what was never retrieved: {', '.join(citations.invalid)}")
     if not grounded:
         said.append("the answer does not rest on what was retrieved")
+    if stale := [
+        str(line) for line in citations.sources if line.cited and line.freshness != "fresh"
+    ]:
+        said.append(f"cites what changed or was removed since it was indexed: {', '.join(stale)}")
     worked = {part.tool_call_id for part in successes(exchange.messages)}
     return Answer(
         text=text,

@@ -84,6 +84,7 @@ def check_citations(text: str, evidence: Sequence[Evidence]) -> Citations:
             place=item.place,
             commit=item.commit,
             url=item.url,
+            freshness=item.freshness,
         )
         for position, item in enumerate(evidence)
     ]

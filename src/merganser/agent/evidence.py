@@ -16,7 +16,7 @@ from merganser.documents.secrets import redact_secrets
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from merganser.retrieval.hits import Hit
+    from merganser.retrieval.hits import Freshness, Hit
 
 CHARACTERS_PER_TOKEN = 3.0
 """Characters that one token is counted as when no tokenizer is at hand.
@@ -76,6 +76,7 @@ def number_hits(
             place=hit.place,
             commit=hit.commit,
             url=hit.url,
+            freshness=hit.freshness,
         )
         if evidence.key in given:
             continue
@@ -161,11 +162,12 @@ def evidence_to_json(item: Evidence) -> dict[str, Any]:
 
 
 def origins_of(evidence: Iterable[Evidence]) -> dict[str, list[str]]:
-    """Return commit and link of passages by number, for what a tool keeps beside its result.
+    """Return commit, link and freshness of passages, for what a tool keeps beside its result.
 
     The model is not shown them: they take a hundred tokens a passage and answer nothing.
     """
-    return {str(item.id): [item.commit, item.url] for item in evidence if item.commit or item.url}
+    known = {str(item.id): [item.commit, item.url, item.freshness] for item in evidence}
+    return {number: origin for number, origin in known.items() if origin != ["", "", "fresh"]}
 
 
 def evidence_from_json(
@@ -183,7 +185,7 @@ def evidence_from_json(
     row = cast("dict[str, Any]", value)
     try:
         start, _, end = str(row["lines"]).partition("-")
-        commit, url = (origins or {}).get(str(row["id"]), ("", ""))
+        commit, url, *rest = (origins or {}).get(str(row["id"]), ("", ""))
         return Evidence(
             str(row["source_path"]),
             int(start),
@@ -195,6 +197,7 @@ def evidence_from_json(
             place=str(row.get("place", "")),
             commit=commit,
             url=url,
+            freshness=cast("Freshness", rest[0]) if rest else "fresh",
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -16,6 +16,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, cast
 
 from merganser.chunking.places import name_passage
+from merganser.retrieval.hits import describe_freshness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -50,6 +51,8 @@ def reason_of(row: Mapping[str, Any]) -> str:
 def places_of(row: Mapping[str, Any], *, cited: bool) -> list[tuple[str, str]]:
     """Return the places that a row's answer cites, or the others it was given, with their links.
 
+    A place whose lines were not fresh when it was found says so.
+
     A link is "" where there is none, and where a table that was edited has something else.
 
     >>> source = {"path": "docs/ducks.md", "lines": "3-4", "cited": True}
@@ -58,12 +61,24 @@ def places_of(row: Mapping[str, Any], *, cited: bool) -> list[tuple[str, str]]:
     """
     return [
         (
-            name_passage(source["path"], source["lines"], source.get("place") or ""),
+            name_passage(source["path"], source["lines"], source.get("place") or "")
+            + ((said := describe_freshness(str(source.get("freshness")))) and f" ({said})"),
             url if str(url := source.get("url") or "").startswith("https://") else "",
         )
         for source in _sources(row)
         if {"path", "lines"} <= source.keys() and bool(source.get("cited")) == cited
     ]
+
+
+def rests_on_stale(row: Mapping[str, Any]) -> bool:
+    """Return whether a source that a row's answer cites, or any where it cites none, was not fresh.
+
+    >>> rests_on_stale({"sources": [{"cited": True, "freshness": "gone"}, {"cited": False}]})
+    True
+    """
+    sources = _sources(row)
+    used = [source for source in sources if source.get("cited")] or sources
+    return any(source.get("freshness") in {"changed", "gone"} for source in used)
 
 
 def tokens_of(row: Mapping[str, Any]) -> tuple[int, int]:

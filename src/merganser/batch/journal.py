@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from filelock import FileLock, Timeout
 
-from merganser.batch.answer_rows import ANSWERED, mean_metrics, measure_answer, sum_tokens
+from merganser.batch.answer_rows import (
+    ANSWERED,
+    mean_metrics,
+    measure_answer,
+    rests_on_stale,
+    sum_tokens,
+)
 from merganser.batch.tables import dump_row, may_hold_answers, read_rows, write_rows
 from merganser.config.flow_definition import DataTable
 from merganser.errors import MerganserError, PlanError, StoreBusyError, StoreError
@@ -37,6 +43,7 @@ class BatchReport:
         answered: Rows with the outcome ``answered``.
         failed: Ids of the questions with any other outcome, in the table's order.
         missing: Ids of the chosen questions that have no row, after an interruption.
+        stale: Ids of the answered questions whose answers rest on what is not in its file any more.
         left_out: Questions without a row that were not chosen.
         reused: Questions whose row comes from an earlier run.
         asked: Questions that a model was asked in this run.
@@ -49,6 +56,7 @@ class BatchReport:
     _: KW_ONLY
     failed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
     left_out: int = 0
     reused: int = 0
     asked: int = 0
@@ -168,6 +176,11 @@ class AnswerJournal:
             sum(outcome == ANSWERED for outcome in outcomes.values()),
             failed=tuple(i for i, outcome in outcomes.items() if outcome not in {None, ANSWERED}),
             missing=tuple(name for name in unanswered if name in plan.chosen),
+            stale=tuple(
+                q.id
+                for q in plan.questions
+                if outcomes[q.id] == ANSWERED and rests_on_stale(self._rows[plan.keys[q.id]])
+            ),
             left_out=sum(name not in plan.chosen for name in unanswered),
             reused=sum(plan.keys[question_id] in plan.kept for question_id in outcomes),
             asked=len(fresh),

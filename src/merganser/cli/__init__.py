@@ -1,7 +1,8 @@
 """The ``merganser`` command: one module a command, imported only when it is called.
 
 Exit codes: 0 done; 1 an error that the message explains, or a run that failed; 2 wrong usage;
-3 done, but with parts that failed; 130 ended by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+3 done, but with parts that failed; 5 done, but with passages that are not fresh, where that is
+required; 130 ended by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ Each is ``command`` of ``merganser.cli.<name>``, but ``rollback`` is in ``mergan
 
 EXIT_FAILED = 1
 EXIT_DEGRADED = 3
+EXIT_STALE = 5
 
 
 class LazyGroup(click.Group):

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from merganser.cli import EXIT_DEGRADED, EXIT_FAILED
+from merganser.cli import EXIT_DEGRADED, EXIT_FAILED, EXIT_STALE
 from merganser.cli.options import (
     Reach,
     data_table,
     file_argument,
+    fresh_option,
     json_option,
     print_json,
     reach_options,
@@ -43,6 +44,7 @@ _TABLE = "FILE[#TABLE]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output that is no answers of a batch.")
 @click.option("--dry-run", is_flag=True, help="Say what would be asked and what it would cost.")
+@fresh_option
 @wait_option
 @reach_options
 @json_option
@@ -59,6 +61,7 @@ def command(
     seed: int,
     overwrite: bool,
     dry_run: bool,
+    require_fresh: bool,
     as_json: bool,
     reach: Reach,
 ) -> int:
@@ -67,7 +70,8 @@ def command(
     Questions and answers are .jsonl, .csv or .parquet files, or a table of a DuckDB file as
     FILE.duckdb#TABLE. Answers are in the questions' order. Run it again to ask only what is not
     answered yet. Exits with 3 when some questions failed, with 1 when more did than the flow's
-    max_failed allows.
+    max_failed allows, and with --require-fresh with 5 when an answer rests on what changed in its
+    file since it was indexed.
     """
     config = reach.load(file)
     chosen = _choose(config, flow, questions, answers, agent)
@@ -97,7 +101,14 @@ def command(
     if not as_json:
         for note in notes:
             say(f"note: {note}", err=True)
-    return EXIT_DEGRADED if report.failed or report.missing else 0
+    return exit_code(report, require_fresh=require_fresh)
+
+
+def exit_code(report: BatchReport, *, require_fresh: bool) -> int:
+    """Return the code for a batch that its flow lets pass: failures come before freshness."""
+    if report.failed or report.missing:
+        return EXIT_DEGRADED
+    return EXIT_STALE if require_fresh and report.stale else 0
 
 
 def _print_report(report: BatchReport, flow: BatchFlow, *, as_json: bool) -> None:
@@ -111,6 +122,7 @@ def _print_report(report: BatchReport, flow: BatchFlow, *, as_json: bool) -> Non
                 "left_out": report.left_out,
                 "failed": list(report.failed),
                 "missing": list(report.missing),
+                "stale": list(report.stale),
                 "tokens": {"input": report.tokens[0], "output": report.tokens[1]},
                 "metrics": dict(report.metrics),
                 "output": str(flow.output),
@@ -127,6 +139,8 @@ def _print_report(report: BatchReport, flow: BatchFlow, *, as_json: bool) -> Non
         say(f"  mean {means}")
     for name in report.failed:
         say(f"  failed: {name}")
+    for name in report.stale:
+        say(f"  rests on what changed since it was indexed: {name}")
 
 
 def _print_forecast(forecast: BatchForecast, as_json: bool) -> None:  # noqa: FBT001 - one flag

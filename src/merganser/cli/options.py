@@ -204,6 +204,13 @@ class _Duration(click.ParamType[timedelta]):
 DURATION = _Duration()
 """Type of an option that is a length of time."""
 
+fresh_option = click.option(
+    "--require-fresh",
+    is_flag=True,
+    help="Exit with 5 when a passage is not what stands in its file now.",
+)
+"""``--require-fresh``, of commands that show or cite passages."""
+
 wait_option = click.option(
     "--wait-for-server",
     type=DURATION,

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from merganser.cli import EXIT_STALE
 from merganser.cli.options import (
     WORDS,
     Reach,
     file_argument,
+    fresh_option,
     json_option,
     print_json,
     reach_options,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     help="How retrieved text reaches the model [default: the agent's].",
 )
 @click.option("--turn-id", help="Resume the turn of this id.")
+@fresh_option
 @wait_option
 @reach_options
 @json_option
@@ -44,12 +47,15 @@ def command(
     agent: str | None,
     rag_mode: str | None,
     turn_id: str | None,
+    require_fresh: bool,
     as_json: bool,
     reach: Reach,
 ) -> int:
     """Ask an agent of FILE one QUESTION; ``-`` reads it from standard input.
 
-    Exits with 1 when the answer cites what was never retrieved or has no text.
+    Exits with 1 when the answer cites what was never retrieved or has no text, with --require-fresh
+    with 5 when a source that it cites (or, where it cites none, was given) is not what stands in
+    its file.
     """
     from merganser.agent.answer import describe_source
     from merganser.agent.turn import require_question
@@ -88,7 +94,14 @@ def command(
             say(f"note: {note}", err=True)
         if answer.outcome != "answered":
             say(f"error: {answer.outcome}", err=True)
-    return 0 if answer.outcome == "answered" else 1
+    return exit_code(answer, require_fresh=require_fresh)
+
+
+def exit_code(answer: Answer, *, require_fresh: bool) -> int:
+    """Return the code for an answer: whether it can be relied on comes before its freshness."""
+    if answer.outcome != "answered":
+        return 1
+    return EXIT_STALE if require_fresh and answer.stale else 0
 
 
 def _standard_input() -> str:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from merganser.cli import EXIT_STALE
 from merganser.cli.options import (
     WORDS,
     Reach,
     file_argument,
+    fresh_option,
     json_option,
     print_json,
     reach_options,
@@ -44,6 +46,7 @@ _SNIPPET_LINES = 6
 @click.option("--explain", is_flag=True, help="Say why each hit is there.")
 @click.option("--why-not", metavar="PATH", help="Say why this file is not among the hits.")
 @click.option("--full", "whole", is_flag=True, help="Print whole passages.")
+@fresh_option
 @wait_option
 @reach_options
 @json_option
@@ -60,10 +63,15 @@ def command(
     explain: bool,
     why_not: str | None,
     whole: bool,
+    require_fresh: bool,
     as_json: bool,
     reach: Reach,
 ) -> int:
-    """Find the passages for QUERY in the indexes of FILE."""
+    """Find the passages for QUERY in the indexes of FILE.
+
+    With --require-fresh it exits with 5 when a passage that it prints is not what stands in its
+    file.
+    """
     from merganser.cli.progress import shown_progress
     from merganser.models.outage import waiting_for_server
     from merganser.store.filters import Filter
@@ -96,10 +104,12 @@ def command(
     wait = reach.wait_for_server or timedelta(0)  # words alone find something at once
     with shown_progress(quiet=as_json), waiting_for_server(wait.total_seconds()):
         asyncio.run(search_all())
+    stale = [hit for result in results.values() for hit in result.hits if hit.stale]
+    code = EXIT_STALE if stale and require_fresh else 0
     if as_json:
         found = {name: result.as_json() for name, result in results.items()}
         print_json({"rags": found, "missing": missing} if why_not else {"rags": found})
-        return 0
+        return code
     for name, result in results.items():
         if len(results) > 1:
             say(f"== {name}")
@@ -108,7 +118,9 @@ def command(
             say(f"{strategy}: {method}", err=True)
     for name, lines in missing.items():
         say(f"why not {why_not} ({name}):\n" + "\n".join(f"  {line}" for line in lines))
-    return 0
+    if code:
+        say("error: not every passage stands in its file: run `merganser index`", err=True)
+    return code
 
 
 def _relative(path: str, directory: Path) -> str:
@@ -123,12 +135,15 @@ def _describe_missing(why: Missing) -> list[str]:
 
 
 def _show(result: SearchResult, *, whole: bool) -> None:
+    from merganser.retrieval.hits import describe_freshness
+
     if not result.hits:
         say("no hits")
     for number, hit in enumerate(result.hits, 1):
         ranks = ", ".join(f"{name} #{one.rank}" for name, one in hit.strategies.items())
         symbol = f"  {hit.symbol}" if hit.symbol else ""
-        stale = "  (changed since it was indexed)" if hit.stale else ""
+        said = describe_freshness(hit.freshness)
+        stale = said and f"  ({said})"
         say(f"{number}. {hit.source}{symbol}{stale}\n   {hit.score:.4f}  {ranks}")
         if hit.url:
             say(f"   {hit.url}")

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, assert_never
 import numpy as np
 
 from merganser.chunking.places import numbers_of
+from merganser.store.rows import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -75,7 +76,8 @@ class Target:
     def matches(self, hit: Hit) -> bool:
         """Tell whether a hit has a line in common with it."""
         return hit.path == self.label.path and any(
-            hit.start_line <= last and first <= hit.end_line for first, last in self.spans
+            hit.start_line - hit.moved <= last and first <= hit.end_line - hit.moved
+            for first, last in self.spans
         )
 
 
@@ -191,31 +193,13 @@ def _locate_quote(label: Label, versions: Sequence[Sequence[StoredChunk]]) -> Ta
     pattern = re.compile(r"\s+".join(map(re.escape, label.quote.split())))
     spans: dict[Span, None] = {}
     for chunks in versions:
-        text, first_line = _text_of(chunks)
+        text, first_line = text_of(chunks)
         for found in pattern.finditer(text):
             first = first_line + text.count("\n", 0, found.start())
             spans[first, first + text.count("\n", found.start(), found.end())] = None
     if not spans:
         return Target(label, (), f"the quote is not in {label.path}")
     return Target(label, tuple(spans))
-
-
-def _text_of(chunks: Sequence[StoredChunk]) -> tuple[str, int]:
-    """Join the chunks of a file, which may overlap; return the number of the first line too.
-
-    The header of a table that stands in front of a chunk of its rows is left out.
-    """
-    parts: list[str] = []
-    end, line = chunks[0].start_char, chunks[0].start_line
-    for chunk in chunks:
-        if chunk.end_char > end:
-            # Blank lines between chunks of extracted text are in none of them.
-            missing = chunk.start_line - line if chunk.start_char > end else 0
-            header = len(chunk.text) - (chunk.end_char - chunk.start_char)
-            parts += ("\n" * missing, chunk.text[header + max(end - chunk.start_char, 0) :])
-            line += missing + parts[-1].count("\n")
-            end = chunk.end_char
-    return "".join(parts), chunks[0].start_line
 
 
 def measure(metric: Metric, relevance: Relevance) -> float:

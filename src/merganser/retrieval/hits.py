@@ -6,7 +6,7 @@ All values are plain data that survive JSON.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from merganser.chunking.places import name_passage
 
@@ -16,6 +16,27 @@ if TYPE_CHECKING:
 PassageKey: TypeAlias = tuple[str, int, int, tuple[int, int]]
 """Path, first line, last line and digest of the text: what makes the chunks of two strategies the
 same passage, also where the strategies chunk files differently. It orders ties, too."""
+
+
+Freshness: TypeAlias = Literal["fresh", "changed", "gone"]
+"""Whether what is cited stands in its file now: ``fresh`` where its lines are as they were indexed,
+also where they moved; ``gone`` where the file is not there. Pages, slides, sheets and cells are
+``fresh`` while their file is what was indexed. What cannot be read is ``changed``."""
+
+
+_SAID: Mapping[str, str] = {
+    "changed": "changed since it was indexed",
+    "gone": "removed since it was indexed",
+}
+
+
+def describe_freshness(freshness: str) -> str:
+    """Return what a reader must know of a passage's freshness; "" for one that is fresh.
+
+    >>> describe_freshness("gone"), describe_freshness("fresh")
+    ('removed since it was indexed', '')
+    """
+    return _SAID.get(freshness, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +81,7 @@ class Hit:
 
     Attributes:
         path: As indexed: posix and relative to the config's folder.
-        start_line: First line, from 1.
+        start_line: First line, from 1, where it stands now.
         end_line: Last line, inclusive.
         text: The passage, or the whole file where ``return_full_content`` asks for it.
         score: Higher is better; the rerank score where there is one, otherwise the fused one.
@@ -70,7 +91,8 @@ class Hit:
         language: Of the file, or None.
         strategies: The rank and score that each strategy gave it, by the strategy's name.
         rerank_score: Of the reranker, after normalization; None when not reranked.
-        stale: The file changed or was removed since it was indexed, so the lines may be off.
+        freshness: Whether it stands in its file at the time of the query.
+        moved: How many lines further down than indexed it stands; negative for up.
         place: Where the passage stands in its file, such as ``slides 3-4``; empty where that is its
             lines. Then the lines are those of the file, else of the text that was extracted.
         kind: What sort of document the file is: ``code``, ``docs``, ``tests``, ...; empty when not
@@ -91,13 +113,19 @@ class Hit:
     language: str | None = None
     strategies: Mapping[str, StrategyScore] = field(default_factory=dict[str, StrategyScore])
     rerank_score: float | None = None
-    stale: bool = False
+    freshness: Freshness = "fresh"
+    moved: int = 0
     place: str = ""
     kind: str = ""
     symbol_kind: str = ""
     commit: str = ""
     url: str = ""
     explanation: HitExplanation | None = None
+
+    @property
+    def stale(self) -> bool:
+        """Whether it is not what stands in its file."""
+        return self.freshness != "fresh"
 
     @property
     def source(self) -> str:
@@ -121,7 +149,9 @@ class Hit:
             "kind": self.kind,
             "language": self.language,
             "text": self.text,
+            "freshness": self.freshness,
             "stale": self.stale,
+            "moved": self.moved,
             "commit": self.commit or None,
             "url": self.url or None,
         }

@@ -15,7 +15,7 @@ from merganser.documents.forges import origin_of
 from merganser.documents.kinds import kind_of
 from merganser.errors import DamagedIndexError, PlanError, SnapshotMismatchError
 from merganser.retrieval.explain import Missing, explain_missing
-from merganser.retrieval.freshness import FileCheck, check_files, file_notes
+from merganser.retrieval.freshness import PassageCheck, check_passages, freshness_notes
 from merganser.retrieval.hits import Hit, HitExplanation, SearchResult
 from merganser.retrieval.ranking import PassageRanking, RankedPassage, rank_passages, read_chunks
 from merganser.retrieval.rerank import Reranker
@@ -266,18 +266,21 @@ class Retriever:
             chosen = [one for one in chosen if by_file[one.candidate.chunk.path] is one]
         chosen = chosen[: max(limit, 0)]
         candidates = [one.candidate for one in chosen]
-        checks = check_files(candidates, with_text=whole)
+        chunks = read_chunks(candidates)
+        checks = check_passages(candidates, chunks, whole=whole)
         hits: list[Hit] = []
-        for one, chunk in zip(chosen, read_chunks(candidates), strict=True):
-            hit = _make_hit(one, chunk, checks[one.candidate.index.definition.name, chunk.path])
-            lines = None if hit.place else (hit.start_line, hit.end_line)
+        for one, chunk, check in zip(chosen, chunks, checks, strict=True):
+            hit = _make_hit(one, chunk, check)
+            # The commit has the lines as they were indexed.
+            indexed = (hit.start_line - hit.moved, hit.end_line - hit.moved)
+            lines = None if hit.place else indexed
             known = one.candidate.index.snapshot.meta.get("repositories", "")
             commit, url = origin_of(known, hit.path, lines)
             hit = replace(hit, commit=commit, url=url)
             if explain is not None:
                 hit = replace(hit, explanation=_explain(one, explain))
             hits.append(hit)
-        return tuple(hits), file_notes(checks.values(), whole=whole)
+        return tuple(hits), freshness_notes(checks, whole=whole)
 
 
 def _open_served(index: IndexDefinition) -> Snapshot:
@@ -306,29 +309,31 @@ async def _search_by_words(
     return results, [*notes, *(note for result in results for note in result.notes)]
 
 
-def _make_hit(one: RankedPassage, chunk: StoredChunk, check: FileCheck) -> Hit:
+def _make_hit(one: RankedPassage, chunk: StoredChunk, check: PassageCheck) -> Hit:
     hit = Hit(
         path=chunk.path,
-        start_line=chunk.start_line,
-        end_line=chunk.end_line,
+        start_line=chunk.start_line + check.moved,
+        end_line=chunk.end_line + check.moved,
         text=chunk.text,
         score=one.score,
         symbol=chunk.symbol,
         language=chunk.language or None,
         strategies=one.strategies,
         rerank_score=one.rerank_score,
-        stale=check.state != "same",
+        freshness=check.freshness,
+        moved=check.moved,
         place=chunk.place,
         # Older indexes have none.
         kind=chunk.file_kind or kind_of(chunk.path, chunk.language or None),
         symbol_kind=chunk.kind,
     )
-    if check.text is None:
+    file = check.file
+    if file.text is None:
         return hit
-    lines = check.text.count("\n") + (not check.text.endswith("\n"))
+    lines = file.text.count("\n") + (not file.text.endswith("\n"))
     last = max(lines, 1)
-    place = describe_places(check.places, 1, last)
-    return replace(hit, text=check.text, start_line=1, end_line=last, place=place)
+    place = describe_places(file.places, 1, last)
+    return replace(hit, text=file.text, start_line=1, end_line=last, place=place)
 
 
 def _explain(one: RankedPassage, results: Sequence[StrategyResult]) -> HitExplanation:

@@ -189,6 +189,11 @@ class Snapshot:
         """Return the live files, by path."""
         return read_files(self.cursor())
 
+    def content_hash(self, path: str) -> str:
+        """Return the hash of a live file's bytes, as in ``FileRow``; "" for any other."""
+        rows = self._rows("SELECT content_hash FROM g.files WHERE path = ?", [path])
+        return str(rows[0][0]) if rows else ""
+
     def skipped(self) -> tuple[SkippedRow, ...]:
         """Return the files that were found and not indexed, with the reasons, by path."""
         return read_skipped(self.cursor())

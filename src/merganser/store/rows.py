@@ -6,6 +6,8 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -81,6 +83,29 @@ class StoredChunk:
     file_size_bytes: int
     file_kind: str
     place: str
+
+
+def text_of(chunks: Sequence[StoredChunk]) -> tuple[str, int]:
+    """Join the chunks of a file, which may overlap; return the number of the first line too.
+
+    The header of a table that stands in front of a chunk of its rows is left out, and so are blank
+    lines in front of the first chunk and spaces at the ends of lines.
+
+    Args:
+        chunks: All of the file, in order; at least one.
+    """
+    parts: list[str] = []
+    end, line = chunks[0].start_char, chunks[0].start_line
+    for chunk in chunks:
+        if chunk.end_char > end:
+            # What is blank between chunks of extracted text is in none of them.
+            missing = chunk.start_line - line if chunk.start_char > end else 0
+            gap = "\n" * missing or " " * (chunk.start_char - end)
+            header = len(chunk.text) - (chunk.end_char - chunk.start_char)
+            parts += (gap, chunk.text[header + max(end - chunk.start_char, 0) :])
+            line += missing + parts[-1].count("\n")
+            end = chunk.end_char
+    return "".join(parts), chunks[0].start_line
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from merganser.agent.answer import describe_source
 from merganser.config.load import Config
 from merganser.errors import StoreBusyError, StoreError
 from merganser.retrieval.hits import Hit, SearchResult
@@ -69,6 +70,29 @@ async def test_a_source_of_a_search_has_its_commit_and_link_and_the_model_is_not
         (None, None),
     ]
     assert "5fdac2d" not in json.dumps(runner.faults.scripted_requests)
+
+
+@pytest.mark.usefixtures("citing_model")
+@pytest.mark.parametrize("mode", ["tool", "context"])
+async def test_an_answer_that_cites_what_changed_says_so(
+    turns: type[Turns],
+    runner: FaultyRunner,
+    write_config: WriteConfig,
+    given_hits: GivenHits,
+    mode: RequestedMode,
+):
+    runner.faults.script_chat([SEARCH, "It eats fish [1]."][mode == "context" :])
+    hits = (
+        Hit("ducks.md", 1, 3, "It eats fish.\n", 1.0, freshness="changed"),
+        Hit("geese.md", 5, 5, "It eats grass.\n", 0.5, freshness="gone"),
+    )
+
+    answer = await turns.ask(runner, write_config(), given_hits(hits), rag_mode=mode)
+
+    assert [line.freshness for line in answer.sources] == ["changed", "gone"]
+    assert [str(line) for line in answer.stale] == ["ducks.md:1-3"]
+    assert "cites what changed or was removed since it was indexed: ducks.md:1-3" in answer.notes
+    assert "changed since it was indexed" in describe_source(answer.sources[0])
 
 
 @pytest.mark.usefixtures("citing_model")
