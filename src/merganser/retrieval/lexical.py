@@ -21,7 +21,13 @@ from merganser.retrieval.bm25 import (
     score_chunks,
     split_postings,
 )
-from merganser.store.tokens import SPELLED, QueryTerm, parse_query, query_terms
+from merganser.store.tokens import (
+    SPELLED,
+    QueryTerm,
+    language_term,
+    parse_query,
+    query_terms,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,6 +97,7 @@ class LexicalIndex:
     def __init__(self, snapshot: Snapshot, tables: ResidentTables | None) -> None:
         self._snapshot = snapshot
         self._tables = tables
+        self._languages: list[str] | None = None
 
     def match(
         self, query: str, *, k1: float, b: float, where: Filter | None = None
@@ -114,7 +121,8 @@ class LexicalIndex:
 
     def _look_up(self, asked: Sequence[QueryTerm]) -> tuple[tuple[str, ...], TermLists]:
         """Find the terms of a query, each by its base and as it is spelled."""
-        bases = [term.base for term in asked]
+        stems = {term.base: self._stems(term.word) for term in asked}
+        bases = [*(term.base for term in asked), *chain.from_iterable(stems.values())]
         spelled = [term.base for term in asked if term.spelling]
         if self._tables is None:
             spellings = self._snapshot.spellings(spelled)
@@ -134,24 +142,49 @@ class LexicalIndex:
         found: dict[str, TermList] = {}
         for term in asked:
             base = lists[term.base]
+            whole = _join([base, *(lists[stem] for stem in stems[term.base])])
             if term.of:  # no rarer than the words it is made of: two neighbours seldom are one name
                 parts = [lists[part].frequency for part in term.of if part in lists]
                 common = max([base.frequency, *parts])
                 base = replace(base, frequency=common)
-            found[term.base] = replace(base, repeats=term.repeats)
+                whole = base
+            found[term.base] = replace(whole, repeats=term.repeats)
             if not term.spelling:
                 continue
             others = {other: lists[other] for other in spellings[term.base]}
             exact = _as_spelled(term, base, others)
-            if 0 < exact.frequency < base.frequency:
+            if 0 < exact.frequency < whole.frequency:
                 name = f"{term.base} as {term.spelling}"
-                found[name] = replace(exact, within=base.frequency, repeats=term.repeats)
+                found[name] = replace(exact, within=whole.frequency, repeats=term.repeats)
         return tuple(found), TermLists(keys, lengths, tuple(found.values()))
+
+    def _stems(self, word: str) -> list[str]:
+        """Return the terms for a word's stems in the languages of the snapshot but English."""
+        if self._languages is None:
+            terms = (
+                self._snapshot.spellings([""])[""]
+                if self._tables is None
+                else self._tables.postings.spellings("")
+            )
+            self._languages = [term.removeprefix(SPELLED) for term in terms]
+        stems = (language_term(language, word) for language in self._languages)
+        return [stem for stem in stems if stem is not None]
 
     def _mask(self, found: TermLists, where: Filter) -> NDArray[np.bool_]:
         if self._tables is not None:
             return self._tables.mask(where)
         return np.isin(found.keys, self._snapshot.allowed(where))
+
+
+def _join(lists: Sequence[TermList]) -> TermList:
+    """Return where any of the forms of a word stands; the more frequent of them counts."""
+    lists = [one for one in lists if len(one.position)] or lists[:1]
+    if len(lists) == 1:
+        return lists[0]
+    position, back = np.unique(np.concatenate([one.position for one in lists]), return_inverse=True)
+    tf = np.zeros(len(position), dtype=np.uint8)
+    np.maximum.at(tf, back, np.concatenate([one.tf for one in lists]))
+    return TermList(position, tf, len(position))
 
 
 def _as_spelled(term: QueryTerm, base: TermList, others: Mapping[str, TermList]) -> TermList:

@@ -23,7 +23,7 @@ from merganser.store.database import (
     finish,
 )
 from merganser.store.identity import SegmentIdentity, sign
-from merganser.store.tokens import TermCounter, TermNumbers
+from merganser.store.term_counts import TermCounter, TermNumbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,34 +11,33 @@ A word that is not spelled like its base term gives a second one, ``base spellin
 ``retri retries``. Scoring prefers the spelling of the query by it
 (``merganser.retrieval.lexical``). A chunk's length does not count it.
 
+A word of a text in another language than English gives its stem in that language too, as
+``haus:german``, so that it is found by its other forms there and nowhere else; ``SPELLED`` and the
+language's name say that a text is in it. A chunk's length does not count these either.
+
 Scripts that put no spaces between words (Han, kana, Thai, ...), and Hangul, whose nouns carry
 particles, give overlapping pairs of characters, as Lucene's CJKAnalyzer does, and in texts each
 character of Han, kana and Hangul too.
 
-How terms are stored is ``store``'s business, how they are scored is ``retrieval``'s. Texts and
-queries must agree on the tokeniser, so a snapshot stores ``TOKENISER_VERSION``.
+How terms are counted is ``term_counts``' business, how they are stored ``segments``', how they are
+scored ``retrieval``'s. Texts and queries must agree on the tokeniser, so a snapshot stores
+``TOKENISER_VERSION``.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 import unicodedata
-from array import array
-from collections import Counter, defaultdict
-from dataclasses import dataclass
-from importlib import import_module
-from itertools import chain, count, pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
+from merganser.store.stems import stem_in, stem_word
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-TOKENISER_VERSION = 3
+TOKENISER_VERSION = 4
 """Raised by every change that gives any text other terms; postings of two versions never mix."""
 
 MAX_TERM_CHARACTERS = 128
@@ -86,163 +85,24 @@ SPELLED = " "
 """Between a base term and a spelling; no word holds it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class TermCounts:
-    """The term frequencies of many texts, as parallel arrays, in no order.
-
-    Attributes:
-        chunk_row: (n_postings,) int64, index into the texts that were given.
-        term_id: (n_postings,) int64, as the counter's ``TermNumbers`` have it.
-        tf: (n_postings,) uint8, occurrences of the term in the text, at least 1; 255 stands for
-            255 and more, where BM25 has long saturated.
-        doc_len: (n_texts,) int32, number of base terms of each text with repetitions, 0 for none.
-    """
-
-    chunk_row: NDArray[np.int64]
-    term_id: NDArray[np.int64]
-    tf: NDArray[np.uint8]
-    doc_len: NDArray[np.int32]
-
-
-class TermNumbers(defaultdict[str, int]):
-    """Number terms in the order in which they are first looked up."""
-
-    def __init__(self) -> None:
-        super().__init__(count().__next__)
-
-
-class TermCounter:
-    """Count the terms of texts, batch by batch, under numbers that hold for all of them.
-
-    The work per character is in C (a table or a regular expression, one dict lookup a word), the
-    work per word of a text in numpy; a word is looked at in Python when it is met for the first
-    time.
+def language_term(language: str, word: str) -> str | None:
+    """Return the term for a word's stem in a language; None for names and numbers.
 
     Args:
-        numbers: Gets the terms; who counts on may give the ones of before.
+        language: One of ``stems.OTHER_LANGUAGES``.
+        word: As it is written.
+
+    >>> language_term("german", "Häuser"), language_term("german", "user_name")
+    ('haus:german', None)
     """
-
-    def __init__(self, numbers: TermNumbers) -> None:
-        self._numbers = numbers
-        self._words = _Words(numbers)
-
-    def count(self, texts: Sequence[str]) -> TermCounts:
-        """Count the terms of each text.
-
-        Args:
-            texts: Any number of texts, empty ones allowed.
-        """
-        # Some at a time, so that the arrays stay in the processor's cache and in memory that is
-        # used again: fresh memory costs more than what is counted in it.
-        parts = [
-            self._count_some(texts[at : at + _TEXTS_AT_ONCE], at)
-            for at in range(0, max(len(texts), 1), _TEXTS_AT_ONCE)
-        ]
-        row, term, tf, doc_len = map(np.concatenate, zip(*parts, strict=True))
-        return TermCounts(row, term, tf, doc_len)
-
-    def _count_some(self, texts: Sequence[str], at: int) -> tuple[NDArray[Any], ...]:
-        """Return the columns of ``TermCounts`` for the texts from row ``at`` on."""
-        self._words.forget_many()
-        found = [*map(_find_words, texts)]
-        row = np.repeat(np.arange(len(texts)), [*map(len, found)])
-        stream = map(self._words.__getitem__, chain.from_iterable(found))
-        word, row, times = _count_pairs(np.fromiter(stream, np.int64, len(row)), row, len(texts))
-
-        first, expanded, bases, terms = self._words.arrays()
-        doc_len = np.bincount(row, times * bases[word], minlength=len(texts))
-        widths = expanded[word]
-        # Positions in ``terms``: of each word its own, one after the other.
-        where = np.repeat(first[word] - np.cumsum(widths) + widths, widths)
-        where += np.arange(len(where))
-        term, row, tf = _count_pairs(
-            terms[where], np.repeat(row, widths), len(texts), np.repeat(times, widths)
-        )
-        row += at
-        return row, term, np.minimum(tf, 255).astype(np.uint8), doc_len.astype(np.int32)
+    if not _LEAST_STEMMED <= len(word) <= MAX_TERM_CHARACTERS or _SPACELESS.search(word):
+        return None
+    if not _LEFT_OUT.sub("", word).isalpha() or not (word[1:].islower() or word.isupper()):
+        return None
+    return f"{_fold(stem_in(language, word.lower())).lower()}:{language}"
 
 
-_TEXTS_AT_ONCE = 500
-
-
-def _count_pairs(
-    number: NDArray[np.int64],
-    row: NDArray[np.int64],
-    rows: int,
-    times: NDArray[np.int64] | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct pairs of number and row, in this order, and how often each occurs.
-
-    Args:
-        number: Below 2**24.
-        row: Below ``rows``.
-        rows: Below 2**31.
-        times: How often each of the given pairs occurs; None for once. More than 255 counts as 255.
-    """
-    # Sorted as one number, which is the fastest sort there is.
-    bits = rows.bit_length()
-    pairs = number << bits | row
-    if times is not None:
-        pairs = pairs << 8 | np.minimum(times, 255)
-    pairs.sort()
-    if times is not None:
-        times, pairs = pairs & 255, pairs >> 8
-    starts = np.flatnonzero(np.concatenate([[True], pairs[1:] != pairs[:-1]])[: len(pairs)])
-    if times is None:
-        times = np.diff(starts, append=len(pairs))
-    elif len(starts):
-        times = np.add.reduceat(times, starts)
-    pairs = pairs[starts]
-    return pairs >> bits, pairs & ((1 << bits) - 1), times
-
-
-_MOST_WORDS = 200_000
-"""Words that are remembered with their terms, some 50 MB; a larger vocabulary is rare words."""
-
-
-class _Words(dict[str | bytes, int]):
-    """Number words, and find out each word's terms when it is first looked up."""
-
-    def __init__(self, numbers: TermNumbers) -> None:
-        super().__init__()
-        self._numbers = numbers
-        self._stems = _Stems()
-        self._terms = array("q")
-        self._ends = array("q")
-        self._bases = array("q")
-
-    def __missing__(self, word: str | bytes) -> int:
-        text = word if isinstance(word, str) else word.decode()
-        stems = [*map(self._stems.__getitem__, expand_word(text))]
-        self._bases.append(len(stems))
-        if (spelled := _spelled_term(text, stems)) is not None:
-            stems.append(spelled)
-        self._terms.extend(map(self._numbers.__getitem__, stems))
-        self._ends.append(len(self._terms))
-        self[word] = number = len(self)
-        return number
-
-    def arrays(self) -> tuple[NDArray[np.int64], ...]:
-        """Return where each word's terms begin, how many it has, how many of them base, and all."""
-        # Copied, because an array of which numpy has a view cannot grow.
-        ends, bases, terms = map(np.array, (self._ends, self._bases, self._terms))
-        first = np.concatenate([[0], ends[:-1]]).astype(np.int64)[: len(ends)]
-        return first, ends - first, bases, terms
-
-    def forget_many(self) -> None:
-        """Forget all words when they have become too many."""
-        if len(self) > _MOST_WORDS:
-            self.clear()
-            self._stems.clear()
-            self._terms, self._ends, self._bases = array("q"), array("q"), array("q")
-
-
-class _Stems(dict[str, str]):
-    """The stem of each word in lower case."""
-
-    def __missing__(self, word: str) -> str:
-        self[word] = stem = stem_word(word)
-        return stem
+_LEAST_STEMMED = 3
 
 
 class QueryTerm(NamedTuple):
@@ -251,6 +111,7 @@ class QueryTerm(NamedTuple):
     Attributes:
         base: The base term.
         spelling: As the query writes it; empty for the part of a word.
+        word: The word whose base term it is; empty for the part of a word.
         repeats: How often the query has it.
         of: The base terms of two neighbouring words, where this is both written as one.
     """
@@ -259,6 +120,7 @@ class QueryTerm(NamedTuple):
     spelling: str
     repeats: int = 1
     of: tuple[str, ...] = ()
+    word: str = ""
 
 
 _MOST_JOINED = 30
@@ -280,21 +142,27 @@ def parse_query(text: str) -> list[QueryTerm]:
     >>> [(term.base, term.spelling) for term in parse_query("Retries of runs")]
     [('retri', 'Retries'), ('of', ''), ('run', 'runs'), ('retriesof', ''), ('ofrun', '')]
     """
-    words = [word if isinstance(word, str) else word.decode() for word in _find_words(text)]
+    words = [word if isinstance(word, str) else word.decode() for word in find_words(text)]
     counts: Counter[str] = Counter()
     spellings: dict[str, str] = {}
     joined: dict[str, tuple[str, ...]] = {}
+    whole: dict[str, str] = {}
     for word in words:
         bases = [*map(stem_word, expand_word(word, is_query=True))]
         counts.update(dict.fromkeys(bases, 1))
         if len(word) >= _LEAST_SPELLED and bases and not _SPACELESS.search(word):
             spellings.setdefault(bases[0], word)
+        if len(bases) == 1:
+            whole.setdefault(bases[0], word)
     for one, other in pairwise(words):
         if len(one) + len(other) <= _MOST_JOINED and one.isalpha() and other.isalpha():
             pair = tuple(stem_word(_fold(word).lower()) for word in (one, other))
             joined.setdefault(stem_word(_fold(one + other).lower()), pair)
     return [
-        *(QueryTerm(base, spellings.get(base, ""), count) for base, count in counts.items()),
+        *(
+            QueryTerm(base, spellings.get(base, ""), count, word=whole.get(base, ""))
+            for base, count in counts.items()
+        ),
         *(QueryTerm(base, "", of=pair) for base, pair in joined.items() if base not in counts),
     ]
 
@@ -308,7 +176,7 @@ def query_terms(text: str) -> list[str]:
     Returns:
         Possibly none, for a text without letters and digits.
     """
-    words = (word if isinstance(word, str) else word.decode() for word in _find_words(text))
+    words = (word if isinstance(word, str) else word.decode() for word in find_words(text))
     parts = [part for word in words for part in expand_word(word, is_query=True)]
     return list(dict.fromkeys(map(stem_word, parts)))
 
@@ -317,21 +185,22 @@ def query_terms(text: str) -> list[str]:
 _LEAST_SPELLED = 4
 
 
-def spelled_term(word: str) -> str | None:
+def spelled_term(word: str, stems: Sequence[str] | None = None) -> str | None:
     """Return the term that says how a word is spelled; None where its base term says it.
+
+    Args:
+        word: A run of letters, digits and underscores.
+        stems: Its base terms, where they are known.
 
     >>> spelled_term("retries"), spelled_term("user_name"), spelled_term("fox")
     ('retri retries', 'usernam user_name', None)
     """
-    return _spelled_term(word, [*map(stem_word, expand_word(word)[:1])])
-
-
-def _spelled_term(word: str, stems: Sequence[str]) -> str | None:
-    """Do so for a word whose base terms are known."""
     if not _LEAST_SPELLED <= len(word) <= MAX_TERM_CHARACTERS:
         return None
     if not word.isascii() and _SPACELESS.search(word):
         return None
+    if stems is None:
+        stems = [*map(stem_word, expand_word(word))]
     base = stems[0] if stems else word
     return None if base == word else f"{base}{SPELLED}{word}"
 
@@ -415,38 +284,9 @@ def _expand_spaceless(word: str, *, is_query: bool) -> list[str]:
     return terms + expand_word(word[end:], is_query=is_query) if end < len(word) else terms
 
 
-def _find_words(text: str) -> list[str] | list[bytes]:
+def find_words(text: str) -> list[str] | list[bytes]:
     """Return the words in order; those of a plain text as ASCII bytes, which are found faster."""
     if text.isascii():
         return text.encode().translate(_ASCII_WORDS).split()
     # NFKC joins letters with their accents and full-width forms with plain ones.
     return _WORD.findall(unicodedata.normalize("NFKC", text))
-
-
-class _ThreadStemmer(threading.local):
-    """Snowball's English stemmer (Porter2) in C, half a microsecond a word.
-
-    One a thread, because a stemmer must not be shared; made at a thread's first word. Code and its
-    documentation are written in English mostly; words of other languages lose an ending at times,
-    the same in texts and queries, so they are still found by themselves. nDCG@10 of BM25 without
-    and with stems: CoSQA dev 0.373 -> 0.396, Cranfield 0.337 -> 0.362; plural endings alone gave a
-    fifth of that.
-    """
-
-    def __init__(self) -> None:
-        # Only distinct words are asked for, so a cache would cost more than it saves.
-        library: Any = import_module("Stemmer")  # an extension in C, without types
-        stemmer = library.Stemmer("english", maxCacheSize=0)
-        self.stem: Callable[[str], str] = stemmer.stemWord
-
-
-_LOCAL = _ThreadStemmer()
-
-
-def stem_word(word: str) -> str:
-    """Return a word's stem; a word with other characters than ASCII letters is its own.
-
-    Args:
-        word: In lower case.
-    """
-    return _LOCAL.stem(word) if word.isascii() and word.isalpha() else word

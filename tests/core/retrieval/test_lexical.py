@@ -96,3 +96,33 @@ async def test_a_word_counts_as_often_as_the_query_has_it(rags: Rags):
 
     assert hits[0].path == "c.txt"
     assert hits[-1].path == "a.txt"
+
+
+GERMAN = {
+    "häuser.txt": "Die Häuser werden von dem Programm gelesen und für den Bericht mit gezählt.",
+    "ordner.txt": "Der Ordner ist nicht leer, und die Dateien werden auf dem Server mit gezählt.",
+    "english.txt": "The folder is not empty, and the files of this server are counted for it.",
+}
+
+
+@pytest.mark.parametrize("resident", [False, True])
+@pytest.mark.parametrize(
+    ("query", "paths"),
+    [
+        ("Haus", ["häuser.txt"]),
+        ("Ordners", ["ordner.txt"]),
+        ("servern", ["ordner.txt"]),  # stays German: no form of the English "server"
+        ("häuser", ["häuser.txt"]),
+        ("folders", ["english.txt"]),
+        ("Häusern gelesene Ordnern", ["häuser.txt", "ordner.txt"]),
+    ],
+)
+async def test_words_are_found_by_their_forms_in_the_language_of_the_text(
+    rags: Rags, query: str, paths: list[str], *, resident: bool
+):
+    await rags.build(GERMAN)
+    rag = rags.rag(rags.strategy("bm25"))
+
+    hits = (await rags.open(rag, resident=resident).search(query)).hits
+
+    assert [hit.path for hit in hits] == paths

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from merganser.store.term_counts import TermCounter, TermCounts, TermNumbers
 from merganser.store.tokens import (
     MAX_TERM_CHARACTERS,
     SPELLED,
-    TermCounter,
-    TermCounts,
-    TermNumbers,
     expand_word,
+    language_term,
     parse_query,
     query_terms,
     spelled_term,
@@ -128,7 +127,7 @@ def test_a_word_unlike_its_base_term_says_how_it_is_spelled(word: str, term: str
 
 
 def test_a_query_counts_its_words_and_joins_neighbours():
-    assert parse_query("User name of user") == [
+    assert [term[:4] for term in parse_query("User name of user")] == [
         ("user", "User", 2, ()),
         ("name", "name", 1, ()),
         ("of", "", 1, ()),
@@ -217,8 +216,8 @@ def test_a_counter_keeps_its_numbers_from_batch_to_batch(first: list[str], secon
 
 @pytest.mark.parametrize("at_once", [1, 2, 500])
 def test_a_counter_that_forgot_its_words_counts_on(monkeypatch: pytest.MonkeyPatch, at_once: int):
-    monkeypatch.setattr("merganser.store.tokens._MOST_WORDS", 2)
-    monkeypatch.setattr("merganser.store.tokens._TEXTS_AT_ONCE", at_once)
+    monkeypatch.setattr("merganser.store.term_counts._MOST_WORDS", 2)
+    monkeypatch.setattr("merganser.store.term_counts._TEXTS_AT_ONCE", at_once)
     numbers = TermNumbers()
     counter = TermCounter(numbers)
     texts = ["run the getUserName", "user names, the café", "runs getUserName"]
@@ -242,3 +241,88 @@ def test_term_frequency_is_what_a_counter_says(words: list[str]):
     expected.update(spelled for word in words if (spelled := spelled_term(word)))
 
     assert [dict(expected)] == counters([" ".join(words)])
+
+
+SENTENCES = {
+    "danish": "Det er ikke en fejl, hvis filerne ikke kan læses af programmet på den maskine.",
+    "dutch": "Het is niet nodig om de bestanden met een ander programma naar de map te kopiëren.",
+    "finnish": (
+        "Jos tiedosto ei ole olemassa, niin se on luotava kun ohjelma käynnistyy, ja myös muut."
+    ),
+    "french": "Les fichiers sont dans le dossier que vous avez choisi pour cette installation.",
+    "german": (
+        "Wenn die Dateien nicht von dem Programm gelesen werden, ist der Ordner für sie leer."
+    ),
+    "hungarian": "Ha a fájl nem létezik, az alkalmazás egy új mappa, és ez is csak egy hiba.",
+    "italian": (
+        "Il programma non legge i file della cartella, come è scritto nel manuale di questo."
+    ),
+    "polish": "Jeśli plik nie jest dostępny, to program może się zatrzymać po chwili na serwerze.",
+    "portuguese": (
+        "Os arquivos não são lidos, mas você pode usar uma pasta para os dados do projeto."
+    ),
+    "romanian": (
+        "Dacă fișierul nu este în dosar, un program care nu poate citi este oprit cu o eroare."
+    ),
+    "russian": (
+        "Если файлы не читаются программой, то это ошибка, и вы можете исправить её для всех."
+    ),
+    "spanish": "Los archivos no se leen, pero puede usar una carpeta para los datos del proyecto.",
+    "swedish": "Det är inte ett fel om filerna som är på datorn inte kan läsas av programmet.",
+    "turkish": (
+        "Bu dosya için bir hata var ve bu çok önemli değil, daha sonra da olan bir şey gibi."
+    ),
+}
+
+
+@pytest.mark.parametrize(("language", "sentence"), SENTENCES.items())
+def test_a_text_is_known_by_its_language(language: str, sentence: str):
+    [terms] = counters([sentence])
+
+    spoken = [term for term in terms if term.startswith(SPELLED)]
+    assert spoken == [SPELLED + language]
+    assert all(term.endswith(f":{language}") for term in terms if ":" in term)
+    assert any(":" in term for term in terms)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The files are in the folder that you have chosen for this, and it is not a mistake.",
+        "for (const el of list) { el.de = den.la; en.un = el } // les la de el un en",
+        "de, fr, es, it, no, da, se, el, is, et, on, la",
+        "The German articles der, die, das and ein are not read by this parser, as it is said.",
+        "東京はいい天気です。 データベース",
+        "",
+    ],
+)
+def test_english_code_and_tables_have_english_stems_alone(text: str):
+    assert not [term for term in counters([text])[0] if ":" in term or term.startswith(SPELLED)]
+
+
+@pytest.mark.parametrize(
+    ("language", "one", "other"),
+    [
+        ("german", "Datenbanken", "datenbank"),
+        ("german", "HÄUSER", "häuser"),
+        ("french", "déployées", "déployer"),
+        ("russian", "функциями", "функция"),
+        ("spanish", "configuraciones", "configuración"),
+        ("swedish", "servrarna", "servrar"),
+        ("turkish", "dosyalar", "dosya"),
+    ],
+)
+def test_forms_of_a_word_share_its_term(language: str, one: str, other: str):
+    assert language_term(language, one) == language_term(language, other) is not None
+
+
+@pytest.mark.parametrize("word", ["user_name", "getUserName", "sha256", "ab", "東京", "x" * 500])
+def test_names_and_numbers_have_no_stem_in_other_languages(word: str):
+    assert language_term("german", word) is None
+
+
+def test_stems_of_another_language_make_no_text_longer():
+    text = SENTENCES["german"]
+
+    [length] = count([text]).doc_len.tolist()
+    assert length == len(text.replace(",", "").replace(".", "").split())
