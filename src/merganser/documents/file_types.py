@@ -160,6 +160,10 @@ _TEMPLATE_SUFFIXES = frozenset(
     ("in", "tmpl", "tpl", "template", "j2", "jinja", "jinja2", "erb", "dist", "example", "sample")
 )
 """What stands behind the name of the file that is made of a template or a sample."""
+_COPY = re.compile(
+    r"(?:~|\.(?:bak|backup|old|orig|save|saved|dpkg-\w+|ucf-\w+|rpm(?:save|new|orig)))+$"
+)
+"""What editors, patches and package managers put behind the name of a file that they keep."""
 _MINIFIED_NAME = re.compile(r"[.-]min\.(?:js|mjs|cjs|css)$|\.(?:js|css)\.map$")
 
 OFFICE = frozenset(
@@ -194,10 +198,10 @@ def language_of(name: str) -> str | None:
     Args:
         name: The last part of its path.
 
-    >>> language_of("Makefile"), language_of("a.tsx"), language_of("a.fish.in")
-    ('makefile', 'tsx', 'fish')
+    >>> [language_of(name) for name in ("Makefile", "a.tsx", "a.fish.in", "b.sh~")]
+    ['makefile', 'tsx', 'fish', 'bash']
     """
-    lowered = name.lower()
+    lowered = original_name(name.lower())
     stem, _, suffix = lowered.rpartition(".")
     known = _BY_NAME.get(lowered) or (_BY_SUFFIX.get(suffix) if stem else None)
     if known or suffix not in _TEMPLATE_SUFFIXES:
@@ -205,6 +209,73 @@ def language_of(name: str) -> str | None:
     # Only as source: the readers of formats take what the template makes, not the template.
     made = language_of(stem)
     return None if made in _EXTRACTED else made
+
+
+def original_name(name: str) -> str:
+    """Return the name of the file of which this one is kept as a copy, else the name itself.
+
+    >>> original_name("sshd.conf.dpkg-old"), original_name("a.py.orig"), original_name(".bak")
+    ('sshd.conf', 'a.py', '.bak')
+    """
+    return (_COPY.sub("", name) or name) if name[-1:] in _LAST_OF_COPIES else name
+
+
+_LAST_OF_COPIES = frozenset("~kpdgetw")  # a search of the expression for each name costs more
+
+_INTERPRETERS: dict[str, str] = {
+    name: language
+    for language, names in {
+        "bash": "ash bash dash ksh mksh sh zsh",
+        "commonlisp": "sbcl",
+        "elixir": "elixir iex",
+        "erlang": "escript",
+        "fish": "fish",
+        "groovy": "groovy",
+        "haskell": "runghc runhaskell stack",
+        "javascript": "bun node nodejs qjs",
+        "julia": "julia",
+        "kotlin": "kotlin",
+        "lua": "lua luajit",
+        "makefile": "make gmake",
+        "ocaml": "ocaml",
+        "perl": "perl",
+        "php": "php",
+        "powershell": "pwsh",
+        "python": "pypy python uv",
+        "r": "rscript",
+        "ruby": "jruby macruby ruby",
+        "scala": "scala",
+        "scheme": "guile",
+        "swift": "swift",
+        "tcl": "expect tclsh wish",
+        "typescript": "deno ts-node tsx",
+    }.items()
+    for name in names.split()
+}
+_FIRST_LINE = re.compile(
+    r"#!\s*(?:\S*/env\s+(?:-\S*\s+|\w+=\S*\s+)*)?(?P<program>\S+)|\s*<\?xml\s(?P<xml>)"
+    r"|.{0,80}-\*-\s*(?:.*;\s*)?(?:mode:\s*)?(?P<mode>[\w+-]+)\s*(?:;.*)?-\*-"
+)
+
+
+def language_of_text(text: str) -> str | None:
+    r"""Return the language that the first line of a file says, or None.
+
+    It counts where the name says nothing: ``#!`` and its interpreter, XML, the mode for Emacs.
+
+    >>> language_of_text("#!/usr/bin/env -S python3.12 -u\n"), language_of_text("<?xml v='1'?>")
+    ('python', 'xml')
+    """
+    said = _FIRST_LINE.match(text[:200].partition("\n")[0])
+    if said is None:
+        return None
+    if said["program"]:
+        name = said["program"].rpartition("/")[2].lower()
+        return _INTERPRETERS.get(name) or _INTERPRETERS.get(name.rstrip("0123456789.-"))
+    if said["mode"]:
+        mode = said["mode"].lower()
+        return mode if mode in _BY_SUFFIX.values() else _INTERPRETERS.get(mode)
+    return "xml"
 
 
 def is_binary_name(name: str) -> bool:

@@ -11,7 +11,12 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, get_args
 
-from merganser.documents.file_types import is_binary_name, is_minified_name, language_of
+from merganser.documents.file_types import (
+    is_binary_name,
+    is_minified_name,
+    language_of,
+    original_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -62,6 +67,10 @@ _TEST_FOLDER = re.compile(
     r"|[a-z0-9](?:Unit|Integration|Functional|Android|Acceptance)?Tests?)$"
 )
 """``Shop.Tests``, ``api-test``, ``androidTest``, ``commonTest``."""
+_TEST_PACKAGE = re.compile(
+    r"(?!(?:la|con|at|pro|de|fas|faste|grea|greates|bes|bigge|highe|newe|olde)test$)[a-z0-9]{2,}test$"
+)
+"""``httptest``, ``caddytest``, as packages of Go are named; not ``latest``, ``contest``."""
 
 _TEST_NAME = re.compile(
     r"(?:test_[^/]*|[^/]*_tests?|tests?|conftest)\.(?:py|pyi|rs|rb|go|c|cc|cpp|cxx|exs?|dart|lua|jl|sh|php|js|ts|zig|nim|ml|f90|d)$"
@@ -109,7 +118,10 @@ _CONFIG_NAME = re.compile(
     r"|(?:gemfile|rakefile|jenkinsfile|vagrantfile|procfile|codeowners|brewfile|podfile|cartfile|build|workspace|meson\.build|setup\.py|snakefile|go\.work|manifest\.in)$"
 )
 _DATA_FOLDERS = _words("data dataset datasets i18n locale locales lang translations assets static")
-_DATA_NAME = re.compile(r"[^/]+\.(?:log|svg|geojson|po|pot|ics|pem|crt|srt|vtt|dat|diff|patch)$")
+_DATA_NAME = re.compile(
+    r"publicapi\.(?:un)?shipped\.txt"
+    r"|[^/]+\.(?:log|svg|geojson|po|pot|ics|pem|crt|srt|vtt|dat|diff|patch)$"
+)
 _VENDORED_FOLDERS = _words(
     "node_modules bower_components jspm_packages third_party third-party thirdparty 3rdparty"
     " site-packages dist-packages .venv"
@@ -133,6 +145,7 @@ def kind_of(path: str, language: str | None = None) -> Kind:
     """
     folder, _, name = path.rpartition("/")
     language = language or language_of(name)
+    name = original_name(name)
     lowered = name.lower()
     if lowered in LOCK_FILES:
         return "lock"
@@ -255,4 +268,4 @@ def _folder_kind(part: str) -> Kind | Literal["", "spec"]:
     for kind, names in _FOLDERS.items():
         if lowered in names:
             return kind
-    return "tests" if _TEST_FOLDER.search(part) else ""
+    return "tests" if _TEST_FOLDER.search(part) or _TEST_PACKAGE.fullmatch(part) else ""

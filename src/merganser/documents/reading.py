@@ -39,11 +39,11 @@ from merganser.documents.apart import SHARED
 from merganser.documents.data_runs import find_data, find_minified_lines
 from merganser.documents.encoding import decode
 from merganser.documents.extracted import Extracted
-from merganser.documents.file_types import OFFICE
+from merganser.documents.file_types import OFFICE, language_of_text
 from merganser.documents.files import read_file
 from merganser.documents.generated import describe_minified, generated_line
 from merganser.documents.html_text import read_html
-from merganser.documents.kinds import LEFT_OUT
+from merganser.documents.kinds import LEFT_OUT, kind_of
 from merganser.documents.long_runs import find_runs
 from merganser.documents.masking import MaskedText
 from merganser.documents.notebook_text import read_notebook
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     from merganser.documents.scanning import Document
     from merganser.documents.secrets import Redaction, SecretsMode
 
-READING_VERSION = 1
-"""Goes up whenever the same bytes give another text."""
+READING_VERSION = 2
+"""Goes up whenever the same bytes give another text or language."""
 
 Reader = Callable[[bytes], Extracted]
 """Returns what a file's bytes say, by the protocol above; raises ``SkipDocument``."""
@@ -135,6 +135,7 @@ class DocumentText:
         redactions: The secrets in whose place ``text`` has marks, by line.
         tables: As in ``Extracted``.
         kind: What the document is for.
+        language: By the file's name or, where that says nothing, by its first line; or None.
     """
 
     text: str
@@ -148,6 +149,7 @@ class DocumentText:
     redactions: tuple[Redaction, ...] = ()
     tables: tuple[Table, ...] = ()
     kind: Kind = "code"
+    language: str | None = None
 
 
 def read_document(document: Document, *, secrets: SecretsMode = "redact") -> DocumentText:
@@ -177,17 +179,18 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
         raise
     except Exception as error:  # a stranger's file may find any fault of a reader
         raise SkipDocument("unreadable", describe_fault(error)) from error
+    language = document.language or language_of_text(read.text)
     runs = find_runs(read.text)
     masks = find_data(read.text, runs)
     shown = MaskedText(read.text, masks).text if masks else read.text
-    kind = _kind_of(document, shown)
+    kind = _kind_of(document, shown, language)
     if secrets != "keep" and (why := refuse_secret_text(document.path, read.text)):
         raise SkipDocument("secret", why)
     found = [] if secrets == "keep" else find_secrets(read.text, runs)
     redactions = lines_of(read.text, found)
     if found and secrets == "skip":
         raise SkipDocument("secret", f"{redactions[0].kind} in line {redactions[0].line}")
-    masks += find_minified_lines(read.text, document.language)
+    masks += find_minified_lines(read.text, language)
     if found or masks:
         read = _mask(read, [*(secret.mask for secret in found), *masks])
     return DocumentText(
@@ -202,6 +205,7 @@ def read_document(document: Document, *, secrets: SecretsMode = "redact") -> Doc
         redactions=redactions,
         tables=read.tables,
         kind=kind,
+        language=language,
     )
 
 
@@ -259,7 +263,7 @@ def content_hash(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def _kind_of(document: Document, text: str) -> Kind:
+def _kind_of(document: Document, text: str, language: str | None) -> Kind:
     """Return what a document is for.
 
     Raises:
@@ -267,11 +271,12 @@ def _kind_of(document: Document, text: str) -> Kind:
     """
     if not text or text.isspace():
         raise SkipDocument("empty", BLANK)
-    generated = generated_line(text, document.language)
-    if seen := generated or describe_minified(text, document.language):
+    generated = generated_line(text, language)
+    if seen := generated or describe_minified(text, language):
         if "generated" not in document.wanted:
             raise SkipDocument("generated" if generated else "minified", seen)
         return "generated"
-    if document.kind not in document.wanted | LEFT_OUT:
-        raise SkipDocument("kind", document.kind)
-    return document.kind
+    kind = kind_of(document.path, language)
+    if kind not in document.wanted | LEFT_OUT:
+        raise SkipDocument("kind", kind)
+    return kind

@@ -81,7 +81,7 @@ class Document:
 
     @property
     def kind(self) -> Kind:
-        """What it is for, as far as its path says; its content may say that it is generated."""
+        """What it is for, as far as its path says; its content may say more."""
         return kind_of(self.path, self.language)
 
 
@@ -435,7 +435,8 @@ class _Scanner:
             self._skip(path, "secret", secret)
         elif reason := refuse_by_name(name, wanted):
             self._skip(path, *reason)
-        elif not (wanted is DEFAULT_KINDS or "generated" in wanted) and (
+        # Where a name says nothing, the first line may: seen at reading.
+        elif not (wanted is DEFAULT_KINDS or "generated" in wanted or language is None) and (
             (kind := kind_of(path, language)) not in wanted | LEFT_OUT
         ):
             self._skip(path, "kind", kind)

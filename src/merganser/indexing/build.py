@@ -332,7 +332,7 @@ class _Build:
         document = self.documents[outcome.path]
         return FileRow(
             path=outcome.path,
-            language=document.language or "",
+            language=outcome.language,
             size_bytes=document.size_bytes,
             mtime_ns=document.mtime_ns,
             inode=document.inode,

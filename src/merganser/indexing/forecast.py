@@ -235,7 +235,7 @@ def _without_unread(
     documents = {document.path: document for document in changes.pending}
     read = [(documents[outcome.path], outcome) for outcome in outcomes if outcome.status == "read"]
     contents = Contents.of(
-        (ReadFile(d.path, d.kind, d.language or "", o.encoding, o.note) for d, o in read),
+        (ReadFile(d.path, o.kind or d.kind, o.language, o.encoding, o.note) for d, o in read),
         ((o.path, line, kind) for _, o in read for line, kind in o.redactions),
     )
     return replace(

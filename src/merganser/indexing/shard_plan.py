@@ -68,6 +68,7 @@ class FileOutcome:
         note: A remark on how it was read.
         redactions: Lines with the kinds of secrets that were replaced there.
         kind: What the document is for, see ``DocumentText.kind``.
+        language: As in ``DocumentText.language``; "" for None.
     """
 
     path: str
@@ -81,6 +82,7 @@ class FileOutcome:
     note: str = ""
     redactions: tuple[tuple[int, str], ...] = ()
     kind: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

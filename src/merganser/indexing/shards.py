@@ -148,7 +148,7 @@ def read_file(document: Document, definition: IndexDefinition) -> tuple[FileOutc
         read = read_document(document, secrets=definition.secrets)
         chunks = chunk_document(
             read.text,
-            language=document.language,
+            language=read.language,
             options=definition.chunking,
             headings=read.headings,
             places=read.places,
@@ -164,9 +164,7 @@ def read_file(document: Document, definition: IndexDefinition) -> tuple[FileOutc
         return FileOutcome(document.path, "failed", reason="chunking", detail=detail), []
     fallback = ""
     if read.headings is None:
-        fallback = describe_fallback(
-            chunks, language=document.language, options=definition.chunking
-        )
+        fallback = describe_fallback(chunks, language=read.language, options=definition.chunking)
     outcome = FileOutcome(
         document.path,
         "read",
@@ -177,6 +175,7 @@ def read_file(document: Document, definition: IndexDefinition) -> tuple[FileOutc
         note="; ".join(note for note in (read.note, fallback) if note),
         redactions=read.redactions,
         kind=read.kind,
+        language=read.language or "",
     )
     return outcome, chunks
 

@@ -293,3 +293,26 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path):
     assert refusal(tmp_path, pointer.encode(), "prices.csv") == "lfs"
     about = f"{pointer}# what a pointer looks like\n"
     assert read(tmp_path, about.encode(), "a.md").text == about
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "language", "kind"),
+    [
+        ("deploy", b"#!/bin/sh -e\necho\n", "bash", "code"),
+        ("build.v2", b"#!/usr/bin/env -S LC_ALL=C python3.12 -u\npass\n", "python", "code"),
+        ("tool", b"#! /usr/local/bin/node\n", "javascript", "code"),
+        ("rules", b"# -*- mode: ruby -*-\nx\n", "ruby", "code"),
+        ("layout.axml", b"<?xml version='1.0'?>\n<a>b</a>\n", "xml", "config"),
+        ("notes", b"# -*- coding: utf-8 -*-\nwords\n", None, "data"),
+        ("notes.md", b"#!/bin/sh\nis a first line\n", "markdown", "docs"),
+        ("server.py.orig", b"x = 1\n", "python", "code"),
+        ("test_app.py~", b"x = 1\n", "python", "tests"),
+        ("sshd.conf.dpkg-old", b"x = 1\n", "ini", "config"),
+    ],
+)
+def test_the_first_line_says_the_language_where_the_name_does_not(
+    tmp_path: Path, name: str, data: bytes, language: str | None, kind: str
+) -> None:
+    found = read(tmp_path, data, name)
+
+    assert (found.language, found.kind) == (language, kind)
