@@ -50,7 +50,6 @@ _MODIFIERS = frozenset(
 )
 # A blank line above a break ends the comment block before it.
 _BLANK_ABOVE = re.compile(r"\n[ \t\r\f]*\n\Z")
-_INDENT = re.compile(r"[^\S\n]*")
 # Characters of a name that become part of a symbol; each chunk inside bears them.
 _MAX_NAME = 200
 # Marks between the parts of a name: ``Counter::next``, ``Birds\Merganser``.
@@ -181,7 +180,7 @@ class _CodeChunker:
                 items.append(Unit(part.start, part.end, scope.symbol, scope.kind, opens=False))
                 continue
             main = part.main
-            definition = main and self._is_definition(main) and self._definition(main, scope)
+            definition = self._definition(main, scope) if main is not None else None
             if fits:
                 inner = definition[1] if definition else scope
                 opens = bool(definition)
@@ -197,12 +196,18 @@ class _CodeChunker:
                 )
                 items.append(Unit(own, part.end, symbol, kind, opens=True))
             else:
-                items.append(self._chunk_part(part, scope, limit, depth))
+                items.append(self._chunk_part(part, definition, scope, limit, depth))
         return pack(items, limit, self._limits)
 
-    def _chunk_part(self, part: Part, scope: Scope, limit: int, depth: int) -> Group:
+    def _chunk_part(
+        self,
+        part: Part,
+        definition: tuple[Node, Scope] | None,
+        scope: Scope,
+        limit: int,
+        depth: int,
+    ) -> Group:
         """Chunk a part that is too long: a definition by its members, a statement by its lines."""
-        definition = part.main and self._definition(part.main, scope)
         node, inner = definition or (part.main, scope)
         members = definition is not None and not inner.opaque
         transparent = node is not None and definition is None and self._is_list(node.type)
@@ -243,25 +248,28 @@ class _CodeChunker:
 
     def _parts(self, children: Sequence[Node], start: int, end: int) -> list[Part]:
         """Divide ``start:end`` at the lines on which a named child begins."""
-        text = self._text
+        text, naming, above = self._text, self._naming, self._above
         parts: list[Part] = []
         main: Node | None = None
         longest = -1
         held: int | None = None  # where comments began that wait for what they belong to
-        line = indented = seen = start  # a line may hold half a million children
+        line = seen = indented = start  # a line may hold half a million children
         for child in children:
             at = child.start_byte
             if at >= end:
                 break
-            if (newline := text.rfind("\n", seen, at)) >= 0:
-                line = newline + 1
-                indented = _end_of_indent(text, line)
-            begin, seen = line, max(seen, at)
-            if begin > start and at <= indented and (child.is_named or child.type in _MODIFIERS):
+            if at > seen:
+                if (newline := text.rfind("\n", seen, at)) >= 0:
+                    line = newline + 1
+                    indented = at if at == line or text[line:at].isspace() else line
+                seen = at
+            kind, begin = child.type, line
+            is_named = child.is_named
+            if at <= indented and begin > start and (is_named or kind in _MODIFIERS):
                 if held is not None and _BLANK_ABOVE.search(text, max(start, begin - 80), begin):
                     parts.append(Part(start, held, main))
                     start, main, longest, held = held, None, -1, None
-                if child.type in self._above or _is_prefix(child.type):
+                if kind in above or _is_prefix(kind):
                     held = begin if held is None else held
                     continue
                 begin = begin if held is None else held
@@ -270,7 +278,7 @@ class _CodeChunker:
                     start, main, longest = begin, None, -1
                 held = None
             length = child.end_byte - at
-            if child.is_named and child.type in self._naming:
+            if is_named and kind in naming:
                 length += len(text)  # a short head of a definition goes before a long body
             if length > longest:
                 main, longest = child, length
@@ -344,9 +352,3 @@ def _plain_name(written: str) -> str:
     name = " ".join(written.replace('"', "").split())
     name = name.lstrip("'*{ ").rstrip("'*;,:} ")
     return name if "(" in name else _PARTED.sub(".", name)
-
-
-def _end_of_indent(text: str, line: int) -> int:
-    indent = _INDENT.match(text, line)
-    assert indent is not None  # it matches nothing, too
-    return indent.end()
