@@ -38,6 +38,9 @@ SIBLINGS = "tests/core/indexing/test_siblings.py"
 FRESHNESS = "tests/core/retrieval/test_freshness.py"
 MIXED = "tests/core/retrieval/test_mixed_documents.py"
 
+LEXICAL = "tests/core/retrieval/test_lexical.py"
+TOKENS = "tests/core/store/test_tokens.py"
+
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
@@ -57,6 +60,24 @@ class Mutant:
 
 
 MUTANTS = (
+    Mutant(
+        "words are found by the stems of their text's language",
+        "whole = _join([base, *(lists[stem] for stem in stems[term.base])])",
+        "whole = base",
+        LEXICAL + "::test_words_are_found_by_their_forms_in_the_language_of_the_text",
+    ),
+    Mutant(
+        "a few short words in code make no text of another language",
+        "_LEAST_FREQUENT = 5",
+        "_LEAST_FREQUENT = 2",
+        TOKENS,
+    ),
+    Mutant(
+        "the most frequent words decide for English where it has as many",
+        "np.bincount(row[frequent & 1 > 0], minlength=rows), _LEAST_FREQUENT - 1",
+        "np.zeros(rows, dtype=np.int64), _LEAST_FREQUENT - 1",
+        TOKENS,
+    ),
     Mutant(
         "lines that stand in several places are of no one",
         "    if lines.now.find(wanted, found + 1) >= 0:",
