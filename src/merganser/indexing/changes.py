@@ -10,8 +10,6 @@ back; snapshots before it was kept are believed by the modification time once mo
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,9 +20,9 @@ from merganser.documents.reading import READING_VERSION
 from merganser.documents.scanning import Skipped
 from merganser.documents.secrets import secrets_fingerprint
 from merganser.errors import PlanError, StoreError
-from merganser.globs import GlobEntry, expand_home, is_glob
 from merganser.indexing.drift import is_served_by
 from merganser.indexing.scan_cache import ScannedFile, load_scan_cache, save_scan_cache
+from merganser.indexing.scope import Scope
 from merganser.indexing.sources import check_missing, describe_barren, describe_empty, scan_index
 from merganser.store.database import SCHEMA_VERSION
 from merganser.store.folder import IndexFolder
@@ -45,61 +43,6 @@ if TYPE_CHECKING:
 _SECOND_NS = 1_000_000_000
 _COARSE_NS = 2 * _SECOND_NS  # FAT stores even seconds, HFS+ and old NFS whole ones
 _FINE_NS = 20_000_000  # Linux stamps files with the kernel's tick, 1 to 10 ms
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The sources of a snapshot or a run.
-
-    Attributes:
-        docs: Entries of ``docs``, sorted, without repetitions.
-        respect_vcs: Whether ignore rules applied.
-    """
-
-    docs: tuple[str, ...]
-    respect_vcs: bool
-
-    @classmethod
-    def of(cls, docs: Sequence[str], *, respect_vcs: bool) -> Scope:
-        """Make a scope of the entries in a config."""
-        return cls(tuple(sorted({os.path.normpath(entry) for entry in docs})), respect_vcs)
-
-    @classmethod
-    def from_text(cls, text: str) -> Scope:
-        """Read what ``to_text`` wrote."""
-        data = json.loads(text)
-        return cls(tuple(data["docs"]), bool(data["respect_vcs"]))
-
-    def to_text(self) -> str:
-        """Write for the meta of a snapshot."""
-        return json.dumps({"docs": self.docs, "respect_vcs": self.respect_vcs})
-
-    def union(self, other: Scope) -> Scope:
-        """Return the scope of both, with the ignore rules of this one."""
-        return Scope(tuple(sorted({*self.docs, *other.docs})), self.respect_vcs)
-
-    def covers(self, path: str, base: Path) -> bool:
-        """Return whether a file lies in it, existing or not.
-
-        Args:
-            path: As stored, relative to ``base``.
-            base: The folder that entries are relative to.
-        """
-        absolute = os.path.normpath(base / path)  # a folder may be called "~"
-        return any(_names(entry, absolute, base) for entry in self.docs)
-
-
-def _names(entry: str, path: str, base: Path) -> bool:
-    """Tell whether an entry of ``docs`` stands for an absolute path."""
-    named = os.path.normpath(base / expand_home(entry))
-    if path == named or path.startswith(named.rstrip("/") + "/"):
-        return True
-    if not is_glob(entry):
-        return False
-    glob = GlobEntry.parse(entry, base)
-    root = glob.root.rstrip("/") + "/"
-    # A pattern names files and folders alike; what is in a named folder is in the scope.
-    return path.startswith(root) and glob.matches(path.removeprefix(root))
 
 
 @dataclass(frozen=True, slots=True)

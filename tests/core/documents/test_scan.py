@@ -12,7 +12,7 @@ import pytest
 from merganser.documents import ignore
 from merganser.documents.scanning import scan_documents
 from merganser.globs import fixed_part
-from merganser.indexing.changes import Scope
+from merganser.indexing.scope import Scope
 
 if TYPE_CHECKING:
     from merganser.documents.scanning import Scan
