@@ -256,7 +256,7 @@ def _with_results(rag: RagDefinition, **changes: Any) -> RagDefinition:
 def _variants(rag: RagDefinition) -> dict[str, RagDefinition]:
     dense, words = (replace(one, limit=100) for one in rag.strategies)
     plain = _with_results(rag, per_file=None)
-    equal = FusionSpec()
+    equal = FusionSpec(strategy="rrf")
     leaning = FusionSpec(k=10, weights={"chunked-embeddings": 2, "bm25": 1})
     short = tuple(replace(one, limit=30) for one in rag.strategies)
     fused = replace(_with_results(rag, fusion=equal), strategies=short)

@@ -36,6 +36,8 @@ HOSTILE_OFFICE = "tests/core/documents/test_office_hostile.py"
 LABELS = "tests/core/indexing/test_labels.py"
 SIBLINGS = "tests/core/indexing/test_siblings.py"
 FRESHNESS = "tests/core/retrieval/test_freshness.py"
+COMBINING = "tests/core/retrieval/test_combining.py"
+PRIORS = "tests/core/retrieval/test_priors.py"
 MIXED = "tests/core/retrieval/test_mixed_documents.py"
 
 LEXICAL = "tests/core/retrieval/test_lexical.py"
@@ -95,6 +97,24 @@ MUTANTS = (
         "if _MARK.search(then):",
         "if False:",
         FRESHNESS,
+    ),
+    Mutant(
+        "a strategy counts for nothing on what only another found",
+        "        if passage not in own and candidate.index is result.index\n",
+        "        if passage not in own and candidate.index is None\n",
+        f"{COMBINING}::test_what_only_one_strategy_found_has_the_score_of_the_other",
+    ),
+    Mutant(
+        "a rare word of the query weighs no more than another",
+        "    reached = COVERED + RARE * rare\n",
+        "    reached = COVERED\n",
+        f"{COMBINING}::test_words_weigh_most_where_one_chunk_holds_a_rare_word",
+    ),
+    Mutant(
+        "tests stand behind also where the query asks for tests",
+        "    return 0.0 if role in asked.kinds else BEHIND.get(role, 0.0)\n",
+        "    return BEHIND.get(role, 0.0)\n",
+        f"{PRIORS}::test_what_the_query_asks_for_is_not_behind",
     ),
     Mutant(
         "secrets are embedded and indexed as they are",

@@ -165,6 +165,9 @@ def _passage(hit: Hit, *, whole: bool) -> Iterator[str]:
         return
     terms = ", ".join(f"{name} {term:.4f}" for name, term in why.fused_terms.items())
     yield f"fused #{why.fused_rank}: {terms}"
+    if why.priors:
+        added = ", ".join(f"{name} {value:+.2f}" for name, value in why.priors.items())
+        yield f"ranking: {added}"
     for name, weights in why.bm25_terms.items():
         words = ", ".join(f"{term} {weight:.2f}" for term, weight in weights.items())
         yield f"{name}: {words or 'none of the words'}"

@@ -130,6 +130,7 @@ def _rag_as_json(rag: RagDefinition) -> dict[str, Any]:
             for s in rag.strategies
         ],
         "fusion": rag.results.fusion.method if len(rag.strategies) > 1 else None,
+        "ranking": list(rag.results.ranking.names),
         "reranking": rag.rerank.model.model if rag.rerank else None,
         "limit": rag.results.limit,
     }

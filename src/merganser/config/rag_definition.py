@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Literal
 
 from merganser.config.index_definition import resolve_indexes
 from merganser.config.resolve_model import resolve_model, unknown_name
-from merganser.config.spec_rag import Bm25Spec, safe_name
+from merganser.config.spec_rag import Bm25Spec, RankingSpec, safe_name
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from merganser.config.load import Config
     from merganser.config.spec_rag import ResultsSpec, StrategySpec
     from merganser.models.ref import ModelRef
+
+
+FUSED_LIMIT = 15
+"""Hits of each strategy of several whose scores are fused, where none is written and the results
+have no more. Twice as many change no figure of the quality benchmark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +74,8 @@ class RagDefinition:
         tool_name: Name of the search tool; letters, digits, ``-`` and ``_``, at most 64.
         strategies: Ways to search, at least one.
         indexes: The distinct indexes of the strategies.
-        results: What is done with the hits, as the config says it.
+        results: What is done with the hits: as the config says it, and by cagent's defaults for
+            the rest where it asks for those.
         rerank: The reranker of ``results`` with its model, or None.
     """
 
@@ -81,6 +88,11 @@ class RagDefinition:
     results: ResultsSpec = field(hash=False)  # it has a dict of weights
     rerank: RerankDefinition | None = None
 
+    @property
+    def fuses_standardised(self) -> bool:
+        """Whether fused scores are in standard deviations."""
+        return len(self.strategies) > 1 and self.results.fusion.method == "standardised"
+
 
 def resolve_rag(config: Config, name: str) -> RagDefinition:
     """Return a rag with its indexes, strategies and models.
@@ -92,25 +104,44 @@ def resolve_rag(config: Config, name: str) -> RagDefinition:
         raise PlanError(unknown_name(config, "rag", name, config.spec.rag))
     spec = config.spec.rag[name]
     indexes = resolve_indexes(config, name)
+    results = _results(config, spec.results)
+    is_fused = len(spec.strategies) > 1 and results.fusion.method == "standardised"
+    limit = max(FUSED_LIMIT, results.limit) if is_fused else None
     return RagDefinition(
         name=name,
         description=spec.tool.description,
         instruction=spec.tool.instruction,
         tool_name=spec.tool.name or safe_name(name),
-        strategies=tuple(map(_strategy, spec.strategies, spec.strategy_names, indexes)),
+        strategies=tuple(
+            map(_strategy, spec.strategies, spec.strategy_names, indexes, repeat(limit))
+        ),
         indexes=tuple(dict.fromkeys(indexes)),
-        results=spec.results,
+        results=results,
         rerank=_rerank(config, spec.results),
     )
 
 
-def _strategy(spec: StrategySpec, name: str, index: IndexDefinition) -> StrategyDefinition:
+def _results(config: Config, spec: ResultsSpec) -> ResultsSpec:
+    """Fill in cagent's defaults where the config asks for them."""
+    if config.spec.defaults != "cagent":
+        return spec
+    changes: dict[str, object] = {}
+    if spec.fusion.strategy is None:
+        changes["fusion"] = spec.fusion.model_copy(update={"strategy": "rrf"})
+    if "ranking" not in spec.model_fields_set:
+        changes["ranking"] = RankingSpec.none()
+    return spec.model_copy(update=changes)
+
+
+def _strategy(
+    spec: StrategySpec, name: str, index: IndexDefinition, limit: int | None
+) -> StrategyDefinition:
     bm25 = {"k1": spec.k1, "b": spec.b} if isinstance(spec, Bm25Spec) else {}
     return StrategyDefinition(
         name=name,
         kind=spec.type,
         index=index,
-        limit=spec.limit,
+        limit=spec.limit if limit is None or "limit" in spec.model_fields_set else limit,
         threshold=spec.threshold,
         **bm25,
     )

@@ -24,6 +24,7 @@ from merganser.config.spec_rag import (
     ChunkingSpec,
     FusionSpec,
     RagSpec,
+    RankingSpec,
     RerankingSpec,
     ResultsSpec,
     ToolSpec,
@@ -108,6 +109,7 @@ SECTIONS: tuple[Section, ...] = (
     Section((*_STRATEGY, "chunking"), _one(ChunkingSpec)),
     Section(_RESULTS, _one(ResultsSpec, unsupported.RESULTS)),
     Section((*_RESULTS, "fusion"), _one(FusionSpec)),
+    Section((*_RESULTS, "ranking"), _one(RankingSpec)),
     Section((*_RESULTS, "reranking"), _one(RerankingSpec)),
     Section(
         ("flows", "*"),
@@ -139,6 +141,7 @@ ADDITIONS: frozenset[Pattern] = frozenset(
         ("rag", "*", "include"),
         ("rag", "*", "kinds"),
         (*_RESULTS, "per_file"),
+        (*_RESULTS, "ranking"),
         ("rag", "*", "secrets"),
         (*_RESULTS, "reranking", "score_normalization"),
     }

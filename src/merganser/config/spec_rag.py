@@ -159,11 +159,18 @@ class Bm25Spec(_Strategy):
 StrategySpec = Annotated[ChunkedEmbeddingsSpec | Bm25Spec, Field(discriminator="type")]
 
 
+FusionMethod = Literal["standardised", "rrf", "weighted", "max"]
+
+
 class FusionSpec(StrictModel):
     """How the hits of several strategies are combined into one list."""
 
-    strategy: Literal["rrf", "reciprocal_rank_fusion", "weighted", "max"] = "rrf"
-    """By rank (``rrf``), by weighted score, or by the highest score."""
+    strategy: Literal["standardised", "rrf", "reciprocal_rank_fusion", "weighted", "max"] | None = (
+        None
+    )
+    """By scores made comparable within the query (``standardised``), by rank (``rrf``), by weighted
+    score, or by the highest score. When left out, ``standardised`` with weights that follow the
+    query; ``rrf`` where ``k`` is written or ``defaults`` is ``cagent``."""
 
     k: Count = 60
     """Constant of reciprocal rank fusion (Cormack, Clarke and Buettcher, SIGIR 2009)."""
@@ -172,8 +179,10 @@ class FusionSpec(StrictModel):
     """Weight of each strategy, by its name or type; needed by ``weighted``."""
 
     @property
-    def method(self) -> Literal["rrf", "weighted", "max"]:
-        """The strategy in its short spelling."""
+    def method(self) -> FusionMethod:
+        """The strategy in its short spelling, or ours where none is written."""
+        if self.strategy is None:
+            return "rrf" if "k" in self.model_fields_set else "standardised"
         return "rrf" if self.strategy == "reciprocal_rank_fusion" else self.strategy
 
     def weight(self, name: str, kind: str) -> float:
@@ -200,6 +209,39 @@ class RerankingSpec(StrictModel):
     """How raw scores become 0 to 1: ``auto`` decides once, by the scores that the model returns."""
 
 
+class RankingSpec(StrictModel):
+    """What files and names say of a passage, added to its score. ``off`` alone turns it off."""
+
+    kind: Flag = True
+    """Tests, examples, changelogs and licences behind what they are about, unless the query asks
+    for them; documents behind code, or before it where the query asks how something is done."""
+
+    symbol: Flag = True
+    """Passages first that define what the query names."""
+
+    file: Flag = True
+    """Files first that are called as the query says."""
+
+    path: Flag = True
+    """Folders first that are called as the query says."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parts that are on."""
+        return tuple(name for name, is_on in self if is_on)
+
+    @classmethod
+    def none(cls) -> Self:
+        """Return it with all parts off."""
+        return cls(**dict.fromkeys(cls.model_fields, False))
+
+
+def _read_ranking(value: Any) -> Any:
+    if value in ("off", False):
+        return RankingSpec.none()
+    return {} if value in ("on", True) else value
+
+
 class ResultsSpec(StrictModel):
     """What is done with the hits."""
 
@@ -208,6 +250,12 @@ class ResultsSpec(StrictModel):
 
     fusion: FusionSpec = FusionSpec()
     """How the hits of several strategies are combined into one list."""
+
+    ranking: Annotated[
+        RankingSpec,
+        BeforeValidator(_read_ranking, json_schema_input_type=Literal["on", "off"] | RankingSpec),
+    ] = RankingSpec()
+    """What files and names add to the scores, or ``off``; with ``defaults: cagent`` off."""
 
     reranking: RerankingSpec | None = None
     """A model that scores the best hits again."""

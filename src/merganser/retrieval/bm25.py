@@ -327,6 +327,38 @@ def nth_best(scores: NDArray[FloatT], number: int) -> FloatT:
     return np.partition(scores, len(scores) - number)[len(scores) - number]
 
 
+def score_at(found: TermLists, weighing: Weighing, keys: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Score some chunks, whatever their rank.
+
+    Each term is looked up by bisection, so the cost grows with the chunks that are asked for and
+    not with those that hold the term.
+
+    Args:
+        found: Where the terms occur.
+        weighing: What scores depend on.
+        keys: (n,) int64, live chunks.
+
+    Returns:
+        (n,) float64, the scores that ``score_chunks`` gives; 0 for a chunk without any term.
+    """
+    scores = np.zeros(len(keys))
+    if not len(found.keys):
+        return scores
+    at = np.minimum(np.searchsorted(found.keys, keys), len(found.keys) - 1)
+    known = np.flatnonzero(found.keys[at] == keys)
+    for term in _rarest_first(found.lists, weighing):
+        position = term.found.position
+        # Of the same type, or all of a frequent term's postings would be converted.
+        wanted = at[known].astype(position.dtype)
+        first = np.minimum(np.searchsorted(position, wanted), len(position) - 1)
+        there = position[first] == wanted
+        chosen = known[there]
+        scores[chosen] += term.score(
+            weighing, term.found.tf[first[there]], found.lengths[at[chosen]]
+        )
+    return scores
+
+
 def explain_chunk(
     found: TermLists, key: int, *, terms: Sequence[str], weighing: Weighing
 ) -> Mapping[str, float]:

@@ -134,6 +134,36 @@ class DenseIndex:
         best = rank(keys, similarity_scores(cosines, similarity))
         return Ranking(best.keys[:most], best.scores[:most])
 
+    def score(
+        self, vector: NDArray[np.float32], keys: NDArray[np.int64], *, similarity: Similarity
+    ) -> NDArray[np.float64]:
+        """Score some chunks, whatever their rank; none but their vectors are looked at.
+
+        Args:
+            vector: (dim,) float32, L2-normalized.
+            keys: (n,) int64, live chunks.
+            similarity: What the scores mean.
+
+        Returns:
+            (n,) float64; those that a graph knows from vectors at half precision.
+        """
+        cosines = np.zeros(len(keys))
+        graphs = self._graphs()
+        segments = keys >> KEY_SHIFT
+        left = np.ones(len(keys), dtype=np.bool_)
+        for number, graph in graphs.items():
+            inside = segments == number
+            if inside.any():
+                cosines[inside] = graph.score(vector, keys[inside])
+                left &= ~inside
+        if left.any() and self._tables is not None:
+            positions, vectors = self._in_memory(self._tables)
+            at = np.searchsorted(self._tables.keys, keys[left])
+            cosines[left] = vectors.score(vector, np.searchsorted(positions, at))
+        elif left.any():
+            cosines[left] = self._snapshot.cosines(vector, keys[left])
+        return similarity_scores(cosines, similarity)
+
     def describe(self, where: Filter | None = None) -> str:
         """Say whether an answer is exact or approximate, for explanations."""
         graphs = [] if where is not None else [graph.info for graph in self._graphs().values()]
@@ -257,6 +287,10 @@ class _Graph:
             count = min(2 * count, segment.row_count)  # dead chunks are not spread evenly
         rows, cosines = rows[:most], cosines[:most]
         return rows | np.int64(segment.segment << KEY_SHIFT), cosines
+
+    def score(self, vector: NDArray[np.float32], keys: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the cosines of some chunks of the segment."""
+        return self._graph.score(vector, keys & np.int64((1 << KEY_SHIFT) - 1))
 
 
 class ExactVectors:

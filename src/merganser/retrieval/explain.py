@@ -189,7 +189,7 @@ def _reasons(
     reasons = [why for dropped, why in ranking.dropped if dropped == path]
     if rank is not None:
         first = next(one for one in ranking.passages if one.candidate.chunk.path == path)
-        reranked = first.rerank_score is not None and first.fused_rank != rank
-        moved = f" (rank {first.fused_rank} before reranking)" if reranked else ""
+        reranked = first.rerank_score is not None and first.ranked != rank
+        moved = f" (rank {first.ranked} before reranking)" if reranked else ""
         reasons.append(f"rank {rank}{moved} is below the limit of {limit}")
     return tuple(reasons)

@@ -9,6 +9,7 @@ Strategies take part with a weight, 1 unless given.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -108,6 +109,75 @@ def max_fusion(
     [('a.py', 1.0), ('b.py', 0.75)]
     """
     return _combine(lists, weights, lambda weight, _, score: weight * score, max)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How one strategy's scores are spread within a query.
+
+    Attributes:
+        mean: Of the first scores.
+        deviation: Their standard deviation; 0 where they are equal, so that they tell nothing.
+        floor: The score of an item that the strategy knows nothing of.
+    """
+
+    mean: float
+    deviation: float
+    floor: float
+
+    @classmethod
+    def of(cls, scores: Sequence[float]) -> Scale:
+        """Measure the first scores of a strategy, best first.
+
+        >>> Scale.of([3.0, 1.0])
+        Scale(mean=2.0, deviation=1.0, floor=1.0)
+        """
+        if not scores:
+            return cls(0.0, 0.0, 0.0)
+        mean = math.fsum(scores) / len(scores)
+        variance = math.fsum((score - mean) ** 2 for score in scores) / len(scores)
+        return cls(mean, math.sqrt(variance), scores[-1])
+
+    def standardise(self, score: float) -> float:
+        """Return by how many standard deviations a score is above the mean."""
+        # Equal scores differ by the rounding of their sums.
+        is_flat = self.deviation <= 1e-9 * max(abs(self.mean), 1.0)
+        return 0.0 if is_flat else (score - self.mean) / self.deviation
+
+
+def standardised_fusion(
+    lists: Mapping[str, Sequence[tuple[ItemT, float]]],
+    scales: Mapping[str, Scale],
+    *,
+    weights: Mapping[str, float] | None = None,
+) -> list[Fused[ItemT]]:
+    """Add up ``weight * z``: how far each score is above the mean of its strategy.
+
+    Scores of any scale can be compared by it, and a first hit that is far ahead of the others
+    counts for more than one that is not, which ranks do not tell.
+
+    Args:
+        lists: Per strategy, with the scores of items that only others found where it knows them;
+            an item that is missing gets the floor.
+        scales: Per strategy.
+        weights: Per strategy.
+
+    Returns:
+        The union of the lists.
+
+    >>> lists = {"bm25": [("a.py", 9.0), ("b.py", 3.0)], "dense": [("b.py", 0.8), ("a.py", 0.7)]}
+    >>> scales = {"bm25": Scale(3.0, 2.0, 3.0), "dense": Scale(0.7, 0.1, 0.7)}
+    >>> [one.item for one in standardised_fusion(lists, scales)]
+    ['a.py', 'b.py']
+    """
+    items = sorted({item for scores in lists.values() for item, _ in scores})
+    full = {name: dict(scores) for name, scores in lists.items()}
+    completed = {
+        name: [(item, scales[name].standardise(scores.get(item, scales[name].floor)))
+               for item in items]
+        for name, scores in full.items()
+    }  # fmt: skip
+    return weighted_fusion(completed, weights=weights)
 
 
 def _combine(

@@ -61,6 +61,7 @@ class HitExplanation:
         fused_score: Its score after fusion.
         fused_terms: What each strategy added to that score.
         bm25_terms: Per BM25 strategy, what each term of the query added to its score.
+        priors: What each prior of ranking added to it, see ``retrieval.priors``; none of 0.
         rerank_delta: Places won (positive) or lost by reranking; None when not reranked.
         file_score: The score of its file, by which hits are diversified; None where they are not.
     """
@@ -71,6 +72,7 @@ class HitExplanation:
     bm25_terms: Mapping[str, Mapping[str, float]] = field(
         default_factory=dict[str, dict[str, float]]
     )
+    priors: Mapping[str, float] = field(default_factory=dict[str, float])
     rerank_delta: int | None = None
     file_score: float | None = None
 

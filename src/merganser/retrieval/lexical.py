@@ -18,6 +18,7 @@ from merganser.retrieval.bm25 import (
     TermLists,
     Weighing,
     explain_chunk,
+    score_at,
     score_chunks,
     split_postings,
 )
@@ -70,15 +71,45 @@ class LexicalMatches:
         terms: What was looked for, one a list of ``found``; empty for a query without words.
         found: Where they occur, without the chunks that the filter removed.
         weighing: What scores depend on.
+        joined: The terms that are two neighbouring words of the query written as one.
     """
 
     terms: tuple[str, ...]
     found: TermLists
     weighing: Weighing
+    joined: frozenset[str] = frozenset()
 
     def rank(self, limit: int | None = None) -> Ranking:
         """Rank the best chunks, and all that are as good as the last; without a limit, all."""
         return score_chunks(self.found, self.weighing, limit=limit)
+
+    def score(self, keys: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Score some chunks, whatever their rank; 0 for one without any of the terms."""
+        return score_at(self.found, self.weighing, keys)
+
+    def coverage(self, key: int, *, few: int) -> tuple[float, float]:
+        """Return which share of the query's idf is in terms that a chunk holds.
+
+        A word that stands nowhere counts as the rarest there is.
+
+        Args:
+            key: Of the chunk.
+            few: A term that stands in at most so many chunks is rare.
+
+        Returns:
+            The share of all terms held and of the rare ones among them, 0 to 1 each.
+        """
+        position = int(np.searchsorted(self.found.keys, key))
+        total = held = rare = 0.0
+        idf = self.weighing.idf(self.found.lists).tolist()
+        for term, one, weight in zip(self.terms, self.found.lists, idf, strict=True):
+            if term in self.joined:
+                continue
+            total += weight
+            if _holds(one, position):
+                held += weight
+                rare += weight if one.frequency <= few else 0.0
+        return (held / total, rare / total) if total else (0.0, 0.0)
 
     def explain(self, key: int) -> Mapping[str, float]:
         """Return what each term added to a chunk's score, the largest first."""
@@ -117,7 +148,8 @@ class LexicalIndex:
             found = _lift_rare_spelling(found, weighing)
         if where is not None:
             found = found.keep(self._mask(found, where))
-        return LexicalMatches(terms, found, weighing)
+        joined = frozenset(term.base for term in asked if term.of)
+        return LexicalMatches(terms, found, weighing, joined)
 
     def _look_up(self, asked: Sequence[QueryTerm]) -> tuple[tuple[str, ...], TermLists]:
         """Find the terms of a query, each by its base and as it is spelled."""
@@ -185,6 +217,11 @@ def _join(lists: Sequence[TermList]) -> TermList:
     tf = np.zeros(len(position), dtype=np.uint8)
     np.maximum.at(tf, back, np.concatenate([one.tf for one in lists]))
     return TermList(position, tf, len(position))
+
+
+def _holds(one: TermList, position: int) -> bool:
+    at = np.searchsorted(one.position, one.position.dtype.type(position))
+    return bool(at < len(one.position) and one.position[at] == position)
 
 
 def _as_spelled(term: QueryTerm, base: TermList, others: Mapping[str, TermList]) -> TermList:

@@ -1,4 +1,4 @@
-"""Make one ranking of the strategies' lists: fuse, deduplicate, rerank, diversify by document.
+"""Make one ranking of the strategies' lists: fuse, deduplicate, add priors, rerank, diversify.
 
 The limit is not applied here, so that an explanation can say at what rank a passage below it is.
 """
@@ -7,33 +7,40 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from merganser.retrieval.fusion import Fused, max_fusion, reciprocal_rank_fusion, weighted_fusion
+from merganser.retrieval.combining import fuse_strategies
+from merganser.retrieval.fusion import Scale
 from merganser.retrieval.hits import StrategyScore
+from merganser.retrieval.lexical import subject_terms
+from merganser.retrieval.priors import Asked, Passage, weigh
+from merganser.retrieval.strategies import POOL
 from merganser.telemetry import span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from merganser.config.rag_definition import RagDefinition
+    from merganser.retrieval.fusion import Fused
     from merganser.retrieval.hits import PassageKey
     from merganser.retrieval.rerank import Reranked, Reranker
     from merganser.retrieval.strategies import Candidate, StrategyResult
     from merganser.store.rows import StoredChunk
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RankedPassage:
-    """A passage with its ranks and scores.
+    """A passage with its ranks and scores, which the stages of ranking fill in one after another.
 
     Attributes:
         candidate: The chunk.
         strategies: The rank and score that each strategy gave it, by the strategy's name.
         fused: Its score after fusion.
         fused_rank: Its place after fusion, from 1, passages with the same text counted once.
-        rank: Its place after reranking, from 1; ``fused_rank`` where nothing was reranked.
+        priors: What each prior added to its score, see ``retrieval.priors``; without those of 0.
+        ranked: Its place after the priors, from 1.
+        rank: Its place after reranking, from 1; ``ranked`` where nothing was reranked.
         rerank_score: None when not reranked.
         file_score: The score of its document, see ``score_files``; None where passages are not
             diversified.
@@ -43,14 +50,18 @@ class RankedPassage:
     strategies: Mapping[str, StrategyScore]
     fused: Fused[PassageKey]
     fused_rank: int
+    ranked: int
     rank: int
+    priors: Mapping[str, float] = field(default_factory=dict[str, float])
     rerank_score: float | None = None
     file_score: float | None = None
 
     @property
     def score(self) -> float:
-        """The rerank score where there is one, otherwise the fused one."""
-        return self.fused.score if self.rerank_score is None else self.rerank_score
+        """The rerank score where there is one, otherwise the fused one with the priors."""
+        if self.rerank_score is not None:
+            return self.rerank_score
+        return self.fused.score + math.fsum(self.priors.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,48 +96,16 @@ async def rank_passages(
     with span("fuse", {"merganser.strategies": len(results)}) as fusing:
         ranking = _fuse(definition, results)
         fusing.set_attributes({"merganser.candidates": len(ranking.passages)})
+    names = definition.results.ranking.names
+    if names and ranking.passages:
+        unit = None if definition.fuses_standardised else POOL
+        ranking = replace(ranking, passages=_apply_priors(ranking.passages, query, names, unit))
     if reranker is not None:
         ranking = await _rerank(ranking, query, reranker)
     per_file = definition.results.per_file
     if per_file is not None:
         ranking = replace(ranking, passages=_diversify(ranking.passages, per_file))
     return ranking
-
-
-def fuse_strategies(
-    definition: RagDefinition, results: Sequence[StrategyResult]
-) -> list[Fused[PassageKey]]:
-    """Fuse the strategies' lists by the method of the config.
-
-    A rag with a single strategy keeps that strategy's scores. ``weighted`` and ``max`` compare
-    scores across strategies, and raw BM25 has no upper bound, so there it is divided by the best
-    score of the query.
-
-    Args:
-        definition: Which method, with its weights.
-        results: Of the strategies that could take part.
-    """
-    alone = len(definition.strategies) == 1
-    fusion = definition.results.fusion
-    method = "max" if alone else fusion.method
-    named = definition.strategies
-    weights = None if alone else {one.name: fusion.weight(one.name, one.kind) for one in named}
-    by_rank = alone or method == "rrf"
-    lists = {result.strategy.name: _scores(result, raw=by_rank) for result in results}
-    match method:
-        case "rrf":
-            return reciprocal_rank_fusion(lists, k=fusion.k, weights=weights)
-        case "weighted":
-            return weighted_fusion(lists, weights=weights)
-        case "max":
-            return max_fusion(lists, weights=weights)
-
-
-def _scores(result: StrategyResult, *, raw: bool) -> list[tuple[PassageKey, float]]:
-    divisor = 1.0
-    if result.candidates and result.matches and not raw:
-        divisor = result.candidates[0][1]
-    return [(candidate.passage, score / divisor) for candidate, score in result.candidates]
 
 
 def _fuse(definition: RagDefinition, results: Sequence[StrategyResult]) -> PassageRanking:
@@ -153,20 +132,58 @@ def _fuse(definition: RagDefinition, results: Sequence[StrategyResult]) -> Passa
                 strategies=strategies[fused.item],
                 fused=fused,
                 fused_rank=len(passages) + 1,
+                ranked=len(passages) + 1,
                 rank=len(passages) + 1,
             )
         )
     return PassageRanking(tuple(passages), tuple(dropped))
 
 
+def _apply_priors(
+    passages: Sequence[RankedPassage], query: str, names: Collection[str], first: int | None
+) -> tuple[RankedPassage, ...]:
+    """Add the priors and order anew; equal scores stay in the order of fusion.
+
+    Args:
+        passages: As fused.
+        query: The question.
+        names: The priors that hold.
+        first: By the spread of how many of the first scores the unit is measured; None where the
+            scores are in standard deviations already.
+    """
+    unit = 1.0
+    if first is not None:
+        unit = Scale.of([one.fused.score for one in passages[:first]]).deviation
+    asked = Asked.of(query, [term.base for term in subject_terms(query) if not term.of])
+    symbols = read_symbols([one.candidate for one in passages]) if "symbol" in names else None
+    for at, one in enumerate(passages):
+        chunk = one.candidate.chunk
+        passage = Passage(chunk.path, chunk.file_kind, symbols[at] if symbols else "")
+        one.priors = {name: unit * value for name, value in weigh(asked, passage, names).items()}
+    weighed = sorted(passages, key=lambda one: -one.score)  # stable
+    for place, one in enumerate(weighed, start=1):
+        one.ranked = one.rank = place
+    return tuple(weighed)
+
+
+def read_symbols(candidates: Sequence[Candidate]) -> list[str]:
+    """Return what each candidate's chunk defines, "" for none."""
+    found: dict[tuple[str, int], str] = {}
+    for index in {one.index.definition.name: one.index for one in candidates}.values():
+        keys = [one.chunk.key for one in candidates if one.index is index]
+        symbols = index.symbols(keys)
+        found |= {(index.definition.name, key): one for key, one in zip(keys, symbols, strict=True)}
+    return [found[one.index.definition.name, one.chunk.key] for one in candidates]
+
+
 async def _rerank(ranking: PassageRanking, query: str, reranker: Reranker) -> PassageRanking:
     passages = ranking.passages
     chunks = await asyncio.to_thread(read_chunks, [one.candidate for one in passages])
     reranked = await reranker.rerank(query, [chunk.text for chunk in chunks])
-    after = tuple(
-        replace(passages[index], rank=rank, rerank_score=reranked.scores.get(index))
-        for rank, index in enumerate(reranked.order, start=1)
-    )
+    for rank, index in enumerate(reranked.order, start=1):
+        passages[index].rank = rank
+        passages[index].rerank_score = reranked.scores.get(index)
+    after = tuple(passages[index] for index in reranked.order)
     lost = ((passages[i].candidate.chunk.path, why) for i, why in reranked.dropped.items())
     return PassageRanking(after, (*ranking.dropped, *lost), reranked)
 
@@ -184,10 +201,9 @@ def read_chunks(candidates: Sequence[Candidate]) -> list[StoredChunk]:
 def _diversify(passages: Sequence[RankedPassage], per_file: int) -> tuple[RankedPassage, ...]:
     paths = [one.candidate.chunk.path for one in passages]
     scores = score_files(paths)
-    return tuple(
-        replace(passages[index], file_score=scores[paths[index]])
-        for index in diversify(paths, per_file)
-    )
+    for one, path in zip(passages, paths, strict=True):
+        one.file_score = scores[path]
+    return tuple(passages[index] for index in diversify(paths, per_file))
 
 
 _SHARE = 0.3

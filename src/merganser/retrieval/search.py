@@ -346,6 +346,7 @@ def _explain(one: RankedPassage, results: Sequence[StrategyResult]) -> HitExplan
             for result in results
             if result.matches is not None and result.index is one.candidate.index
         },
-        rerank_delta=None if one.rerank_score is None else one.fused_rank - one.rank,
+        rerank_delta=None if one.rerank_score is None else one.ranked - one.rank,
+        priors=one.priors,
         file_score=one.file_score,
     )

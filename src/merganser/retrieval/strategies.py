@@ -37,6 +37,10 @@ MOST_EQUALS = 256
 than this many are cut by key: such a query tells nothing apart anyway."""
 
 
+POOL = 30
+"""Scores by which a strategy's scale is measured: those of passages that are near the query."""
+
+
 class QueryEmbedder(Protocol):
     """Embeds queries; ``merganser.embedding.embedder.Embedder`` is one."""
 
@@ -83,6 +87,10 @@ class OpenIndex:
         """Return where chunks are, in the order of their keys."""
         return (self.tables or self.snapshot).places(keys)
 
+    def symbols(self, keys: Sequence[int]) -> list[str]:
+        """Return what chunks define, in the order of their keys."""
+        return (self.tables or self.snapshot).symbols(keys)
+
     def chunks(self, keys: Sequence[int]) -> list[StoredChunk]:
         """Return chunks with their texts, in the order of their keys."""
         return (self.tables or self.snapshot).chunks(keys)
@@ -110,6 +118,7 @@ class StrategyResult:
         strategy: As configured; the kind is ``bm25`` where a dense one had to fall back.
         index: What was searched.
         candidates: With scores, best first, equal ones by path and line; at most the limit.
+        first: The first ``POOL`` scores, best first, whatever the limit: how scores are spread.
         matches: What the query's terms matched, for explanations; None for a dense strategy.
         vector: The query's, (dim,); None for BM25.
         method: Whether the nearest were found exactly or approximately; empty for BM25.
@@ -121,11 +130,21 @@ class StrategyResult:
     index: OpenIndex
     candidates: tuple[tuple[Candidate, float], ...]
     _: KW_ONLY
+    first: tuple[float, ...] = ()
     matches: LexicalMatches | None = None
     vector: NDArray[np.float32] | None = None
     method: str = ""
     seconds: dict[str, float] = field(default_factory=dict[str, float])
     notes: tuple[str, ...] = ()
+
+    def score(self, keys: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the strategy's score of some chunks of its index, found by it or not."""
+        if self.matches is not None:
+            return self.matches.score(keys)
+        embedding = self.index.definition.embedding
+        assert self.vector is not None, "a dense result has its query's vector"
+        assert embedding is not None, "a dense strategy has an embedding"
+        return self.index.dense.score(self.vector, keys, similarity=embedding.similarity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +214,18 @@ def _run_bm25(
     matches = index.lexical.match(query, k1=strategy.k1, b=strategy.b, where=where)
     notes = () if matches.terms else (f"{strategy.name}: the query has no words",)
     # A threshold cuts from below, so the best are the same with and without it.
-    candidates = choose(strategy, index, matches.rank(strategy.limit))
-    seconds = {strategy.name: time.perf_counter() - started}
+    ranking = matches.rank(max(strategy.limit, POOL))
+    candidates = choose(strategy, index, ranking)
+    # A chunk without any of the words scores 0, and is as good a neighbour as any.
+    others = max(min(POOL, index.snapshot.chunk_count) - len(ranking), 0)
     return StrategyResult(
-        strategy, index, candidates, matches=matches, seconds=seconds, notes=notes
+        strategy,
+        index,
+        candidates,
+        first=(*ranking.scores[:POOL].tolist(), *[0.0] * others),
+        matches=matches,
+        seconds={strategy.name: time.perf_counter() - started},
+        notes=notes,
     )
 
 
@@ -226,17 +253,17 @@ async def _run_dense(
     vector = await embedder.embed_query(query)
     embedded = time.perf_counter()
 
-    def find_nearest() -> tuple[tuple[Candidate, float], ...]:
+    def find_nearest() -> tuple[tuple[tuple[Candidate, float], ...], tuple[float, ...]]:
         ranking = index.dense.nearest(
             vector,
-            strategy.limit,
+            max(strategy.limit, POOL),
             similarity=embedding.similarity,
             equals=MOST_EQUALS,
             where=where,
         )
-        return choose(strategy, index, ranking)
+        return choose(strategy, index, ranking), tuple(ranking.scores[:POOL].tolist())
 
-    candidates = await asyncio.to_thread(find_nearest)
+    candidates, first = await asyncio.to_thread(find_nearest)
     seconds = {
         f"{strategy.name}.embed": embedded - started,
         strategy.name: time.perf_counter() - embedded,
@@ -245,6 +272,7 @@ async def _run_dense(
         strategy,
         index,
         candidates,
+        first=first,
         vector=vector,
         method=index.dense.describe(where),
         seconds=seconds,

@@ -272,6 +272,17 @@ class ApproximateVectors:
         cosines = 1.0 - np.asarray(matches.distances, dtype=np.float64)
         return np.asarray(matches.keys).astype(np.int64), cosines
 
+    def score(self, vector: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the cosines of some rows, as ``search`` gives them.
+
+        Args:
+            vector: (dimensions,) float32, L2-normalised.
+            rows: (n,) int64 row numbers.
+        """
+        vectors = np.asarray(self._index.get(rows.astype(np.uint64)), dtype=np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        return np.asarray(vectors @ vector / np.maximum(lengths, 1e-9), dtype=np.float64)
+
 
 def _library() -> Any:
     """Import usearch: an extra, which takes half a second and leaves parts of its types open."""

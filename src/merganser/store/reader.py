@@ -34,7 +34,14 @@ from merganser.store.database import attach, connect, first_line, refuse_macros
 from merganser.store.folder import IndexFolder
 from merganser.store.identity import check_identity, check_size, damaged, read_identities
 from merganser.store.rows import TEXT_COLUMNS, ChunkPlace, StoredChunk
-from merganser.store.scans import key_of_row, scan_keys, scan_nearest, scan_postings, scan_spellings
+from merganser.store.scans import (
+    key_of_row,
+    scan_cosines,
+    scan_keys,
+    scan_nearest,
+    scan_postings,
+    scan_spellings,
+)
 from merganser.store.segment_check import find_problems
 from merganser.store.segments import KEY_SHIFT
 
@@ -248,6 +255,21 @@ class Snapshot:
         }
         return [found[key] for key in keys]
 
+    def symbols(self, keys: Sequence[int]) -> list[str]:
+        """Return what chunks define, "" for none, in the order of their keys.
+
+        Raises:
+            KeyError: A key is not of this snapshot.
+        """
+        found = {
+            (segment << KEY_SHIFT) + row: values["symbol"]
+            for segment in {key >> KEY_SHIFT for key in keys} & self.paths.keys()
+            for row, values in self._look_up(
+                segment, ("symbol",), (key & _ROW for key in keys if key >> KEY_SHIFT == segment)
+            ).items()
+        }
+        return [found[key] for key in keys]
+
     def places(self, keys: Sequence[int]) -> list[ChunkPlace]:
         """Return one place a key, in the order of the keys, without reading texts.
 
@@ -317,6 +339,11 @@ class Snapshot:
         return scan_nearest(
             self.cursor(), self.segments, vector, k, where=where, similarity=similarity, but=but
         )
+
+    def cosines(self, vector: NDArray[np.float32], keys: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the cosines of some live chunks to a vector, (n,) in the order of their keys."""
+        found = scan_cosines(self.cursor(), vector, keys.tolist())
+        return np.array([found[key] for key in keys.tolist()], dtype=np.float64)
 
     def allowed(self, where: Filter | None = None) -> NDArray[np.int64]:
         """Return the keys of the live chunks that a filter lets through, ascending."""

@@ -130,7 +130,8 @@ class _Texts:
 
     def __init__(self, parts: Sequence[Mapping[str, Any]]) -> None:
         self._parts = parts
-        self._starts = np.cumsum([0, *(len(part["text"]) for part in parts)]).tolist()
+        lengths = (len(next(iter(part.values()))) for part in parts)
+        self._starts = np.cumsum([0, *lengths]).tolist()
 
     def at(self, position: int) -> dict[str, Any]:
         """Return the values of a chunk."""
@@ -218,6 +219,12 @@ class ResidentTables:
             found = (key, path, language, ord_, start, end, (high, low))
             places.append(ChunkPlace(*found, mtime_ns, size_bytes, kind))
         return places
+
+    def symbols(self, keys: Sequence[int]) -> list[str]:
+        """Return what chunks define, see ``Snapshot.symbols``."""
+        loaded: _Texts = self._once("symbols", lambda: self._load_columns(("symbol",)))
+        at = np.searchsorted(self.keys, np.asarray(keys, dtype=np.int64)).tolist()
+        return [loaded.at(position)["symbol"] for position in at]
 
     def chunks(self, keys: Sequence[int]) -> list[StoredChunk]:
         """Look chunks up, see ``Snapshot.chunks``."""
@@ -311,10 +318,13 @@ class ResidentTables:
         """Read the texts, or give None where there are too many."""
         if sum(file.size_bytes for file in self._snapshot.files()) > _MOST_TEXT_BYTES:
             return None
+        return self._load_columns(TEXT_COLUMNS)
+
+    def _load_columns(self, columns: Sequence[str]) -> _Texts:
         cursor = self._snapshot.cursor()
         parts: list[dict[str, Any]] = []
         for segment, condition in live_rows(cursor, self._snapshot.segments, None):
-            names = self._snapshot.select(segment, TEXT_COLUMNS)
+            names = self._snapshot.select(segment, columns)
             query = f"SELECT {names} FROM s{segment}.chunks {condition} ORDER BY row"  # noqa: S608 - our own names
             parts += arrow.fetch_batches(cursor, query)
         return _Texts(parts)

@@ -77,6 +77,28 @@ def scan_nearest(
     ]
 
 
+def scan_cosines(
+    cursor: duckdb.DuckDBPyConnection, vector: NDArray[np.float32], keys: Sequence[int]
+) -> dict[int, float]:
+    """Return the cosines of some vectors, by key; only the blocks that hold them are read.
+
+    Args:
+        cursor: Of the snapshot.
+        vector: (dimensions,) float32, the query.
+        keys: Of live chunks, at least one.
+    """
+    score = _SCORES["cosine_similarity"].format(f"$1::FLOAT[{len(vector)}]")
+    parts = [
+        # Equality is pushed into the scan; a list is not where its ends are far apart.
+        f"SELECT {key_of_row(key >> KEY_SHIFT)}, {score} FROM s{key >> KEY_SHIFT}.vectors "  # noqa: S608 - numbers of our own
+        f"WHERE row = {key & (1 << KEY_SHIFT) - 1}"
+        for key in keys
+    ]
+    text = "[" + ",".join(map(repr, vector.astype(np.float32).tolist())) + "]"
+    found = cursor.execute(" UNION ALL ".join(parts), [text]).fetchall()
+    return {int(key): float(cosine) for key, cosine in found}
+
+
 def scan_keys(
     cursor: duckdb.DuckDBPyConnection, segments: Sequence[SegmentRow], where: Filter | None = None
 ) -> NDArray[np.int64]:

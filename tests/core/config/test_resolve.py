@@ -79,7 +79,7 @@ def test_the_seed_resolves_with_cagents_defaults(seed: Config):
     assert (results.limit, results.deduplicate, results.fusion.method, results.fusion.k) == (
         15,
         True,
-        "rrf",
+        "standardised",
         60,
     )
     assert results.per_file is None
@@ -87,6 +87,41 @@ def test_the_seed_resolves_with_cagents_defaults(seed: Config):
     assert embedding is not None
     assert (embedding.dimensions, embedding.batch_size, embedding.concurrency) == (None, None, None)
     assert (embedding.model.provider, embedding.model.model) == ("dmr", "ai/embeddinggemma")
+
+
+HYBRID = """
+rag:
+  codebase:
+    docs: [.]
+    strategies: [{type: chunked-embeddings, embedding_model: auto}, {type: bm25, limit: 7}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("head", "results", "held"),
+    [
+        ("", "{}", ("standardised", 15, 4)),
+        ("", "{limit: 40}", ("standardised", 40, 4)),
+        ("", "{fusion: {weights: {bm25: 2}}}", ("standardised", 15, 4)),
+        ("", "{fusion: {k: 10}}", ("rrf", 5, 4)),
+        ("", "{fusion: {strategy: rrf}, ranking: off}", ("rrf", 5, 0)),
+        ("", "{ranking: {kind: false}}", ("standardised", 15, 3)),
+        ("defaults: cagent", "{}", ("rrf", 5, 0)),
+        (
+            "defaults: cagent",
+            "{fusion: {strategy: standardised}, ranking: on}",
+            ("standardised", 15, 4),
+        ),
+    ],
+)  # fmt: skip
+def test_fusion_and_ranking_are_ours_unless_cagents_are_written_or_asked_for(
+    load: Load, head: str, results: str, held: tuple[str, int, int]
+):
+    rag = resolve_rag(load(f"{head}{HYBRID}    results: {results}\n"), "codebase")
+
+    [dense, words] = rag.strategies
+    assert (rag.results.fusion.method, dense.limit, len(rag.results.ranking.names)) == held
+    assert words.limit == 7
 
 
 def test_the_seeds_limit_and_reranker_are_honoured(seed: Config):

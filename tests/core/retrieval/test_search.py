@@ -171,7 +171,7 @@ async def test_filter_is_never_applied_after_the_limit(rags: Rags):
 
 async def test_filter_changes_no_score(rags: Rags):
     await rags.build(FILES)
-    retriever = rags.open(rags.rag(rags.strategy("bm25")))
+    retriever = rags.open(rags.rag(rags.strategy("bm25"), ranking="off"))
 
     everything = await retriever.search("a merganser dives")
     filtered = await retriever.search("a merganser dives", where=Filter(paths=("birds.md",)))
