@@ -12,8 +12,9 @@ _BY_SUFFIX: dict[str, str] = {
     for language, suffixes in {
         "ada": "adb ads",
         "astro": "astro",
+        "awk": "awk gawk",
         "asciidoc": "adoc asciidoc asc",
-        "bash": "sh bash bats ksh ebuild",
+        "bash": "sh bash bats ksh zsh ebuild",
         "batch": "bat cmd",
         "bicep": "bicep",
         "c": "c h",
@@ -27,7 +28,7 @@ _BY_SUFFIX: dict[str, str] = {
         "cuda": "cu cuh",
         "d": "d di",
         "dart": "dart",
-        "doc": "doc dot",
+        "doc": "doc",
         "docx": "docx docm dotx dotm",
         "elisp": "el",
         "elixir": "ex exs",
@@ -42,6 +43,7 @@ _BY_SUFFIX: dict[str, str] = {
         "glsl": "glsl vert frag comp geom tesc tese",
         "go": "go",
         "graphql": "graphql gql",
+        "graphviz": "dot gv",
         "groovy": "groovy gradle",
         "haskell": "hs lhs",
         "haxe": "hx",
@@ -100,6 +102,7 @@ _BY_SUFFIX: dict[str, str] = {
         "tcl": "tcl",
         "text": "txt text log",
         "thrift": "thrift",
+        "troff": "man mdoc roff",
         "toml": "toml",
         "tsx": "tsx",
         "typescript": "ts mts cts",
@@ -125,6 +128,7 @@ _BY_NAME: dict[str, str] = {
         "dockerfile": "dockerfile",
         "go.mod": "go.mod",
         "groovy": "jenkinsfile",
+        "json": ".babelrc .eslintrc .jshintrc .lintstagedrc .prettierrc .stylelintrc .swcrc",
         "just": "justfile",
         "makefile": "gnumakefile makefile",
         "python": "sconscript sconstruct snakefile",
@@ -225,6 +229,7 @@ _LAST_OF_COPIES = frozenset("~kpdgetw")  # a search of the expression for each n
 _INTERPRETERS: dict[str, str] = {
     name: language
     for language, names in {
+        "awk": "awk gawk mawk nawk",
         "bash": "ash bash dash ksh mksh sh zsh",
         "commonlisp": "sbcl",
         "elixir": "elixir iex",
@@ -254,6 +259,7 @@ _INTERPRETERS: dict[str, str] = {
 }
 _FIRST_LINE = re.compile(
     r"#!\s*(?:\S*/env\s+(?:-\S*\s+|\w+=\S*\s+)*)?(?P<program>\S+)|\s*<\?xml\s(?P<xml>)"
+    r"|#(?P<zsh>compdef|autoload)\b|(?P<troff>[.'](?:\\\"|TH\s|Dd\s|so\s))"
     r"|.{0,80}-\*-\s*(?:.*;\s*)?(?:mode:\s*)?(?P<mode>[\w+-]+)\s*(?:;.*)?-\*-"
 )
 
@@ -261,7 +267,8 @@ _FIRST_LINE = re.compile(
 def language_of_text(text: str) -> str | None:
     r"""Return the language that the first line of a file says, or None.
 
-    It counts where the name says nothing: ``#!`` and its interpreter, XML, the mode for Emacs.
+    It counts where the name says nothing: ``#!`` and its interpreter, completions of zsh, XML,
+    manual pages, the mode for Emacs.
 
     >>> language_of_text("#!/usr/bin/env -S python3.12 -u\n"), language_of_text("<?xml v='1'?>")
     ('python', 'xml')
@@ -275,7 +282,7 @@ def language_of_text(text: str) -> str | None:
     if said["mode"]:
         mode = said["mode"].lower()
         return mode if mode in _BY_SUFFIX.values() else _INTERPRETERS.get(mode)
-    return "xml"
+    return "bash" if said["zsh"] else "troff" if said["troff"] else "xml"
 
 
 def is_binary_name(name: str) -> bool:

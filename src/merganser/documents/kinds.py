@@ -63,7 +63,8 @@ TEST_FOLDERS = _words(
 SPEC_FOLDERS = _words("spec specs")
 """Tests, unless they are prose: some projects keep specifications there."""
 _TEST_FOLDER = re.compile(
-    r"(?:[._-](?:[Uu]nit|[Ii]ntegration|[Ff]unctional|[Aa]cceptance|[Ee]2[Ee])?[Tt]ests?"
+    r"(?!(?:ch|chapter|lesson|part|step|unit|week)?[._-]?\d)"  # a chapter about tests
+    r".*(?:[._-](?:[Uu]nit|[Ii]ntegration|[Ff]unctional|[Aa]cceptance|[Ee]2[Ee])?[Tt]ests?"
     r"|[a-z0-9](?:Unit|Integration|Functional|Android|Acceptance)?Tests?)$"
 )
 """``Shop.Tests``, ``api-test``, ``androidTest``, ``commonTest``."""
@@ -106,11 +107,12 @@ CONFIG_LANGUAGES = _words("yaml toml ini dockerfile makefile cmake go.mod")
 
 CONFIG_FOLDERS = _words(
     ".github .circleci .gitlab .husky .vscode .idea .devcontainer .azure-pipelines .buildkite"
-    " .storybook config configs conf settings deploy deployment k8s helm charts manifests"
+    " .storybook proguard config configs conf settings deploy deployment k8s helm charts manifests"
 )
 _CONFIG_NAME = re.compile(
     r"(?:package|composer|bower|tsconfig[^/]*|jsconfig|angular|nx|turbo|lerna|vercel|renovate|biome|deno|project|"
     r"appsettings[^/]*|launchsettings|manifest|global|nuget)\.jsonc?$"
+    r"|[^/]+\.(?:jsonc|json5)$|proguard[^/]*\.(?:pro|txt|cfg)$|rust-toolchain$"
     r"|[^/]*\.config\.(?:[cm]?[jt]s|json)$|[^/]*rc\.(?:[cm]?js|json)$|gulpfile\.[cm]?[jt]s$|gruntfile\.js$"
     r"|(?:pom|web|app|nuget|packages|androidmanifest|build|ivy)\.(?:xml|config)$"
     r"|[^/]+\.(?:csproj|fsproj|vbproj|vcxproj|sln|slnx|props|targets|xcconfig|pbxproj|plist|gemspec|cabal|podspec|gradle|gradle\.kts|sbt|bazel|bzl|ruleset)$"
@@ -127,10 +129,8 @@ _VENDORED_FOLDERS = _words(
     " site-packages dist-packages .venv"
 )
 _GENERATED_FOLDERS = _words("__generated__ .sqlx htmlcov")
-_TEMPLATE_FOLDERS = _words(
-    "src lib app templates views layouts partials components public packages themes _layouts"
-    " _includes"
-)
+_SITE_TEMPLATES = _words("templates layouts partials _layouts _includes _partials")
+_TEMPLATE_FOLDERS = _words("src lib app views components public packages themes")
 
 
 def kind_of(path: str, language: str | None = None) -> Kind:
@@ -211,16 +211,22 @@ def _by_content_type(folder: str, lowered: str, language: str | None, place: str
         if _DATA_NAME.fullmatch(lowered):
             return "data"
     if language == "html":
-        is_template = bool(_TEMPLATE_FOLDERS.intersection(folder.lower().split("/")))
-        return "code" if is_template and place != "docs" else "docs"
+        above = folder.lower().split("/")
+        of_site = not _SITE_TEMPLATES.isdisjoint(above)
+        of_program = place != "docs" and not _TEMPLATE_FOLDERS.isdisjoint(above)
+        return "code" if of_site or of_program else "docs"
     if language in PROSE_LANGUAGES or (place == "docs" and language == "notebook"):
         return "docs"
     if language in CONFIG_LANGUAGES or lowered.startswith("."):
         return "data" if place == "data" and language == "yaml" else "config"
+    if lowered.endswith((".xsl", ".xslt")):
+        return "code"
     if language in DATA_LANGUAGES:
         if language in {"csv", "tsv", "xlsx", "ods", "jsonl"} or _DATA_NAME.fullmatch(lowered):
             return "data"
         return "config" if place == "config" or language == "xml" else "data"
+    if language is None and place == "config":
+        return "config"
     if language is None:
         is_script = "." not in lowered and folder.rpartition("/")[2] in {"bin", "scripts"}
         return "code" if is_script else "data"
@@ -268,4 +274,4 @@ def _folder_kind(part: str) -> Kind | Literal["", "spec"]:
     for kind, names in _FOLDERS.items():
         if lowered in names:
             return kind
-    return "tests" if _TEST_FOLDER.search(part) or _TEST_PACKAGE.fullmatch(part) else ""
+    return "tests" if _TEST_FOLDER.match(part) or _TEST_PACKAGE.fullmatch(part) else ""

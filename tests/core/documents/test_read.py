@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 def read(folder: Path, data: bytes, name: str = "a.txt") -> DocumentText:
     path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     status = path.stat()
+    language = language_of(path.name)
     return read_document(
-        Document(name, str(path), len(data), status.st_mtime_ns, status.st_ino, language_of(name))
+        Document(name, str(path), len(data), status.st_mtime_ns, status.st_ino, language)
     )
 
 
@@ -303,6 +305,16 @@ def test_a_pointer_of_git_lfs_is_named(tmp_path: Path):
         ("tool", b"#! /usr/local/bin/node\n", "javascript", "code"),
         ("rules", b"# -*- mode: ruby -*-\nx\n", "ruby", "code"),
         ("layout.axml", b"<?xml version='1.0'?>\n<a>b</a>\n", "xml", "config"),
+        ("_tool", b"#compdef tool\n_arguments\n", "bash", "code"),
+        ("doc/tool.1", b".TH TOOL 1\n.SH NAME\ntool\n", "troff", "docs"),
+        ("bin/count.awk", b"{ n++ }\n", "awk", "code"),
+        ("graph.dot", b"digraph { a -> b }\n", "graphviz", "code"),
+        (".husky/pre-push", b"npm test\n", None, "config"),
+        ("to-html.xsl", b"<xsl:template/>\n", "xml", "code"),
+        ("website/templates/page.html", b"<p>{{ page }}</p>\n", "html", "code"),
+        ("ch11-writing-tests/Cargo.toml", b"[package]\n", "toml", "config"),
+        ("dprint.jsonc", b"{}\n", "json", "config"),
+        (".swcrc", b"{}\n", "json", "config"),
         ("notes", b"# -*- coding: utf-8 -*-\nwords\n", None, "data"),
         ("notes.md", b"#!/bin/sh\nis a first line\n", "markdown", "docs"),
         ("server.py.orig", b"x = 1\n", "python", "code"),
