@@ -631,8 +631,26 @@ MUTANTS = (
         "tests/core/agent/test_filesystem.py",
     ),
     Mutant(
+        "what the rags leave out is read by its name",
+        "        if standing.excluded:\n",
+        "        if False:\n",
+        "tests/core/agent/test_filesystem.py",
+    ),
+    Mutant(
+        "what the rags leave out is listed",
+        "not (ignored or standing.excluded)",
+        "not ignored",
+        "tests/core/agent/test_filesystem.py",
+    ),
+    Mutant(
+        "long lines of JSON are left out as minified",
+        "not (is_code or language in _UNSTRUCTURED)",
+        "False",
+        "tests/core/documents/test_read.py",
+    ),
+    Mutant(
         "an ignored file is read by its name",
-        "        if self._is_left_out(real):\n",
+        "        if self._is_ignored(real):\n",
         "        if False:\n",
         "tests/core/agent/test_filesystem.py",
     ),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from merganser.config.load import Config
     from merganser.config.rag_definition import RagDefinition
     from merganser.config.spec_agents import RequestedMode
+    from merganser.documents.selection import Selection
     from merganser.models.ref import ModelRef
 
 
@@ -45,6 +46,7 @@ class AgentDefinition:
         instruction: The beginning of the system message.
         rags: What it may search, in the order of the config.
         filesystem: How it may read files, or None.
+        selections: What its rags take of the files beside the config.
         rag_mode: How retrieved text reaches the model.
     """
 
@@ -54,6 +56,7 @@ class AgentDefinition:
     instruction: str = ""
     rags: tuple[AgentRag, ...] = ()
     filesystem: FilesystemToolset | None = None
+    selections: tuple[Selection, ...] = ()
     rag_mode: RequestedMode = "auto"
 
     def token(self) -> str | None:
@@ -76,11 +79,13 @@ def describe_agent(config: Config, name: str) -> AgentDefinition:
         known = ", ".join(map(repr, config.spec.agents)) or "none"
         raise PlanError(f"{config.path} has no agent {name!r}; it has {known}")
     files: FilesystemToolset | None = None
-    rags = [_agent_rag(resolve_rag(config, rag)) for rag in agent.rag]
+    resolved = [resolve_rag(config, rag) for rag in agent.rag]
+    rags = [_agent_rag(rag) for rag in resolved]
     for toolset in agent.toolsets:
         match toolset:
             case RagToolset():
                 rag = resolve_rag(config, toolset.ref)
+                resolved.append(rag)
                 rags.append(_agent_rag(rag, toolset.name, toolset.instruction))
             case FilesystemToolset():
                 files = toolset
@@ -92,6 +97,9 @@ def describe_agent(config: Config, name: str) -> AgentDefinition:
         instruction=agent.instruction,
         rags=tuple(rags),
         filesystem=files,
+        selections=tuple(
+            dict.fromkeys(index.selection for rag in resolved for index in rag.indexes)
+        ),
         rag_mode=agent.rag_mode,
     )
 

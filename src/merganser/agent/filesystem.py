@@ -2,7 +2,8 @@
 
 Every path that a model gives is untrusted. It is refused when it names ``..``, when it resolves
 (symbolic links included) to a place outside the roots, when it lies in version control's own
-folder, when version control ignores it, or when it is no regular file. Files cannot be written.
+folder, when version control ignores it, when the ``exclude`` of every rag of the agent or a
+``.merganserignore`` leaves it out, or when it is no regular file. Files cannot be written.
 
 The tree may change under way. What was resolved is opened one folder after the other, each from
 the descriptor of the one above and never through a link, so a link that somebody puts in between
@@ -33,11 +34,13 @@ from merganser.agent.no_follow import (
     system_errors,
 )
 from merganser.documents.ignore import find_ignored
+from merganser.documents.selection import EVERYTHING, Selector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from merganser.agent.no_follow import Kind
+    from merganser.documents.selection import Selection, Standing
 
 MAX_READ_CHARACTERS = 40_000
 """Most characters of one read, near 13,000 tokens; line ranges get the rest."""
@@ -57,6 +60,8 @@ MAX_LINE_CHARACTERS = 400
 SEARCH_SECONDS = 10.0
 """Wall time of a search by pattern, which a hostile pattern could make endless."""
 
+# As passages of an index are counted; splitlines() would count form feeds too.
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _HIDDEN = frozenset({".git", ".hg", ".svn", ".jj"})
 _UNWANTED = frozenset({".merganser", "__pycache__", "node_modules", ".venv"})
 
@@ -86,25 +91,36 @@ class Filesystem:
 
     Attributes:
         roots: Absolute folders; relative paths are looked up in the first that has them.
+        selectors: Ask what the agent's rags leave out, relative to the first root; a file that one
+            of them takes is seen.
         ignore_vcs: Leave out of listings and searches what version control ignores.
     """
 
     roots: tuple[Path, ...]
+    selectors: tuple[Selector, ...]
     _: KW_ONLY
     ignore_vcs: bool = True
 
     @classmethod
-    def at(cls, *roots: Path, ignore_vcs: bool = True) -> Filesystem:
+    def at(
+        cls, *roots: Path, ignore_vcs: bool = True, selections: Sequence[Selection] = ()
+    ) -> Filesystem:
         """Open folders, each once, with symbolic links resolved.
+
+        Args:
+            roots: The first is that of the config.
+            ignore_vcs: Leave out what version control ignores.
+            selections: Those of the agent's rags; without any, ``.merganserignore`` alone counts.
 
         Raises:
             FilesystemError: A root is no folder.
         """
-        resolved = dict.fromkeys(root.resolve() for root in roots)
+        resolved = tuple(dict.fromkeys(root.resolve() for root in roots))
         for root in resolved:
             if not root.is_dir():
                 raise FilesystemError(f"the root {str(root)!r} is no directory")
-        return cls(tuple(resolved), ignore_vcs=ignore_vcs)
+        selectors = tuple(Selector(one, resolved[0]) for one in selections or (EVERYTHING,))
+        return cls(resolved, selectors, ignore_vcs=ignore_vcs)
 
     def resolve(self, path: str) -> Path:
         """Turn a model's path into a real one inside the roots.
@@ -129,7 +145,13 @@ class Filesystem:
             raise FilesystemError(f"{shown} does not exist")
         if _HIDDEN.intersection(part.casefold() for part in real.parts):
             raise FilesystemError(f"{shown} belongs to version control and may not be read")
-        if self._is_left_out(real):
+        is_folder = kind_of(real) == "folder"
+        standing = self._standing(real, folder=is_folder)
+        if standing.included or (is_folder and self._leads_into(real)):
+            return real
+        if standing.excluded:
+            raise FilesystemError(f"{shown} is left out ({standing.excluded}) and may not be read")
+        if self._is_ignored(real):
             raise FilesystemError(f"{shown} is ignored by version control and may not be read")
         return real
 
@@ -142,14 +164,25 @@ class Filesystem:
     def _root_of(self, real: Path) -> Path | None:
         return next((root for root in self.roots if real.is_relative_to(root)), None)
 
-    def _is_left_out(self, real: Path) -> bool:
-        """Tell whether no listing from the root down would show a path."""
+    def _standing(self, real: Path, *, folder: bool) -> Standing:
+        """Return what holds for a path where the rag counts that takes the most."""
+        path = os.path.relpath(real, self.roots[0])
+        standings = [one.of_folder(path) if folder else one.of_file(path) for one in self.selectors]
+        return min(standings, key=lambda one: (not one.included, bool(one.excluded)))
+
+    def _is_ignored(self, real: Path) -> bool:
+        """Tell whether version control keeps a path out of every listing from the root down."""
         root = self._root_of(real)
         assert root is not None, real
         if not self.ignore_vcs or real == root:
             return False
         unwanted = _UNWANTED.intersection(real.relative_to(root).parts)
         return bool(unwanted or find_ignored(str(root), str(real.parent), [real.name]))
+
+    def _leads_into(self, real: Path) -> bool:
+        """Return whether ``include`` names something below a folder."""
+        path = os.path.relpath(real, self.roots[0])
+        return any(one.leads_into(path) for one in self.selectors)
 
     def read_file(
         self, path: str, start_line: int | None = None, end_line: int | None = None
@@ -168,7 +201,7 @@ class Filesystem:
             FilesystemError: Not inside the roots, not a regular text file, or too large.
         """
         real = self.resolve(path)
-        lines = read_text(real, path).splitlines(keepends=True)
+        lines = _LINE.findall(read_text(real, path))
         first = max(start_line or 1, 1)
         last = min(end_line or len(lines), len(lines))
         if lines and first > len(lines):
@@ -224,12 +257,22 @@ class Filesystem:
         ):
             kinds: dict[str, Kind] = {entry.name: kind_of_entry(entry) for entry in found}
         names = sorted(name for name in kinds if name.casefold() not in _HIDDEN)
+        ignored: set[str] = set()
         if self.ignore_vcs:
-            names = [name for name in names if name not in _UNWANTED]
-            root = self._root_of(real)
-            ignored = find_ignored(str(root), str(real), names)
-            names = [name for name in names if name not in ignored]
+            ignored = find_ignored(str(self._root_of(real)), str(real), names)
+            ignored |= _UNWANTED.intersection(names)
+        names = [
+            name
+            for name in names
+            if self._is_listed(real / name, kinds[name] == "folder", name in ignored)
+        ]
         return [(name, self._kind_of_target(real / name, kinds[name])) for name in names]
+
+    def _is_listed(self, real: Path, folder: bool, ignored: bool) -> bool:  # noqa: FBT001 - internal
+        """Return whether an entry of a listing is shown: also what leads to something that is."""
+        standing = self._standing(real, folder=folder)
+        taken = standing.included or not (ignored or standing.excluded)
+        return taken or (folder and self._leads_into(real))
 
     def _entries_or_none(self, real: Path) -> list[tuple[str, Kind]]:
         """Return what is in a directory on the way; nothing when it cannot be listed."""
@@ -315,7 +358,7 @@ def search_lines(files: Sequence[tuple[str, str]], pattern: re.Pattern[str]) -> 
             text = read_text(Path(file), name)
         except FilesystemError:
             continue
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(_LINE.findall(text), 1):
             if pattern.search(line):
                 found.append(f"{name}:{number}: {line.strip()[:MAX_LINE_CHARACTERS]}")
                 if len(found) == MAX_ENTRIES:

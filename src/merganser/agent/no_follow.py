@@ -12,9 +12,11 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+from merganser.documents.encoding import decode
+from merganser.documents.file_types import language_of
 from merganser.documents.secret_files import refuse_secret_path, refuse_secret_text
 from merganser.documents.secrets import redact_secrets
-from merganser.errors import MerganserError
+from merganser.errors import MerganserError, SkipDocument
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -133,11 +135,11 @@ def read_text(real: Path, path: str) -> str:
     if len(content) > MAX_FILE_BYTES:
         raise FilesystemError(f"{shown} is larger than {MAX_FILE_BYTES:,} bytes")
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise FilesystemError(f"{shown} is binary or not UTF-8 text")
+        text = decode(content, is_html=language_of(str(real)) == "html").text
+    except SkipDocument as skipped:
+        raise FilesystemError(
+            f"{shown} is no text: {skipped.detail or skipped.reason}"
+        ) from skipped
     if refuse_secret_path(str(real)) or refuse_secret_text(str(real), text):
         raise FilesystemError(f"{shown} holds secrets and may not be read")
     return redact_secrets(text)

@@ -204,7 +204,9 @@ def _request_name(agent: AgentDefinition, served: ServedModel | None) -> str:
 def _open_files(agent: AgentDefinition, roots: Sequence[Path]) -> Filesystem | None:
     if agent.filesystem is None:
         return None
-    return Filesystem.at(*roots, ignore_vcs=agent.filesystem.ignore_vcs)
+    return Filesystem.at(
+        *roots, ignore_vcs=agent.filesystem.ignore_vcs, selections=agent.selections
+    )
 
 
 async def _choose_mode(

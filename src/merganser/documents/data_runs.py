@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from merganser.documents.generated import MINIFIED
 from merganser.documents.long_runs import find_runs
 from merganser.documents.masking import Mask
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 _RUN = 300
 """Characters; a digest, a token or a key is shorter."""
 _LONG_LINE = re.compile(r"[^\n]{2000,}")
-_MINIFIED = frozenset({"css", "javascript", "tsx", "typescript"})
 # Minified JavaScript and CSS have 1 to 10 of a hundred, sources and prose 12 to 40.
 _MAX_SPACES = 0.11
 _MIN_DISTINCT = 10
@@ -63,7 +63,7 @@ def find_data(text: str, runs: Sequence[Run] | None = None) -> list[Mask]:
 
 def find_minified_lines(text: str, language: str | None) -> list[Mask]:
     """Return the lines that are minified code, in languages that are minified."""
-    if language not in _MINIFIED:
+    if language not in MINIFIED:
         return []
     return [
         Mask(found.start(), found.end(), f"[{len(found[0]):,} characters of minified code]")

@@ -139,6 +139,10 @@ def _comments(head: str) -> Iterator[tuple[str, str]]:
                 return
 
 
+MINIFIED = frozenset({"css", "javascript", "tsx", "typescript"})
+"""Languages that bundlers write. A long line of another is a compact form of what somebody asks
+for, such as JSON without white space, and is read by parts."""
+
 # Lines of hand-written code are 30 to 40 characters on average, of data tables some 200. Bundlers
 # put all on one line or break at 500 (esbuild, uglify: 32,000).
 _MEAN_LINE = 400
@@ -148,21 +152,22 @@ _OWN_LINES = 10
 _MEAN_PROSE_LINE = 5_000
 _MIN_SPACES = 0.04
 # Of a hundred characters of minified code 1 to 3 stand between words, of sentences some 15, as in
-# rows of SQL or in translations on one line.
+# rows of translations on one line.
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W\d_]) (?=[^\W\d_])")
 _MIN_WORDS = 0.08
 
 
 def describe_minified(text: str, language: str | None) -> str:
-    """Say how long the lines are when a file is nothing but minified code, else nothing.
+    """Say how long the lines are when a file is nothing but minified code or data, else nothing.
 
     A file with as many lines of its own as a small source is indexed, whatever else is in it.
     """
-    mean = len(text) / (text.count("\n") + 1)
-    if len(text) < _MIN_MINIFIED or mean <= _MEAN_LINE:
+    is_code = language in MINIFIED
+    if len(text) < _MIN_MINIFIED or not (is_code or language in _UNSTRUCTURED):
         return ""
+    mean = len(text) / (text.count("\n") + 1)
     seen = f"{mean:,.0f} characters a line"
-    if language not in PROSE and language != "jsonl":  # a record of which is a line, however long
+    if is_code and mean > _MEAN_LINE:
         words = _MIN_WORDS * len(text)
         if text.count(" ") >= words and len(_BETWEEN_WORDS.findall(text)) >= words:
             return ""
@@ -170,6 +175,10 @@ def describe_minified(text: str, language: str | None) -> str:
         written = sum(1 for line in own if not _COMMENT.match(line))
         return "" if written >= _OWN_LINES else seen
     spaces = text.count(" ") / len(text)
-    if mean > _MEAN_PROSE_LINE and spaces < _MIN_SPACES and text.isascii():
+    if not is_code and mean > _MEAN_PROSE_LINE and spaces < _MIN_SPACES and text.isascii():
         return f"{seen}, hardly any space"
     return ""
+
+
+# Text that no rule of a language structures: without words there is nothing in it to be found.
+_UNSTRUCTURED = frozenset({"text", "markdown", "latex", None})

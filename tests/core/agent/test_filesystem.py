@@ -10,6 +10,7 @@ from merganser.agent import filesystem, no_follow
 from merganser.agent.filesystem import Filesystem
 from merganser.agent.no_follow import FilesystemError
 from merganser.documents import ignore
+from merganser.documents.selection import Pattern, Selection
 
 
 @pytest.fixture
@@ -200,13 +201,13 @@ def test_binaries_giants_and_devices_are_refused(
     files: Filesystem, root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (root / "binary").write_bytes(b"a\0b")
-    (root / "latin").write_bytes(b"caf\xe9")
+    (root / "noise").write_bytes(b"\x81\xff\x01")
     os.mkfifo(root / "pipe")
     monkeypatch.setattr(no_follow, "MAX_FILE_BYTES", 10)
 
     for path, reason in [
-        ("binary", "binary"),
-        ("latin", "UTF-8"),
+        ("binary", "no text"),
+        ("noise", "no text"),
         ("pipe", "not a file"),
         ("src/a.py", "larger"),
         ("src", "not a file"),
@@ -379,3 +380,79 @@ def test_a_model_is_shown_no_secrets(tmp_path: Path):
     assert files.search_files_content(".", "PASSWORD") == []
     with pytest.raises(FilesystemError, match="holds secrets"):
         files.read_file(".env")
+
+
+def _selection(exclude: str = "", include: str = "") -> Selection:
+    patterns = [tuple(map(Pattern, text.split())) for text in (exclude, include)]
+    return Selection(exclude=patterns[0], include=patterns[1])
+
+
+def test_what_the_rags_leave_out_is_neither_listed_nor_read(root: Path):
+    (root / ".merganserignore").write_text("*.md\n")
+    (root / "src" / "old").mkdir()
+    (root / "src" / "old" / "c.py").write_text("print('run')\n")
+    files = Filesystem.at(root, selections=[_selection("src/b.py old/")])
+
+    assert files.directory_tree(".") == [".merganserignore", "src/", "  a.py"]
+    assert files.search_files_content(".", "run") == ["src/a.py:4: def run():"]
+    for path in ("notes.md", "src/b.py", "src/old", "src/old/c.py"):
+        with pytest.raises(FilesystemError, match="is left out"):
+            files.read_file(path)
+    with pytest.raises(FilesystemError, match=r"left out \(\.merganserignore:1: \*\.md\)"):
+        Filesystem.at(root).read_file("notes.md")
+
+
+def test_what_one_rag_takes_is_seen_though_another_leaves_it_out(root: Path):
+    files = Filesystem.at(root, selections=[_selection("src"), _selection("src/b.py")])
+
+    assert files.directory_tree(".") == ["notes.md", "src/", "  a.py"]
+
+
+def test_what_include_takes_back_is_seen(repository: Path):
+    (repository / ".gitignore").write_text("/gen\n")
+    (repository / "gen").mkdir()
+    for name in ("api.py", "rest.py"):
+        (repository / "gen" / name).write_text("run\n")
+    (repository / ".env").write_text("PASSWORD=hunter2\n")
+    selection = _selection("src", "gen/api.py src/a.py .env")
+    files = Filesystem.at(repository, selections=[selection])
+
+    tree = files.directory_tree(".")
+
+    assert tree == [".env", ".gitignore", "gen/", "  api.py", "notes.md", "src/", "  a.py"]
+    assert files.read_file("gen/api.py").text == "run\n"
+    with pytest.raises(FilesystemError, match="ignored"):
+        files.read_file("gen/rest.py")
+    with pytest.raises(FilesystemError, match="holds secrets"):
+        files.read_file(".env")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding"),
+    [
+        ("a.txt", "Straße und Größe\n" * 9, "utf-16"),
+        ("a.txt", "Straße und Größe\n" * 9, "utf-16-be"),
+        ("a.py", "# -*- coding: latin-1 -*-\nNAME = 'Müller'\n", "latin-1"),
+        ("a.html", "<meta charset=windows-1251>\n<p>Привет, мир</p>\n", "cp1251"),
+    ],
+)
+def test_files_are_decoded_as_the_index_does(root: Path, name: str, text: str, encoding: str):
+    (root / name).write_bytes(text.encode(encoding))
+    files = Filesystem.at(root)
+
+    assert files.read_file(name).text == text
+    assert len(files.search_files_content(name, text.splitlines()[1])) >= 1
+
+
+def test_a_secret_in_utf_16_is_not_shown(root: Path):
+    (root / "a.txt").write_text("npm_" + "aB3dE5gH7j" * 3 + "kL9mN1\n", "utf-16")
+
+    assert Filesystem.at(root).read_file("a.txt").text == "[secret: npm-token]\n"
+
+
+def test_lines_are_counted_as_citations_count_them(root: Path):
+    (root / "a.c").write_text("int a;\n\f\nint b;\u2028 int c;\nint d;\n")
+    files = Filesystem.at(root)
+
+    assert files.read_file("a.c", 4).text == "int d;\n"
+    assert files.search_files_content("a.c", "int d") == ["a.c:4: int d;"]

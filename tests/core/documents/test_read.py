@@ -158,7 +158,7 @@ def test_words_about_generated_code_do_not_make_it_generated(tmp_path: Path, nam
     ("name", "text"),
     [
         ("a.js", "var a=function(b){return b+1};" * 400),
-        ("a.json", '{"k": [' + "1, " * 4_000 + "1]}"),
+        ("a.css", ".a{color:red}" * 500),
         ("a.txt", "QUJD" * 5_000),
     ],
 )
@@ -170,6 +170,18 @@ def test_minified_and_encoded_text_is_refused(tmp_path: Path, name: str, text: s
     ("name", "text"),
     [
         ("a.md", "A paragraph that is one line, as some people write. " * 200),
+        ("a.json", '{"k": [' + "1, " * 4_000 + "1]}"),
+        (
+            "a.json",
+            json.dumps([{"id": i, "name": f"bird{i}"} for i in range(400)], separators=(",", ":")),
+        ),
+        ("a.geojson", '{"type":"LineString","coordinates":[' + "[8.53,47.37]," * 600 + "[8,47]]}"),
+        (
+            "a.sql",
+            "COPY birds FROM " + ",".join(f"({i},'bird{i}')" for i in range(500)) + ";",
+        ),
+        ("a.py", ";".join(f"x{i}={i}" for i in range(900))),
+        ("a.xml", "<r>" + "<b><n>heron</n></b>" * 400 + "</r>"),
         ("a.txt", "漢字仮名交じり文" * 2_000),
         ("a.csv", "1,2,3,4,5," * 100 + "\n" + "1 2\n" * 200),
         ("a.py", "x = [" + "1, " * 2_000 + "]\n" + "y = 1\n" * 200),
