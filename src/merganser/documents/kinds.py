@@ -112,7 +112,7 @@ CONFIG_FOLDERS = _words(
 _CONFIG_NAME = re.compile(
     r"(?:package|composer|bower|tsconfig[^/]*|jsconfig|angular|nx|turbo|lerna|vercel|renovate|biome|deno|project|"
     r"appsettings[^/]*|launchsettings|manifest|global|nuget)\.jsonc?$"
-    r"|[^/]+\.(?:jsonc|json5)$|proguard[^/]*\.(?:pro|txt|cfg)$|rust-toolchain$"
+    r"|[^/]+\.(?:jsonc|json5)$|[^/]*proguard[^/]*\.(?:txt|cfg)$|[^/]+\.pro$|[^/]*config\.json$|rust-toolchain$"
     r"|[^/]*\.config\.(?:[cm]?[jt]s|json)$|[^/]*rc\.(?:[cm]?js|json)$|gulpfile\.[cm]?[jt]s$|gruntfile\.js$"
     r"|(?:pom|web|app|nuget|packages|androidmanifest|build|ivy)\.(?:xml|config)$"
     r"|[^/]+\.(?:csproj|fsproj|vbproj|vcxproj|sln|slnx|props|targets|xcconfig|pbxproj|plist|gemspec|cabal|podspec|gradle|gradle\.kts|sbt|bazel|bzl|ruleset)$"
