@@ -81,6 +81,18 @@ MUTANTS = (
         TOKENS,
     ),
     Mutant(
+        "what is beyond the budget is given all the same",
+        "        if (room := tokens - used - _cost_of_head(hit)) < _LEAST_TOKENS:",
+        "        if (room := tokens) < _LEAST_TOKENS:",
+        "tests/core/retrieval/test_budget.py",
+    ),
+    Mutant(
+        "a hit is trimmed from its begin on",
+        "        if (value, hits) > best:",
+        "        if (value, hits) < best:",
+        "tests/core/retrieval/test_budget.py",
+    ),
+    Mutant(
         "lines that stand in several places are of no one",
         "    if lines.now.find(wanted, found + 1) >= 0:",
         "    if False:",

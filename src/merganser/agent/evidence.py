@@ -18,13 +18,6 @@ if TYPE_CHECKING:
 
     from merganser.retrieval.hits import Freshness, Hit
 
-CHARACTERS_PER_TOKEN = 3.0
-"""Characters that one token is counted as when no tokenizer is at hand.
-
-English prose is near 4 and source code near 3 in the byte-pair vocabularies of current models; the
-lower figure keeps the estimate safe.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Evidence(SourceLine):

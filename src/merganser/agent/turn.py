@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Protocol
 from merganser.agent.agent_definition import describe_agent
 from merganser.agent.attempt import Hooks, Turn, attempt
 from merganser.agent.events import TurnStarted, ignore_event
-from merganser.agent.evidence import CHARACTERS_PER_TOKEN
 from merganser.agent.filesystem import Filesystem
 from merganser.agent.instructions import compose_instructions
 from merganser.errors import InputTooLongError, PlanError
 from merganser.humanize import show_bytes
 from merganser.models.server_errors import ToolTemplateError
+from merganser.retrieval.budget import CHARACTERS_PER_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

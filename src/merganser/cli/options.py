@@ -211,6 +211,15 @@ fresh_option = click.option(
 )
 """``--require-fresh``, of commands that show or cite passages."""
 
+budget_option = click.option(
+    "--budget",
+    type=click.IntRange(min=100),
+    metavar="TOKENS",
+    help="Most tokens of the passages together, estimated at three characters a token "
+    "[default: the config's].",
+)
+"""``--budget``, of commands that search."""
+
 wait_option = click.option(
     "--wait-for-server",
     type=DURATION,

@@ -11,6 +11,7 @@ from merganser.cli import EXIT_STALE
 from merganser.cli.options import (
     WORDS,
     Reach,
+    budget_option,
     file_argument,
     fresh_option,
     json_option,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "tool", "context"]),
     help="How retrieved text reaches the model [default: the agent's].",
 )
+@budget_option
 @click.option("--turn-id", help="Resume the turn of this id.")
 @fresh_option
 @wait_option
@@ -46,6 +48,7 @@ def command(
     *,
     agent: str | None,
     rag_mode: str | None,
+    budget: int | None,
     turn_id: str | None,
     require_fresh: bool,
     as_json: bool,
@@ -61,10 +64,11 @@ def command(
     from merganser.agent.turn import require_question
     from merganser.cli.flow_runs import run_flow
     from merganser.config.flow_definition import AskFlow
+    from merganser.config.rag_definition import with_budget
 
     asked = _standard_input() if question == "-" else question
     require_question(asked)
-    config = reach.load(file)
+    config = with_budget(reach.load(file), budget)
     name = agent or ("root" if "root" in config.spec.agents else next(iter(config.spec.agents), ""))
     if name not in config.spec.agents:
         known = ", ".join(repr(known) for known in config.spec.agents) or "none"

@@ -12,6 +12,7 @@ from merganser.cli import EXIT_STALE
 from merganser.cli.options import (
     WORDS,
     Reach,
+    budget_option,
     file_argument,
     fresh_option,
     json_option,
@@ -37,6 +38,7 @@ _SNIPPET_LINES = 6
 @click.argument("query", type=WORDS)
 @click.option("--rag", "rags", multiple=True, help="Which rag; repeatable [default: all].")
 @click.option("--limit", type=click.IntRange(min=1), help="Most hits [default: the config's].")
+@budget_option
 @click.option("--path", multiple=True, metavar="GLOB", help="Only files like this; repeatable.")
 @click.option("--language", multiple=True, help="Only files in this language; repeatable.")
 @click.option(
@@ -56,6 +58,7 @@ def command(
     *,
     rags: tuple[str, ...],
     limit: int | None,
+    budget: int | None,
     path: tuple[str, ...],
     language: tuple[str, ...],
     symbol: tuple[str, ...],
@@ -95,7 +98,7 @@ def command(
         async with open_retrievers(config, names, find) as retrievers:
             for name, retriever in retrievers.items():
                 results[name] = await retriever.search(
-                    query, limit=limit, where=where, explain=explain
+                    query, limit=limit, budget=budget, where=where, explain=explain
                 )
                 if why_not:
                     why = await retriever.why_missing(query, why_not, limit=limit, where=where)
@@ -143,7 +146,7 @@ def _show(result: SearchResult, *, whole: bool) -> None:
         ranks = ", ".join(f"{name} #{one.rank}" for name, one in hit.strategies.items())
         symbol = f"  {hit.symbol}" if hit.symbol else ""
         said = describe_freshness(hit.freshness)
-        stale = said and f"  ({said})"
+        stale = (said and f"  ({said})") + ("  (trimmed)" if hit.trimmed else "")
         say(f"{number}. {hit.source}{symbol}{stale}\n   {hit.score:.4f}  {ranks}")
         if hit.url:
             say(f"   {hit.url}")
@@ -151,6 +154,12 @@ def _show(result: SearchResult, *, whole: bool) -> None:
             say(f"   {line}")
     if result.rerank and f"rerank: {result.rerank}" not in result.notes:
         say(f"rerank: {result.rerank}", err=True)
+    if (filled := result.budget) is not None:
+        say(
+            f"budget: {filled.used:,} of {filled.tokens:,} tokens (estimated), "
+            f"{filled.trimmed} trimmed, {filled.left_out} left out",
+            err=True,
+        )
     for note in result.notes:
         say(f"note: {note}", err=True)
 

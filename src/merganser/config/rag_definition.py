@@ -133,6 +133,17 @@ def _results(config: Config, spec: ResultsSpec) -> ResultsSpec:
     return spec.model_copy(update=changes)
 
 
+def with_budget(config: Config, tokens: int | None) -> Config:
+    """Return a config all of whose rags have that ``results.budget``; None changes nothing."""
+    if tokens is None:
+        return config
+    rags = {
+        name: rag.model_copy(update={"results": rag.results.model_copy(update={"budget": tokens})})
+        for name, rag in config.spec.rag.items()
+    }
+    return replace(config, spec=config.spec.model_copy(update={"rag": rags}))
+
+
 def _strategy(
     spec: StrategySpec, name: str, index: IndexDefinition, limit: int | None
 ) -> StrategyDefinition:

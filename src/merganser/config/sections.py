@@ -142,6 +142,7 @@ ADDITIONS: frozenset[Pattern] = frozenset(
         ("rag", "*", "kinds"),
         (*_RESULTS, "per_file"),
         (*_RESULTS, "ranking"),
+        (*_RESULTS, "budget"),
         ("rag", "*", "secrets"),
         (*_RESULTS, "reranking", "score_normalization"),
     }

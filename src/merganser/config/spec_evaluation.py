@@ -25,31 +25,37 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 MOST_HITS = 100
 """Largest k: users do not read further, and every hit costs search time."""
 
-PATTERN = rf"^({'|'.join(MEASURES)})@(100|[1-9][0-9]?)$"
+PATTERN = rf"^(?:({'|'.join(MEASURES)})@(100|[1-9][0-9]?)|(recall)@([1-9][0-9]{{2,5}})tok)$"
 _NAME = re.compile(PATTERN)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Metric:
-    """A measure of retrieval over the first k hits; ``merganser.evaluation.metrics`` computes it.
+    """A measure of retrieval over the first hits; ``merganser.evaluation.metrics`` computes it.
 
     Attributes:
         measure: What is measured.
         k: How many of the first hits are looked at, 1 to 100.
+        tokens: The budget that these hits are fitted into, trimmed as a search does; None for none.
     """
 
     measure: Measure
     k: int
+    tokens: int | None = None
 
     def __str__(self) -> str:
         """Return the name as configs and the command line write it."""
-        return f"{self.measure}@{self.k}"
+        return f"{self.measure}@{self.k if self.tokens is None else f'{self.tokens}tok'}"
 
 
 def parse_metric(name: str) -> Metric | None:
-    """Return the metric of a name such as ``recall@5``, or None."""
+    """Return the metric of a name such as ``recall@5`` or ``recall@2000tok``, or None."""
     found = _NAME.match(name)
-    return Metric(cast("Measure", found[1]), int(found[2])) if found else None
+    if not found:
+        return None
+    if found[3]:
+        return Metric("recall", MOST_HITS, int(found[4]))
+    return Metric(cast("Measure", found[1]), int(found[2]))
 
 
 def suggest_metric(name: str) -> str:
@@ -102,7 +108,8 @@ class ThresholdSpec(StrictModel):
     """A metric and what it must reach. A name alone is the ``metric``, with nothing required."""
 
     metric: MetricName
-    """``recall@k``, ``precision@k``, ``success@k``, ``mrr@k`` or ``ndcg@k``; k from 1 to 100."""
+    """``recall@k``, ``precision@k``, ``success@k``, ``mrr@k`` or ``ndcg@k``, k from 1 to 100; or
+    ``recall@2000tok``: of the passages that fill a budget of so many tokens, from 100."""
 
     min: Unit | None = None
     """Lowest value, 0 to 1; nothing is required when left out."""

@@ -242,11 +242,21 @@ def _read_ranking(value: Any) -> Any:
     return {} if value in ("on", True) else value
 
 
+LEAST_BUDGET = 100
+"""Tokens below which no passage has room beside the name of its place."""
+
+
 class ResultsSpec(StrictModel):
     """What is done with the hits."""
 
     limit: Count = 15
     """Most hits in the end."""
+
+    budget: Annotated[int, Strict(), Field(ge=LEAST_BUDGET)] | None = None
+    """Most tokens of the hits together, estimated at three characters a token, from 100. The best
+    are taken whole as long as they fit, the next one is trimmed to the lines around what it has of
+    the query. Then `limit` counts only where it is written: else all that the strategies
+    contribute are taken, up to 100."""
 
     fusion: FusionSpec = FusionSpec()
     """How the hits of several strategies are combined into one list."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from merganser.errors import MerganserError, StoreError, TransientError
 from merganser.evaluation.metrics import Locator, bootstrap_interval, mark_relevant, measure
 from merganser.progress import report
+from merganser.retrieval.budget import fill_budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,7 +160,9 @@ async def _run_query(
     stale = tuple(f"{target.label}: {target.stale}" for target in targets if target.stale)
     began = time.perf_counter()
     try:
-        found = await retriever.search(query.query, limit=limit, where=query.where, strict=True)
+        found = await retriever.search(
+            query.query, limit=limit, budget=0, where=query.where, strict=True
+        )
     except (TransientError, StoreError):
         raise
     except MerganserError as error:
@@ -176,7 +179,15 @@ async def _run_query(
     relevance = mark_relevant(found.hits, targets)
     return QueryResult(
         query=query,
-        values={metric: measure(metric, relevance) for metric in metrics},
+        values={
+            metric: measure(metric, relevance)
+            if metric.tokens is None
+            else measure(
+                metric,
+                mark_relevant(fill_budget(found.hits, query.query, metric.tokens)[0], targets),
+            )
+            for metric in metrics
+        },
         first=relevance.first,
         missed=tuple(
             str(label)

@@ -13,6 +13,8 @@ from merganser.chunking.places import name_passage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from merganser.retrieval.budget import Budget
+
 PassageKey: TypeAlias = tuple[str, int, int, tuple[int, int]]
 """Path, first line, last line and digest of the text: what makes the chunks of two strategies the
 same passage, also where the strategies chunk files differently. It orders ties, too."""
@@ -94,6 +96,7 @@ class Hit:
         strategies: The rank and score that each strategy gave it, by the strategy's name.
         rerank_score: Of the reranker, after normalization; None when not reranked.
         freshness: Whether it stands in its file at the time of the query.
+        trimmed: Whether the text was cut to a part of the passage, to fit a budget.
         moved: How many lines further down than indexed it stands; negative for up.
         place: Where the passage stands in its file, such as ``slides 3-4``; empty where that is its
             lines. Then the lines are those of the file, else of the text that was extracted.
@@ -116,6 +119,7 @@ class Hit:
     strategies: Mapping[str, StrategyScore] = field(default_factory=dict[str, StrategyScore])
     rerank_score: float | None = None
     freshness: Freshness = "fresh"
+    trimmed: bool = False
     moved: int = 0
     place: str = ""
     kind: str = ""
@@ -154,6 +158,7 @@ class Hit:
             "freshness": self.freshness,
             "stale": self.stale,
             "moved": self.moved,
+            "trimmed": self.trimmed,
             "commit": self.commit or None,
             "url": self.url or None,
         }
@@ -181,6 +186,7 @@ class SearchResult:
         rerank: ``applied``, ``skipped (<reason>)``, or empty where none is configured.
         methods: Per dense strategy, whether its answer is exact or approximate, with the recall.
         include_score: Whether the config wants scores shown.
+        budget: How the hits fill the budget of tokens; None where there is none.
     """
 
     query: str
@@ -191,6 +197,7 @@ class SearchResult:
     rerank: str = ""
     methods: Mapping[str, str] = field(default_factory=dict[str, str])
     include_score: bool = False
+    budget: Budget | None = None
 
     def as_json(self, *, scores: bool | None = None) -> dict[str, Any]:
         """Return the result as JSON values.
@@ -208,5 +215,6 @@ class SearchResult:
             "rerank": self.rerank,
             "snapshots": dict(self.snapshots),
             "methods": dict(self.methods),
+            "budget": self.budget and asdict(self.budget),
             "seconds": {name: round(value, 6) for name, value in self.timings.items()},
         }

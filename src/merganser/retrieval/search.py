@@ -14,6 +14,7 @@ from merganser.chunking.places import describe_places
 from merganser.documents.forges import origin_of
 from merganser.documents.kinds import kind_of
 from merganser.errors import DamagedIndexError, PlanError, SnapshotMismatchError
+from merganser.retrieval.budget import MOST_HITS, count_fitting, fill_budget
 from merganser.retrieval.explain import Missing, explain_missing
 from merganser.retrieval.freshness import PassageCheck, check_passages, freshness_notes
 from merganser.retrieval.hits import Hit, HitExplanation, SearchResult
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from merganser.config.index_definition import IndexDefinition
     from merganser.config.rag_definition import RagDefinition
+    from merganser.retrieval.budget import Budget
     from merganser.retrieval.rerank import RerankRunner
     from merganser.retrieval.strategies import EmbedderFor
     from merganser.store.filters import Filter
@@ -129,6 +131,7 @@ class Retriever:
         query: str,
         *,
         limit: int | None = None,
+        budget: int | None = None,
         where: Filter | None = None,
         explain: bool = False,
         strict: bool = False,
@@ -137,7 +140,10 @@ class Retriever:
 
         Args:
             query: In natural language or in the code's own words.
-            limit: Most hits; None for the config's ``results.limit``.
+            limit: Most hits; None for the config's ``results.limit``, or for 100 where only a
+                budget is given.
+            budget: Most tokens of the hits together; None for the config's ``results.budget``, 0
+                for no budget.
             where: What may be found; every strategy still returns its full limit.
             explain: Say of each hit why it is there.
             strict: Fail when a strategy cannot take part, instead of searching without it.
@@ -152,7 +158,11 @@ class Retriever:
             StoreError: No strategy can read its index.
         """
         _check_query(query)
-        wanted = self.definition.results.limit if limit is None else limit
+        results = self.definition.results
+        room = results.budget if budget is None else budget
+        wanted = results.limit if limit is None else limit
+        if room and limit is None and "limit" not in results.model_fields_set:
+            wanted = MOST_HITS
         name = self.definition.name
         about = {
             "gen_ai.operation.name": "retrieval",
@@ -160,12 +170,21 @@ class Retriever:
             "gen_ai.request.top_k": wanted,
         }
         with span(f"retrieval {name}", about) as searching, self._naming_damage():
-            found = await self._search(query, wanted, where or None, explain=explain, strict=strict)
+            found = await self._search(
+                query, wanted, where or None, budget=room or 0, explain=explain, strict=strict
+            )
             searching.set_attributes({"merganser.hits": len(found.hits)})
         return found
 
     async def _search(
-        self, query: str, limit: int, where: Filter | None, *, explain: bool, strict: bool
+        self,
+        query: str,
+        limit: int,
+        where: Filter | None,
+        *,
+        budget: int,
+        explain: bool,
+        strict: bool,
     ) -> SearchResult:
         started = time.perf_counter()
         results, notes = await self._run_strategies(query, where, strict=strict)
@@ -173,8 +192,8 @@ class Retriever:
         fusing = time.perf_counter()
         ranking = await rank_passages(self.definition, results, query, self._reranker)
         seconds["rerank" if self._reranker else "fuse"] = time.perf_counter() - fusing
-        hits, stale_notes = await asyncio.to_thread(
-            self._make_hits, ranking, limit, results if explain else None
+        hits, stale_notes, filled = await asyncio.to_thread(
+            self._make_hits, ranking, limit, results if explain else None, query, budget
         )
         reranked = ranking.reranked
         return SearchResult(
@@ -186,6 +205,7 @@ class Retriever:
             rerank=reranked.status if reranked else "",
             methods={result.strategy.name: result.method for result in results if result.method},
             include_score=self.definition.results.include_score,
+            budget=filled,
         )
 
     async def why_missing(
@@ -256,17 +276,26 @@ class Retriever:
         return await _search_by_words(failures, query, where)
 
     def _make_hits(
-        self, ranking: PassageRanking, limit: int, explain: Sequence[StrategyResult] | None
-    ) -> tuple[tuple[Hit, ...], list[str]]:
-        """Apply the limit, check the files, and return whole files where they are asked for."""
+        self,
+        ranking: PassageRanking,
+        limit: int,
+        explain: Sequence[StrategyResult] | None,
+        query: str,
+        budget: int,
+    ) -> tuple[tuple[Hit, ...], list[str], Budget | None]:
+        """Apply limit and budget, check the files, return whole ones where they are asked for."""
         whole = self.definition.results.return_full_content
         chosen = list(ranking.passages)
         if whole:
             by_file = {one.candidate.chunk.path: one for one in reversed(chosen)}
             chosen = [one for one in chosen if by_file[one.candidate.chunk.path] is one]
         chosen = chosen[: max(limit, 0)]
+        allowed = len(chosen)
+        chunks = read_chunks([one.candidate for one in chosen])
+        if budget and not whole:  # no file is looked at for what is not returned
+            chosen = chosen[: count_fitting((chunk.text for chunk in chunks), budget)]
         candidates = [one.candidate for one in chosen]
-        chunks = read_chunks(candidates)
+        chunks = chunks[: len(chosen)]
         checks = check_passages(candidates, chunks, whole=whole)
         hits: list[Hit] = []
         for one, chunk, check in zip(chosen, chunks, checks, strict=True):
@@ -280,7 +309,13 @@ class Retriever:
             if explain is not None:
                 hit = replace(hit, explanation=_explain(one, explain))
             hits.append(hit)
-        return tuple(hits), freshness_notes(checks, whole=whole)
+        filled = None
+        if budget:
+            hits, filled = fill_budget(hits, query, budget)
+            filled = replace(filled, left_out=allowed - len(hits))
+            paths = {hit.path for hit in hits}
+            checks = [check for check in checks if check.file.path in paths]
+        return tuple(hits), freshness_notes(checks, whole=whole), filled
 
 
 def _open_served(index: IndexDefinition) -> Snapshot:
