@@ -24,11 +24,12 @@ _ABBREVIATION = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_ABBREVIATION = 8
-# Where the letters of a script without spaces begin and end.
-_SPACELESS = re.compile(
+# Where the letters of a script without spaces begin and end; compiled at its first use.
+_SPACELESS = (
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf"
     r"\u2e80-\u312f\u3190-\ua4cf\uf900-\ufaff\uff66-\uff9f\U0001b000-\U0001b16f\U00020000-\U0003ffff]"
 )
+_FIRST_SPACELESS = "\u0e00"
 _THAI_LEADING = "\u0e40\u0e41\u0e42\u0e43\u0e44\u0ec0\u0ec1\u0ec2\u0ec3\u0ec4"
 _THAI_FOLLOWING = "\u0e30\u0e32\u0e33\u0e45\u0e46\u0eb0\u0eb2\u0eb3\u0ec6"
 
@@ -81,7 +82,9 @@ def parts_word(text: str, at: int) -> bool:
     before, after = text[at - 1], text[at]
     if not _is_letter(before) or not _is_letter(after):
         return False
-    if _SPACELESS.match(before) or _SPACELESS.match(after):
+    if max(before, after) < _FIRST_SPACELESS:
+        return True
+    if re.match(_SPACELESS, before) or re.match(_SPACELESS, after):
         return before in _THAI_LEADING or after in _THAI_FOLLOWING
     return True
 

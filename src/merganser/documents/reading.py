@@ -42,11 +42,9 @@ from merganser.documents.extracted import Extracted
 from merganser.documents.file_types import OFFICE, language_of_text
 from merganser.documents.files import read_file
 from merganser.documents.generated import describe_minified, generated_line
-from merganser.documents.html_text import read_html
 from merganser.documents.kinds import LEFT_OUT, kind_of
 from merganser.documents.long_runs import find_runs
 from merganser.documents.masking import MaskedText
-from merganser.documents.notebook_text import read_notebook
 from merganser.documents.pdf_text import missing_pdf_extra, read_pdf
 from merganser.documents.secret_files import refuse_secret_text
 from merganser.documents.secrets import find_secrets, lines_of, redact_secrets
@@ -108,10 +106,22 @@ def _read_office(data: bytes) -> Extracted:
     return SHARED.read("merganser.documents.office:extract_office", data)
 
 
+def _read_html(data: bytes) -> Extracted:
+    from merganser.documents.html_text import read_html  # noqa: PLC0415 - many trees have no page
+
+    return read_html(data)
+
+
+def _read_notebook(data: bytes) -> Extracted:
+    from merganser.documents.notebook_text import read_notebook  # noqa: PLC0415 - as above
+
+    return read_notebook(data)
+
+
 FORMATS: Mapping[str | None, DocumentFormat] = {
-    "html": DocumentFormat(read_html),
+    "html": DocumentFormat(_read_html),
     # Such files are mostly pictures and fonts; they are held in memory while they are read.
-    "notebook": DocumentFormat(read_notebook, _MAX_PACKED),
+    "notebook": DocumentFormat(_read_notebook, _MAX_PACKED),
     "pdf": DocumentFormat(read_pdf, _MAX_PACKED, missing_pdf_extra),
     **dict.fromkeys(OFFICE, DocumentFormat(_read_office, _MAX_PACKED)),
 }

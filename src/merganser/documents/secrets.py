@@ -190,7 +190,7 @@ _LONGEST_ESCAPE = 16
 
 def _is_real(match: re.Match[str], kind: str) -> bool:
     value = match[len(match.groups())]
-    if value in _DOCUMENTED or is_made_up(value) or _NAMED.fullmatch(value):
+    if value in _DOCUMENTED or is_made_up(value) or re.fullmatch(_NAMED, value):
         return False
     if kind == "aws-secret-key":
         return _is_mixed(value)
@@ -325,7 +325,8 @@ _TEMPLATE = re.compile(r"[{}*]|^\$|\$[A-Z_(]|%(?!(?!20)[0-9A-Fa-f]{2})|\.\.\.|^(
 _NAMES = (
     r"pass(?:word|wd|wort|phrase|code)?|pwd?|secret|token|key|auth|credentials?|s?id|api_?key|pin"
 )
-_NAMED = re.compile(
+# It and the names of hosts are compiled at their first use: few texts have a password at all.
+_NAMED = (
     rf"(?:(?i:{_NAMES}|p|x|changeit|change[-_]?me|guest|admin(?:istrator)?|root|users?|username|test"
     r"|testing|postgres|mysql|mariadb|rabbitmq|redis|mongo(?:db)?|elastic|minio(?:admin)?|airflow"
     r"|default|foo|bar|baz|abc|b|hidden|none|null|wrong|bad|word|port|x-oauth-basic|private|public"
@@ -334,18 +335,17 @@ _NAMED = re.compile(
     r"|[A-Za-z]*(?:Pass|Password|Pwd|Secret|Token|Key|Auth|Id|ID|Sid)"
     r"|[A-Z_]*(?:PASS|PASSWORD|PWD|SECRET|TOKEN|KEY|AUTH|ID))[-_]?\d{0,6}"
 )
-_LOCAL_HOST = re.compile(
+_LOCAL_HOST = (
     r"localhost|127\..*|0\.0\.0\.0|(?:.*\.)?(?:example|invalid|test|localhost|local|localdomain)"
     r"(?:\.\w{2,3})?|[a-z]{1,4}|(?:my|your|some|[a-z]{1,8}[-_.])?(?:host|hostname|server|domain|proxy"
-    r"|site|db|database|foo|bar|registry|company)(?:name)?\d?(?:\.(?:com|org|net|io|tld|name))?",
-    re.IGNORECASE,
+    r"|site|db|database|foo|bar|registry|company)(?:name)?\d?(?:\.(?:com|org|net|io|tld|name))?"
 )
 _STRONG = 8
 
 
 def _is_named(value: str) -> bool:
     """Return whether a value says what should stand there."""
-    return bool(_TEMPLATE.search(value) or _NAMED.fullmatch(value))
+    return bool(_TEMPLATE.search(value) or re.fullmatch(_NAMED, value))
 
 
 def _find_url_passwords(text: str) -> Iterator[Secret]:
@@ -356,5 +356,5 @@ def _find_url_passwords(text: str) -> Iterator[Secret]:
         if user == "scott" and password.startswith("tiger"):  # Oracle's example of forty years
             continue
         is_strong = len(password) >= _STRONG and _is_mixed(password) and not is_made_up(password)
-        if is_strong or not _LOCAL_HOST.fullmatch(host.rstrip(".")):
+        if is_strong or not re.fullmatch(_LOCAL_HOST, host.rstrip("."), re.IGNORECASE):
             yield Secret(*match.span(2), "url-password")
