@@ -172,8 +172,8 @@ MUTANTS = (
     ),
     Mutant(
         "a comment that only forbids to edit makes a file generated",
-        "        if _TOOLS.match(said) or _SAID.match(sentence):\n",
-        "        if _TOOLS.match(said) or re.search(_FORBIDDEN, sentence, re.IGNORECASE):\n",
+        " or re.match(_SAID, sentence, _MANY_LINES):\n",
+        " or re.search(_FORBIDDEN, sentence, re.IGNORECASE):\n",
         "tests/core/documents/test_read.py",
     ),
     Mutant(

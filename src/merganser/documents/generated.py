@@ -55,6 +55,7 @@ _GENERATED = (
     r"generated\b(?=\s*(?:[^\w\s]|$)|\s+(?:by|from|with|using|via|on|at|automatically|file|code|content|"
     r"source|class|and|do)\b)"
 )
+_MANY_LINES = re.IGNORECASE | re.DOTALL
 # Both are compiled at their first use: few files get that far.
 _SAID = (
     # What it is, then that nobody edits it.
@@ -115,9 +116,7 @@ def generated_line(text: str, language: str | None) -> str:
     lines = list(_comments(head))
     for at, (line, said) in enumerate(lines):
         sentence = " ".join(said for _, said in lines[at : at + _WINDOW])
-        if re.match(_TOOLS, said, re.IGNORECASE) or re.match(
-            _SAID, sentence, re.IGNORECASE | re.DOTALL
-        ):
+        if re.match(_TOOLS, said, re.IGNORECASE) or re.match(_SAID, sentence, _MANY_LINES):
             return redact_secrets(line.strip())[:100]
     return ""
 
