@@ -38,7 +38,7 @@ from merganser.retrieval import Retriever
 from merganser.runner.embedded_runner import EmbeddedRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from merganser.config.index_definition import EmbeddingDefinition
     from merganser.store.reader import Snapshot
@@ -140,19 +140,30 @@ def _questions(name: str, snapshot: Snapshot, tree: Path, folder: Path) -> Path:
 
 
 def _words(snapshot: Snapshot, folder: Path) -> Path:
-    """Write words that one file alone has, in this spelling, drawn the same each time."""
+    """Write the drawn words, each with the file that has it."""
+    texts = (
+        (file.path, chunk.text)
+        for file in snapshot.files()
+        for chunk in snapshot.file_chunks(file.path)
+    )
+    drawn = words_of_one_file(texts).items()
+    return _rows(folder / "words.jsonl", [{"query": word, "path": path} for word, path in drawn])
+
+
+def words_of_one_file(texts: Iterable[tuple[str, str]], most: int = DRAWN) -> dict[str, str]:
+    """Return words that one file alone has, in this spelling, with its path.
+
+    Args:
+        texts: Paths with texts in them, in any order: the same words are drawn from each.
+        most: Words.
+    """
     files: dict[str, set[str]] = {}
-    for file in snapshot.files():
-        for chunk in snapshot.file_chunks(file.path):
-            for word in WORD.findall(chunk.text):
-                files.setdefault(word, set()).add(file.path)
+    for path, text in texts:
+        for word in WORD.findall(text):
+            files.setdefault(word, set()).add(path)
     alone = sorted(word for word, paths in files.items() if len(paths) == 1)
     order: list[int] = np.random.default_rng(SEED).permutation(len(alone)).tolist()
-    words = [alone[index] for index in order[:DRAWN]]
-    return _rows(
-        folder / "words.jsonl",
-        [{"query": word, "expected": [{"path": path} for path in files[word]]} for word in words],
-    )
+    return {word: files[word].pop() for word in (alone[index] for index in order[:most])}
 
 
 def _rows(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
