@@ -11,24 +11,35 @@ _BY_SUFFIX: dict[str, str] = {
     suffix: language
     for language, suffixes in {
         "ada": "adb ads",
+        "agda": "agda",
+        "applescript": "applescript",
+        "assembly": "asm nasm s",
         "astro": "astro",
         "awk": "awk gawk",
         "asciidoc": "adoc asciidoc asc",
+        "autohotkey": "ahk",
         "bash": "sh bash bats ksh zsh ebuild",
         "batch": "bat cmd",
         "bicep": "bicep",
         "c": "c h",
+        "capnproto": "capnp",
         "clojure": "clj cljs cljc edn",
         "cmake": "cmake",
+        "cobol": "cbl cob",
+        "coffeescript": "coffee",
         "commonlisp": "lisp lsp asd",
         "cpp": "cc cpp cxx c++ hh hpp hxx h++ ipp tpp inl ino",
+        "crystal": "cr",
         "csharp": "cs csx",
         "css": "css less",
         "csv": "csv tsv",
         "cuda": "cu cuh",
+        "cue": "cue",
         "d": "d di",
         "dart": "dart",
+        "dhall": "dhall",
         "doc": "doc",
+        "dockerfile": "dockerfile containerfile",
         "docx": "docx docm dotx dotm",
         "elisp": "el",
         "elixir": "ex exs",
@@ -38,6 +49,7 @@ _BY_SUFFIX: dict[str, str] = {
         "fish": "fish",
         "fortran": "f f90 f95 f03 f08 for ftn",
         "fsharp": "fs fsi fsx",
+        "gap": "gap",
         "gdscript": "gd",
         "gleam": "gleam",
         "glsl": "glsl vert frag comp geom tesc tese",
@@ -45,19 +57,25 @@ _BY_SUFFIX: dict[str, str] = {
         "graphql": "graphql gql",
         "graphviz": "dot gv",
         "groovy": "groovy gradle",
+        "haml": "haml",
+        "handlebars": "handlebars hbs mustache",
         "haskell": "hs lhs",
         "haxe": "hx",
         "hcl": "tf tfvars hcl",
         "hlsl": "hlsl fx hlsli",
         "html": "html htm xhtml",
+        "idris": "idr",
         "ini": "ini cfg conf properties editorconfig",
         "java": "java",
         "javascript": "js jsx mjs cjs",
         "json": "json json5 jsonc geojson webmanifest",
         "jsonl": "jsonl ndjson",
+        "jsonnet": "jsonnet libsonnet",
         "julia": "jl",
         "kotlin": "kt kts",
         "latex": "tex sty cls bib",
+        "lean": "lean",
+        "liquid": "liquid",
         "lua": "lua",
         "luau": "luau",
         "makefile": "mk mak",
@@ -82,35 +100,49 @@ _BY_SUFFIX: dict[str, str] = {
         "powershell": "ps1 psm1 psd1",
         "prisma": "prisma",
         "protobuf": "proto",
+        "pug": "jade pug",
         "puppet": "pp",
         "purescript": "purs",
         "python": "py pyi pyw pyx pxd",
+        "qml": "qml",
         "r": "r",
+        "racket": "rkt",
+        "raku": "raku rakumod",
+        "razor": "cshtml razor",
         "rego": "rego",
+        "rescript": "res resi",
         "restructuredtext": "rst rest",
         "rtf": "rtf",
+        "rpmspec": "spec",
         "ruby": "rb rake gemspec",
         "rust": "rs",
         "scala": "scala sc sbt",
         "scheme": "scm ss",
         "scss": "scss sass",
+        "smalltalk": "st",
         "solidity": "sol",
         "sql": "sql ddl dml",
+        "standardml": "sml",
         "starlark": "bzl star",
+        "stylus": "styl",
         "svelte": "svelte",
         "swift": "swift",
         "tcl": "tcl",
         "text": "txt text log",
         "thrift": "thrift",
-        "troff": "man mdoc roff",
         "toml": "toml",
+        "troff": "man mdoc roff",
         "tsx": "tsx",
+        "twig": "twig",
         "typescript": "ts mts cts",
         "typst": "typ",
+        "vala": "vala",
         "verilog": "v vh sv svh",
         "vhdl": "vhd vhdl",
         "vim": "vim",
+        "visualbasic": "bas vb vbs",
         "vue": "vue",
+        "webassembly": "wat wast",
         "wgsl": "wgsl",
         "xls": "xls xlt xlsb",
         "xlsx": "xlsx xlsm xltx xltm",
@@ -125,20 +157,33 @@ _BY_NAME: dict[str, str] = {
     for language, names in {
         "bash": ".bash_profile .bashrc .profile .zshrc apkbuild pkgbuild",
         "cmake": "cmakelists.txt",
-        "dockerfile": "dockerfile",
+        "dockerfile": "containerfile dockerfile",
         "go.mod": "go.mod",
         "groovy": "jenkinsfile",
-        "json": ".babelrc .eslintrc .jshintrc .lintstagedrc .prettierrc .stylelintrc .swcrc",
+        "ini": (
+            ".coveragerc .editorconfig .flake8 .gitconfig .gitmodules .hgrc .npmrc .pylintrc"
+            " pylintrc"
+        ),
+        "json": (
+            ".arcconfig .babelrc .eslintrc .jscsrc .jshintrc .lintstagedrc .prettierrc .stylelintrc"
+            " .swcrc .watchmanconfig"
+        ),
         "just": "justfile",
         "makefile": "gnumakefile makefile",
         "python": "sconscript sconstruct snakefile",
         "starlark": "build.bazel module.bazel",
         "ruby": "brewfile gemfile rakefile vagrantfile",
         "text": "license readme",
+        "toml": "pipfile",
         "xml": "app.config nuget.config packages.config web.config",
+        "yaml": ".clang-format .clang-tidy .clangd .yamllint",
     }.items()
     for name in names.split()
 }
+_BY_FIRST_PART = {
+    name: _BY_NAME[name] for name in ("containerfile", "dockerfile", "jenkinsfile", "makefile")
+}
+"""What also stands in front of a word of the project's own: ``Dockerfile.release``."""
 _BINARY_SUFFIXES = frozenset(
     suffix
     for suffixes in (
@@ -182,6 +227,7 @@ PROSE = OFFICE | frozenset(
         "asciidoc",
         "org",
         "text",
+        "troff",
         "latex",
         "csv",
         "html",
@@ -208,8 +254,10 @@ def language_of(name: str) -> str | None:
     lowered = original_name(name.lower())
     stem, _, suffix = lowered.rpartition(".")
     known = _BY_NAME.get(lowered) or (_BY_SUFFIX.get(suffix) if stem else None)
-    if known or suffix not in _TEMPLATE_SUFFIXES:
+    if known:
         return known
+    if suffix not in _TEMPLATE_SUFFIXES:
+        return _BY_FIRST_PART.get(lowered.partition(".")[0])
     # Only as source: the readers of formats take what the template makes, not the template.
     made = language_of(stem)
     return None if made in _EXTRACTED else made
@@ -259,7 +307,7 @@ _INTERPRETERS: dict[str, str] = {
 }
 _FIRST_LINE = re.compile(
     r"#!\s*(?:\S*/env\s+(?:-\S*\s+|\w+=\S*\s+)*)?(?P<program>\S+)|\s*<\?xml\s(?P<xml>)"
-    r"|#(?P<zsh>compdef|autoload)\b|(?P<troff>[.'](?:\\\"|TH\s|Dd\s|so\s))"
+    r"|#(?P<zsh>compdef|autoload)\b|(?P<troff>[.'](?:\\\"|(?:TH|Dd|DT|so|SH|nh|ad|de|ds|ie|if|nr|tr)(?:\s|$)))"
     r"|.{0,80}-\*-\s*(?:.*;\s*)?(?:mode:\s*)?(?P<mode>[\w+-]+)\s*(?:;.*)?-\*-"
 )
 

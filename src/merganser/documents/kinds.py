@@ -92,10 +92,12 @@ _EXAMPLE_NAME = re.compile(
 
 DOC_FOLDERS = _words(
     "doc docs documentation manual manuals man guide guides handbook wiki website site rfcs rfc adr"
-    " adrs help"
+    " adrs help changelog changelogs changelog.d changes.d news.d newsfragments"
 )
+_NOTE_NAME = re.compile(r"[^.]+|[#+]?\d+\.[a-z_]+(?:\.\d+)?")
+"""Prose without a suffix, and notes on changes as ``123.bugfix``, where documentation stands."""
 _DOC_NAME = re.compile(
-    r"(?:readme|changelog|changes|history|news|licen[cs]e|copying|copyright|notice|authors|contributors|contributing|"
+    r"(?:readme|changelog|changes|history|news|(?:un)?licen[cs]e|copying|copyright|notice|authors|contributors|contributing|"
     r"maintainers|security|support|governance|code_of_conduct|install|todo|roadmap|upgrading|"
     r"migration|faq|patents)(?:[._-][^/]*)?$"
 )
@@ -228,6 +230,8 @@ def _by_content_type(folder: str, lowered: str, language: str | None, place: str
     if language is None and place == "config":
         return "config"
     if language is None:
+        if place == "docs" and _NOTE_NAME.fullmatch(lowered):
+            return "docs"
         is_script = "." not in lowered and folder.rpartition("/")[2] in {"bin", "scripts"}
         return "code" if is_script else "data"
     return "code"

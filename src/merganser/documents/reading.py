@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from merganser.documents.scanning import Document
     from merganser.documents.secrets import Redaction, SecretsMode
 
-READING_VERSION = 2
+READING_VERSION = 3
 """Goes up whenever the same bytes give another text or language."""
 
 Reader = Callable[[bytes], Extracted]
