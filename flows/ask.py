@@ -11,6 +11,8 @@ from merganser.agent.turn import take_turn
 from merganser.models.client import ModelRunner
 from merganser.models.ref import ModelUse
 from merganser.retrieval.opening import open_retrievers
+from merganser.retrieval.search import BoundedSource
+from merganser.store.filters import Filter
 from merganser.tasks.artifacts import artifact_key
 from merganser.tasks.options import submit
 from merganser.tasks.turns import durable_hooks, publish_answer
@@ -31,6 +33,7 @@ def answer_question(
     *,
     turn_id: str,
     rag_mode: RequestedMode | None = None,
+    kinds: tuple[str, ...] = (),
     on_event: EventSink | None = None,
 ) -> Answer:
     """Answer one question; each model request and tool call is a task run.
@@ -43,6 +46,7 @@ def answer_question(
         turn_id: Stored before the flow run began, for example as its parameter; the same one
             resumes the turn.
         rag_mode: Instead of the agent's own.
+        kinds: The only kinds of documents that are searched; empty for all.
         on_event: Told what happens, in this process.
 
     Raises:
@@ -65,7 +69,10 @@ def answer_question(
                 config,
                 agent,
                 question,
-                retrievers=retrievers,
+                retrievers={
+                    name: BoundedSource(retriever, Filter(kinds=kinds))
+                    for name, retriever in retrievers.items()
+                },
                 runner=runner,
                 turn_id=turn_id,
                 rag_mode=rag_mode,

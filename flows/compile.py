@@ -30,6 +30,7 @@ from merganser.config.flow_definition import (
     wait_of_flow,
 )
 from merganser.config.spec_flows import RetriesSpec
+from merganser.documents.kinds import Kind  # noqa: TC001 - Prefect reads the annotation
 from merganser.ending import what_ended
 from merganser.flows.console import show_controls
 from merganser.flows.execute import Execution, Outcome, Question
@@ -181,6 +182,8 @@ def _ask_body(run: Run) -> Run:
         question: str,
         turn_id: str | None = None,
         rag_mode: Literal["auto", "tool", "context"] | None = None,
+        *,
+        kinds: list[Kind] | None = None,
         pull: PullPolicy = "missing",
         base_url: str | None = None,
     ) -> Outcome:
@@ -190,10 +193,17 @@ def _ask_body(run: Run) -> Run:
             question: What to ask.
             turn_id: Resumes the turn of that id; empty starts a new one.
             rag_mode: How retrieved text reaches the model; empty takes the agent's own.
+            kinds: The only kinds of documents that are searched; empty searches all.
             pull: What to do about models that are not local.
             base_url: Address of the model server; empty looks for one.
         """
-        asked = Question(question, turn_id or uuid4().hex, rag_mode, event_sink.get())
+        asked = Question(
+            question,
+            turn_id or uuid4().hex,
+            rag_mode,
+            event_sink.get(),
+            kinds=tuple(kinds or ()),
+        )
         return run(pull, base_url, question=asked)
 
     return ask
@@ -204,6 +214,8 @@ def _batch_body(run: Run) -> Run:
         limit: int | None = None,
         sample: int | None = None,
         seed: int = 0,
+        *,
+        kinds: list[Kind] | None = None,
         pull: PullPolicy = "missing",
         base_url: str | None = None,
     ) -> Outcome:
@@ -213,10 +225,12 @@ def _batch_body(run: Run) -> Run:
             limit: Ask only the first so many; empty asks all.
             sample: Ask only so many of them, taken at random; empty asks all.
             seed: The same seed takes the same sample.
+            kinds: The only kinds of documents that are searched, for questions whose own filters
+                name none; empty searches all.
             pull: What to do about models that are not local.
             base_url: Address of the model server; empty looks for one.
         """
-        return run(pull, base_url, selection=Selection(limit, sample, seed))
+        return run(pull, base_url, selection=Selection(limit, sample, seed, tuple(kinds or ())))
 
     return batch
 

@@ -71,12 +71,14 @@ class Question:
         turn_id: The same id resumes the turn.
         rag_mode: Replaces the agent's own; None keeps it.
         on_event: Called with what happens, in this process.
+        kinds: The only kinds of documents that are searched; empty for all.
     """
 
     text: str
     turn_id: str
     rag_mode: RequestedMode | None = None
     on_event: EventSink | None = None
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,7 @@ class Execution:
             self.question.text,
             turn_id=self.question.turn_id,
             rag_mode=self.question.rag_mode,
+            kinds=self.question.kinds,
             on_event=self.question.on_event,
         )
 

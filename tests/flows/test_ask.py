@@ -228,6 +228,34 @@ def test_a_filter_of_a_question_bounds_what_is_retrieved(
     assert [source["path"] for source in row["sources"]] == ["docs/ducks.md"]
 
 
+def test_kinds_bound_what_is_retrieved_for_a_turn_and_for_a_batch(
+    runner: FaultyRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
+):
+    (tmp_path / "docs" / "fish.csv").write_text("bird,eats\nmerganser,fish\n")
+    reindex(indexed)
+    questions = [
+        {"question": "Who eats grass or fish?"},
+        {"question": "Which merganser eats?", "filters": {"kind": "docs"}},
+    ]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    runner.faults.script_chat(["Fish [1]."])
+
+    answer = in_flow(
+        indexed,
+        lambda models: answer_question(
+            indexed, models, "root", "Who eats?", turn_id=uuid4().hex, kinds=("data",)
+        ),
+    )
+    chosen = Selection(kinds=("data",))
+    in_flow(indexed, lambda models: answer_batch(indexed, models, faq_of(indexed), chosen))
+
+    assert [source.path for source in answer.sources] == ["docs/fish.csv"]
+    found = [{s["path"] for s in row["sources"]} for row in rows_of(tmp_path / "answers.jsonl")]
+    assert found[0] == {"docs/fish.csv"}
+    assert "docs/ducks.md" in found[1]
+    assert "docs/fish.csv" not in found[1]
+
+
 def test_a_judge_that_fails_its_examples_stops_the_batch_before_anything_is_asked(
     runner: FaultyRunner, config: Config, in_flow: InFlow, tmp_path: Path
 ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from dataclasses import KW_ONLY, asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from merganser.batch.journal import earlier_rows
 from merganser.batch.questions import read_questions
 from merganser.config.flow_definition import batch_concurrency
 from merganser.config.rag_definition import resolve_rag
+from merganser.store.filters import Filter
 from merganser.store.reader import open_snapshot
 
 if TYPE_CHECKING:
@@ -36,19 +37,28 @@ class Selection:
         limit: Only the first so many; all when None.
         sample: Only so many, taken at random; all when None.
         seed: The same seed takes the same sample.
+        kinds: The only kinds of documents that are searched for them, unless a question's own
+            filters name some.
     """
 
     limit: int | None = None
     sample: int | None = None
     seed: int = 0
+    kinds: tuple[str, ...] = ()
 
     def of(self, questions: Sequence[Question]) -> Sequence[Question]:
-        """Return the chosen questions in their order."""
-        chosen = list(questions)[: self.limit]
+        """Return the chosen questions in their order, bounded to the kinds."""
+        chosen = [self._bound(question) for question in questions[: self.limit]]
         if self.sample is None or self.sample >= len(chosen):
             return chosen
         places = random.Random(self.seed).sample(range(len(chosen)), self.sample)  # noqa: S311 - reproducible on purpose
         return [chosen[place] for place in sorted(places)]
+
+    def _bound(self, question: Question) -> Question:
+        where = question.where or Filter()
+        if not self.kinds or where.kinds:
+            return question
+        return replace(question, where=replace(where, kinds=self.kinds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +171,9 @@ def select_questions(
     Returns:
         Answered rows are kept, failed and missing ones asked again, equal questions once.
     """
+    chosen = (selection or Selection()).of(questions)
+    bound = {question.id: question for question in chosen}
+    questions = [bound.get(question.id, question) for question in questions]
     keys = {q.id: question_key(q, config=config, snapshot=snapshot) for q in questions}
     wanted = frozenset(keys.values())
     kept: dict[str, dict[str, Any]] = {}
@@ -168,7 +181,6 @@ def select_questions(
         key = row.get("key")
         if isinstance(key, str) and key in wanted and row.get("outcome") == ANSWERED:
             kept[key] = dict(row)
-    chosen = (selection or Selection()).of(questions)
     ask: dict[str, Question] = {}
     for question in chosen:
         if keys[question.id] not in kept:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from anyio.from_thread import start_blocking_portal
@@ -25,6 +25,7 @@ from merganser.models.client import ModelRunner
 from merganser.models.ref import ModelUse, token_of
 from merganser.progress import report
 from merganser.retrieval.opening import open_retrievers
+from merganser.retrieval.search import BoundedSource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping
@@ -38,10 +39,8 @@ if TYPE_CHECKING:
     from merganser.config.flow_definition import BatchFlow
     from merganser.config.load import Config
     from merganser.models.ref import ModelRef
-    from merganser.retrieval.hits import SearchResult
     from merganser.retrieval.opening import FindModel
     from merganser.retrieval.search import Retriever
-    from merganser.store.filters import Filter
 
     AskQuestion: TypeAlias = Callable[[Question, EventSink], Awaitable[dict[str, Any]]]
 
@@ -149,20 +148,6 @@ async def _row(question: Question, answer: AskQuestion, journal: AnswerJournal) 
     }
 
 
-@dataclass(slots=True)
-class _QuestionSource:
-    """A retriever bounded by one question's filter; it remembers the passages that it gave."""
-
-    retriever: Retriever
-    where: Filter | None
-    passages: list[str] = field(default_factory=list[str])
-
-    async def search(self, question: str, /) -> SearchResult:
-        found = await self.retriever.search(question, where=self.where)
-        self.passages += [hit.text for hit in found.hits]
-        return found
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSession:
     """Answers shards; see ``open_session``.
@@ -214,7 +199,7 @@ class BatchSession:
 
     async def _answer(self, question: Question, on_event: EventSink) -> dict[str, Any]:
         sources = {
-            name: _QuestionSource(retriever, question.where)
+            name: BoundedSource(retriever, question.where)
             for name, retriever in self.retrievers.items()
         }
         answer = await take_turn(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,7 @@ from merganser.cli.options import (
     file_argument,
     fresh_option,
     json_option,
+    kind_option,
     print_json,
     reach_options,
     wait_option,
@@ -44,6 +45,7 @@ _TABLE = "FILE[#TABLE]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output that is no answers of a batch.")
 @click.option("--dry-run", is_flag=True, help="Say what would be asked and what it would cost.")
+@kind_option
 @fresh_option
 @wait_option
 @reach_options
@@ -61,6 +63,7 @@ def command(
     seed: int,
     overwrite: bool,
     dry_run: bool,
+    kinds: tuple[str, ...],
     require_fresh: bool,
     as_json: bool,
     reach: Reach,
@@ -82,12 +85,15 @@ def command(
     if dry_run:
         from merganser.batch.selection import Selection, forecast_batch
 
-        _print_forecast(forecast_batch(config, chosen, Selection(limit, sample, seed)), as_json)
+        _print_forecast(
+            forecast_batch(config, chosen, Selection(limit, sample, seed, kinds)), as_json
+        )
         return 0
     from merganser.batch.journal import BatchFailedError
     from merganser.cli.flow_runs import run_flow
 
-    parameters = {"limit": limit, "sample": sample, "seed": seed}
+    parameters: dict[str, Any] = {"limit": limit, "sample": sample, "seed": seed}
+    parameters["kinds"] = list(kinds) or None
     notes: tuple[str, ...] = ()
     try:
         outcome = run_flow(reach, config, chosen, parameters, quiet=as_json)

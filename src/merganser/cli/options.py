@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from merganser.cli.terminal import say
+from merganser.documents.kinds import KINDS
 from merganser.models.ref import PullPolicy
 
 if TYPE_CHECKING:
@@ -203,6 +204,15 @@ class _Duration(click.ParamType[timedelta]):
 
 DURATION = _Duration()
 """Type of an option that is a length of time."""
+
+kind_option = click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(KINDS),
+    help="Search only such documents; repeatable.",
+)
+"""``--kind``, of commands that search."""
 
 fresh_option = click.option(
     "--require-fresh",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,7 @@ from merganser.cli.options import (
     file_argument,
     fresh_option,
     json_option,
+    kind_option,
     print_json,
     reach_options,
     wait_option,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 )
 @budget_option
 @click.option("--turn-id", help="Resume the turn of this id.")
+@kind_option
 @fresh_option
 @wait_option
 @reach_options
@@ -50,6 +52,7 @@ def command(
     rag_mode: str | None,
     budget: int | None,
     turn_id: str | None,
+    kinds: tuple[str, ...],
     require_fresh: bool,
     as_json: bool,
     reach: Reach,
@@ -73,7 +76,8 @@ def command(
     if name not in config.spec.agents:
         known = ", ".join(repr(known) for known in config.spec.agents) or "none"
         raise PlanError(f"{config.path} has no agent {name!r}; it has {known}")
-    parameters = {"question": asked, "turn_id": turn_id, "rag_mode": rag_mode}
+    parameters: dict[str, Any] = {"question": asked, "turn_id": turn_id, "rag_mode": rag_mode}
+    parameters["kinds"] = list(kinds) or None
     flow = AskFlow(name=f"ask-{name}", agent=name)
     shown = _Stream()
     outcome = run_flow(

@@ -16,12 +16,12 @@ from merganser.cli.options import (
     file_argument,
     fresh_option,
     json_option,
+    kind_option,
     print_json,
     reach_options,
     wait_option,
 )
 from merganser.cli.terminal import say
-from merganser.documents.kinds import KINDS
 from merganser.errors import PlanError
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ _SNIPPET_LINES = 6
 @budget_option
 @click.option("--path", multiple=True, metavar="GLOB", help="Only files like this; repeatable.")
 @click.option("--language", multiple=True, help="Only files in this language; repeatable.")
-@click.option(
-    "--kind", multiple=True, type=click.Choice(KINDS), help="Only such documents; repeatable."
-)
+@kind_option
 @click.option("--symbol", multiple=True, help="Only within this symbol; repeatable.")
 @click.option("--explain", is_flag=True, help="Say why each hit is there.")
 @click.option("--why-not", metavar="PATH", help="Say why this file is not among the hits.")
@@ -62,7 +60,7 @@ def command(
     path: tuple[str, ...],
     language: tuple[str, ...],
     symbol: tuple[str, ...],
-    kind: tuple[str, ...],
+    kinds: tuple[str, ...],
     explain: bool,
     why_not: str | None,
     whole: bool,
@@ -84,7 +82,7 @@ def command(
     if not names:
         raise PlanError(f"{config.path} has no `rag` to search")
     paths = tuple(_relative(one, config.directory) for one in path)
-    where = Filter(paths=paths, languages=language, symbols=symbol, kinds=kind)
+    where = Filter(paths=paths, languages=language, symbols=symbol, kinds=kinds)
     base_url = reach.address()
     results: dict[str, SearchResult] = {}
     missing: dict[str, list[str]] = {}

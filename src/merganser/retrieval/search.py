@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 import duckdb
@@ -385,3 +385,18 @@ def _explain(one: RankedPassage, results: Sequence[StrategyResult]) -> HitExplan
         priors=one.priors,
         file_score=one.file_score,
     )
+
+
+@dataclass(slots=True)
+class BoundedSource:
+    """A retriever bounded by a filter; it remembers the passages that it gave."""
+
+    retriever: Retriever
+    where: Filter | None
+    passages: list[str] = field(default_factory=list[str])
+
+    async def search(self, question: str, /) -> SearchResult:
+        """Find the passages for a question that the filter lets through, best first."""
+        found = await self.retriever.search(question, where=self.where)
+        self.passages += [hit.text for hit in found.hits]
+        return found

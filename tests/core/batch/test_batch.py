@@ -382,6 +382,19 @@ def test_a_sample_is_reproducible_and_in_order():
     assert len(others) > 1
 
 
+def test_only_chosen_questions_are_bounded_to_kinds_where_they_say_none():
+    bounded = plan(selection=Selection(limit=1, kinds=("docs",)))
+    whole = plan()
+
+    first, *others = whole.questions
+    assert [question.where for question in bounded.questions] == [
+        Filter(kinds=("docs",)),
+        *(question.where for question in others),
+    ]
+    assert bounded.keys[first.id] != whole.keys[first.id]
+    assert {**bounded.keys, first.id: ""} == {**whole.keys, first.id: ""}
+
+
 async def test_a_selection_keeps_the_rows_of_the_questions_it_leaves_out(tmp_path: Path):
     output = tmp_path / "answers.jsonl"
     await run(output, plan(), Answerer(failing=("1", "5")))
