@@ -644,8 +644,8 @@ MUTANTS = (
     ),
     Mutant(
         "what the rags leave out is read by its name",
-        "        if standing.excluded:\n",
-        "        if False:\n",
+        "if standing.excluded:\n            raise FilesystemError",
+        "if False:\n            raise FilesystemError",
         "tests/core/agent/test_filesystem.py",
     ),
     Mutant(
