@@ -72,7 +72,7 @@ async def _measure_all(trees: Path, work: Path, only: Sequence[str] | None) -> N
                 if asked and not (trees / name).is_dir():
                     print(f"\n{name}: {trees / name} is missing; {about['repository']}")
                 elif asked:
-                    await _measure(name, asked, trees / name, work / name, client)
+                    await _measure(name, asked, (trees / name).resolve(), work / name, client)
 
 
 async def _measure(
