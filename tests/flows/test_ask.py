@@ -171,7 +171,7 @@ def test_a_batch_answers_in_order_and_resumes(
 
     assert [row["id"] for row in rows] == [q["id"] for q in questions]
     assert (first.answered, len(first.failed), first.asked) == (9, 1, 10)
-    assert {row["outcome"] for row in rows} == {"answered", "failed: cites unknown source"}
+    assert {row["outcome"] for row in rows} == {"answered", "unsupported"}
     assert rows[0]["sources"][0]["path"] == "docs/ducks.md"
     assert (second.answered, second.reused, second.asked) == (10, 9, 1)
     assert len(runner.faults.scripted_requests) == 11

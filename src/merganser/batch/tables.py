@@ -32,6 +32,7 @@ Row = dict[str, Any]
 NESTED = (
     "filters",
     "sources",
+    "claims",
     "invalid_citations",
     "tool_calls",
     "tokens",
