@@ -160,7 +160,9 @@ def test_an_agent_whose_rag_was_never_indexed_says_so(config: Config, in_flow: I
 def test_a_batch_answers_in_order_and_resumes(
     runner: FaultyRunner, indexed: Config, in_flow: InFlow, tmp_path: Path
 ):
-    questions = [{"id": f"q{n}", "question": f"What does a merganser eat{'?' * (n + 1)}"} for n in range(10)]
+    questions = [
+        {"id": f"q{n}", "question": f"What does a merganser eat{'?' * (n + 1)}"} for n in range(10)
+    ]
     (tmp_path / "questions.jsonl").write_text("".join(f"{json.dumps(q)}\n" for q in questions))
     runner.faults.script_chat(["Fish [1]."] * 9 + ["Fish [99]."])
 
