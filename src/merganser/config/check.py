@@ -200,7 +200,12 @@ def _agent_row(agent: dict[str, Any]) -> tuple[str, ...]:
 
 def _rag_row(rag: dict[str, Any]) -> tuple[str, ...]:
     ways = " + ".join(strategy["name"] for strategy in rag["strategies"])
-    steps = [ways, rag["fusion"], rag["reranking"] and f"rerank by {rag['reranking']}"]
+    steps = [
+        ways,
+        rag["fusion"],
+        rag["ranking"] and f"ranked by {' '.join(rag['ranking'])}",
+        rag["reranking"] and f"reranked by {rag['reranking']}",
+    ]
     return rag["name"], ", ".join(rag["docs"]), ", ".join(step for step in steps if step)
 
 
