@@ -183,7 +183,7 @@ def test_sources_in_a_folder_of_such_a_name_are_kept(tree: Path, files: list[str
     [
         ("pkg/pods/watch.go", "code"),
         ("ios/Pods/AFNetworking/a.m", "vendored"),
-        ("conf/app.pkl", "data"),
+        ("conf/app.pkl", "config"),
         ("app_test.go", "tests"),
     ],
 )
