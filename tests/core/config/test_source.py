@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from merganser.config.yaml_source import (
@@ -60,9 +61,21 @@ def test_json_is_read_as_itself(value: Any):
     assert value == parse(json.dumps(value, ensure_ascii=False))
 
 
+class Yaml12Dumper(yaml.SafeDumper):
+    """Quotes words that YAML 1.2 reads as numbers, such as 0E0, and YAML 1.1 does not."""
+
+
+Yaml12Dumper.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+
+
 @given(VALUES)
+@example({"0E0": ["1e5", ".5e1"]})
 def test_dumped_yaml_is_read_as_itself(value: Any):
-    text = yaml.safe_dump(value, allow_unicode=True)
+    text = yaml.dump(value, Dumper=Yaml12Dumper, allow_unicode=True)
 
     assert value == parse(text)
 
