@@ -42,7 +42,7 @@ def answer_batch(
     """
     plan = plan_batch(config, flow, selection)
     with (
-        AnswerJournal(flow.output, plan, max_failures=flow.max_failures) as journal,
+        AnswerJournal(flow.output, plan) as journal,
         open_session(config, flow, plan.keys, models.find) as session,
     ):
         last: list[PrefectFuture[Any]] = models.last

@@ -246,30 +246,6 @@ MUTANTS = (
         "tests/core/agent/test_citations.py",
     ),
     Mutant(
-        "a number that no passage has is supported",
-        "            return word.base\n",
-        "            continue\n",
-        "tests/core/agent/test_claims.py",
-    ),
-    Mutant(
-        "a denial of what a passage says is supported",
-        '        return "the passage says the contrary"\n',
-        '        return ""\n',
-        "tests/core/agent/test_claims.py",
-    ),
-    Mutant(
-        "a passage's own words answer any question",
-        '        return "the passage does not answer the question"\n',
-        '        return ""\n',
-        "tests/core/agent/test_claims.py",
-    ),
-    Mutant(
-        "who did it to whom does not count",
-        "    if _longest_common(named, there) < len(named):",
-        "    if _longest_common(named, there) < 0:",
-        "tests/core/agent/test_claims.py",
-    ),
-    Mutant(
         "segments of before there were places cannot be read",
         '        lacks = f"s{segment}.place" not in self._later_columns\n',
         "        lacks = False\n",

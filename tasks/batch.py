@@ -13,7 +13,7 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from merganser.batch.answer_rows import (
-    is_helpful,
+    ANSWERED,
     outcome_of,
     places_of,
     reason_of,
@@ -90,8 +90,8 @@ def batch_markdown(name: str, report: BatchReport, rows: Sequence[Mapping[str, A
     outcomes = [(name, count) for name, count in summarize(rows).outcomes.items()]
     lines = [f"## Batch {code(name)}", "", *facts_table(facts), "", "### Outcomes", ""]
     lines += facts_table(outcomes, ("outcome", "questions"))
-    failed = [row for row in rows if not is_helpful(row)]
-    others = [row for row in rows if is_helpful(row)]
+    failed = [row for row in rows if outcome_of(row) != ANSWERED]
+    others = [row for row in rows if outcome_of(row) == ANSWERED]
     for title, some in (("Failed", failed), ("Answered", others)):
         if some:
             more = f" (the first {_SHOWN_ANSWERS})" if len(some) > _SHOWN_ANSWERS else ""

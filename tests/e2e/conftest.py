@@ -206,7 +206,7 @@ def watched(
     runner.faults.inject("status", route="embeddings", status=503, times=4)
     assert merganser("index", "watched.yaml", cwd=folder).code == 0
 
-    runner.faults.script_chat([*CITES, "The coupon that takes the most off the basket [1]."])
+    runner.faults.script_chat([*CITES, "The coupon that saves most [1]."])
     words = ("run", "watched.yaml", "Which coupon?", "--rag-mode", "context")
     assert merganser(*words, cwd=folder).code == 0
 
@@ -214,9 +214,7 @@ def watched(
     lines = "".join(f"{json.dumps(question)}\n" for question in questions)
     (folder / "q.jsonl").write_text(lines)
     (folder / "faq.yaml").write_text(FAQ)
-    runner.faults.script_chat(
-        [NO_TOOLS, *CITES, "The one that takes the most off the basket [1].", "Owls [99]."]
-    )
+    runner.faults.script_chat([NO_TOOLS, *CITES, "The one that saves most [1].", "Owls [99]."])
     assert merganser("batch", "faq.yaml", cwd=folder).code == 3
     assert merganser("deploy", "faq.yaml", "--apply", cwd=folder).code == 0
 

@@ -13,23 +13,19 @@ from merganser.chunking.places import name_passage
 from merganser.retrieval.hits import describe_freshness
 
 if TYPE_CHECKING:
-    from merganser.agent.claims import Claim
     from merganser.retrieval.hits import Freshness, SearchResult
 
 RagMode = Literal["tool", "context", "none"]
 """How retrieved text reached the model: by its own tool calls, in the prompt, or not at all."""
 
-Outcome = Literal["answered", "partly", "quoted", "unsupported", "no answer"]
-"""What became of a question.
-
-``answered``: every claim of the answer stands in a passage. ``partly``: some do. ``quoted``: none
-does, and the text is what the documents say. ``unsupported``: none does, and no passage bears on
-the question, or the text cites what was never retrieved. ``no answer``: the model says that it has
-none, or gave no text, an echo, a loop or a cut text, and no passage bears on the question.
-"""
-
-HELPFUL: frozenset[str] = frozenset({"answered", "partly", "quoted"})
-"""Outcomes that give the user something which stands in the documents."""
+Outcome = Literal[
+    "answered",
+    "failed: cites unknown source",
+    "failed: no text",
+    "failed: only copies its sources",
+    "failed: rests on no source",
+]
+"""``answered``, or the first reason why the answer must not be relied on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +104,8 @@ class Answer:
         reasoning: The model's reasoning, if any; never part of ``text``.
         sources: Everything that was retrieved or read, cited ones first.
         invalid_citations: Citations of what was never retrieved, as written in the text.
-        outcome: What became of the question.
-        claims: What the model stated, each with the reason why no passage holds it, if none does;
-            also where the text is a quotation in their place.
+        copied: The text is nothing but lines and places of its sources.
+        grounded: False when the text was compared with its source, which does not support it.
         tool_calls: In order.
         usage: Tokens and requests.
         seconds: Wall time of the turn.
@@ -125,8 +120,8 @@ class Answer:
     reasoning: str = ""
     sources: tuple[SourceLine, ...] = ()
     invalid_citations: tuple[str, ...] = ()
-    outcome: Outcome = "answered"
-    claims: tuple[Claim, ...] = ()
+    copied: bool = False
+    grounded: bool = True
     tool_calls: tuple[ToolUse, ...] = ()
     usage: TurnUsage = TurnUsage()
     seconds: float = 0.0
@@ -135,6 +130,19 @@ class Answer:
     finish_reason: str | None = None
     model: str = ""
     turn_id: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the answer can be relied on as far as a machine can tell."""
+        if not self.text.strip():
+            return "failed: no text"
+        if self.invalid_citations:
+            return "failed: cites unknown source"
+        if self.copied:
+            return "failed: only copies its sources"
+        if not self.grounded:
+            return "failed: rests on no source"
+        return "answered"
 
     @property
     def stale(self) -> tuple[SourceLine, ...]:
@@ -162,10 +170,6 @@ class Answer:
                     "freshness": line.freshness,
                 }
                 for line in self.sources
-            ],
-            "claims": [
-                {"text": claim.text, "supported": claim.holds, "reason": claim.reason or None}
-                for claim in self.claims
             ],
             "invalid_citations": list(self.invalid_citations),
             "tool_calls": [asdict(use) for use in self.tool_calls],

@@ -18,12 +18,10 @@ import os
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from merganser.agent.answer import HELPFUL, Answer, HitSource, RagMode, ToolUse, TurnUsage
-from merganser.agent.citations import INVENTED, check_citations, only_copies
-from merganser.agent.claims import Asked, refuse
+from merganser.agent.answer import Answer, HitSource, RagMode, ToolUse, TurnUsage
+from merganser.agent.citations import check_citations, only_copies
 from merganser.agent.events import EventSink, Noted, Reading, TextDelta
 from merganser.agent.evidence import Evidence, fit_evidence, number_hits, render_evidence
 from merganser.agent.instructions import compose_instructions, compose_prompt, compose_reading
@@ -37,8 +35,9 @@ from merganser.agent.tools import (
     search_notes,
     successes,
 )
-from merganser.agent.verdict import Verdict, judge_text
 from merganser.errors import AgentError
+from merganser.retrieval.lexical import subject_terms
+from merganser.store.tokens import query_terms
 from merganser.telemetry import is_recording
 
 if TYPE_CHECKING:
@@ -60,8 +59,18 @@ MAX_REQUESTS = 50
 MAX_READINGS = 3
 """Passages that are tried alone, best first; each costs a model request."""
 
-_RANKS = {"answered": 0, "partly": 1, "quoted": 2, "unsupported": 3, "no answer": 4}
-"""Which of several readings of passages is kept, the lowest first."""
+LEAST_SUPPORT = 0.5
+"""Share of an answer's own words that must be in its passage.
+
+Measured with SmolLM2 on 28 questions about Prefect's source: 19 first answers reach it in the
+passage they were made from (median 0.65), 1 in the next one found for that question (median 0.13).
+"""
+
+_STEM = 5
+"""Letters by which words are compared, so that ``retried`` and ``retries`` are the same."""
+
+_SHORTEST = 3
+"""Letters of the shortest word that counts; digits and other scripts count at any length."""
 
 _THINKING = re.compile(r"\s*<think>(?P<thought>.*?)(?:</think>\s*|\Z)", re.DOTALL)
 
@@ -174,49 +183,18 @@ async def attempt(turn: Turn, room: int) -> Answer:
 async def _read_passages(
     turn: Turn, room: int, shown: Sequence[Evidence], notes: Sequence[str]
 ) -> Answer:
-    """Ask with one passage after the other until every claim of an answer stands in its passage.
-
-    Passages that do not bear on the question are not read. What holds in part is kept for the case
-    that nothing better comes; where nothing holds the passages are quoted.
-    """
-    asked = Asked.of(turn.question, shown)
-    silent = replace(turn, on_event=_without_text(turn.on_event))
-    done, best = Exchange(), None
-    for passage in [item for item in shown if asked.bears_on(item)][:MAX_READINGS]:
+    """Ask with one passage after the other until an answer is supported by its passage."""
+    done, silent = Exchange(), replace(turn, on_event=_without_text(turn.on_event))
+    for passage in shown[:MAX_READINGS]:
         turn.on_event(Reading(str(passage)))
         latest = await _ask(silent, compose_reading(turn.question, passage), room)
-        done = Exchange((*done.messages, *latest.messages), latest.output)
+        done = replace(latest, messages=(*done.messages, *latest.messages))
         text, _ = split_reasoning(latest.output)
-        verdict = _judge_reading(turn, latest, text, passage, shown)
-        if best is None or _RANKS[verdict.outcome] < _RANKS[best.outcome]:
-            best = verdict
-        if best.outcome == "answered":
-            break
-    best = best or Verdict("no answer", "", reason="no passage bears on the question")
-    if best.outcome not in HELPFUL:  # a text that nothing holds is not shown
-        best = replace(best, text="")
-    if best.text:
-        turn.on_event(TextDelta(best.text))
-    return _answer(turn, done, shown, notes, verdict=best)
-
-
-def _judge_reading(
-    turn: Turn, exchange: Exchange, text: str, passage: Evidence, shown: Sequence[Evidence]
-) -> Verdict:
-    """Hold an answer against the one passage it was made from, and add the citation."""
-    # What the model seems to cite was never offered to it: one passage has no number.
-    bare = INVENTED.sub("", text).strip()
-    verdict = judge_text(
-        bare,
-        turn.question,
-        [passage],
-        quotable=shown,
-        finish_reason=_finish_reason(exchange),
-        copied=only_copies(bare, [passage]),
-    )
-    if verdict.outcome in {"answered", "partly"}:
-        verdict = replace(verdict, text=f"{verdict.text} [{passage.id}]")
-    return verdict
+        if support(text, turn.question, passage.text) >= LEAST_SUPPORT:
+            cited = f"{done.output.rstrip()} [{passage.id}]"
+            turn.on_event(TextDelta(split_reasoning(cited)[0]))
+            return _answer(turn, replace(done, output=cited), shown, notes)
+    return _answer(turn, done, shown, notes, grounded=False)
 
 
 def _without_text(sink: EventSink) -> EventSink:
@@ -225,6 +203,32 @@ def _without_text(sink: EventSink) -> EventSink:
             sink(event)
 
     return take
+
+
+def support(answer: str, question: str, passage: str) -> float:
+    """Measure how much of what an answer adds to the question is in a passage.
+
+    Args:
+        answer: The model's.
+        question: Its words prove nothing, because they are in the prompt.
+        passage: What the model was given.
+
+    Returns:
+        From 0 to 1; 0 for an answer that says nothing beyond the question.
+    """
+    asked = {_stem(term) for term in query_terms(question)}
+    known = {_stem(term) for term in query_terms(passage)}
+    words = (term.base for term in subject_terms(answer) if not term.of)
+    said = {_stem(word) for word in words if _says_something(word)} - asked
+    return len(said & known) / len(said) if said else 0.0
+
+
+def _stem(term: str) -> str:
+    return term.rstrip("s")[:_STEM]
+
+
+def _says_something(term: str) -> bool:
+    return len(term) >= _SHORTEST or not term.isascii() or term.isdigit()
 
 
 async def _find_passages(turn: Turn, room: int) -> tuple[list[Evidence], list[str]]:
@@ -338,26 +342,16 @@ def _answer(
     in_prompt: Sequence[Evidence] = (),
     notes: Sequence[str] = (),
     *,
-    verdict: Verdict | None = None,
+    grounded: bool = True,
 ) -> Answer:
-    """Check the text against what the model was shown, in the prompt or by its tools.
-
-    Args:
-        turn: Of which it is.
-        exchange: What was said.
-        in_prompt: Passages that the prompt had.
-        notes: Of the searches.
-        verdict: Of a text that was checked before.
-    """
+    """Check the text against what the model was shown, in the prompt or by its tools."""
     from pydantic_ai.messages import ModelResponse
 
     tools = {rag.tool_name: rag.name for rag in turn.agent.rags}
     shown = (*in_prompt, *evidence_of(exchange.messages, tools))
     responses = [message for message in exchange.messages if isinstance(message, ModelResponse)]
-    finish = _finish_reason(exchange)
-    output, thought = split_reasoning(exchange.output)
-    verdict = verdict or _judge(turn, exchange, output, shown)
-    text = verdict.text
+    finish = responses[-1].finish_reason if responses else None
+    text, thought = split_reasoning(exchange.output)
     citations = check_citations(text, shown)
     said = [*turn.notes, *notes, *search_notes(exchange.messages)]
     if finish == "length":
@@ -366,28 +360,22 @@ def _answer(
         said.append("the model answered without any retrieved text")
     if citations.invalid:
         said.append(f"cites what was never retrieved: {', '.join(citations.invalid)}")
+    if not grounded:
+        said.append("the answer does not rest on what was retrieved")
     if stale := [
         str(line) for line in citations.sources if line.cited and line.freshness != "fresh"
     ]:
         said.append(f"cites what changed or was removed since it was indexed: {', '.join(stale)}")
-    if verdict.reason:
-        said.append(f"the model's text does not stand: {verdict.reason}")
-    if verdict.outcome == "partly":
-        said += [
-            f"no source holds {shorten(claim.text, 200)!r}: {claim.reason}"
-            for claim in verdict.claims
-            if not claim.holds
-        ]
     worked = {part.tool_call_id for part in successes(exchange.messages)}
     return Answer(
         text=text,
-        outcome=verdict.outcome,
-        claims=verdict.claims,
+        grounded=grounded,
         reasoning="\n\n".join(
             part for part in (*(response.thinking for response in responses), thought) if part
         ),
         sources=citations.sources,
         invalid_citations=citations.invalid,
+        copied=only_copies(text, shown),
         tool_calls=tuple(
             ToolUse(
                 call.tool_name,
@@ -407,31 +395,6 @@ def _answer(
         finish_reason=finish,
         model=turn.agent.model.model,
         turn_id=turn.turn_id,
-    )
-
-
-def _finish_reason(exchange: Exchange) -> str | None:
-    from pydantic_ai.messages import ModelResponse
-
-    responses = [message for message in exchange.messages if isinstance(message, ModelResponse)]
-    return responses[-1].finish_reason if responses else None
-
-
-def _judge(turn: Turn, exchange: Exchange, text: str, shown: Sequence[Evidence]) -> Verdict:
-    """Hold a text against all that the model was shown, if it was to rest on anything."""
-    if turn.mode == "none" and successes(exchange.messages):
-        finish = _finish_reason(exchange)
-        reason = refuse(text, finish_reason=finish)
-        return Verdict("no answer" if reason else "answered", text, reason=reason)
-    numbered = [item for item in shown if item.id is not None]
-    return judge_text(
-        text,
-        turn.question,
-        shown,
-        quotable=numbered,
-        finish_reason=_finish_reason(exchange),
-        invalid=bool(check_citations(text, shown).invalid),
-        copied=only_copies(text, numbered),
     )
 
 

@@ -25,9 +25,6 @@ _CODE = re.compile(r"(`{3,}|~{3,}).*?(?:\1`*|\Z)", re.DOTALL)
 _INLINE_CODE = re.compile(r"(?<!`)(`{1,2})(?!`)(.+?)(?<!`)\1(?!`)")
 # "[1]", "[1, 2]", "[1-3]"; the character before tells a citation from an index like argv[1].
 _NUMBERS = re.compile(r"\[(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)\]")
-INVENTED = re.compile(r"\s*\[\d{1,4}\]")
-"""What looks like a citation in a text of a model that was given no numbers."""
-
 # A path with an extension that begins with a letter, which excludes 127.0.0.1:8000.
 _PLACE = re.compile(
     r"(?<![\w/.:@-])((?:\.{0,2}/)?[\w.@+-]+(?:/[\w.@+-]+)*\.[A-Za-z]\w{0,9})"

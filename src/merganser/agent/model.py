@@ -7,7 +7,6 @@ the same thing again and again.
 from __future__ import annotations
 
 import json
-import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -39,16 +38,6 @@ MOST_BROKEN_ANSWERS = 5
 met no answer are not counted, they wait for the server."""
 
 
-_TURN_MARKS = (
-    (re.compile(r"smollm|qwen|qwq|hermes|yi-"), ("<|im_end|>", "<|im_start|>", "<|endoftext|>")),
-    (re.compile(r"(?:meta-)?llama-?3"), ("<|eot_id|>", "<|start_header_id|>", "<|end_of_text|>")),
-    (re.compile(r"gemma"), ("<end_of_turn>", "<start_of_turn>")),
-    (re.compile(r"phi"), ("<|end|>", "<|user|>", "<|endoftext|>")),
-    (re.compile(r"mistral|mixtral"), ("</s>", "[INST]")),
-)
-"""By the beginning of a model's name: what ends a turn in its family's chat template."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatOptions:
     """How chat requests behave.
@@ -78,22 +67,8 @@ def chat_settings(model: ModelRef, *, max_tokens: int | None) -> ModelSettings:
         "frequency_penalty": model.frequency_penalty,
         "presence_penalty": model.presence_penalty,
         "max_tokens": max_tokens,
-        "stop_sequences": stop_sequences(model.model) or None,
     }
     return cast("ModelSettings", {key: v for key, v in settings.items() if v is not None})
-
-
-def stop_sequences(model: str) -> list[str]:
-    """Return the marks that end a turn in the chat template of a model's family.
-
-    A server that takes a mark for plain text lets a small model go on with a question of its own.
-    At most four, which is what OpenAI's API takes; none for a family that is not known.
-
-    >>> stop_sequences("ai/smollm2"), stop_sequences("ai/unknown")
-    (['<|im_end|>', '<|im_start|>', '<|endoftext|>'], [])
-    """
-    name = model.rpartition("/")[2].casefold()
-    return next((list(marks) for family, marks in _TURN_MARKS if family.match(name)), list[str]())
 
 
 @asynccontextmanager

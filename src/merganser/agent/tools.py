@@ -334,10 +334,8 @@ def evidence_of(messages: Sequence[ModelMessage], rags: Mapping[str, str]) -> li
             read = (evidence_from_json(row, source=source, origins=origins) for row in rows)
             found += [evidence for evidence in read if evidence]
         else:
-            # What a tool says rests on the files that it read; one that read none has no place.
-            text = content if isinstance(content, str) else ""
             found += [
-                Evidence(path, start, end, text, source=part.tool_name)
+                Evidence(path, start, end, "", source=part.tool_name)
                 for path, start, end in _metadata(part, "read")
             ]
     return found

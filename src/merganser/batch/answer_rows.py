@@ -15,10 +15,7 @@ from math import ceil
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, cast
 
-from merganser.agent.answer import HELPFUL
-from merganser.agent.wording import words_of_claim
 from merganser.chunking.places import name_passage
-from merganser.config.flow_definition import RETRIES
 from merganser.retrieval.hits import describe_freshness
 
 if TYPE_CHECKING:
@@ -40,31 +37,13 @@ def outcome_of(row: Mapping[str, Any]) -> str:
     return str(row.get("outcome") or "no outcome")
 
 
-def is_helpful(row: Mapping[str, Any]) -> bool:
-    """Return whether a row gives its reader something that stands in the documents.
-
-    An older version wrote ``answered`` for answers that were not checked claim by claim.
-    """
-    return outcome_of(row) in HELPFUL
-
-
-def kind_of(row: Mapping[str, Any]) -> str:
-    """Return a row's outcome; ``failed`` for errors, and for what older versions called failed.
-
-    >>> [kind_of({"outcome": one}) for one in ("error", "failed: no text", "no answer")]
-    ['failed', 'failed', 'no answer']
-    """
-    outcome = outcome_of(row)
-    return outcome if outcome in RETRIES or outcome == ANSWERED else "failed"
-
-
 def reason_of(row: Mapping[str, Any]) -> str:
     """Return why a row's answer cannot be relied on, beyond its outcome; "" when it does not say.
 
-    >>> reason_of({"outcome": "unsupported", "invalid_citations": ["[9]", "[8]"]})
+    >>> reason_of({"outcome": "failed: cites unknown source", "invalid_citations": ["[9]", "[8]"]})
     '[9], [8]'
     """
-    if is_helpful(row):
+    if outcome_of(row) == ANSWERED:
         return ""
     return str(row.get("error") or ", ".join(map(str, as_list(row.get("invalid_citations")))))
 
@@ -122,31 +101,19 @@ def measure_answer(row: Mapping[str, Any], expected: Any) -> dict[str, float]:
 
     Returns:
         ``citations`` is the share of cited sources among all citations, 0 to 1, and 0 without any;
-        ``support`` is the share of the model's claims that stand in a passage, where any was
-        checked. Only when something was expected: ``exact`` (0 or 1), ``token_f1`` (0 to 1),
-        ``contains`` (1 when all words of a reference stand in the answer in a row) and ``facts``
-        (the share of a reference's numbers, with their units, and dates that the answer has in any
-        spelling; only where a reference has some).
+        ``exact`` (0 or 1) and ``token_f1`` (0 to 1) only when something was expected.
 
     >>> measure_answer({"answer": "The cat [1].", "sources": [{"cited": True}]}, ["dog", "cat"])
-    {'citations': 1.0, 'exact': 1.0, 'token_f1': 1.0, 'contains': 1.0}
-    >>> measure_answer({"answer": "On 5 May 2024, 30 s."}, "2024-05-05, 30 seconds")["facts"]
-    1.0
+    {'citations': 1.0, 'exact': 1.0, 'token_f1': 1.0}
     """
     cited = sum(bool(source.get("cited")) for source in _sources(row))
     invalid = len(as_list(row.get("invalid_citations")))
     found = {"citations": cited / (cited + invalid) if cited else 0.0}
-    if claims := _maps(row, "claims"):
-        found["support"] = fmean(bool(claim.get("supported")) for claim in claims)
     references = [str(one) for one in as_list(expected)]
     if references:
         answer = str(row.get("answer") or "")
         found["exact"] = float(any(words_of(answer) == words_of(one) for one in references))
         found["token_f1"] = max(token_f1(answer, one) for one in references)
-        found["contains"] = float(any(contains(answer, one) for one in references))
-        facts = [share for one in references if (share := facts_share(answer, one)) is not None]
-        if facts:
-            found["facts"] = max(facts)
     return found
 
 
@@ -161,34 +128,6 @@ def token_f1(answer: str, expected: str) -> float:
         return float(given == wanted)
     common = sum((Counter(given) & Counter(wanted)).values())
     return 2 * common / (len(given) + len(wanted))
-
-
-def contains(answer: str, expected: str) -> bool:
-    """Tell whether the words of a reference stand in an answer in a row.
-
-    >>> contains("It is the Cat, of course.", "the cat"), contains("concatenate", "cat")
-    (True, False)
-    """
-    given, wanted = words_of(answer), words_of(expected)
-    return bool(wanted) and f" {' '.join(wanted)} " in f" {' '.join(given)} "
-
-
-def facts_share(answer: str, expected: str) -> float | None:
-    """Return the share of a reference's numbers and dates that an answer has, 0 to 1.
-
-    Returns:
-        None when the reference has neither.
-
-    >>> facts_share("It waits thirty seconds, 3 times.", "30 s"), facts_share("30 ms", "30 s")
-    (1.0, 0.0)
-    """
-    given, wanted = (
-        {(word.base, word.unit) for word in words_of_claim(text) if word.kind == "number"}
-        for text in (answer, expected)
-    )
-    bare = {base for base, _ in given}
-    found = [fact in given or (not fact[1] and fact[0] in bare) for fact in wanted]
-    return fmean(found) if found else None
 
 
 def words_of(text: str) -> list[str]:
@@ -220,7 +159,7 @@ class BatchSummary:
 
     Attributes:
         rows: How many.
-        answered: Rows with an answer, in part or by a quotation too.
+        answered: Rows with the outcome ``answered``.
         outcomes: How many rows have each, ``answered`` first, then the most frequent.
         turns: Turns that gave the rows: equal questions share one.
         tokens: Tokens of the turns, in and out.
@@ -253,7 +192,7 @@ def summarize(rows: Iterable[Mapping[str, Any]]) -> BatchSummary:
     models = Counter(str(row["model"]) for row in turns if row.get("model"))
     return BatchSummary(
         rows=len(rows),
-        answered=sum(map(is_helpful, rows)),
+        answered=counts[ANSWERED],
         outcomes={outcome: counts[outcome] for outcome in by_count},
         turns=len(turns),
         tokens=sum_tokens(turns),
@@ -279,8 +218,4 @@ def as_list(value: Any) -> list[Any]:
 
 
 def _sources(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return _maps(row, "sources")
-
-
-def _maps(row: Mapping[str, Any], column: str) -> list[dict[str, Any]]:
-    return [one for one in as_list(row.get(column)) if isinstance(one, dict)]
+    return [one for one in as_list(row.get("sources")) if isinstance(one, dict)]

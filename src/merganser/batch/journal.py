@@ -9,17 +9,14 @@ it answers (question, filters, config, snapshot): a later run keeps the rows who
 from __future__ import annotations
 
 import os
-from collections import Counter
 from dataclasses import KW_ONLY, dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from filelock import FileLock, Timeout
 
-from merganser.agent.answer import HELPFUL
 from merganser.batch.answer_rows import (
-    is_helpful,
-    kind_of,
+    ANSWERED,
     mean_metrics,
     measure_answer,
     rests_on_stale,
@@ -43,9 +40,8 @@ class BatchReport:
 
     Attributes:
         questions: Rows of the questions table.
-        answered: Rows with an answer, in part or by a quotation too.
+        answered: Rows with the outcome ``answered``.
         failed: Ids of the questions with any other outcome, in the table's order.
-        outcomes: How many rows have each outcome.
         missing: Ids of the chosen questions that have no row, after an interruption.
         stale: Ids of the answered questions whose answers rest on what is not in its file any more.
         left_out: Questions without a row that were not chosen.
@@ -66,7 +62,6 @@ class BatchReport:
     asked: int = 0
     tokens: tuple[int, int] = (0, 0)
     metrics: Mapping[str, float] = field(default_factory=dict[str, float])
-    outcomes: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def failed_share(self) -> float:
@@ -101,14 +96,9 @@ class AnswerJournal:
     Attributes:
         output: The answers table.
         partial: The file beside it to which rows are appended as they come.
-        max_failures: Failed rows after which no more questions are asked; None for no limit.
     """
 
-    def __init__(
-        self, output: DataTable, plan: BatchPlan, *, max_failures: int | None = None
-    ) -> None:
-        self.max_failures = max_failures
-        self._failures = 0
+    def __init__(self, output: DataTable, plan: BatchPlan) -> None:
         self.output = output
         self.partial = partial_path(output)
         self._plan = plan
@@ -151,18 +141,12 @@ class AnswerJournal:
         except OSError as error:
             raise StoreError(f"cannot write {str(self.partial)!r}: {error.strerror}") from error
         self._rows[str(row["key"])] = dict(row)
-        if kind_of(row) == "failed":
-            self._failures += 1
-        else:
+        if row["outcome"] == ANSWERED:
             self._answered_at = monotonic()
-
-    def has_enough_failures(self) -> bool:
-        """Return whether as many questions failed in this run as may."""
-        return self.max_failures is not None and self._failures >= self.max_failures
 
     def has_answered(self, key: str) -> bool:
         """Return whether the question of that key is answered."""
-        return is_helpful(self._rows.get(key, {}))
+        return self._rows.get(key, {}).get("outcome") == ANSWERED
 
     def answered_within(self, seconds: float) -> bool:
         """Return whether any question was answered in the last seconds."""
@@ -189,14 +173,13 @@ class AnswerJournal:
         fresh = [row for key, row in self._rows.items() if key not in plan.kept]
         return BatchReport(
             len(outcomes),
-            sum(outcome in HELPFUL for outcome in outcomes.values()),
-            failed=tuple(i for i, one in outcomes.items() if one and one not in HELPFUL),
-            outcomes=Counter(outcome for outcome in outcomes.values() if outcome),
+            sum(outcome == ANSWERED for outcome in outcomes.values()),
+            failed=tuple(i for i, outcome in outcomes.items() if outcome not in {None, ANSWERED}),
             missing=tuple(name for name in unanswered if name in plan.chosen),
             stale=tuple(
                 q.id
                 for q in plan.questions
-                if outcomes[q.id] in HELPFUL and rests_on_stale(self._rows[plan.keys[q.id]])
+                if outcomes[q.id] == ANSWERED and rests_on_stale(self._rows[plan.keys[q.id]])
             ),
             left_out=sum(name not in plan.chosen for name in unanswered),
             reused=sum(plan.keys[question_id] in plan.kept for question_id in outcomes),

@@ -10,10 +10,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from merganser.agent.agent_definition import describe_agent
-from merganser.batch.answer_rows import is_helpful, kind_of, seconds_of, tokens_of
+from merganser.batch.answer_rows import ANSWERED, seconds_of, tokens_of
 from merganser.batch.journal import earlier_rows
 from merganser.batch.questions import read_questions
-from merganser.config.flow_definition import ASKED_AGAIN, batch_concurrency
+from merganser.config.flow_definition import batch_concurrency
 from merganser.config.rag_definition import resolve_rag
 from merganser.store.filters import Filter
 from merganser.store.reader import open_snapshot
@@ -146,7 +146,6 @@ def plan_batch(config: Config, flow: BatchFlow, selection: Selection) -> BatchPl
         config=config.fingerprint,
         snapshot=snapshots_of(config, (rag.name for rag in rags)),
         selection=selection,
-        retry=flow.retry,
     )
 
 
@@ -157,7 +156,6 @@ def select_questions(
     config: str,
     snapshot: str,
     selection: Selection | None = None,
-    retry: frozenset[str] = ASKED_AGAIN,
     shard_questions: int = SHARD_QUESTIONS,
 ) -> BatchPlan:
     """Decide what to ask and what to keep.
@@ -168,12 +166,10 @@ def select_questions(
         config: The config's fingerprint.
         snapshot: What identifies the searched snapshots.
         selection: Which questions to ask now; all when left out.
-        retry: Kinds of rows that are asked again, see ``RETRIES``.
         shard_questions: Most questions of a shard.
 
     Returns:
-        Rows are kept unless their kind is asked again; missing ones are asked, equal questions
-        once.
+        Answered rows are kept, failed and missing ones asked again, equal questions once.
     """
     chosen = (selection or Selection()).of(questions)
     bound = {question.id: question for question in chosen}
@@ -183,7 +179,7 @@ def select_questions(
     kept: dict[str, dict[str, Any]] = {}
     for row in rows:
         key = row.get("key")
-        if isinstance(key, str) and key in wanted and kind_of(row) not in retry:
+        if isinstance(key, str) and key in wanted and row.get("outcome") == ANSWERED:
             kept[key] = dict(row)
     ask: dict[str, Question] = {}
     for question in chosen:
@@ -250,7 +246,9 @@ def forecast_batch(config: Config, flow: BatchFlow, selection: Selection) -> Bat
     """
     plan = plan_batch(config, flow, selection)
     answered = [
-        row for row in earlier_rows(flow.output, overwrite=flow.overwrite) if is_helpful(row)
+        row
+        for row in earlier_rows(flow.output, overwrite=flow.overwrite)
+        if row.get("outcome") == ANSWERED
     ]
     concurrency = batch_concurrency(config, flow)
 

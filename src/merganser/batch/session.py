@@ -16,7 +16,7 @@ from anyio.from_thread import start_blocking_portal
 from merganser.agent.agent_definition import describe_agent
 from merganser.agent.events import Restarted
 from merganser.agent.turn import take_turn
-from merganser.batch.answer_rows import ANSWERED, is_helpful
+from merganser.batch.answer_rows import ANSWERED
 from merganser.batch.journal import question_columns
 from merganser.batch.judge import Judged, judge_answer, require_judge
 from merganser.config.flow_definition import batch_concurrency
@@ -54,7 +54,7 @@ class ShardReport:
 
     Attributes:
         number: The shard.
-        answered: Rows with an answer, in part or by a quotation too.
+        answered: Rows with the outcome ``answered``.
         failed: Rows with any other outcome.
         seconds: Sum of the turns' wall times.
     """
@@ -75,8 +75,7 @@ async def answer_questions(
 ) -> ShardReport:
     """Answer the questions of one shard side by side; one that fails does not stop the others.
 
-    What was answered already, before the shard was tried again, is not asked once more. When the
-    run has as many failures as it may, the questions that are left get no row.
+    What was answered already, before the shard was tried again, is not asked once more.
 
     Args:
         shard: What to ask.
@@ -96,10 +95,8 @@ async def answer_questions(
         asyncio.CancelledError: The run was interrupted; rows written so far stay.
     """
 
-    async def one(question: Question) -> dict[str, Any] | None:
+    async def one(question: Question) -> dict[str, Any]:
         async with concurrency:
-            if journal.has_enough_failures():
-                return None
             given = await _row(question, answer, journal)
         row = {**question_columns(question), **given, "key": keys[question.id]}
         journal.add(row)
@@ -112,8 +109,8 @@ async def answer_questions(
             tasks = [group.create_task(one(question)) for question in left]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None  # the others were given up for its sake
-    rows = [row for task in tasks if (row := task.result()) is not None]
-    answered = sum(map(is_helpful, rows))
+    rows = [task.result() for task in tasks]
+    answered = sum(row["outcome"] == ANSWERED for row in rows)
     return ShardReport(
         shard.number, answered, len(rows) - answered, sum(row["seconds"] for row in rows)
     )

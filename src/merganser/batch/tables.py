@@ -32,7 +32,6 @@ Row = dict[str, Any]
 NESTED = (
     "filters",
     "sources",
-    "claims",
     "invalid_citations",
     "tool_calls",
     "tokens",

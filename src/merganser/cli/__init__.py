@@ -59,7 +59,6 @@ Each is ``command`` of ``merganser.cli.<name>``, but ``rollback`` is in ``mergan
 
 EXIT_FAILED = 1
 EXIT_DEGRADED = 3
-EXIT_NO_ANSWER = 4
 EXIT_STALE = 5
 
 

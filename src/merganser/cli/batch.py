@@ -31,20 +31,6 @@ if TYPE_CHECKING:
 _TABLE = "FILE[#TABLE]"
 
 
-def _kinds(context: click.Context, option: click.Parameter, value: str | None) -> frozenset[str]:
-    from merganser.config.flow_definition import ASKED_AGAIN, RETRIES
-
-    if value is None:
-        return ASKED_AGAIN
-    kinds = {part.strip().replace("-", " ") for part in value.split(",")} - {"", "none"}
-    if unknown := kinds - set(RETRIES):
-        known = ", ".join(RETRIES)
-        raise click.BadParameter(
-            f"there is no {min(unknown)!r}; known: {known}, none", context, option
-        )
-    return frozenset(kinds)
-
-
 @click.command()
 @file_argument
 @click.argument("flow", required=False)
@@ -58,14 +44,6 @@ def _kinds(context: click.Context, option: click.Parameter, value: str | None) -
     "--seed", type=int, default=0, help="The same seed takes the same sample.", show_default=True
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output that is no answers of a batch.")
-@click.option(
-    "--retry",
-    metavar="KINDS",
-    callback=_kinds,
-    help="Earlier rows to ask again, with commas: failed, unsupported, 'no answer', quoted, "
-    "partly, or none [default: failed,unsupported,no answer].",
-)
-@click.option("--max-failures", type=click.IntRange(min=1), help="Ask no more after so many.")
 @click.option("--dry-run", is_flag=True, help="Say what would be asked and what it would cost.")
 @kind_option
 @fresh_option
@@ -84,8 +62,6 @@ def command(
     sample: int | None,
     seed: int,
     overwrite: bool,
-    retry: frozenset[str],
-    max_failures: int | None,
     dry_run: bool,
     kinds: tuple[str, ...],
     require_fresh: bool,
@@ -106,7 +82,6 @@ def command(
         chosen = replace(chosen, spec=chosen.spec.model_copy(update={"concurrency": concurrency}))
     if overwrite:
         chosen = replace(chosen, overwrite=True)
-    chosen = replace(chosen, max_failures=max_failures, retry=retry)
     if dry_run:
         from merganser.batch.selection import Selection, forecast_batch
 
@@ -148,7 +123,6 @@ def _print_report(report: BatchReport, flow: BatchFlow, *, as_json: bool) -> Non
             {
                 "questions": report.questions,
                 "answered": report.answered,
-                "outcomes": dict(report.outcomes),
                 "asked": report.asked,
                 "reused": report.reused,
                 "left_out": report.left_out,
@@ -166,8 +140,6 @@ def _print_report(report: BatchReport, flow: BatchFlow, *, as_json: bool) -> Non
         f"{report.answered} of {report.questions} answered ({report.asked} asked now, "
         f"{report.reused} kept{left}): {flow.output}"
     )
-    if report.outcomes:
-        say("  " + ", ".join(f"{count} {name}" for name, count in report.outcomes.items()))
     if report.metrics:
         means = ", ".join(f"{name} {value:.3f}" for name, value in report.metrics.items())
         say(f"  mean {means}")

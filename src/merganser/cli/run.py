@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from merganser.cli import EXIT_NO_ANSWER, EXIT_STALE
+from merganser.cli import EXIT_STALE
 from merganser.cli.options import (
     WORDS,
     Reach,
@@ -59,12 +59,11 @@ def command(
 ) -> int:
     """Ask an agent of FILE one QUESTION; ``-`` reads it from standard input.
 
-    Exits with 0 for an answer whose claims stand in the documents (answered, partly) and for a
-    quotation in its place (quoted), with 4 when there is neither (unsupported, no answer), with
-    --require-fresh with 5 when a source that it cites (or, where it cites none, was given) is not
-    what stands in its file.
+    Exits with 1 when the answer cites what was never retrieved or has no text, with --require-fresh
+    with 5 when a source that it cites (or, where it cites none, was given) is not what stands in
+    its file.
     """
-    from merganser.agent.answer import HELPFUL, describe_source
+    from merganser.agent.answer import describe_source
     from merganser.agent.turn import require_question
     from merganser.cli.flow_runs import run_flow
     from merganser.config.flow_definition import AskFlow
@@ -102,17 +101,14 @@ def command(
         for note in dict.fromkeys((*outcome.notes, *answer.notes)):
             say(f"note: {note}", err=True)
         if answer.outcome != "answered":
-            kind = "note" if answer.outcome in HELPFUL else "error"
-            say(f"{kind}: {answer.outcome}", err=True)
+            say(f"error: {answer.outcome}", err=True)
     return exit_code(answer, require_fresh=require_fresh)
 
 
 def exit_code(answer: Answer, *, require_fresh: bool) -> int:
     """Return the code for an answer: whether it can be relied on comes before its freshness."""
-    from merganser.agent.answer import HELPFUL
-
-    if answer.outcome not in HELPFUL:
-        return EXIT_NO_ANSWER
+    if answer.outcome != "answered":
+        return 1
     return EXIT_STALE if require_fresh and answer.stale else 0
 
 

@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from merganser.config.spec_flows import FlowSpec
 
 
-RETRIES = ("failed", "unsupported", "no answer", "quoted", "partly")
-"""Kinds of rows of a batch that a run may ask again."""
-
-ASKED_AGAIN = frozenset({"failed", "unsupported", "no answer"})
-"""Kinds of rows that a run asks again when nobody says otherwise."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """What a new snapshot must reach to be published.
@@ -94,8 +87,6 @@ class BatchFlow:
         output: Answers.
         judge: Model that judges groundedness and relevance; None for no judging.
         overwrite: What stands at ``output`` and is no answers of a batch may go.
-        retry: Kinds of rows of earlier runs that are asked again.
-        max_failures: Failed questions after which no more are asked; None for no limit.
     """
 
     name: str
@@ -105,8 +96,6 @@ class BatchFlow:
     output: DataTable
     judge: ModelRef | None = None
     overwrite: bool = False
-    max_failures: int | None = None
-    retry: frozenset[str] = ASKED_AGAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

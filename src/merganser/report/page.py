@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from merganser.batch.answer_rows import (
-    is_helpful,
+    ANSWERED,
     outcome_of,
     places_of,
     reason_of,
@@ -145,6 +145,6 @@ def _batch_parts(batch: BatchFacts) -> dict[str, Any]:
 
 def _kind_of(row: Mapping[str, Any]) -> Kind:
     """Return whether a row failed, answers unlike what was expected, or is fine."""
-    if not is_helpful(row):
+    if outcome_of(row) != ANSWERED:
         return "failed"
     return "unlike" if row["metrics"].get("exact") == 0.0 else "fine"

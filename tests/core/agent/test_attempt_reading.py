@@ -1,7 +1,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from merganser.agent.answer import Answer
+from merganser.agent.attempt import support
 from merganser.agent.events import Reading, TextDelta, TurnEvent
 from merganser.agent.turn import take_turn
 from merganser.config.load import Config
@@ -15,17 +18,13 @@ CITES_THE_FIRST = "On Sundays it opens at eleven [1]."
 
 
 async def ask(
-    runner: FaultyRunner,
-    config: Config,
-    retriever: Any,
-    events: list[TurnEvent] | None = None,
-    question: str = "What does a merganser eat?",
+    runner: FaultyRunner, config: Config, retriever: Any, events: list[TurnEvent] | None = None
 ) -> Answer:
     async with ModelRunner(runner.url) as client:
         return await take_turn(
             config,
             "root",
-            question,
+            "What does a merganser eat?",
             retrievers={"birds": retriever},
             runner=client,
             turn_id="turn-1",
@@ -67,36 +66,44 @@ async def test_a_model_that_cites_the_right_source_twice_is_shown_them_all(
     assert answer.text == "It eats fish [1]."
 
 
-async def test_what_does_not_stand_in_its_passage_gives_way_to_a_quotation(
+async def test_an_answer_that_does_not_rest_on_its_passage_is_asked_for_with_the_next(
     runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
-    runner.faults.script_chat([CITES_THE_FIRST, "Pancakes with syrup."])
+    runner.faults.script_chat([CITES_THE_FIRST, "Pancakes with syrup.", "It eats grass."])
     events: list[TurnEvent] = []
 
     answer = await ask(runner, write_config(rag_mode="context"), given_hits(), events)
 
-    assert answer.outcome == "quoted"
-    assert answer.text.startswith("The documents say:\n\n> ")
-    assert "fish" in answer.text
-    assert [line.id for line in answer.sources if line.cited] == [1]
-    # The passage about geese does not name the bird that is asked about: it is not read.
-    assert [e.place for e in events if isinstance(e, Reading)] == ["ducks.md:1-3"]
+    assert answer.text == "It eats grass. [2]"
+    assert [line.id for line in answer.sources if line.cited] == [2]
+    assert [e.place for e in events if isinstance(e, Reading)] == ["ducks.md:1-3", "geese.md:5-5"]
     assert "".join(e.text for e in events if isinstance(e, TextDelta)) == answer.text
-    assert answer.usage.requests == 1
-    assert [(claim.text, claim.holds) for claim in answer.claims] == [
-        ("Pancakes with syrup.", False)
-    ]
+    assert answer.usage.requests == 2
 
 
-async def test_a_question_that_no_passage_bears_on_is_not_put_to_the_model(
+async def test_an_answer_that_rests_on_nothing_is_a_failure(
     runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
-    runner.faults.script_chat([CITES_THE_FIRST])
+    runner.faults.script_chat([CITES_THE_FIRST, "Pancakes.", "Waffles with syrup."])
 
-    answer = await ask(
-        runner, write_config(rag_mode="context"), given_hits(), question="Who sells cheese?"
-    )
+    answer = await ask(runner, write_config(rag_mode="context"), given_hits())
 
-    assert (answer.outcome, answer.text, answer.usage.requests) == ("no answer", "", 0)
+    assert answer.outcome == "failed: rests on no source"
     assert not any(line.cited for line in answer.sources)
-    assert "the model's text does not stand: no passage bears on the question" in answer.notes
+    assert "the answer does not rest on what was retrieved" in answer.notes
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("It eats fish.", 1.0),
+        ("A merganser eats.", 0.0),
+        ("It eats cake.", 0.0),
+        ("It dives for fish and cake.", 0.6),
+        ("", 0.0),
+    ],
+)
+def test_support_counts_what_an_answer_adds_to_the_question(answer: str, expected: float) -> None:
+    passage = "A merganser is a diving duck. It dives for fish. It eats 16."
+
+    assert support(answer, "What does a merganser eat?", passage) == pytest.approx(expected)

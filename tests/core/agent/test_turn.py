@@ -92,7 +92,7 @@ async def test_a_model_that_thinks_until_its_limit_gives_a_failed_answer(
 
     answer = await turns.ask(runner, write_config(), given_hits())
 
-    assert (answer.text, answer.outcome) == ("", "no answer")
+    assert (answer.text, answer.outcome) == ("", "failed: no text")
     assert "Fish or grass?" in answer.reasoning
 
 

@@ -59,7 +59,7 @@ async def test_context_is_numbered_fenced_and_declared_as_data(
 async def test_context_that_does_not_fit_is_left_out_and_noted(
     turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
-    hits = tuple(Hit(f"{n}.md", 1, 400, "A merganser eats fish.\n" * 400, 1.0) for n in range(8))
+    hits = tuple(Hit(f"{n}.md", 1, 400, "A line of text.\n" * 400, 1.0) for n in range(8))
     runner.faults.script_chat(["Fish [1]."])
 
     answer = await turns.ask(runner, write_config(rag_mode="context"), given_hits(hits))
@@ -85,7 +85,7 @@ async def test_a_search_without_hits_is_told_to_the_model_and_noted(
 async def test_too_long_a_context_is_shrunk_once(
     turns: type[Turns], runner: FaultyRunner, write_config: WriteConfig, given_hits: GivenHits
 ):
-    hits = tuple(Hit(f"{n}.md", 1, 40, "A merganser eats fish.\n" * 40, 1.0) for n in range(8))
+    hits = tuple(Hit(f"{n}.md", 1, 40, "A line of text.\n" * 40, 1.0) for n in range(8))
     runner.faults.inject(
         "status",
         route="chat",

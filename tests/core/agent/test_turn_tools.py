@@ -166,7 +166,7 @@ async def test_citing_an_unknown_number_is_a_failure_and_the_answer_is_still_sho
 
     answer = await turns.ask(runner, write_config(), given_hits())
 
-    assert answer.outcome == "unsupported"
+    assert answer.outcome == "failed: cites unknown source"
     assert answer.invalid_citations == ("[9]",)
     assert answer.text == "It eats fish [1] and bread [9]."
     assert "cites what was never retrieved: [9]" in answer.notes

@@ -457,9 +457,9 @@ async def test_metrics_compare_with_what_each_question_expects(tmp_path: Path):
     journal = await run(output, plan(questions=questions), Answerer(failing=("c",)))
 
     found = {row["id"]: row["metrics"] for row in rows_of(output)}
-    assert found["a"] == {"citations": 1.0, "exact": 1.0, "token_f1": 1.0, "contains": 1.0}
-    assert found["b"] == {"citations": 1.0, "exact": 0.0, "token_f1": 0.0, "contains": 0.0}
-    assert found["c"] == {"citations": 0.0, "exact": 0.0, "token_f1": 0.0, "contains": 0.0}
+    assert found["a"] == {"citations": 1.0, "exact": 1.0, "token_f1": 1.0}
+    assert found["b"] == {"citations": 1.0, "exact": 0.0, "token_f1": 0.0}
+    assert found["c"] == {"citations": 0.0, "exact": 0.0, "token_f1": 0.0}
     report = journal.report()
     assert report.metrics["exact"] == pytest.approx(1 / 3)
     assert (report.failed_share, report.tokens) == (pytest.approx(1 / 3), (10, 5))
